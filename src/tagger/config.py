@@ -1,0 +1,354 @@
+"""The typed schema of `configs/`: every key, its type, its range, and what it does.
+
+Hydra composes the yaml files; the models below decide what is valid. Every mistake is collected
+before any is reported, and unknown keys are refused however they were given (`key=`, `+key=`).
+"""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tagger.errors import UserError
+from tagger.files import REPO_ROOT
+
+CONFIG_DIR = REPO_ROOT / "configs"
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class Section(BaseModel):
+    """A part of the config: strictly typed, closed to unknown keys, immutable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SplitConfig(Section):
+    """How labelled items are divided; see `tagger.data.splits`."""
+
+    validation: Fraction = Field(description="share kept for early stopping; 0 trains on all")
+    test: Fraction = Field(description="share never trained on; ignored when `fold` is given")
+    seed: Seed = Field(description="kept apart from the run's seed: seeds then share their test rows")
+    folds: int | None = Field(ge=2, le=100, description="number of folds of a cross-validation")
+    fold: int | None = Field(ge=0, description="which fold is the test set, from 0")
+
+    @model_validator(mode="after")
+    def check(self) -> "SplitConfig":
+        if (self.folds is None) != (self.fold is None):
+            raise ValueError("`folds` and `fold` go together: give both or neither")
+        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            raise ValueError(f"`fold` counts from 0: {self.fold} is not below folds={self.folds}")
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation={self.validation} and test={self.test} leave nothing to train on"
+            )
+        return self
+
+
+class DataConfig(Section):
+    """Where items come from; see `tagger.data.sources`."""
+
+    name: FolderName = Field(description="what reports call this source")
+    source: Literal["file", "hub", "download"]
+    path: str | None = Field(description="source=file: a CSV, JSONL or Parquet file")
+    hub_id: str | None = Field(description="source=hub: a dataset's id on the Hugging Face hub")
+    hub_split: str = Field(description="source=hub: which split of it")
+    hub_revision: str | None = Field(description="source=hub: a commit, for a result that lasts")
+    url: str | None = Field(description="source=download: address of a file, pinned to a commit")
+    sha256: Sha256 | None = Field(description="source=download: what the file must hash to")
+    columns: dict[str, str] = Field(description="our field name: the source's column name")
+    tags: str = Field(description="the file that lists the approved tags")
+    split: SplitConfig
+
+    @model_validator(mode="after")
+    def check(self) -> "DataConfig":
+        needed = {"file": ("path",), "hub": ("hub_id",), "download": ("url", "sha256")}[self.source]
+        missing = [key for key in needed if getattr(self, key) is None]
+        if missing:
+            raise ValueError(f"source={self.source} needs " + " and ".join(missing))
+        known = {"id", "created_on", "title", "description", "tag"}
+        unknown = sorted(set(self.columns) - known)
+        if unknown:
+            raise ValueError(f"`columns` renames {unknown}, but the fields are {sorted(known)}")
+        return self
+
+
+class RandomEncoderConfig(Section):
+    """The shape of an encoder without pretraining (`model.encoder=random`), for tests."""
+
+    layers: int = Field(ge=1, le=48)
+    hidden: int = Field(ge=8, le=4096)
+    heads: int = Field(ge=1, le=64)
+    intermediate: int = Field(ge=8, le=16384)
+
+    @model_validator(mode="after")
+    def check(self) -> "RandomEncoderConfig":
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden={self.hidden} is not a multiple of heads={self.heads}")
+        return self
+
+
+class ModelConfig(Section):
+    """An encoder, a pooling and a head; see `tagger.models`."""
+
+    name: FolderName
+    encoder: str = Field(
+        min_length=1, description="package:NAME, pieces:NAME, random, a folder, or a hub id"
+    )
+    revision: str | None = Field(description="hub id: a commit, for a result that lasts")
+    sha256: Sha256 | None = Field(description="what the encoder's weights must hash to")
+    random: RandomEncoderConfig | None = Field(description="encoder=random: its shape")
+    pooling: Literal["mean", "cls", "max"]
+    head: Literal["linear", "mlp"]
+    dropout: Fraction = Field(description="between pooling and head")
+    max_length: int = Field(ge=4, le=8192, description="tokens; longer text is cut")
+    freeze_embeddings: bool = Field(description="do not train the token embeddings")
+    freeze_layers: int = Field(ge=0, le=48, description="do not train this many lowest layers")
+
+    @model_validator(mode="after")
+    def check(self) -> "ModelConfig":
+        if (self.encoder == "random") != (self.random is not None):
+            raise ValueError("`random` (a shape) is given exactly when encoder=random")
+        return self
+
+
+class TrainingConfig(Section):
+    """The recipe; see `tagger.training`."""
+
+    epochs: int = Field(ge=1, le=1000)
+    batch_size: int = Field(ge=1, le=4096, description="items a step, over all processes")
+    accumulation_steps: int = Field(ge=1, le=256, description="parts a batch is computed in")
+    lr: float = Field(gt=0, le=1, description="peak learning rate of the encoder's top layer")
+    head_lr: float = Field(gt=0, le=1, description="peak learning rate of the head")
+    layer_decay: float = Field(gt=0, le=1, description="factor on lr a layer further down")
+    weight_decay: float = Field(ge=0, le=1)
+    warmup: Fraction = Field(description="share of all steps in which the rate rises")
+    schedule: Literal["linear", "cosine", "constant"]
+    max_grad_norm: float = Field(gt=0, le=1e6)
+    loss: Literal["cross_entropy", "focal"]
+    focal_gamma: float = Field(ge=0, le=10)
+    label_smoothing: Fraction
+    class_weights: Literal["none", "balanced"]
+    precision: Literal["auto", "fp32", "bf16"] = Field(description="auto: bf16 where it is fast")
+    metric: Literal["macro_f1", "weighted_f1", "accuracy", "loss"] = Field(
+        description="validation metric that picks the best epoch"
+    )
+    patience: int | None = Field(ge=1, description="epochs without a better one before stopping")
+    checkpoint_seconds: float = Field(ge=0, description="a kill loses at most this; 0: each step")
+    threads: int | None = Field(ge=1, le=1024, description="a process; null: all cores, shared out")
+
+
+class TrackingConfig(Section):
+    """Where curves go, beside `metrics.jsonl`; see `tagger.training.tracking`."""
+
+    kind: Literal["none", "wandb"]
+    project: str = Field(min_length=1)
+    mode: Literal["offline", "online"]
+
+
+class TrainConfig(Section):
+    """All that `train.py` takes."""
+
+    name: FolderName | None = Field(description="of the run folder; null: model, data and time")
+    runs_dir: str = Field(min_length=1)
+    if_exists: Literal["fail", "resume", "replace"] = Field(
+        description="when the run folder is there: refuse, go on with it, or start over"
+    )
+    resume: str | None = Field(description="a run that was stopped; it goes on as it was begun")
+    seed: Seed
+    data: DataConfig
+    model: ModelConfig
+    training: TrainingConfig
+    tracking: TrackingConfig
+
+
+class LatencyConfig(Section):
+    """How the time an item takes is measured."""
+
+    items: int = Field(ge=10, le=100_000, description="items timed one by one")
+    warmup: int = Field(ge=0, le=10_000, description="items before the clock starts")
+    threads: int | None = Field(ge=1, le=1024, description="null: all cores")
+
+
+class EvaluateConfig(Section):
+    """All that `evaluate.py` takes."""
+
+    run: str = Field(min_length=1, description="a run folder, or a name below runs_dir")
+    runs_dir: str = Field(min_length=1)
+    data: DataConfig | None = Field(description="null: the run's own source")
+    rows: Literal["unseen", "all"] = Field(
+        description="unseen: leave out what the run trained or stopped on, and its near-duplicates"
+    )
+    against: str | None = Field(description="another run, compared item by item")
+    resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of an interval")
+    seed: Seed
+    latency: LatencyConfig
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+SCHEMAS: dict[str, type[Section]] = {"train": TrainConfig, "evaluate": EvaluateConfig}
+
+
+def load_config(schema: type[SectionT], config: DictConfig) -> SectionT:
+    """Turn a composed config into its typed form.
+
+    Raises:
+        UserError: naming every invalid key, what was found, and the nearest valid name.
+    """
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    assert isinstance(plain, dict)
+    plain.pop("hydra", None)
+    try:
+        return schema.model_validate(plain)
+    except ValidationError as error:
+        raise UserError(
+            "the config has mistakes:", _describe(error, schema), _where_to_look()
+        ) from None
+
+
+def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose `configs/<name>.yaml` with overrides, reporting every mistake in one message.
+
+    Raises:
+        UserError: for groups, keys, values or syntax that are not valid.
+    """
+    groups = config_groups()
+    problems: list[str] = []
+    accepted: list[str] = []
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            problems.append(f"{text!r} is not an override: {str(error).splitlines()[0]}")
+            continue
+        group = (override.key_or_group or "").removeprefix("/")
+        if group not in groups or override.package is not None:
+            # Hydra alone stops at the first unknown key; added by force, all reach the schema.
+            accepted.append(f"++{text.lstrip('+')}" if not override.is_delete() else text)
+            continue
+        problem = _check_choice(group, override, groups[group])
+        if problem:
+            problems.append(problem)
+        else:
+            accepted.append(text)
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            config = compose(name, accepted)
+        load_config(SCHEMAS[name], config)
+    except UserError as error:
+        problems += error.problems
+    except (HydraException, OmegaConfBaseException) as error:
+        problems.append(str(error).strip())
+    if problems:
+        raise UserError("the config has mistakes:", problems, _where_to_look())
+    return config
+
+
+def config_groups() -> dict[str, list[str]]:
+    """Return the choices of each config group, by the group's name."""
+    groups = {}
+    for folder in sorted(path for path in CONFIG_DIR.rglob("*") if path.is_dir()):
+        choices = sorted(file.stem for file in folder.glob("*.yaml"))
+        groups[folder.relative_to(CONFIG_DIR).as_posix()] = choices
+    return groups
+
+
+def save_config(config: Section, path: Path) -> None:
+    """Write a config as yaml that `load_saved_config` reads back."""
+    from tagger.files import write_text
+
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(config.model_dump())))
+
+
+def load_saved_config(schema: type[SectionT], path: Path) -> SectionT:
+    """Read the config that a run was made with.
+
+    Raises:
+        UserError: when the file is missing, is not yaml, or does not fit the schema.
+    """
+    try:
+        config = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: this is not a run folder") from None
+    except Exception as error:  # yaml's own errors have no common base that it promises
+        raise UserError(f"{path} cannot be read as yaml: {str(error).splitlines()[0]}") from None
+    if not isinstance(config, DictConfig):
+        raise UserError(f"{path} holds a list, a mapping was expected")
+    return load_config(schema, config)
+
+
+def _check_choice(group: str, override: Override, choices: list[str]) -> str | None:
+    choice = override.value()
+    if override.is_delete() or choice is None or choice in choices:
+        return None
+    if isinstance(choice, list):  # model=[a,b]: hydra reports what it makes of it
+        return None
+    nearest = _nearest(str(choice), choices)
+    return f"{group}={choice}: no such choice{nearest}; there are {', '.join(choices)}"
+
+
+def _describe(error: ValidationError, schema: type[Section]) -> list[str]:
+    keys = list(schema_keys(schema))
+    problems = []
+    for detail in error.errors():
+        key = ".".join(str(part) for part in detail["loc"])
+        found = detail["input"]
+        if detail["type"] == "extra_forbidden":
+            problems.append(f"{key}: no such key{_nearest(key, keys)}")
+        elif found == "???":
+            problems.append(f"{key}: must be given")
+        elif detail["type"] == "missing":
+            problems.append(f"{key}: is missing")
+        elif detail["type"] == "value_error":
+            message = detail["msg"].removeprefix("Value error, ")
+            problems.append(f"{key}: {message}" if key else message)
+        else:
+            problems.append(f"{key}: found {found!r}, {_expected(detail['msg'])}")
+    return problems
+
+
+def _expected(message: str) -> str:
+    return re.sub(r"^Input should be( a| an)?( valid)? ", "expected ", message)
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    """Suggest a name: the closest as a whole, else one whose last part is the closest."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not close:
+        by_leaf = {known.rsplit(".", 1)[-1]: known for known in names}
+        leaf = difflib.get_close_matches(name.rsplit(".", 1)[-1], list(by_leaf), n=1, cutoff=0.75)
+        close = [by_leaf[leaf[0]]] if leaf else []
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def schema_keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key of a schema, sections included."""
+    for name, field in schema.model_fields.items():
+        yield prefix + name
+        annotation = field.annotation
+        options = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+        for option in options:
+            if isinstance(option, type) and issubclass(option, BaseModel):
+                yield from schema_keys(option, f"{prefix}{name}.")
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+def _where_to_look() -> str:
+    return "See `--help` for the groups, configs/ for the files, src/tagger/config.py for the ranges."
