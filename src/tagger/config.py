@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -115,6 +117,7 @@ class ModelConfig(Section):
     pooling: Literal["mean", "cls", "max"]
     head: Literal["linear", "mlp"]
     dropout: Fraction = Field(description="between pooling and head")
+    encoder_dropout: Fraction | None = Field(description="null: what it was pretrained with")
     max_length: int = Field(ge=4, le=8192, description="tokens; longer text is cut")
     freeze_embeddings: bool = Field(description="do not train the token embeddings")
     freeze_layers: int = Field(ge=0, le=48, description="do not train this many lowest layers")
@@ -138,6 +141,13 @@ class TrainingConfig(Section):
     weight_decay: float = Field(ge=0, le=1)
     warmup: Fraction = Field(description="share of all steps in which the rate rises")
     schedule: Literal["linear", "cosine", "constant"]
+    head_init: Literal["random", "probe"] = Field(
+        description="probe: a logistic regression on the frozen encoder's vectors"
+    )
+    probe_strength: float = Field(gt=0, le=1e6, description="head_init=probe: its C")
+    average_decay: Fraction = Field(
+        description="a step's decay of the moving average of weights that is kept; 0: no average"
+    )
     max_grad_norm: float = Field(gt=0, le=1e6)
     loss: Literal["cross_entropy", "focal"]
     focal_gamma: float = Field(ge=0, le=10)
@@ -174,6 +184,12 @@ class TrainConfig(Section):
     model: ModelConfig
     training: TrainingConfig
     tracking: TrackingConfig
+
+    @model_validator(mode="after")
+    def check(self) -> "TrainConfig":
+        if self.training.head_init == "probe" and self.model.head != "linear":
+            raise ValueError("training.head_init=probe needs model.head=linear")
+        return self
 
 
 class LatencyConfig(Section):
@@ -245,6 +261,9 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
             problems.append(problem)
         else:
             accepted.append(text)
+    # A script's own Hydra may be at work already, and there can be only one.
+    outer = Singleton.get_state()
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             config = compose(name, accepted)
@@ -253,6 +272,8 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         problems += error.problems
     except (HydraException, OmegaConfBaseException) as error:
         problems.append(str(error).strip())
+    finally:
+        Singleton.set_state(outer)
     if problems:
         raise UserError("the config has mistakes:", problems, _where_to_look())
     return config

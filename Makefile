@@ -1,0 +1,43 @@
+# make run    set up, fine-tune the default model on the embedded data, evaluate it
+# make test   set up, then lint, type check and test
+# make setup | lint | types | notebook | clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= first-run
+# Given outright, so that accelerate needs no config of its own; a GPU is used where there is one.
+LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
+
+.PHONY: setup run test lint types notebook clean
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/.installed
+
+# The marker is written last: an interrupted installation is taken up again.
+$(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.txt -c constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+run: setup
+	$(LAUNCH) train.py name=$(RUN) if_exists=resume
+	$(BIN)/python evaluate.py run=$(RUN)
+
+test: lint types
+	$(BIN)/python -m pytest --durations 10
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+notebook: setup
+	$(BIN)/python -m pip install --quiet jupyterlab
+	$(BIN)/jupyter lab notebooks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,200 @@
+"""Divides labelled items into train, validation and test, or into the folds of a cross-validation.
+
+Three promises, all checked before a split is handed out:
+
+* near-duplicates stay together (`tagger.data.duplicates`), so no test item was seen in training;
+* each part has its share of every tag, and every part has some of each tag that is frequent enough;
+* the same items and the same seed give the same split.
+
+Groups are dealt out one by one, the largest first, each to the part that still lacks most of its
+tags: iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011) over groups. scikit-learn's
+`StratifiedGroupKFold` does the same for folds of equal size only, has no way to give a small
+share to validation, and may leave a rare tag out of a part; the tests compare the two.
+"""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tagger.config import SplitConfig
+from tagger.data.duplicates import group_near_duplicates
+from tagger.data.items import Item
+from tagger.data.problems import Problems
+from tagger.errors import UserError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which items are for what: ascending indices into the items, none in two parts."""
+
+    train: list[int]
+    validation: list[int]
+    test: list[int]
+
+
+def split_items(items: Sequence[Item], config: SplitConfig) -> Split:
+    """Divide labelled items, near-duplicates kept together, tags in proportion.
+
+    With `folds`, the test part is fold number `fold`: over all folds each item is tested once.
+    `validation` is a share of all items in either case.
+
+    Raises:
+        UserError: for untagged items, fewer than two tags, or too few distinct items to divide.
+    """
+    _check_tags(items)
+    group_of = group_near_duplicates(items)
+    everything = range(len(items))
+    if config.folds is not None and config.fold is not None:
+        fold_share = 1 / config.folds
+        if config.validation + fold_share >= 1:
+            raise UserError(
+                f"nothing is left to train on: a fold takes {fold_share:.0%} of the items and "
+                f"validation {config.validation:.0%}",
+                hint="Choose a smaller data.split.validation, or more data.split.folds.",
+            )
+        folds = _deal(items, group_of, everything, [fold_share] * config.folds, config.seed)
+        test = folds[config.fold]
+        rest = sorted(set(everything).difference(test))
+        shares = [1 - fold_share - config.validation, config.validation]
+        train, validation = _deal(items, group_of, rest, shares, config.seed)
+    else:
+        shares = [1 - config.validation - config.test, config.validation, config.test]
+        train, validation, test = _deal(items, group_of, everything, shares, config.seed)
+    split = Split(train, validation, test)
+    _check_parts(items, group_of, split, config)
+    _check_groups(items, group_of, split)
+    return split
+
+
+def check_leakage(items: Sequence[Item], split: Split) -> None:
+    """Refuse a split in which a part holds an item, or a near-duplicate, of another part.
+
+    Args:
+        items: All items that the split's indices point into.
+        split: Any division of them, made here or read back from a run.
+
+    Raises:
+        UserError: listing the ids and texts of the items that say the same.
+    """
+    _check_groups(items, group_near_duplicates(items), split)
+
+
+def unseen_items(items: Sequence[Item], seen: Sequence[Item]) -> list[int]:
+    """Return the indices of the items that are no near-duplicate of a seen item, ascending.
+
+    A chain counts too: what resembles a near-duplicate of a seen item is left out as well.
+    """
+    group_of = group_near_duplicates([*seen, *items])
+    known = set(group_of[: len(seen)])
+    return [index for index, group in enumerate(group_of[len(seen) :]) if group not in known]
+
+
+def _deal(
+    items: Sequence[Item],
+    group_of: Sequence[int],
+    indices: Sequence[int],
+    shares: Sequence[float],
+    seed: int,
+) -> list[list[int]]:
+    """Deal whole groups to parts whose sizes are in proportion to `shares`."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index in indices:
+        groups[group_of[index]].append(index)
+    order = list(groups.values())
+    random.Random(seed).shuffle(order)
+    order.sort(key=len, reverse=True)
+
+    tags = {index: str(items[index].tag) for index in indices}
+    totals = Counter(tags.values())
+    # What each part still lacks of each tag, in items; it goes below zero where there is too much.
+    lacks = [
+        {tag: total * share / sum(shares) for tag, total in totals.items()} for share in shares
+    ]
+    open_parts = [part for part, share in enumerate(shares) if share > 0]
+    without = {tag: set(open_parts) for tag in totals}
+    groups_left = Counter(tag for group in order for tag in {tags[index] for index in group})
+
+    parts: list[list[int]] = [[] for _ in shares]
+    for group in order:
+        needs = Counter(tags[index] for index in group)
+        # A rare tag runs out before every part has some, unless its last groups are kept for them.
+        urgent = [tag for tag in needs if groups_left[tag] <= len(without[tag])]
+        choices = sorted(set[int]().union(*(without[tag] for tag in urgent))) or open_parts
+        best = max(
+            choices,
+            key=lambda part: (
+                round(sum(lacks[part][tag] * count for tag, count in needs.items()), 9),
+                round(sum(lacks[part].values()), 9),
+            ),
+        )
+        parts[best] += group
+        for tag, count in needs.items():
+            lacks[best][tag] -= count
+            groups_left[tag] -= 1
+            without[tag].discard(best)
+    return [sorted(part) for part in parts]
+
+
+def _check_tags(items: Sequence[Item]) -> None:
+    problems = Problems()
+    for item in items:
+        if item.tag is None:
+            problems.add(f"id {item.id!r} has no tag")
+    problems.raise_if_any("only tagged items can be divided:")
+    tags = {item.tag for item in items}
+    if len(tags) < 2:
+        found = f"all {len(items)} carry {tags.pop()!r}" if tags else "there are none"
+        raise UserError(f"items of at least two tags are needed to train on; {found}")
+
+
+def _check_parts(
+    items: Sequence[Item], group_of: Sequence[int], split: Split, config: SplitConfig
+) -> None:
+    """Refuse a split with an empty part, or with a tag that training would never see."""
+    problems = Problems()
+    wanted = {"train": 1.0, "validation": config.validation, "test": config.test}
+    if config.folds is not None:
+        wanted["test"] = 1 / config.folds
+    for name, share in wanted.items():
+        if share > 0 and not getattr(split, name):
+            problems.add(f"{name} should get {share:.0%} of the items and gets none")
+    groups: dict[str, set[int]] = defaultdict(set)
+    for item, group in zip(items, group_of, strict=True):
+        groups[str(item.tag)].add(group)
+    needed = sum(share > 0 for share in wanted.values())
+    for tag in sorted(groups.keys() - {str(items[index].tag) for index in split.train}):
+        problems.add(
+            f"train has no {tag!r}: there are {len(groups[tag])} distinct items with that tag, "
+            f"at least {needed} are needed"
+        )
+    problems.raise_if_any(
+        f"{len(items)} items in {len(set(group_of))} groups of near-duplicates are too few, or too "
+        "alike, for this split:",
+        "Add items, or change data.split (validation=0 and test=0 train on everything).",
+    )
+
+
+def _check_groups(items: Sequence[Item], group_of: Sequence[int], split: Split) -> None:
+    names = ("train", "validation", "test")
+    members: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for name in names:
+        for index in getattr(split, name):
+            members[group_of[index]].append((name, index))
+    problems = Problems()
+    for group in members.values():
+        if len({name for name, _ in group}) > 1:
+            # One of each part shows the leak, however large the group is.
+            shown = dict(group).items()
+            problems.add(
+                " ~ ".join(f"{name} id {items[at].id!r} {_short(items[at])}" for name, at in shown)
+            )
+    problems.raise_if_any(
+        "the split leaks: these items say the same and stand in different parts:",
+        "Make the split with `split_items`, which keeps near-duplicates together.",
+    )
+
+
+def _short(item: Item) -> str:
+    text = item.text
+    return repr(text if len(text) <= 80 else text[:79] + "…")

@@ -1,0 +1,90 @@
+"""What a result depends on beside its config: code, libraries, machine."""
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tagger.files import REPO_ROOT
+
+LIBRARIES = (
+    "tagger", "torch", "transformers", "tokenizers", "accelerate", "datasets", "evaluate",
+    "scikit-learn", "numpy",
+)  # fmt: skip
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return the git revision, the versions of the libraries, and the hardware."""
+    return {
+        "git": git_revision(),
+        "versions": {"python": platform.python_version()} | library_versions(),
+        "hardware": hardware(),
+        "command": sys.argv,
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Return the installed version of each library that figures depend on."""
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def git_revision() -> dict[str, Any] | None:
+    """Return the commit that the code stands at, and whether files differ from it."""
+    try:
+        revision = _git("rev-parse", "HEAD")
+        return {"revision": revision, "changed_files": bool(_git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None  # a copy without its history, or no git
+
+
+def hardware() -> dict[str, Any]:
+    """Return processor, cores that this process may use, memory in GiB, and GPU if any."""
+    import torch
+
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "cpu": _cpu_name(),
+        "cores": available_cores(),
+        "memory_gib": round(pages / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.platform(),
+    }
+
+
+def available_cores() -> int:
+    """Return how many cores this process may run on, which in a container may be few of many."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def peak_memory_mib() -> float:
+    """Return the largest resident size that this process has had, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(REPO_ROOT), *arguments],
+        capture_output=True, text=True, check=True, timeout=10,
+    ).stdout.strip()  # fmt: skip
+
+
+def _cpu_name() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,126 @@
+"""The other run of a comparison: which rows are fair to both, and what it says about them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tagger.config import EvaluateConfig
+from tagger.data.items import Item
+from tagger.errors import UserError
+from tagger.evaluation.comparison import compare_decisions
+from tagger.evaluation.predicting import predict
+from tagger.evaluation.rows import drop_seen
+from tagger.evaluation.scores import IntArray
+from tagger.runs import RunFolder, open_run, read_predictions
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two runs and the rows that they are compared on.
+
+    Attributes:
+        run: The run that is evaluated.
+        other: The run that it is compared with; it knows the same tags.
+        items: The paired rows, at least one.
+        positions: Where these stand among all rows evaluated.
+        explanation: A sentence that says how many were paired, and why not the others.
+    """
+
+    run: RunFolder
+    other: RunFolder
+    items: list[Item]
+    positions: list[int]
+    explanation: str
+
+
+def pair_rows(run: RunFolder, items: Sequence[Item], config: EvaluateConfig) -> Pairing:
+    """Open the run to compare with, and find the rows that neither run has seen.
+
+    Rows are known by id and content: two sources may use one id for different texts.
+
+    Raises:
+        UserError: when there is no such run, when its tags differ, or when no row can be paired.
+    """
+    other = open_run(str(config.against), config.runs_dir)
+    if set(other.tags) != set(run.tags):
+        raise UserError(
+            f"{run.name} and {other.name} cannot be compared, their tags differ:",
+            [f"{run.name}: {', '.join(run.tags)}", f"{other.name}: {', '.join(other.tags)}"],
+        )
+    if config.rows == "all":
+        paired, explanation = list(items), "seen by either run or not"
+    else:
+        paired, explanation = drop_seen(other, items)
+    if not paired:
+        raise UserError(
+            f"{run.name} and {other.name} have no row in common that neither has seen: "
+            f"{explanation}",
+            hint="Compare runs with the same data.split, give a source that is new to both "
+            "(data=...), or take rows=all.",
+        )
+    position = {(item.id, item.content_hash): index for index, item in enumerate(items)}
+    return Pairing(
+        run,
+        other,
+        paired,
+        [position[item.id, item.content_hash] for item in paired],
+        f"{len(paired)} of {len(items)} rows paired; {explanation}",
+    )
+
+
+def compare_runs(
+    pairing: Pairing, true: IntArray, predicted: IntArray, config: EvaluateConfig
+) -> dict[str, Any]:
+    """Compare the evaluated run's decisions with the other run's.
+
+    Args:
+        pairing: The runs and their common rows.
+        true: Position of the true tag of all rows evaluated, shape (n,).
+        predicted: What the evaluated run decided for them, shape (n,).
+        config: Resamples and seed.
+
+    Returns:
+        Ready for JSON: what `compare_decisions` returns, which run it was, how rows were paired,
+        and for how many of them its recorded predictions served.
+    """
+    theirs, recorded = _decisions(pairing.other, pairing.items, pairing.run.tags)
+    return {
+        "against": pairing.other.name,
+        "trained_on": pairing.other.meta["data"],
+        "explanation": pairing.explanation,
+        "recorded_predictions": recorded,
+        **compare_decisions(
+            pairing.items,
+            true[pairing.positions],
+            predicted[pairing.positions],
+            theirs,
+            pairing.run.tags,
+            resamples=config.resamples,
+            seed=config.seed,
+        ),
+    }
+
+
+def _decisions(run: RunFolder, items: Sequence[Item], tags: Sequence[str]) -> tuple[IntArray, int]:
+    """Take a run's recorded decisions, and make those that it lacks.
+
+    Returns:
+        Positions in `tags`, shape (n_items,), and how many of them were recorded.
+    """
+    decided: dict[tuple[str, str], str] = {}
+    file = run.path / "predictions.csv"
+    if file.is_file():
+        by_id = read_predictions(file, run.tags)
+        for row in run.split_rows():
+            if row.split == "test" and row.id in by_id:
+                decided[row.id, row.content_hash] = run.tags[int(by_id[row.id].argmax())]
+    lacking = [item for item in items if (item.id, item.content_hash) not in decided]
+    if lacking:
+        made = predict(run.load_classifier(), lacking).argmax(axis=1)
+        for item, choice in zip(lacking, made.tolist(), strict=True):
+            decided[item.id, item.content_hash] = run.tags[choice]
+    position = {tag: index for index, tag in enumerate(tags)}
+    choices = [position[decided[item.id, item.content_hash]] for item in items]
+    return np.array(choices, dtype=np.int64), len(items) - len(lacking)

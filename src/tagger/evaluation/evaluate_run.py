@@ -1,0 +1,194 @@
+"""From a finished run to its report."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tagger.config import EvaluateConfig
+from tagger.data.items import Item
+from tagger.environment import describe_environment
+from tagger.evaluation.against import compare_runs, pair_rows
+from tagger.evaluation.calibration import calibration
+from tagger.evaluation.intervals import LEVEL, measure
+from tagger.evaluation.latency import measure_latency
+from tagger.evaluation.predicting import predict, tag_positions
+from tagger.evaluation.rows import load_rows, train_counts
+from tagger.evaluation.scores import (
+    OVERALL,
+    PER_CLASS,
+    FloatArray,
+    IntArray,
+    compute_scores,
+    confusion_matrix,
+)
+from tagger.evaluation.slices import build_slices, slice_mask
+from tagger.runs import RunFolder, open_run, write_predictions
+
+MOST_CONFIDENT_ERRORS = 20
+
+
+def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluate a finished run: predictions, scores, report and plots.
+
+    The files go into the run folder when the rows are its own test rows, else into a subfolder
+    `on-<source>` (`on-<source>-all` for rows=all) of it.
+
+    Args:
+        config: What to evaluate, on what, how.
+
+    Returns:
+        The content of `report.json`.
+
+    Raises:
+        UserError: for a run or data that cannot be used, or when no row is left.
+    """
+    run = open_run(config.run, config.runs_dir)
+    rows = load_rows(run, config)
+    # Paired before any work is done: a mistake should not cost the wait for predictions.
+    pairing = None if config.against is None else pair_rows(run, rows.items, config)
+
+    classifier = run.load_classifier()
+    probabilities = predict(classifier, rows.items)
+    true = tag_positions(rows.items, run.tags)
+    predicted = probabilities.argmax(axis=1)
+
+    folder = run.path / rows.folder_name if rows.folder_name else run.path
+    report = {
+        "run": _describe_run(run),
+        "data": {
+            "name": rows.source,
+            "sha256": rows.sha256,
+            "rows": rows.policy,
+            "own": rows.own,
+            "loaded": rows.loaded,
+            "evaluated": len(rows.items),
+            "explanation": rows.explanation,
+        },
+        "intervals": {"level": LEVEL, "resamples": config.resamples, "seed": config.seed},
+        "tags": list(run.tags),
+        **score_rows(rows.items, true, predicted, run, config),
+        "calibration": calibration(probabilities, true),
+        "errors": confident_errors(rows.items, true, probabilities, run.tags),
+        "latency": measure_latency(classifier, rows.items, config.latency),
+        "comparison": None if pairing is None else compare_runs(pairing, true, predicted, config),
+        "environment": describe_environment(),
+        "evaluated_on": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    # Imported here: matplotlib, scikit-learn and jinja2 cost a second that a mistake need not wait.
+    from tagger.evaluation.report import print_report, write_report
+
+    write_predictions(
+        folder / "predictions.csv", [item.id for item in rows.items], run.tags, probabilities
+    )
+    written = write_report(report, folder, probabilities, true, run.path / "metrics.jsonl")
+    if rows.folder_name is None:
+        _attach_to_tracker(run, report, folder)
+    print_report(report, written)
+    return report
+
+
+def score_rows(
+    items: Sequence[Item],
+    true: IntArray,
+    predicted: IntArray,
+    run: RunFolder,
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    """Score all rows, each tag and each slice, with intervals.
+
+    Returns:
+        Ready for JSON: `overall`, `per_class`, `slices`, each block with `num_samples`; the names
+        of `empty_slices`; and the `confusion` matrix.
+    """
+    tags = run.tags
+    confusion = confusion_matrix(true, predicted, len(tags))
+    overall, per_class = measure(confusion, tags, config.resamples, config.seed)
+    check_against_library(true, predicted, tags)
+    slices: dict[str, dict[str, Any]] = {}
+    empty = []
+    for one in build_slices(items, train_counts(run)):
+        mask = slice_mask(one, items)
+        if not mask.any():
+            empty.append(one.name)
+            continue
+        counts = confusion_matrix(true[mask], predicted[mask], len(tags))
+        block, _ = measure(counts, tags, config.resamples, config.seed)
+        slices[one.name] = {"description": one.description, **block}
+    return {
+        "overall": overall,
+        "per_class": per_class,
+        "slices": slices,
+        "empty_slices": empty,
+        "confusion": confusion.tolist(),
+    }
+
+
+def check_against_library(true: IntArray, predicted: IntArray, tags: Sequence[str]) -> None:
+    """Refuse to report a number that `evaluate` with scikit-learn does not confirm.
+
+    Raises:
+        RuntimeError: if the two computations differ, which would be a defect of ours.
+    """
+    from tagger.evaluation.metrics import build_metrics
+
+    ours = compute_scores(true, predicted, tags)
+    theirs = {
+        name: metric.compute(predictions=predicted, references=true)
+        for name, metric in build_metrics(tags).items()
+    }
+    overall = theirs["accuracy"] | theirs["averaged"]
+    pairs = [(name, ours.overall[name], overall[name]) for name in OVERALL]
+    pairs += [
+        (f"{name} of {tag}", ours.per_class[tag][name], theirs["per_class"][tag][name])
+        for tag in tags
+        for name in (*PER_CLASS, "support")
+    ]
+    different = [f"{name}: {one}, {two}" for name, one, two in pairs if abs(one - two) > 1e-9]
+    if different:
+        raise RuntimeError("scores differ from scikit-learn's: " + "; ".join(different))
+
+
+def confident_errors(
+    items: Sequence[Item], true: IntArray, probabilities: FloatArray, tags: Sequence[str]
+) -> list[dict[str, Any]]:
+    """List the wrong decisions with the highest probability first, at most 20."""
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != true)
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_CONFIDENT_ERRORS]
+    return [
+        {
+            "id": items[row].id,
+            "title": items[row].title,
+            "description": items[row].description,
+            "true": tags[true[row]],
+            "predicted": tags[predicted[row]],
+            "probability": float(confidence[row]),
+        }
+        for row in order.tolist()
+    ]
+
+
+def _describe_run(run: RunFolder) -> dict[str, Any]:
+    facts = ("seed", "best_step", "steps", "train_seconds", "peak_memory_mib", "parameters")
+    environment = run.meta.get("environment", {})
+    return {
+        "name": run.name,
+        "path": str(run.path),
+        "model": run.config.model.name,
+        "trained_on": run.meta["data"],
+        **{fact: run.meta.get(fact) for fact in facts},
+        "environment": {key: environment.get(key) for key in ("git", "versions", "hardware")},
+    }
+
+
+def _attach_to_tracker(run: RunFolder, report: dict[str, Any], folder: Path) -> None:
+    tracking = run.config.tracking
+    if tracking.kind == "none":
+        return
+    from tagger.training.tracking import attach_report
+
+    scores = {f"test/{name}": report["overall"][name]["value"] for name in OVERALL}
+    attach_report(run.path, tracking, folder / "report.html", scores)

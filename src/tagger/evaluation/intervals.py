@@ -1,0 +1,146 @@
+"""95% intervals: how far a score could move had other rows been drawn.
+
+Three methods, chosen by simulating test sets of 40 and 115 rows with imbalanced tags and counting
+how often an interval holds the true value (95% is the aim):
+
+- Wilson, for what is a proportion: accuracy (so every micro average and the weighted recall, which
+  equal it), precision and recall. Source: Wilson, JASA 22 (1927).
+- Wilson through F*, for the F1 of a tag. F* = TP / (TP + FP + FN) is a proportion and
+  F1 = 2 F* / (1 + F*) rises with it, so the ends of its interval carry over. It held 93 to 99%
+  where a percentile bootstrap held 54 to 96%, and does not shrink to a point when no error was
+  seen. Source of F*: Hand, Christen and Kirielle, Machine Learning 110 (2021).
+- Percentile bootstrap over rows, for the other averages. Rows are drawn from all rows, not within
+  each true tag: stratified intervals held up to 11 points less. It cannot imagine an error that
+  never happened: without any error it is (1, 1), and the accuracy's interval is the one to read.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tagger.evaluation.scores import (
+    OVERALL,
+    PER_CLASS,
+    FloatArray,
+    IntArray,
+    scores_from_confusion,
+)
+
+LEVEL = 0.95
+Z = 1.959963984540054  # the normal quantile at 0.975
+PROPORTIONS = ("accuracy", "micro_precision", "micro_recall", "micro_f1", "weighted_recall")
+BOOTSTRAPPED = tuple(name for name in OVERALL if name not in PROPORTIONS)
+
+_RESAMPLES_AT_ONCE = 500  # bounds memory: with 30 tags, 500 matrices are a few MB
+
+
+def wilson_interval(
+    successes: npt.ArrayLike, trials: npt.ArrayLike
+) -> tuple[FloatArray, FloatArray]:
+    """Compute Wilson's 95% score interval of proportions.
+
+    Args:
+        successes: Counts, any shape.
+        trials: Counts, the same shape. Without a trial the interval is (0, 1).
+
+    Returns:
+        Lower and upper ends, each of that shape, within [0, 1].
+    """
+    hits, n = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    n_or_one = np.where(n > 0, n, 1.0)
+    share = hits / n_or_one
+    scale = 1 + Z**2 / n_or_one
+    middle = (share + Z**2 / (2 * n_or_one)) / scale
+    half = Z * np.sqrt(share * (1 - share) / n_or_one + Z**2 / (4 * n_or_one**2)) / scale
+    # At 0 and at n the formula ends there exactly; rounding must not say 1e-17 or 0.9999.
+    low = np.where((n > 0) & (hits > 0), np.maximum(middle - half, 0.0), 0.0)
+    high = np.where((n > 0) & (hits < n), np.minimum(middle + half, 1.0), 1.0)
+    return low, high
+
+
+def bootstrap_confusions(confusion: IntArray, resamples: int, rng: np.random.Generator) -> IntArray:
+    """Draw rows with replacement, as confusion matrices.
+
+    The scores depend on rows only through their counts, and the counts of n rows drawn with
+    replacement follow a multinomial law: one draw of the cells replaces n draws of rows.
+
+    Args:
+        confusion: Counts, shape (n_tags, n_tags), with at least one row counted.
+        resamples: How many matrices to draw.
+        rng: Source of randomness.
+
+    Returns:
+        Counts, shape (resamples, n_tags, n_tags); each sums to the same number of rows.
+    """
+    occupied = np.flatnonzero(confusion)  # an empty cell stays empty: no need to draw it
+    counts = confusion.ravel()[occupied]
+    drawn = np.zeros((resamples, confusion.size), dtype=np.int64)
+    drawn[:, occupied] = rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
+    return drawn.reshape(resamples, *confusion.shape)
+
+
+def measure(
+    confusion: IntArray, tags: Sequence[str], resamples: int, seed: int
+) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
+    """Score a confusion matrix and put a 95% interval around every score.
+
+    Args:
+        confusion: Counts, shape (n_tags, n_tags), rows true.
+        tags: Names, in the order of the approved list.
+        resamples: Bootstrap resamples behind each averaged score.
+        seed: Of the resampling; the same seed gives the same intervals.
+
+    Returns:
+        Ready for JSON: the block of all rows, `{"num_samples": n, "accuracy": {"value": ..,
+        "low": .., "high": ..}, ...}` for the names of `OVERALL`, and the blocks by tag, whose
+        `num_samples` is the tag's support, for the names of `PER_CLASS`. Where nothing was
+        counted the value is 0 and the interval (0, 1).
+    """
+    values = scores_from_confusion(confusion)
+    total = int(confusion.sum())
+    hits, support, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+
+    ends = dict.fromkeys(PROPORTIONS, wilson_interval(hits.sum(), total))
+    ends.update(_bootstrap_ends(confusion, resamples, seed))
+    overall: dict[str, object] = {"num_samples": total}
+    for name in OVERALL:
+        overall[name] = _scored(values[name], ends[name][0], ends[name][1])
+
+    jaccard = wilson_interval(hits, support + predicted - hits)
+    class_ends = {
+        "precision": wilson_interval(hits, predicted),
+        "recall": wilson_interval(hits, support),
+        "f1": (2 * jaccard[0] / (1 + jaccard[0]), 2 * jaccard[1] / (1 + jaccard[1])),
+    }
+    per_class: dict[str, dict[str, object]] = {}
+    for position, tag in enumerate(tags):
+        per_class[tag] = {"num_samples": int(support[position])}
+        for name in PER_CLASS:
+            low, high = class_ends[name]
+            per_class[tag][name] = _scored(values[name][position], low[position], high[position])
+    return overall, per_class
+
+
+def _bootstrap_ends(
+    confusion: IntArray, resamples: int, seed: int
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    if not confusion.sum():
+        return dict.fromkeys(BOOTSTRAPPED, wilson_interval(0, 0))
+    rng = np.random.default_rng(seed)
+    drawn: dict[str, list[FloatArray]] = {name: [] for name in BOOTSTRAPPED}
+    for start in range(0, resamples, _RESAMPLES_AT_ONCE):
+        many = min(_RESAMPLES_AT_ONCE, resamples - start)
+        scores = scores_from_confusion(bootstrap_confusions(confusion, many, rng))
+        for name in BOOTSTRAPPED:
+            drawn[name].append(scores[name])
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    ends = {}
+    for name, parts in drawn.items():
+        low, high = np.quantile(np.concatenate(parts), tails)
+        ends[name] = (low, high)
+    return ends
+
+
+def _scored(value: FloatArray, low: FloatArray, high: FloatArray) -> dict[str, float]:
+    return {"value": float(value), "low": float(low), "high": float(high)}

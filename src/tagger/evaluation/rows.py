@@ -1,0 +1,147 @@
+"""Which rows a run is judged on: never, unless asked, those that shaped it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tagger.config import EvaluateConfig
+from tagger.data.items import Item
+from tagger.data.sources import data_sha256, load_items
+from tagger.data.splits import unseen_items
+from tagger.data.tags import load_tags
+from tagger.errors import UserError
+from tagger.files import resolve_path
+from tagger.runs import RunFolder
+
+_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows to evaluate on, and how they were come by.
+
+    Attributes:
+        items: Labelled, at least one, every tag known to the run.
+        source: Name of the data source.
+        sha256: Hash of all of the source's items.
+        policy: `unseen` or `all`, as asked for.
+        loaded: Number of items in the source.
+        own: Whether the source is the one that the run was trained on.
+        explanation: A sentence that says which rows these are.
+    """
+
+    items: list[Item]
+    source: str
+    sha256: str
+    policy: str
+    loaded: int
+    own: bool
+    explanation: str
+
+    @property
+    def folder_name(self) -> str | None:
+        """Subfolder of the run folder for the results; None for the run folder itself.
+
+        The run folder itself describes the run's own test rows, and nothing else: a report on
+        rows that the run has trained on must not take that place.
+        """
+        if self.own and self.policy == "unseen":
+            return None
+        return f"on-{self.source}" + ("-all" if self.policy == "all" else "")
+
+
+def load_rows(run: RunFolder, config: EvaluateConfig) -> Rows:
+    """Load the items that an evaluation is about.
+
+    Raises:
+        UserError: for data that cannot be used, tags that the run does not know, or when no row
+            is left.
+    """
+    data = config.data or run.config.data
+    if config.data is None:
+        items = load_items(data, run.tags)
+    else:
+        names = [tag.name for tag in load_tags(resolve_path(data.tags))]
+        items = load_items(data, names)
+        _check_tags(items, run)
+    found, expected = data_sha256(items), run.meta["data"]["sha256"]
+    if config.data is None and found != expected:
+        raise UserError(
+            f"the items of {data.name} are not those that {run.name} was made from:",
+            [f"found sha256 {found}, expected {expected}"],
+            "Bring the old items back, or name the source to evaluate on what is there now: "
+            f"data={data.name}",
+        )
+    own = found == expected
+    if config.rows == "all":
+        explanation = f"all {len(items)} rows"
+        if own:
+            explanation += ", those that the run was trained on among them"
+        chosen = items
+    elif own:
+        chosen = _recorded_test_rows(run, items)
+        explanation = f"the run's own {len(chosen)} test rows of {len(items)}"
+    else:
+        chosen, dropped = drop_seen(run, items)
+        explanation = f"{len(chosen)} of {len(items)} rows; {dropped}"
+    if not chosen:
+        raise UserError(
+            f"no row of {data.name} is left to evaluate {run.name} on: {explanation}",
+            hint="Give another source (data=...), train with test rows (data.split.test=0.15), or "
+            "take rows=all, knowing that scores on rows that the run has seen are too good.",
+        )
+    return Rows(chosen, data.name, found, config.rows, len(items), own, explanation)
+
+
+def drop_seen(run: RunFolder, items: Sequence[Item]) -> tuple[list[Item], str]:
+    """Leave out what a run was trained or stopped on, and near-duplicates of it.
+
+    Returns:
+        The remaining items in order, and a sentence part that says how many were left out.
+    """
+    recorded = {row.content_hash for row in run.split_rows() if row.split != "test"}
+    unequal = [item for item in items if item.content_hash not in recorded]
+    equal = len(items) - len(unequal)
+    # A run folder keeps hashes, not texts: its source is read again to find near-duplicates.
+    try:
+        seen = [
+            item for item in load_items(run.config.data, run.tags) if item.content_hash in recorded
+        ]
+    except UserError as error:
+        return unequal, (
+            f"left out {equal} that {run.name} has seen; near-duplicates of these could not be "
+            f"found, as its source cannot be read: {error.summary}"
+        )
+    chosen = [unequal[index] for index in unseen_items(unequal, seen)]
+    similar = len(unequal) - len(chosen)
+    part = f"left out {equal} that {run.name} has seen and {similar} near-duplicates of these"
+    missing = len(recorded) - len({item.content_hash for item in seen})
+    if missing:
+        part += f" ({missing} rows that it has seen are no longer in its source)"
+    return chosen, part
+
+
+def train_counts(run: RunFolder) -> dict[str, int]:
+    """Count the rows that a run was trained on, for every tag that it knows."""
+    counts = Counter(row.tag for row in run.split_rows() if row.split == "train")
+    return {tag: counts[tag] for tag in run.tags}
+
+
+def _recorded_test_rows(run: RunFolder, items: Sequence[Item]) -> list[Item]:
+    test = {(row.id, row.content_hash) for row in run.split_rows() if row.split == "test"}
+    return [item for item in items if (item.id, item.content_hash) in test]
+
+
+def _check_tags(items: Sequence[Item], run: RunFolder) -> None:
+    used = sorted({str(item.tag) for item in items})
+    unknown = [tag for tag in used if tag not in run.tags]
+    if unknown:
+        raise UserError(
+            f"the data has tags that {run.name} does not know:",
+            [
+                f"tags of the data: {', '.join(used[:_SHOWN])}",
+                f"tags of the run: {', '.join(run.tags[:_SHOWN])}",
+                f"unknown to the run: {', '.join(unknown[:_SHOWN])}",
+            ],
+            "Rename or leave out these rows, or train a run on data that has these tags.",
+        )

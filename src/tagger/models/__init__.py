@@ -1,0 +1,1 @@
+"""Every approach to tagging, behind one interface: `base.Classifier`."""

@@ -1,0 +1,206 @@
+"""A transformer encoder, a pooling and a head: the model that is fine-tuned."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from tagger.config import ModelConfig
+from tagger.data.items import Item
+from tagger.errors import UserError
+from tagger.files import write_json
+from tagger.models.encoders import (
+    encoder_layers,
+    load_encoder,
+    load_tokenizer,
+    quiet,
+    read_encoder,
+)
+
+PREDICTION_BATCH = 32
+
+
+def mean_pool(states: Tensor, mask: Tensor) -> Tensor:
+    """Average the token states that are not padding: (n, tokens, hidden) to (n, hidden)."""
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)
+
+
+def max_pool(states: Tensor, mask: Tensor) -> Tensor:
+    """Take each feature's maximum over the tokens that are not padding."""
+    return states.masked_fill(mask.unsqueeze(-1) == 0, float("-inf")).amax(1)
+
+
+def cls_pool(states: Tensor, mask: Tensor) -> Tensor:
+    """Take the state of the first token."""
+    return states[:, 0]
+
+
+POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mean": mean_pool,
+    "max": max_pool,
+    "cls": cls_pool,
+}
+
+
+def build_head(kind: str, hidden: int, n_tags: int) -> nn.Module:
+    """Build the layers that turn a pooled text (n, hidden) into logits (n, n_tags)."""
+    if kind == "linear":
+        return nn.Linear(hidden, n_tags)
+    return nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, n_tags))
+
+
+class TransformerModule(nn.Module):
+    """Encoder, pooling, dropout and head as one trainable module."""
+
+    def __init__(self, encoder: nn.Module, n_tags: int, pooling: str, head: str, dropout: float):
+        super().__init__()
+        self.encoder = encoder
+        self.pool = POOLINGS[pooling]
+        self.dropout = nn.Dropout(dropout)
+        self.head = build_head(head, encoder.config.hidden_size, n_tags)
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return one vector a text, in fp32: (n, tokens) to (n, hidden)."""
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.pool(states.float(), attention_mask)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return logits: (n, tokens) to (n, n_tags)."""
+        logits: Tensor = self.head(self.dropout(self.embed(input_ids, attention_mask)))
+        return logits
+
+    def freeze(self, embeddings: bool, layers: int) -> None:
+        """Exclude the token embeddings, or everything up to the lowest `layers`, from training."""
+        frozen: list[nn.Module] = [self.encoder.get_input_embeddings()] if embeddings else []
+        if layers:
+            stack = encoder_layers(self.encoder)
+            if layers > len(stack):
+                raise UserError(f"model.freeze_layers={layers}, but the encoder has {len(stack)} layers")
+            frozen += [self.encoder.embeddings, *stack[:layers]]
+        for module in frozen:
+            module.requires_grad_(False)
+
+
+class TransformerClassifier:
+    """A `Classifier` around a `TransformerModule` and its tokenizer."""
+
+    def __init__(
+        self,
+        module: TransformerModule,
+        tokenizer: Tokenizer,
+        tags: Sequence[str],
+        shape: dict[str, str | int | float],
+    ) -> None:
+        self.module = module
+        self.tokenizer = tokenizer
+        self.tags = tuple(tags)
+        self.shape = shape
+
+    @classmethod
+    def build(cls, config: ModelConfig, tags: Sequence[str]) -> Self:
+        """Make a classifier to be trained: a pretrained encoder under a fresh head.
+
+        The head, and an encoder that is not pretrained, take their weights from torch's global
+        random state.
+        """
+        encoder, tokenizer = load_encoder(config)
+        module = TransformerModule(encoder, len(tags), config.pooling, config.head, config.dropout)
+        module.freeze(config.freeze_embeddings, config.freeze_layers)
+        if config.encoder_dropout is not None:
+            for part in encoder.modules():
+                if isinstance(part, nn.Dropout):
+                    part.p = config.encoder_dropout
+        shape = config.model_dump(include={"pooling", "head", "dropout", "max_length"})
+        return cls(module, tokenizer, tags, shape)
+
+    def tokenize(self, items: Sequence[Item]) -> list[list[int]]:
+        """Return the token ids of each item's text, cut at the model's maximal length."""
+        encodings = self.tokenizer.encode_batch_fast([item.text for item in items])
+        return [encoding.ids for encoding in encodings]
+
+    def pad(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """Return ids and attention mask, both (n, longest row), on the module's device."""
+        width = max(len(row) for row in rows)
+        ids = np.full((len(rows), width), self.module.encoder.config.pad_token_id or 0, np.int64)
+        mask = np.zeros((len(rows), width), np.int64)
+        for position, row in enumerate(rows):
+            ids[position, : len(row)] = row
+            mask[position, : len(row)] = 1
+        device = next(self.module.parameters()).device
+        return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+    def predict_proba(self, items: Sequence[Item]) -> NDArray[np.float64]:
+        """Return softmax probabilities of shape (n_items, n_tags)."""
+        logits = self._compute(self.module, items, len(self.tags))
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return probabilities
+
+    def embed(self, items: Sequence[Item]) -> NDArray[np.float64]:
+        """Return the encoder's pooled vectors, (n_items, hidden)."""
+        return self._compute(self.module.embed, items, self.module.encoder.config.hidden_size)
+
+    def _compute(
+        self, function: Callable[[Tensor, Tensor], Tensor], items: Sequence[Item], width: int
+    ) -> NDArray[np.float64]:
+        """Apply a function of ids and mask to all items, in eval mode: (n_items, width).
+
+        Texts of similar length are computed together, so that little time goes into padding.
+        """
+        rows = self.tokenize(items)
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        outputs = np.zeros((len(rows), width))
+        was_training = self.module.training
+        self.module.eval()
+        with torch.inference_mode():
+            for start in range(0, len(order), PREDICTION_BATCH):
+                chosen = order[start : start + PREDICTION_BATCH]
+                output = function(*self.pad([rows[index] for index in chosen]))
+                outputs[chosen] = output.double().cpu().numpy()
+        self.module.train(was_training)
+        return outputs
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that `load` reads, and that transformers' AutoModel reads as an encoder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        head = {name: tensor.contiguous() for name, tensor in self.module.head.state_dict().items()}
+        try:
+            with quiet():
+                self.module.encoder.save_pretrained(folder)
+            save_file(head, folder / "head.safetensors")
+        except SafetensorError as error:  # a full disk, among others
+            raise UserError(f"{folder} could not be written: {error}") from None
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+        write_json(folder / "tagger.json", {"tags": list(self.tags), **self.shape})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: when a file is missing or does not hold what it should.
+        """
+        try:
+            settings = json.loads((folder / "tagger.json").read_text(encoding="utf-8"))
+            tags = settings.pop("tags")
+            head_weights = load_file(folder / "head.safetensors")
+            encoder = read_encoder(folder)
+            module = TransformerModule(
+                encoder, len(tags), settings["pooling"], settings["head"], settings["dropout"]
+            )
+            module.head.load_state_dict(head_weights)
+            tokenizer = load_tokenizer(folder, settings["max_length"])
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{folder} does not hold a whole model: {reason}") from None
+        module.eval()
+        return cls(module, tokenizer, tags, settings)

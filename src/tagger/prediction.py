@@ -1,0 +1,173 @@
+"""Predict the tags of a file of any size: constant memory, order kept, resumable.
+
+Finished rows go to `<output>.partial`, and after each chunk `<output>.partial.json` notes how far
+that is. A run that is killed goes on from there when the same command is given again; the output
+itself appears only once it is whole.
+"""
+
+import csv
+import io
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from tagger.data.items import Item
+from tagger.data.sources import iter_unlabelled, scan_unlabelled
+from tagger.errors import UserError
+from tagger.files import replacing, sha256_of, write_json
+from tagger.models.base import Classifier
+from tagger.runs import RunFolder
+
+CHUNK = 1024
+OUTPUT_SUFFIXES = (".csv", ".jsonl", ".parquet")
+
+
+def predict_file(run: RunFolder, source: Path, output: Path) -> int:
+    """Write id, tag, probability and each tag's probability for every item of a file.
+
+    Args:
+        run: A finished run.
+        source: CSV, JSONL or Parquet with `id` and `title` or `description`.
+        output: CSV, JSONL or Parquet, by its suffix. One that exists is replaced at the end.
+
+    Returns:
+        The number of items.
+
+    Raises:
+        UserError: for rows that can't be predicted (all are listed, before any work is done), an
+            output that can't be written, or another process that writes it.
+    """
+    _check_output(source, output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output.with_name(f".{output.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another process is writing {output}") from None
+    try:
+        total = scan_unlabelled(source)
+        partial = output.with_name(f"{output.name}.partial")
+        state = _resume_state(partial, run, source)
+        with tqdm(total=total, initial=state["rows"], desc="predict", unit="item") as bar:
+            _append_predictions(partial, state, run.load_classifier(), source, bar)
+        _publish(partial, output)
+        _state_file(partial).unlink(missing_ok=True)
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+    return total
+
+
+def predict_rows(classifier: Classifier, items: Sequence[Item]) -> Iterator[list[str]]:
+    """Yield id, tag, probability and each tag's probability of every item, as text."""
+    for item, row in zip(items, classifier.predict_proba(items), strict=True):
+        best = int(row.argmax())
+        yield [item.id, classifier.tags[best], f"{row[best]:.6f}", *(f"{p:.6f}" for p in row)]
+
+
+def header(tags: Sequence[str]) -> list[str]:
+    """Return the column names of predictions."""
+    return ["id", "tag", "probability", *tags]
+
+
+def _append_predictions(
+    partial: Path, state: dict[str, Any], classifier: Classifier, source: Path, bar: "tqdm[Any]"
+) -> None:
+    with partial.open("ab") as raw:
+        raw.truncate(state["bytes"])  # what a kill left of a chunk that was not noted
+        items = itertools.islice(iter_unlabelled(source), state["rows"], None)
+        if not state["rows"]:
+            raw.write(_csv_lines([header(classifier.tags)]))
+        for chunk in iter(lambda: list(itertools.islice(items, CHUNK)), []):
+            raw.write(_csv_lines(predict_rows(classifier, chunk)))
+            raw.flush()
+            state["rows"] += len(chunk)
+            state["bytes"] = raw.tell()
+            write_json(_state_file(partial), state)
+            bar.update(len(chunk))
+
+
+def _resume_state(partial: Path, run: RunFolder, source: Path) -> dict[str, Any]:
+    """Return how far an earlier attempt came, if it was this very work; else a fresh start."""
+    fresh = {
+        "model": run.meta["model_files"],
+        "input_sha256": sha256_of(source),
+        "rows": 0,
+        "bytes": 0,
+    }
+    try:
+        found = json.loads(_state_file(partial).read_text(encoding="utf-8"))
+        same = all(found[key] == fresh[key] for key in ("model", "input_sha256"))
+        if same and partial.stat().st_size >= found["bytes"]:
+            return dict(found)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none, or not readable: start over
+    partial.unlink(missing_ok=True)
+    return fresh
+
+
+def _publish(partial: Path, output: Path) -> None:
+    if output.suffix == ".csv":
+        os.replace(partial, output)
+        return
+    with replacing(output) as temporary:
+        if output.suffix == ".jsonl":
+            _csv_to_jsonl(partial, temporary)
+        else:
+            _csv_to_parquet(partial, temporary)
+    partial.unlink()
+
+
+def _csv_to_jsonl(source: Path, target: Path) -> None:
+    with source.open(encoding="utf-8", newline="") as rows, target.open("w", encoding="utf-8") as out:
+        for row in csv.DictReader(rows):
+            numbers = {name: float(row[name]) for name in row if name not in ("id", "tag")}
+            out.write(json.dumps({**row, **numbers}, ensure_ascii=False) + "\n")
+
+
+def _csv_to_parquet(source: Path, target: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    with source.open(encoding="utf-8", newline="") as rows:
+        reader = csv.reader(rows)
+        names = next(reader)
+        kinds = [pyarrow.string() if name in ("id", "tag") else pyarrow.float64() for name in names]
+        schema = pyarrow.schema(list(zip(names, kinds, strict=True)))
+        with parquet.ParquetWriter(target, schema) as writer:
+            for chunk in iter(lambda: list(itertools.islice(reader, CHUNK)), []):
+                columns = [
+                    pyarrow.array(
+                        values if kind == pyarrow.string() else [float(v) for v in values], kind
+                    )
+                    for values, kind in zip(zip(*chunk, strict=True), kinds, strict=True)
+                ]
+                writer.write_table(pyarrow.table(columns, schema=schema))
+
+
+def _csv_lines(rows: Iterable[Sequence[str]]) -> bytes:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue().encode()
+
+
+def _state_file(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}.json")
+
+
+def _check_output(source: Path, output: Path) -> None:
+    if output.suffix not in OUTPUT_SUFFIXES:
+        raise UserError(
+            f"--output {output}: the format is chosen by the ending, "
+            f"one of {', '.join(OUTPUT_SUFFIXES)}"
+        )
+    if output.is_dir():
+        raise UserError(f"--output {output} is a folder, a file was expected")
+    if source.exists() and output.exists() and source.samefile(output):
+        raise UserError(f"--input and --output are the same file, {output}")

@@ -1,0 +1,211 @@
+"""The run folder: the one thing that passes between making a run and using it."""
+
+import csv
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagger.config import TrainConfig, load_saved_config
+from tagger.data.items import Item
+from tagger.data.splits import Split
+from tagger.errors import UserError
+from tagger.files import replacing, sha256_of
+from tagger.models.base import Classifier
+
+RUNNING = "running"
+FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One line of `splits.csv`: where an item went. The text itself stays in its source."""
+
+    id: str
+    content_hash: str
+    split: str
+    tag: str
+
+
+class RunFolder:
+    """A folder that `train.py` made. Everything downstream reads only this.
+
+    Attributes:
+        path: The folder.
+        meta: The content of `meta.json`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.meta = read_meta(path)
+
+    @property
+    def name(self) -> str:
+        """The folder's name, by which other commands know the run."""
+        return self.path.name
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end."""
+        return bool(self.meta.get("status") == FINISHED)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The approved tags, in the order of the probability columns."""
+        return tuple(self.meta["tags"])
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        """The config that the run was made with."""
+        return load_saved_config(TrainConfig, self.path / "config.yaml")
+
+    def split_rows(self) -> list[SplitRow]:
+        """Read which item went into which split."""
+        path = self.path / "splits.csv"
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                return [SplitRow(**row) for row in csv.DictReader(file)]
+        except (OSError, TypeError, UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path} cannot be read: {error}") from None
+
+    def load_classifier(self) -> Classifier:
+        """Load the model, after checking every file of it against its recorded hash.
+
+        Raises:
+            UserError: when a file is missing or is not the one that training wrote.
+        """
+        problems = []
+        for name, expected in self.meta["model_files"].items():
+            file = self.path / "model" / name
+            if not file.is_file():
+                problems.append(f"model/{name} is missing")
+            elif (found := sha256_of(file)) != expected:
+                problems.append(f"model/{name} has sha256 {found}, expected {expected}")
+        if problems:
+            raise UserError(
+                f"{self.path}: the model is damaged or was changed:",
+                problems,
+                "Copy the folder again from where it was made, or train the run again.",
+            )
+        # Imported here, because torch takes seconds and most readers of a run need no model.
+        from tagger.models.transformer import TransformerClassifier
+
+        classifier = TransformerClassifier.load(self.path / "model")
+        if classifier.tags != self.tags:
+            raise UserError(
+                f"{self.path}: the model's tags differ from those of meta.json:",
+                [f"model: {', '.join(classifier.tags)}", f"meta.json: {', '.join(self.tags)}"],
+            )
+        return classifier
+
+
+def find_run(run: str, runs_dir: str) -> Path:
+    """Find a run by its folder, or by its name below `runs_dir`.
+
+    Raises:
+        UserError: when there is none, with the nearest name.
+    """
+    for path in (Path(run).expanduser(), Path(runs_dir) / run):
+        if (path / "meta.json").is_file():
+            return path
+    for path in (Path(run).expanduser(), Path(runs_dir) / run):
+        if path.is_dir():
+            raise UserError(f"{path} is not a run folder: it has no meta.json")
+    names = [path.parent.name for path in Path(runs_dir).glob("*/meta.json")]
+    near = difflib.get_close_matches(Path(run).name, names, n=1)
+    raise UserError(
+        f"there is no run {run!r}, neither as a folder nor in {runs_dir}/",
+        hint=f"Did you mean {near[0]}?" if near else "`tagger leaderboard` lists the runs.",
+    )
+
+
+def open_run(run: str, runs_dir: str) -> RunFolder:
+    """Open a finished run.
+
+    Raises:
+        UserError: when it is missing, unfinished (with the command that resumes it) or damaged.
+    """
+    folder = RunFolder(find_run(run, runs_dir))
+    if not folder.finished:
+        raise UserError(
+            f"{folder.path} did not finish training",
+            hint=f"Go on with it: python train.py resume={folder.path}",
+        )
+    missing = [key for key in ("tags", "model_files", "data", "seed") if key not in folder.meta]
+    if missing:
+        raise UserError(f"{folder.path / 'meta.json'} is damaged: it lacks {', '.join(missing)}")
+    return folder
+
+
+def list_runs(runs_dir: str) -> tuple[list[RunFolder], list[str]]:
+    """List the readable runs below a folder, and what is wrong with the others."""
+    runs, problems = [], []
+    for meta in sorted(Path(runs_dir).glob("*/meta.json")):
+        try:
+            runs.append(RunFolder(meta.parent))
+        except UserError as error:
+            problems.append(str(error))
+    return runs, problems
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Read `meta.json` of a run folder.
+
+    Raises:
+        UserError: when it is missing or damaged.
+    """
+    file = path / "meta.json"
+    try:
+        meta = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is not a run folder: it has no meta.json") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is damaged: {error}") from None
+    if not isinstance(meta, dict):
+        raise UserError(f"{file} is damaged: it holds no object")
+    return meta
+
+
+def write_splits(path: Path, items: Sequence[Item], split: Split) -> None:
+    """Write `splits.csv`: id, content hash, split and tag of each item."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "content_hash", "split", "tag"])
+        for name in ("train", "validation", "test"):
+            for index in getattr(split, name):
+                item = items[index]
+                writer.writerow([item.id, item.content_hash, name, item.tag])
+
+
+def write_predictions(
+    path: Path, ids: Iterable[str], tags: Sequence[str], probabilities: NDArray[np.float64]
+) -> None:
+    """Write `predictions.csv`: a row's id and its probability for each tag."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", *tags])
+        for row_id, row in zip(ids, probabilities, strict=True):
+            writer.writerow([row_id, *(f"{value:.6f}" for value in row)])
+
+
+def read_predictions(path: Path, tags: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Read `predictions.csv` as probabilities (n_tags,) by row id.
+
+    Raises:
+        UserError: when it is missing, or its columns are not these tags.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            if header != ["id", *tags]:
+                raise UserError(f"{path}: columns {header}, expected {['id', *tags]}")
+            return {row[0]: np.array([float(value) for value in row[1:]]) for row in reader}
+    except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None

@@ -1,0 +1,35 @@
+"""How the experiment scripts at the repository's root start."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from tagger.config import CONFIG_DIR, SCHEMAS, compose_config, load_config
+from tagger.errors import exit_on_user_error
+
+
+@exit_on_user_error
+def run_hydra_script(config_name: str, function: Callable[[Any], object]) -> None:
+    """Compose `configs/<config_name>.yaml` with the command line and call `function` with it.
+
+    Hydra stops at the first mistake of a command line. A plain list of overrides is therefore
+    composed once beforehand, by `compose_config`, which reports all of them. Hydra's own options
+    (`--help`, `--cfg job`, `-m` and its `a=1,2` sweeps) are left to Hydra.
+
+    Args:
+        config_name: A name in `tagger.config.SCHEMAS`.
+        function: Called with the typed config, once a job.
+    """
+    overrides = sys.argv[1:]
+    if not any(argument.startswith("-") for argument in overrides):
+        compose_config(config_name, overrides)
+
+    # Wrapped inside of Hydra too: it would answer a UserError with a traceback of its own.
+    @exit_on_user_error
+    def job(config: DictConfig) -> None:
+        function(load_config(SCHEMAS[config_name], config))
+
+    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(job)()

@@ -1,0 +1,1 @@
+"""One loop, its losses, optimizer, batches, checkpoints and tracking."""

@@ -1,0 +1,342 @@
+import errno
+import hashlib
+import http.server
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tagger.config import DataConfig
+from tagger.data import sources
+from tagger.data.items import Item
+from tagger.data.sources import (
+    data_sha256,
+    download,
+    iter_unlabelled,
+    load_items,
+    scan_unlabelled,
+    to_dataset,
+)
+from tagger.errors import UserError
+
+Write = Callable[[str, str | bytes], Path]
+MakeData = Callable[..., DataConfig]
+
+CSV = b"""id,created_on,title,description,tag
+007,2020-02-20 06:43:18,NA,"One, two.",red
+8,2021-03-01,B,,green
+"""
+ITEMS = [
+    Item("007", "NA", "One, two.", datetime(2020, 2, 20, 6, 43, 18), "red"),
+    Item("8", "B", "", datetime(2021, 3, 1), "green"),
+]
+TAGS = ("red", "green")
+
+
+# Files
+
+
+def test_file_is_loaded(write: Write, make_data: MakeData) -> None:
+    assert load_items(make_data(path=str(write("a.csv", CSV))), TAGS) == ITEMS
+
+
+def test_columns_are_renamed(write: Write, make_data: MakeData) -> None:
+    path = write("a.csv", CSV.replace(b",tag\n", b",label\n"))
+    assert load_items(make_data(path=str(path), columns={"tag": "label"}), TAGS) == ITEMS
+
+
+def test_structure_and_content_problems_come_in_one_message(
+    write: Write, make_data: MakeData
+) -> None:
+    path = write("a.csv", CSV + b"9,2021-03-01,C,D,blue\n10,x\n8,2021-03-01,E,F,red\n")
+    with pytest.raises(UserError, match=r"a\.csv cannot be used as labelled data") as caught:
+        load_items(make_data(path=str(path)), TAGS)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "row 3 (line 4)",
+        "row 4 (line 5)",
+        "row 5 (line 6)",
+    ]
+
+
+def test_embedded_path_is_found_from_anywhere(
+    make_data: MakeData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no approved tag|does not exist"):
+        load_items(make_data(path="data/gold.csv"), ("no", "such"))
+
+
+# The hash of the data
+
+
+def test_hash_covers_every_field_and_the_order() -> None:
+    hashes = {data_sha256(ITEMS), data_sha256(ITEMS[::-1]), data_sha256(ITEMS[:1])}
+    for change in (
+        {"id": "7"},
+        {"title": "N"},
+        {"description": "x"},
+        {"tag": "green"},
+        {"created_on": None},
+    ):
+        hashes.add(data_sha256([replace(ITEMS[0], **change), ITEMS[1]]))  # type: ignore[arg-type]
+    assert len(hashes) == 8
+    assert data_sha256(ITEMS) == data_sha256(list(ITEMS))
+
+
+def test_hash_does_not_confuse_neighbouring_fields() -> None:
+    assert data_sha256([Item("1", "ab", "c")]) != data_sha256([Item("1", "a", "bc")])
+
+
+# Unlabelled files
+
+
+def test_unlabelled_file_is_scanned_and_read(write: Write) -> None:
+    path = write("a.jsonl", '{"id": 7, "title": "A", "tag": 3}\n{"id": 7, "description": "B"}\n')
+    assert scan_unlabelled(path) == 2
+    assert list(iter_unlabelled(path)) == [Item("7", "A", ""), Item("7", "", "B")]
+
+
+def test_scan_lists_all_problems_and_reading_stops_at_one(write: Write) -> None:
+    path = write("a.csv", "id,title\n1,a\n,b\n3,\n4,d,e\n5,e\n")
+    with pytest.raises(UserError) as caught:
+        scan_unlabelled(path)
+    assert len(caught.value.problems) == 3
+    reading = iter_unlabelled(path)
+    assert next(reading).id == "1"
+    with pytest.raises(UserError, match="row 2"):
+        next(reading)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_unlabelled_file_without_rows_is_refused(write: Write, name: str) -> None:
+    with pytest.raises(UserError, match="cannot be classified"):
+        scan_unlabelled(write(name, ""))
+
+
+# datasets
+
+
+def test_dataset_is_typed_with_labels_in_the_approved_order() -> None:
+    from datasets import ClassLabel, Value
+
+    dataset = to_dataset([*ITEMS, Item("9", "C", "")], ("green", "red"))
+    assert dataset.features["tag"] == ClassLabel(names=["green", "red"])
+    assert dataset.features["created_on"] == Value("timestamp[us]")
+    assert dataset["tag"][:] == [1, 0, None]
+    assert dataset[0]["id"] == "007"
+    assert dataset[0]["created_on"] == ITEMS[0].created_on
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[Any, ...]]]:
+    """Make `datasets.load_dataset` return (or raise) what is given; return the calls made."""
+    import datasets
+
+    def serve(outcome: Any) -> list[tuple[Any, ...]]:
+        calls: list[tuple[Any, ...]] = []
+
+        def load_dataset(name: str, *, split: str, revision: str | None) -> Any:
+            calls.append((name, split, revision))
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+        return calls
+
+    return serve
+
+
+def hub_data(make_data: MakeData, **changes: Any) -> DataConfig:
+    return make_data(source="hub", path=None, hub_id="org/name", hub_revision="abc", **changes)
+
+
+def test_hub_labels_become_names_and_missing_ids_row_numbers(
+    hub: Callable[..., list[tuple[Any, ...]]], make_data: MakeData
+) -> None:
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["green", "red"])})
+    calls = hub(Dataset.from_dict({"text": ["A", "B"], "label": [1, 0]}, features=features))
+    data = hub_data(make_data, columns={"title": "text", "tag": "label"})
+    assert load_items(data, TAGS) == [
+        Item("1", "A", "", None, "red"),
+        Item("2", "B", "", None, "green"),
+    ]
+    assert calls == [("org/name", "train", "abc")]
+
+
+def test_hub_fields_keep_their_ids_and_dates(
+    hub: Callable[..., list[tuple[Any, ...]]], make_data: MakeData
+) -> None:
+    hub(to_dataset(ITEMS, TAGS))
+    assert load_items(hub_data(make_data), TAGS) == ITEMS
+
+
+def test_hub_problems_are_listed(
+    hub: Callable[..., list[tuple[Any, ...]]], make_data: MakeData
+) -> None:
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({"title": Value("string"), "tag": ClassLabel(names=["red", "blue"])})
+    hub(Dataset.from_dict({"title": ["A", "B", ""], "tag": [-1, 1, 0]}, features=features))
+    with pytest.raises(UserError, match=r"org/name \(split train\) cannot be used") as caught:
+        load_items(hub_data(make_data), TAGS)
+    assert [problem.partition(";")[0] for problem in caught.value.problems] == [
+        "row 1: tag is empty",
+        "row 2: 'blue' is no approved tag",
+        "row 3: title and description are both blank",
+    ]
+    hub(Dataset.from_dict({"title": [["A"]], "tag": ["red"]}))
+    with pytest.raises(UserError, match="the column 'title' holds"):
+        load_items(hub_data(make_data), TAGS)
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no way\nthere"), ValueError("bad split")])
+def test_hub_that_cannot_be_reached(
+    hub: Callable[..., list[tuple[Any, ...]]], make_data: MakeData, error: Exception
+) -> None:
+    hub(error)
+    with pytest.raises(UserError, match=f"cannot be loaded: {type(error).__name__}") as caught:
+        load_items(hub_data(make_data), TAGS)
+    assert "data=file" in caught.value.hint
+
+
+# Downloads
+
+
+class Server(http.server.ThreadingHTTPServer):
+    content = CSV
+    requests = 0
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.requests += 1
+        if self.path == "/gone.csv":
+            self.send_error(404, "Not Found")
+            return
+        self.send_response(200)
+        length = len(self.server.content) + (100 if self.path == "/short.csv" else 0)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        self.wfile.write(self.server.content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def pinned(
+    server: Server, make_data: MakeData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., DataConfig]:
+    monkeypatch.setenv("TAGGER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    def make(name: str = "items.csv", **changes: Any) -> DataConfig:
+        url = f"http://127.0.0.1:{server.server_port}/{name}"
+        sha256 = hashlib.sha256(CSV).hexdigest()
+        values = {"source": "download", "path": None, "url": url, "sha256": sha256, **changes}
+        return make_data(**values)
+
+    return make
+
+
+def cached_files(tmp_path: Path) -> list[Path]:
+    return [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_file_is_downloaded_once(
+    server: Server, pinned: Callable[..., DataConfig], tmp_path: Path
+) -> None:
+    assert load_items(pinned(), TAGS) == ITEMS
+    assert load_items(pinned(), TAGS) == ITEMS
+    assert server.requests == 1
+    assert [path.name for path in cached_files(tmp_path)] == ["items.csv"]
+
+
+def test_damaged_copy_is_fetched_again(server: Server, pinned: Callable[..., DataConfig]) -> None:
+    path = download(pinned())
+    path.write_bytes(CSV[:-10])
+    assert load_items(pinned(), TAGS) == ITEMS
+    assert server.requests == 2
+
+
+@pytest.mark.parametrize("name", ["items.csv", "short.csv"])
+def test_wrong_file_is_refused_and_not_kept(
+    server: Server, pinned: Callable[..., DataConfig], tmp_path: Path, name: str
+) -> None:
+    server.content = CSV[:-5]
+    with pytest.raises(UserError, match="is not the file that was pinned") as caught:
+        load_items(pinned(name), TAGS)
+    assert hashlib.sha256(CSV[:-5]).hexdigest() in caught.value.problems[0]
+    assert hashlib.sha256(CSV).hexdigest() in caught.value.problems[1]
+    assert cached_files(tmp_path) == []
+
+
+def test_missing_page_and_missing_network_offer_a_local_copy(
+    server: Server, pinned: Callable[..., DataConfig]
+) -> None:
+    with pytest.raises(UserError, match="the server answered 404 Not Found"):
+        load_items(pinned("gone.csv"), TAGS)
+    # Port 9 (discard) of this machine: nobody listens, so the connection is refused at once.
+    with pytest.raises(UserError, match="Is there a network") as caught:
+        load_items(pinned(url="http://127.0.0.1:9/items.csv"), TAGS)
+    assert "data=file data.name=toy data.path=PATH/items.csv" in caught.value.hint
+
+
+def test_full_disk_is_not_blamed_on_the_network(
+    pinned: Callable[..., DataConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    with pytest.raises(OSError, match="No space left"):
+        download(pinned())
+    assert cached_files(tmp_path) == []
+
+
+def test_stalled_server_is_given_up(
+    pinned: Callable[..., DataConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stall(*_: object, timeout: float) -> None:
+        assert timeout == sources.TIMEOUT_SECONDS
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr("urllib.request.urlopen", stall)
+    with pytest.raises(UserError, match="timed out"):
+        download(pinned())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://example.org/items.csv",
+        "file:///etc/items.csv",
+        "http://example.org/",
+        "http://example.org/..",
+        "http://[example.org/items.csv",
+        "items.csv",
+    ],
+)
+def test_unusable_addresses_are_refused(pinned: Callable[..., DataConfig], url: str) -> None:
+    with pytest.raises(UserError, match=r"data\.url="):
+        download(pinned(url=url))

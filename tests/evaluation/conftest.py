@@ -1,0 +1,167 @@
+"""A finished run folder whose model is a stand-in, made in milliseconds."""
+
+import csv
+import json
+import random
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tagger.config import EvaluateConfig, TrainConfig, compose_config, load_config, save_config
+from tagger.data.items import Item
+from tagger.data.sources import data_sha256
+from tagger.data.splits import Split
+from tagger.files import write_json, write_text
+from tagger.runs import RunFolder, write_predictions, write_splits
+
+TAGS = ("apples", "pears-and-other-fruit", "plums", "never seen")
+
+
+class StandIn:
+    """Knows the answers; errs on the items it is told to."""
+
+    def __init__(self, answers: Sequence[Item], errs_on: frozenset[str], tags: Sequence[str]):
+        self.tags = tuple(tags)
+        self.answers = {item.content_hash: str(item.tag) for item in answers}
+        self.errs_on = errs_on
+        self.asked: list[str] = []
+
+    def predict_proba(self, items: Sequence[Item]) -> np.ndarray:
+        rows = np.full((len(items), len(self.tags)), 0.1 / (len(self.tags) - 1))
+        for row, item in enumerate(items):
+            self.asked.append(item.id)
+            position = self.tags.index(self.answers[item.content_hash])
+            rows[row, (position + (item.id in self.errs_on)) % len(self.tags)] = 0.9
+        return rows
+
+
+def make_items(count: int, seed: int = 0, tags: Sequence[str] = TAGS[:3]) -> list[Item]:
+    """Distinct items of random words, so that none resembles another."""
+    rng = random.Random(seed)
+
+    def words(many: int) -> str:
+        return " ".join("".join(rng.choices("abcdefghijklm", k=7)) for _ in range(many))
+
+    return [
+        Item(
+            f"i{seed}-{number}",
+            words(4),
+            words(12),
+            datetime(2019 + number % 3, 5, 1),
+            tags[number % len(tags)],
+        )
+        for number in range(count)
+    ]
+
+
+def write_items(path: Path, items: Sequence[Item]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "created_on", "title", "description", "tag"])
+        for item in items:
+            writer.writerow([item.id, item.created_on, item.title, item.description, item.tag])
+
+
+class Runs:
+    """Makes run folders below one folder, and configs to evaluate them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tag_file = folder / "tags.yaml"
+        tags = [{"name": tag, "definition": f"About {tag}."} for tag in TAGS]
+        self.tag_file.write_text(json.dumps({"tags": tags}))  # yaml reads JSON
+        self.models: dict[str, StandIn] = {}
+
+    def make(
+        self,
+        name: str,
+        items: Sequence[Item],
+        split: Split,
+        *,
+        errs_on: Sequence[str] = (),
+        tags: Sequence[str] = TAGS,
+        answers: Sequence[Item] = (),
+    ) -> RunFolder:
+        path = self.folder / "runs" / name
+        source = self.folder / f"{name}.csv"
+        write_items(source, items)
+        overrides = ["data=file", f"data.path={source}", f"data.tags={self.tag_file}"]
+        config = load_config(
+            TrainConfig, compose_config("train", [*overrides, "data.name=orchard", "model=tiny"])
+        )
+        path.mkdir(parents=True)
+        save_config(config, path / "config.yaml")
+        write_splits(path / "splits.csv", items, split)
+        parts = {"train": split.train, "validation": split.validation, "test": split.test}
+        meta = {
+            "status": "finished",
+            "tags": list(tags),
+            "seed": 0,
+            "model_files": {},
+            "data": {
+                "name": "orchard",
+                "sha256": data_sha256(items),
+                "rows": {part: len(rows) for part, rows in parts.items()},
+            },
+            "best_step": 20,
+            "steps": 30,
+            "train_seconds": 1.5,
+            "peak_memory_mib": 500.0,
+            "parameters": 1000,
+            "environment": {"git": None, "versions": {}, "hardware": {}},
+        }
+        write_json(path / "meta.json", meta)
+        model = StandIn([*items, *answers], frozenset(errs_on), tags)
+        self.models[name] = model
+        test = [items[index] for index in split.test]
+        if test:
+            probabilities = model.predict_proba(test)
+            write_predictions(path / "predictions.csv", [i.id for i in test], tags, probabilities)
+            model.asked.clear()
+        lines = [
+            {"step": step, "epoch": step / 10, "train/loss": 1 / step} for step in range(1, 31)
+        ]
+        lines += [
+            {"step": step, "epoch": step / 10, "val/loss": 0.5, "val/accuracy": 0.9}
+            for step in (10, 20, 30)
+        ]
+        write_text(path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        return RunFolder(path)
+
+    def config(self, run: str, *overrides: str) -> EvaluateConfig:
+        quick = ["resamples=200", "latency.items=10", "latency.warmup=1", "latency.threads=1"]
+        given = [f"run={run}", f"runs_dir={self.folder / 'runs'}", *quick, *overrides]
+        return load_config(EvaluateConfig, compose_config("evaluate", given))
+
+    def other_source(self, items: Sequence[Item], name: str = "other") -> list[str]:
+        """Overrides that evaluate on these items."""
+        path = self.folder / f"source-{name}.csv"
+        write_items(path, items)
+        return [
+            "data=file", f"data.path={path}", f"data.name={name}", f"data.tags={self.tag_file}",
+        ]  # fmt: skip
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    made = Runs(tmp_path)
+    monkeypatch.setattr(RunFolder, "load_classifier", lambda run: made.models[run.name])
+    return made
+
+
+@pytest.fixture
+def items() -> list[Item]:
+    return make_items(40)
+
+
+@pytest.fixture
+def new_items() -> Callable[..., list[Item]]:
+    return make_items
+
+
+@pytest.fixture
+def split() -> Split:
+    return Split(train=list(range(20)), validation=list(range(20, 25)), test=list(range(25, 40)))

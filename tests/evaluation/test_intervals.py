@@ -1,0 +1,131 @@
+import time
+
+import numpy as np
+import pytest
+
+from tagger.evaluation.intervals import (
+    PROPORTIONS,
+    bootstrap_confusions,
+    measure,
+    wilson_interval,
+)
+from tagger.evaluation.scores import OVERALL, confusion_matrix, scores_from_confusion
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [  # Newcombe, Statistics in Medicine 17 (1998), table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_gives_published_numbers(
+    successes: int, trials: int, low: float, high: float
+) -> None:
+    found = wilson_interval(successes, trials)
+    assert found[0] == pytest.approx(low, abs=5e-5)
+    assert found[1] == pytest.approx(high, abs=5e-5)
+
+
+def test_wilson_at_its_ends() -> None:
+    low, high = wilson_interval([0, 7, 0], [7, 7, 0])
+    assert low[0] == 0.0
+    assert 0 < high[0] < 1
+    assert (low[1], high[1]) == (pytest.approx(1 - high[0]), 1.0)
+    assert (low[2], high[2]) == (0.0, 1.0)
+
+
+def test_a_resample_keeps_the_number_of_rows_and_invents_no_cell() -> None:
+    confusion = np.array([[5, 1, 0], [0, 3, 2], [0, 0, 0]])
+    drawn = bootstrap_confusions(confusion, 300, np.random.default_rng(0))
+    assert drawn.shape == (300, 3, 3)
+    assert (drawn.sum(axis=(1, 2)) == 11).all()
+    assert (drawn[:, confusion == 0] == 0).all()
+    assert np.allclose(drawn.mean(axis=0), confusion, atol=0.4)
+
+
+def test_drawing_counts_is_drawing_rows() -> None:
+    """Against the plain way: rows drawn one by one with replacement."""
+    rng = np.random.default_rng(1)
+    true = rng.integers(0, 3, 80)
+    predicted = np.where(rng.random(80) < 0.8, true, rng.integers(0, 3, 80))
+    confusion = confusion_matrix(true, predicted, 3)
+    plain = []
+    for _ in range(3000):
+        rows = rng.integers(0, 80, 80)
+        counts = confusion_matrix(true[rows], predicted[rows], 3)
+        plain.append(scores_from_confusion(counts)["macro_f1"])
+    overall, _ = measure(confusion, ["a", "b", "c"], 3000, 0)
+    ends = np.quantile(plain, [0.025, 0.975])
+    assert overall["macro_f1"]["low"] == pytest.approx(ends[0], abs=0.012)
+    assert overall["macro_f1"]["high"] == pytest.approx(ends[1], abs=0.012)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1", "weighted_f1", "macro_precision"])
+def test_averages_are_covered_about_as_often_as_promised(name: str) -> None:
+    law = np.array([[0.40, 0.03, 0.02], [0.04, 0.30, 0.01], [0.03, 0.02, 0.15]])
+    truth = scores_from_confusion((law * 1e6).round().astype(np.int64))[name]
+    rng = np.random.default_rng(5)
+    held = 0
+    for _ in range(200):
+        confusion = rng.multinomial(120, law.ravel()).reshape(3, 3)
+        score = measure(confusion, "abc", 200, 0)[0][name]
+        held += score["low"] <= truth <= score["high"]
+    assert 0.89 <= held / 200 <= 0.99
+
+
+@pytest.mark.parametrize("name", ["precision", "recall", "f1"])
+def test_scores_of_a_rare_tag_are_covered(name: str) -> None:
+    law = np.array([[0.80, 0.03], [0.02, 0.15]])
+    truth = scores_from_confusion((law * 1e6).round().astype(np.int64))[name][1]
+    rng = np.random.default_rng(6)
+    held = 0
+    for _ in range(300):
+        confusion = rng.multinomial(40, law.ravel()).reshape(2, 2)
+        score = measure(confusion, "ab", 100, 0)[1]["b"][name]
+        held += score["low"] <= truth <= score["high"]
+    assert held / 300 >= 0.92
+
+
+def test_a_perfect_tag_is_not_certain() -> None:
+    _, per_class = measure(np.diag([9, 30]), ["rare", "common"], 200, 0)
+    assert per_class["rare"]["f1"]["value"] == 1
+    assert per_class["rare"]["f1"]["low"] < per_class["common"]["f1"]["low"] < 1
+
+
+def test_values_lie_inside_their_intervals_and_equal_scores_agree() -> None:
+    confusion = np.array([[20, 3, 0, 0], [2, 11, 1, 0], [0, 1, 2, 0], [0, 0, 0, 0]])
+    overall, per_class = measure(confusion, "abcd", 500, 0)
+    for name in OVERALL:
+        score = overall[name]
+        assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1, name
+    assert len({tuple(overall[name].values()) for name in PROPORTIONS}) == 1
+    assert per_class["d"]["num_samples"] == 0
+    assert per_class["d"]["recall"] == {"value": 0, "low": 0, "high": 1}
+    assert sum(block["num_samples"] for block in per_class.values()) == overall["num_samples"] == 40
+
+
+def test_the_seed_decides() -> None:
+    confusion = np.array([[20, 3], [2, 11]])
+    one, same, other = (measure(confusion, "ab", 300, seed)[0] for seed in (1, 1, 2))
+    assert one == same
+    assert one["macro_f1"] != other["macro_f1"]
+    assert one["accuracy"] == other["accuracy"]
+
+
+def test_no_rows_say_nothing() -> None:
+    overall, _ = measure(np.zeros((2, 2), dtype=np.int64), "ab", 100, 0)
+    assert overall["macro_f1"] == {"value": 0, "low": 0, "high": 1}
+
+
+def test_ten_slices_of_764_rows_take_less_than_a_second() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 4, 764)
+    predicted = np.where(rng.random(764) < 0.85, true, rng.integers(0, 4, 764))
+    confusion = confusion_matrix(true, predicted, 4)
+    start = time.perf_counter()
+    for seed in range(10):
+        measure(confusion, "abcd", 2000, seed)
+    assert time.perf_counter() - start < 1

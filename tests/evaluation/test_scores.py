@@ -1,0 +1,84 @@
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+from tagger.evaluation.scores import (
+    AVERAGES,
+    OVERALL,
+    PER_CLASS,
+    compute_scores,
+    confusion_matrix,
+    scores_from_confusion,
+)
+
+N_TAGS = 5
+TAGS = [f"tag {number}" for number in range(N_TAGS)]
+position = st.integers(0, N_TAGS - 1)
+
+
+@given(st.lists(st.tuples(position, position), min_size=1, max_size=60))
+def test_every_score_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    true, predicted = (list(column) for column in zip(*pairs, strict=True))
+    scores = compute_scores(true, predicted, TAGS)
+
+    assert scores.num_samples == len(pairs)
+    assert scores.overall["accuracy"] == pytest.approx(accuracy_score(true, predicted))
+    labels = list(range(N_TAGS))
+    for average in AVERAGES:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = precision_recall_fscore_support(
+                true, predicted, labels=labels, average=average, zero_division=0
+            )
+        for name, value in zip(PER_CLASS, expected, strict=False):
+            assert scores.overall[f"{average}_{name}"] == pytest.approx(value), (average, name)
+    columns = precision_recall_fscore_support(true, predicted, labels=labels, zero_division=0)
+    for name, column in zip((*PER_CLASS, "support"), columns, strict=True):
+        assert [scores.per_class[tag][name] for tag in TAGS] == pytest.approx(list(column)), name
+
+
+def test_an_absent_tag_shifts_nothing() -> None:
+    scores = compute_scores([0, 0, 2], [0, 2, 2], ["a", "absent", "c"])
+    assert list(scores.per_class) == ["a", "absent", "c"]
+    assert scores.per_class["absent"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+    assert scores.per_class["a"]["recall"] == 0.5
+    assert scores.per_class["c"]["precision"] == 0.5
+    assert scores.overall["macro_recall"] == pytest.approx((0.5 + 0 + 1) / 3)
+
+
+def test_rows_are_true_tags_and_columns_decisions() -> None:
+    assert confusion_matrix([0, 0, 1], [1, 1, 0], 3).tolist() == [[0, 2, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def test_many_matrices_are_scored_at_once() -> None:
+    rng = np.random.default_rng(0)
+    many = rng.integers(0, 9, size=(7, 2, 3, 3))
+    scores = scores_from_confusion(many)
+    for index in np.ndindex(7, 2):
+        alone = scores_from_confusion(many[index])
+        for name in (*OVERALL, *PER_CLASS, "support"):
+            assert scores[name][index] == pytest.approx(alone[name]), name
+
+
+def test_no_rows_give_zeros_not_errors() -> None:
+    scores = compute_scores([], [], ["a", "b"])
+    assert scores.num_samples == 0
+    assert set(scores.overall.values()) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted", "message"),
+    [
+        ([0, 1], [0], "must be equal"),
+        ([0], [2], "found 0 to 2"),
+        ([-1], [0], "found -1 to 0"),
+        ([[0]], [[0]], "must be equal"),
+    ],
+)
+def test_bad_positions_are_refused(true: list, predicted: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        confusion_matrix(true, predicted, 2)
