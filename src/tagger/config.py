@@ -8,10 +8,11 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,9 +24,14 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tagger.errors import UserError
-from tagger.files import REPO_ROOT
+from tagger.files import REPO_ROOT, write_text
 
 CONFIG_DIR = REPO_ROOT / "configs"
+
+MISTAKES = "the config has mistakes:"
+WHERE_TO_LOOK = (
+    "See `--help` for the groups, configs/ for the files, src/tagger/config.py for the ranges."
+)
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -81,7 +87,8 @@ class DataConfig(Section):
         needed = {"file": ("path",), "hub": ("hub_id",), "download": ("url", "sha256")}[self.source]
         missing = [key for key in needed if getattr(self, key) is None]
         if missing:
-            raise ValueError(f"source={self.source} needs " + " and ".join(missing))
+            given = " and ".join(f"data.{key}=..." for key in missing)
+            raise ValueError(f"source={self.source} needs {given}")
         known = {"id", "created_on", "title", "description", "tag"}
         unknown = sorted(set(self.columns) - known)
         if unknown:
@@ -225,15 +232,13 @@ def load_config(schema: type[SectionT], config: DictConfig) -> SectionT:
     Raises:
         UserError: naming every invalid key, what was found, and the nearest valid name.
     """
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        raise UserError(MISTAKES, [_explain(error)], WHERE_TO_LOOK) from None
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
-    try:
-        return schema.model_validate(plain)
-    except ValidationError as error:
-        raise UserError(
-            "the config has mistakes:", _describe(error, schema), _where_to_look()
-        ) from None
+    return _validate(schema, plain, MISTAKES, WHERE_TO_LOOK)
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -242,25 +247,24 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     Raises:
         UserError: for groups, keys, values or syntax that are not valid.
     """
-    groups = config_groups()
+    groups = config_groups(name)
     problems: list[str] = []
     accepted: list[str] = []
     for text in overrides:
         try:
             override = OverridesParser.create().parse_override(text)
-        except HydraException as error:
-            problems.append(f"{text!r} is not an override: {str(error).splitlines()[0]}")
+        # The grammar ends in many ways: a ValueError for 1e999 as an int, a RecursionError for [[[[.
+        except (HydraException, OmegaConfBaseException, ValueError, RecursionError) as error:
+            problems.append(f"{_short(text)} is no KEY=VALUE: {_first_line(error)}")
             continue
-        group = (override.key_or_group or "").removeprefix("/")
-        if group not in groups or override.package is not None:
-            # Hydra alone stops at the first unknown key; added by force, all reach the schema.
-            accepted.append(f"++{text.lstrip('+')}" if not override.is_delete() else text)
-            continue
-        problem = _check_choice(group, override, groups[group])
+        problem = _check_override(override, text, groups)
         if problem:
             problems.append(problem)
-        else:
+        elif override.key_or_group in groups:
             accepted.append(text)
+        else:
+            # Hydra alone stops at the first unknown key; added by force, all reach the schema.
+            accepted.append(f"++{text.lstrip('+')}")
     # A script's own Hydra may be at work already, and there can be only one.
     outer = Singleton.get_state()
     GlobalHydra.instance().clear()
@@ -271,28 +275,28 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     except UserError as error:
         problems += error.problems
     except (HydraException, OmegaConfBaseException) as error:
-        problems.append(str(error).strip())
+        problems.append(_explain(error))
     finally:
         Singleton.set_state(outer)
     if problems:
-        raise UserError("the config has mistakes:", problems, _where_to_look())
+        raise UserError(MISTAKES, problems, WHERE_TO_LOOK)
     return config
 
 
-def config_groups() -> dict[str, list[str]]:
-    """Return the choices of each config group, by the group's name."""
-    groups = {}
-    for folder in sorted(path for path in CONFIG_DIR.rglob("*") if path.is_dir()):
-        choices = sorted(file.stem for file in folder.glob("*.yaml"))
-        groups[folder.relative_to(CONFIG_DIR).as_posix()] = choices
-    return groups
+def config_groups(name: str) -> dict[str, list[str]]:
+    """Return the choices of each group that `configs/<name>.yaml` takes, by the group's name."""
+    defaults = OmegaConf.load(CONFIG_DIR / f"{name}.yaml")["defaults"]
+    names = [key for entry in defaults if isinstance(entry, DictConfig) for key in entry]
+    return {
+        group: sorted(file.stem for file in (CONFIG_DIR / group).glob("*.yaml"))
+        for group in names
+        if not group.startswith("override ")
+    }
 
 
 def save_config(config: Section, path: Path) -> None:
     """Write a config as yaml that `load_saved_config` reads back."""
-    from tagger.files import write_text
-
-    write_text(path, OmegaConf.to_yaml(OmegaConf.create(config.model_dump())))
+    write_text(path, yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True))
 
 
 def load_saved_config(schema: type[SectionT], path: Path) -> SectionT:
@@ -302,44 +306,98 @@ def load_saved_config(schema: type[SectionT], path: Path) -> SectionT:
         UserError: when the file is missing, is not yaml, or does not fit the schema.
     """
     try:
-        config = OmegaConf.load(path)
+        # Not by OmegaConf: what was resolved once, a `${` in a path for one, is not resolved again.
+        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: this is not a run folder") from None
-    except Exception as error:  # yaml's own errors have no common base that it promises
-        raise UserError(f"{path} cannot be read as yaml: {str(error).splitlines()[0]}") from None
-    if not isinstance(config, DictConfig):
-        raise UserError(f"{path} holds a list, a mapping was expected")
-    return load_config(schema, config)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged, it is not yaml: {_first_line(error)}") from None
+    if not isinstance(plain, dict):
+        raise UserError(f"{path} is damaged: a mapping was expected")
+    return _validate(schema, plain, f"{path} does not fit this version of the code:")
 
 
-def _check_choice(group: str, override: Override, choices: list[str]) -> str | None:
-    choice = override.value()
-    if override.is_delete() or choice is None or choice in choices:
+def _validate(
+    schema: type[SectionT], plain: dict[Any, Any], summary: str, hint: str = ""
+) -> SectionT:
+    try:
+        return schema.model_validate(plain)
+    except ValidationError as error:
+        raise UserError(summary, _describe(error, schema), hint) from None
+
+
+def _check_override(
+    override: Override, text: str, groups: Mapping[str, Sequence[str]]
+) -> str | None:
+    """Say what is wrong with an override that parses, if it is more than its key or value."""
+    key, text = override.key_or_group, _short(text)
+    if not key:
+        return f"{text} is no KEY=VALUE: the key is missing"
+    if re.match(r"hydra\b", key):
+        return f"{text}: hydra's own settings have no effect here; runs_dir and name say where to"
+    if override.package is not None:
+        return f"{text}: a choice can't be put elsewhere, write {key}=CHOICE"
+    if override.is_sweep_override():
+        return f"{text}: several values need -m, one run each; a value with a comma needs quotes"
+    if key not in groups:
+        return f"{text}: a key can't be left out, only changed" if override.is_delete() else None
+    if override.is_delete():
         return None
-    if isinstance(choice, list):  # model=[a,b]: hydra reports what it makes of it
-        return None
-    nearest = _nearest(str(choice), choices)
-    return f"{group}={choice}: no such choice{nearest}; there are {', '.join(choices)}"
+    choice, choices = override.value(), ", ".join(groups[key])
+    if choice is None:
+        return f"{text}: nothing to choose; to leave out a choice that was made, write ~{key}"
+    if not isinstance(choice, str):
+        return f"{text}: expected one of {choices}"
+    if choice not in groups[key]:
+        nearest = _nearest(choice, groups[key])
+        return f"{key}={choice}: no such choice{nearest}; there are {choices}"
+    if override.is_add() or override.is_force_add():
+        return f"{text}: write it without the plus, {key}={choice}"
+    return None
 
 
 def _describe(error: ValidationError, schema: type[Section]) -> list[str]:
     keys = list(schema_keys(schema))
     problems = []
+    missing: dict[str, list[str]] = {}
     for detail in error.errors():
         key = ".".join(str(part) for part in detail["loc"])
         found = detail["input"]
         if detail["type"] == "extra_forbidden":
-            problems.append(f"{key}: no such key{_nearest(key, keys)}")
-        elif found == "???":
-            problems.append(f"{key}: must be given")
+            problems.append(f"{_short(key)}: no such key{_nearest(key, keys)}")
         elif detail["type"] == "missing":
-            problems.append(f"{key}: is missing")
+            section, _, name = key.rpartition(".")
+            missing.setdefault(section, []).append(name)
+        elif found is None or found == "???":
+            problems.append(f"{key}: must be given")
         elif detail["type"] == "value_error":
             message = detail["msg"].removeprefix("Value error, ")
             problems.append(f"{key}: {message}" if key else message)
         else:
-            problems.append(f"{key}: found {found!r}, {_expected(detail['msg'])}")
+            quote = ""
+            if detail["type"] == "string_type" and isinstance(found, int | float):
+                quote = f" (as text: \"{key}='{found}'\")"
+            problems.append(f"{key}: found {_short(found)}, {_expected(detail['msg'])}{quote}")
+    for section, names in missing.items():
+        if section:
+            problems.append(f"{section}: lacks {', '.join(names)}; choose {section}=CHOICE first")
+        else:
+            problems += [f"{name}: must be given" for name in names]
     return problems
+
+
+def _explain(error: Exception) -> str:
+    key = getattr(error, "full_key", None)
+    return f"{key}: {_first_line(error)}" if key else _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _expected(message: str) -> str:
@@ -370,6 +428,3 @@ def schema_keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def _is_union(annotation: Any) -> bool:
     return typing.get_origin(annotation) in (typing.Union, types.UnionType)
 
-
-def _where_to_look() -> str:
-    return "See `--help` for the groups, configs/ for the files, src/tagger/config.py for the ranges."

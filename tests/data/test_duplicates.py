@@ -101,7 +101,8 @@ def test_variants_of_one_template_take_no_quadratic_time() -> None:
     start = time.perf_counter()
     groups = group_near_duplicates(items)
     assert time.perf_counter() - start < 10  # about 1 s; comparing all pairs takes a minute
-    assert set(groups) == {0, 3000 if groups[3000] == 3000 else groups[3000]}
+    assert len(set(groups[:3000])) == len(set(groups[3000:])) == 1
+    assert len(set(groups)) == 2
 
 
 def test_finds_the_known_pairs_of_real_data() -> None:

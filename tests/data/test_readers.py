@@ -1,5 +1,6 @@
 import csv
 import json
+import random
 import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -307,6 +308,19 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, suffix: str) -> None
 
     peak(2_000)  # imports and caches
     assert peak(20_000) < 1.5 * peak(2_000) + 200_000
+
+
+def test_parquet_row_groups_are_not_read_whole(tmp_path: Path) -> None:
+    # tracemalloc does not see Arrow's own memory. Random text, so that it cannot be compressed.
+    titles = [random.Random(n).randbytes(300).hex() for n in range(20_000)]
+    path = write_parquet(tmp_path / "a.parquet", id=[str(n) for n in range(20_000)], title=titles)
+    before = pa.total_allocated_bytes()
+    highest = 0
+    for _ in read_rows(path, WANTED, Problems()):
+        highest = max(highest, pa.total_allocated_bytes() - before)
+    assert pq.ParquetFile(path).num_row_groups == 1
+    assert path.stat().st_size > 10_000_000
+    assert highest < 8_000_000
 
 
 # Anything at all

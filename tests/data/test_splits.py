@@ -83,6 +83,14 @@ def test_folds_test_each_item_once(items: list[Item], make_split: MakeSplit) -> 
     assert sorted(tested) == list(range(200))
 
 
+def test_leftovers_of_many_tags_do_not_pile_up_in_one_fold(
+    make_item: MakeItem, make_split: MakeSplit
+) -> None:
+    items = [make_item(n, f"tag {n % 6}") for n in range(6 * 13)]
+    sizes = [len(split_items(items, make_split(folds=5, fold=fold)).test) for fold in range(5)]
+    assert max(sizes) - min(sizes) <= 1
+
+
 def test_rare_tag_reaches_every_part(make_item: MakeItem, make_split: MakeSplit) -> None:
     items = [make_item(n, "red") for n in range(97)] + [make_item(n, "blue") for n in (97, 98, 99)]
     for seed in range(10):

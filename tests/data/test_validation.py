@@ -69,6 +69,7 @@ def test_columns_are_renamed() -> None:
         ({"tag": "xyz"}, "'xyz' is no approved tag; approved are red, green"),
         ({"created_on": "2020-02-31"}, "created_on is '2020-02-31', not a date (day is out"),
         ({"created_on": "20/02/2020"}, "not a date; expected 2020-02-20 or"),
+        ({"created_on": "9999-12-31T23:59:59-23:00"}, "not a date (date value out of range)"),
         ({"created_on": "1970-01-01"}, "expected 1990 or later"),
         ({"created_on": "2999-01-01"}, "lies in the future"),
     ],

@@ -3,7 +3,7 @@ import pytest
 
 from tagger.data.items import Item
 from tagger.evaluation.comparison import compare_decisions, mcnemar_p_value, paired_bootstrap
-from tagger.evaluation.scores import confusion_matrix, scores_from_confusion
+from tagger.scores import confusion_matrix, scores_from_confusion
 
 TAGS = ["a", "b", "c"]
 

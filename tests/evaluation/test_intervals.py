@@ -9,7 +9,7 @@ from tagger.evaluation.intervals import (
     measure,
     wilson_interval,
 )
-from tagger.evaluation.scores import OVERALL, confusion_matrix, scores_from_confusion
+from tagger.scores import OVERALL, confusion_matrix, scores_from_confusion
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,24 @@ def test_a_perfect_tag_is_not_certain() -> None:
     _, per_class = measure(np.diag([9, 30]), ["rare", "common"], 200, 0)
     assert per_class["rare"]["f1"]["value"] == 1
     assert per_class["rare"]["f1"]["low"] < per_class["common"]["f1"]["low"] < 1
+
+
+def test_without_any_error_no_average_is_certain() -> None:
+    few, _ = measure(np.diag([1, 2, 0]), "abc", 200, 0)
+    many, _ = measure(np.diag([100, 200, 0]), "abc", 200, 0)
+    for name in OVERALL:
+        assert few[name]["low"] < many[name]["low"] < many[name]["value"], name
+        assert many[name]["high"] >= many[name]["value"], name
+    assert few["weighted_f1"]["value"] == few["weighted_f1"]["high"] == 1
+    assert few["macro_f1"]["value"] == pytest.approx(2 / 3)
+
+
+def test_without_any_hit_no_average_is_certain() -> None:
+    overall, _ = measure(np.array([[0, 9], [0, 0]]), "ab", 200, 0)
+    for name in OVERALL:
+        assert overall[name]["value"] == overall[name]["low"] == 0
+        assert 0 < overall[name]["high"] <= 1, name
+    assert overall["weighted_f1"]["high"] < 0.6
 
 
 def test_values_lie_inside_their_intervals_and_equal_scores_agree() -> None:

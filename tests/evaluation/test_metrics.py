@@ -51,10 +51,11 @@ def test_positions_outside_the_list_are_refused() -> None:
 def test_two_processes_at_once_leave_no_file_behind(tmp_path: Path) -> None:
     code = (
         "from tagger.evaluation.metrics import build_metrics\n"
+        "metrics = build_metrics(['a', 'b'])\n"
         "for _ in range(20):\n"
-        "    for metric in build_metrics(['a', 'b']).values():\n"
+        "    for metric in metrics.values():\n"
         "        metric.compute(predictions=[0, 1], references=[{0}, 1])\n"
-        "print(build_metrics(['a', 'b'])['accuracy'].compute(predictions=[0, 1], references=[{0}, 1]))"
+        "print(metrics['accuracy'].compute(predictions=[0, 1], references=[{0}, 1]))"
     )
     home = {
         key: value for key, value in os.environ.items() if not key.startswith(("HF_", "XDG_"))

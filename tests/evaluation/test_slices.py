@@ -13,19 +13,19 @@ def item(title: str = "A title of words", description: str = "and a text that sa
 @pytest.mark.parametrize(
     ("name", "inside", "outside"),
     [
-        ("short text", item("one two three", "four five six seven"), item("one two three four", "five six seven eight")),
+        ("short text", item("1 2 3", "4 5 6 7"), item("1 2 3 4", "5 6 7 8")),
         ("no description", item(description=""), item(description="x")),
         ("terse title", item("Two words"), item("Three words here")),
         ("terse title", item("", "only a description"), item("Not at all terse")),
         ("large language models", item("Chat with LLMs"), item("Realms of film")),
         ("large language models", item("Fine-tuning GPT-2"), item("An Egypt trip")),
-        ("large language models", item("Large Language Model zoo"), item("A large model of language families")),
-        ("tutorials and courses", item("A gentle introduction to trees"), item("He introduced trees")),
+        ("large language models", item("Large Language Model zoo"), item("A large model")),
+        ("tutorials and courses", item("An introduction to trees"), item("Trees introduced")),
         ("tutorials and courses", item("How to prune trees"), item("How trees grow")),
         ("tools", item("An open-source library for trees"), item("Librarians and trees")),
-        ("papers", item("Trees", "We propose a novel tree."), item("Trees", "Proposals for trees.")),
+        ("papers", item("Trees", "We propose a novel tree."), item("Trees", "Proposals.")),
     ],
-)  # fmt: skip
+)
 def test_each_rule(name: str, inside: Item, outside: Item) -> None:
     assert SLICES[name](inside)
     assert not SLICES[name](outside)

@@ -70,9 +70,8 @@ def read_rows(path: Path, wanted: Collection[str], problems: Problems) -> Iterat
         UserError: when the file is missing, is a folder, has another ending, or is refused by the
             operating system.
     """
-    read = _reader_for(path)
     try:
-        yield from read(path, frozenset(wanted), problems)
+        yield from _reader_for(path)(path, frozenset(wanted), problems)
     except OSError as error:
         raise UserError(f"{path}: {describe_os_error(error)}") from None
 

@@ -12,8 +12,8 @@ from tagger.errors import UserError
 from tagger.evaluation.comparison import compare_decisions
 from tagger.evaluation.predicting import predict
 from tagger.evaluation.rows import drop_seen
-from tagger.evaluation.scores import IntArray
 from tagger.runs import RunFolder, open_run, read_predictions
+from tagger.scores import IntArray
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tagger.data.items import Item
 from tagger.evaluation.intervals import LEVEL
-from tagger.evaluation.scores import (
+from tagger.scores import (
     FloatArray,
     IntArray,
     confusion_matrix,

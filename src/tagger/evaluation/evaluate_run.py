@@ -16,7 +16,9 @@ from tagger.evaluation.intervals import LEVEL, measure
 from tagger.evaluation.latency import measure_latency
 from tagger.evaluation.predicting import predict, tag_positions
 from tagger.evaluation.rows import load_rows, train_counts
-from tagger.evaluation.scores import (
+from tagger.evaluation.slices import build_slices, slice_mask
+from tagger.runs import RunFolder, open_run, write_predictions
+from tagger.scores import (
     OVERALL,
     PER_CLASS,
     FloatArray,
@@ -24,8 +26,6 @@ from tagger.evaluation.scores import (
     compute_scores,
     confusion_matrix,
 )
-from tagger.evaluation.slices import build_slices, slice_mask
-from tagger.runs import RunFolder, open_run, write_predictions
 
 MOST_CONFIDENT_ERRORS = 20
 

@@ -4,7 +4,7 @@ They need no download (`evaluate.load` would fetch code) and leave nothing behin
 keeps its rows in a cache folder, shared by all processes, which these never create.
 
 Importing this module takes seconds, because importing `evaluate` does. Code of this package that
-only needs numbers calls `tagger.evaluation.scores`.
+only needs numbers calls `tagger.scores`.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import datasets
 import evaluate
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from tagger.evaluation.scores import AVERAGES
+from tagger.scores import AVERAGES
 
 _INPUTS = """
 Args:

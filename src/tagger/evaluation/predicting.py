@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from tagger.data.items import Item
-from tagger.evaluation.scores import FloatArray, IntArray
 from tagger.models.base import Classifier
+from tagger.progress import progress_bar
+from tagger.scores import FloatArray, IntArray
 
 CHUNK = 64  # rows between two steps of the progress bar
 
 
 def predict(classifier: Classifier, items: Sequence[Item]) -> FloatArray:
-    """Return probabilities (n_items, n_tags), with a progress bar where a person watches."""
+    """Return probabilities (n_items, n_tags), with a progress bar."""
     parts = [np.empty((0, len(classifier.tags)))]
-    with tqdm(total=len(items), desc="predict", unit="item", disable=None, leave=False) as bar:
+    with progress_bar(len(items), "predict", "item") as bar:
         for start in range(0, len(items), CHUNK):
             chunk = items[start : start + CHUNK]
             parts.append(classifier.predict_proba(chunk))

@@ -19,8 +19,8 @@ from tagger.evaluation.plots import (
     plot_slices,
     write_figure,
 )
-from tagger.evaluation.scores import PER_CLASS, FloatArray, IntArray
 from tagger.files import write_json, write_text
+from tagger.scores import PER_CLASS, FloatArray, IntArray
 from tagger.training.tracking import read_metrics
 
 HEADLINE = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "weighted_f1": "Weighted F1"}
@@ -67,7 +67,7 @@ def render_html(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": format_score, "signed": format_signed}
+    environment.filters |= {"score": format_score, "signed": format_signed, "label": _label}
     images = [
         {"source": base64.b64encode(path.read_bytes()).decode("ascii"), "text": text}
         for path, text in plots
@@ -134,9 +134,8 @@ def print_report(report: Mapping[str, Any], written: Sequence[Path]) -> None:
     """Print tables of tags and slices, latency, comparison, and where the report lies."""
     console = Console(highlight=False, markup=False)
     run, data, overall = report["run"], report["data"], report["overall"]
-    table = _table(
-        f"{run['name']} on {data['name']}, with 95% intervals", ("tag", "rows", *PER_CLASS)
-    )
+    title = f"{run['name']} on {data['name']}, with 95% intervals"
+    table = _table(title, ("tag", "rows", *map(_label, PER_CLASS)))
     for tag, block in report["per_class"].items():
         scores = [format_short(block[key]) for key in PER_CLASS]
         table.add_row(tag, str(block["num_samples"]), *scores)
@@ -145,12 +144,14 @@ def print_report(report: Mapping[str, Any], written: Sequence[Path]) -> None:
         scores = [format_short(overall[f"{average}_{key}"]) for key in PER_CLASS]
         table.add_row(average, str(overall["num_samples"]), *scores)
     console.print(table)
+    console.print()
 
     table = _table("", ("slice", "rows", "accuracy", "weighted F1"))
     for name, block in {"all rows": overall, **report["slices"]}.items():
         scores = [format_short(block[key]) for key in ("accuracy", "weighted_f1")]
         table.add_row(name, str(block["num_samples"]), *scores)
     console.print(table)
+    console.print()
 
     # Lines, not tables: a path that a terminal's width breaks in two cannot be copied.
     lines = [f"rows: {data['explanation']}", f"latency p50/p95/p99: {_latency(report['latency'])}"]
@@ -158,7 +159,7 @@ def print_report(report: Mapping[str, Any], written: Sequence[Path]) -> None:
     if comparison:
         lines.append(f"against {comparison['against']}: {comparison['explanation']}")
         lines += [
-            f"  {key.replace('_', ' ')}: {format_signed(difference)}"
+            f"  {_label(key)}: {format_signed(difference)}"
             for key, difference in comparison["differences"].items()
         ]
         lines.append(f"  {_mcnemar(comparison['mcnemar'])}")
@@ -207,8 +208,8 @@ def format_score(score: Mapping[str, float]) -> str:
 
 
 def format_short(score: Mapping[str, float]) -> str:
-    """Format a value with its interval for a terminal of 80 columns: `0.913 .85-.95`."""
-    ends = [f"{score[end]:.2f}".removeprefix("0") for end in ("low", "high")]
+    """Format a value with its interval for a terminal of 80 columns: `0.913 .85-1.0`."""
+    ends = [f"{score[end]:.2f}".removeprefix("0").replace("1.00", "1.0") for end in ("low", "high")]
     return f"{score['value']:.3f} {'-'.join(ends)}"
 
 
@@ -217,8 +218,19 @@ def format_signed(score: Mapping[str, float]) -> str:
     return f"{score['value']:+.3f} [{score['low']:+.3f}, {score['high']:+.3f}]"
 
 
+def _label(key: str) -> str:
+    """Write a score's key as people do: `macro_f1` as `macro F1`."""
+    return key.replace("_", " ").replace("f1", "F1")
+
+
 def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+        box=SIMPLE_HEAD,
+        show_edge=False,
+    )
     for column in columns:
         # Folded, not cut: a tag or slice whose name ends in "..." could be any.
         table.add_column(column, justify="right" if column == "rows" else "left", overflow="fold")
@@ -293,7 +305,7 @@ def _comparison_markdown(comparison: Mapping[str, Any]) -> list[str]:
     ]
     for key, difference in comparison["differences"].items():
         pair = f"{difference['ours']:.3f} | {difference['theirs']:.3f}"
-        lines.append(f"| {key.replace('_', ' ')} | {pair} | {format_signed(difference)} |")
+        lines.append(f"| {_label(key)} | {pair} | {format_signed(difference)} |")
     for kind in ("fixed", "broken", "still_wrong"):
         items = comparison[kind]
         title = kind.replace("_", " ").capitalize()

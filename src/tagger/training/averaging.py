@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tagger.training.checkpoint import Weights, restore_weights, trainable_weights
 
@@ -29,7 +29,7 @@ class WeightAverage:
         start = weights or trainable_weights(module)
         # In the order of the parameters, which a file does not keep.
         self.weights = {n: start[n].to(p.device) for n, p in trainable.items()} if decay else {}
-        self._parameters = list(trainable.values())
+        self._parameters: list[Tensor] = list(trainable.values())
 
     @torch.no_grad()
     def update(self) -> None:

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from tagger.config import TrainingConfig
 from tagger.data.items import Item
-from tagger.evaluation.scores import confusion_matrix, scores_from_confusion
 from tagger.models.transformer import TransformerClassifier
+from tagger.progress import progress_bar
+from tagger.scores import confusion_matrix, scores_from_confusion
 from tagger.training.averaging import WeightAverage
 from tagger.training.batching import length_bucketed_batches, share_of_batch
 from tagger.training.checkpoint import (
@@ -64,6 +64,7 @@ def fit(
     classifier: TransformerClassifier,
     train_items: Sequence[Item],
     validation_items: Sequence[Item],
+    *,
     config: TrainingConfig,
     seed: int,
     accelerator: Accelerator,
@@ -116,15 +117,11 @@ def fit(
     total_steps = steps_per_epoch * config.epochs
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
 
-    autocast = torch.autocast(
-        accelerator.device.type, torch.bfloat16, enabled=precision == "bf16"
-    )
+    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16")
 
     main = accelerator.is_main_process
     tracker = open_tracker(progress.step) if main else None
-    bar = tqdm(
-        total=total_steps, initial=progress.step, desc="train", unit="step", disable=not main
-    )
+    bar = progress_bar(total_steps, "train", "step", progress.step, main)
     started = time.monotonic() - progress.seconds
     last_checkpoint = time.monotonic()
 
@@ -145,9 +142,7 @@ def fit(
                     save()
                     last_checkpoint = time.monotonic()
 
-                factor = schedule_factor(
-                    config.schedule, progress.step, total_steps, config.warmup
-                )
+                factor = schedule_factor(config.schedule, progress.step, total_steps, config.warmup)
                 set_learning_rates(optimizer, factor)
                 shares = share_of_batch(
                     batch,

@@ -29,7 +29,9 @@ class Tracker:
         kept = [line for line in read_metrics(self.path) if line["step"] <= from_step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a", encoding="utf-8")
-        self._wandb = _start_wandb(folder, tracking, run_config) if tracking.kind == "wandb" else None
+        self._wandb = (
+            _start_wandb(folder, tracking, run_config) if tracking.kind == "wandb" else None
+        )
 
     def log(self, metrics: Metrics) -> None:
         """Record one step's metrics; `step` is among them."""

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,15 @@ def train(config: TrainConfig) -> Path:
         if broadcast_object_list([finished])[0]:
             accelerator.print(f"{folder} is finished already, from this very config and data.")
             return folder
-        _train_in(folder, config, tags, items, split, precision, accelerator)
+        _train_in(
+            folder,
+            config,
+            tags=tags,
+            items=items,
+            split=split,
+            precision=precision,
+            accelerator=accelerator,
+        )
     except TrainingStopped:
         accelerator.print(f"\nstopped; go on with: python train.py resume={folder}")
         raise KeyboardInterrupt from None
@@ -82,6 +90,7 @@ def train(config: TrainConfig) -> Path:
 def _train_in(
     folder: Path,
     config: TrainConfig,
+    *,
     tags: list[str],
     items: list[Item],
     split: Split,
@@ -94,12 +103,12 @@ def _train_in(
         classifier,
         [items[index] for index in split.train],
         [items[index] for index in split.validation],
-        config.training,
-        config.seed,
-        accelerator,
-        precision,
-        folder,
-        lambda step: Tracker(folder, config.tracking, config.model_dump(), step),
+        config=config.training,
+        seed=config.seed,
+        accelerator=accelerator,
+        precision=precision,
+        folder=folder,
+        open_tracker=lambda step: Tracker(folder, config.tracking, config.model_dump(), step),
     )
     if not accelerator.is_main_process:
         return
@@ -224,12 +233,12 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _default_name(config: TrainConfig) -> str:
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     return f"{config.model.name}-{config.data.name}-{now:%Y%m%d-%H%M%S-%f}"
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _make_deterministic() -> None:
@@ -256,6 +265,4 @@ def _resolve_precision(wanted: str, device: torch.device) -> str:
 
 def _summary(folder: Path, config: TrainConfig, best: float | None, seconds: float) -> str:
     score = "" if best is None else f", best val/{config.training.metric} {abs(best):.4f}"
-    return (
-        f"trained in {seconds:.1f} s{score}\n{folder}\nnext: python evaluate.py run={folder}"
-    )
+    return f"trained in {seconds:.1f} s{score}\n{folder}\nnext: python evaluate.py run={folder}"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from tagger.evaluation.scores import (
+from tagger.scores import (
     AVERAGES,
     OVERALL,
     PER_CLASS,

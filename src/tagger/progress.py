@@ -1,0 +1,21 @@
+"""One look for all progress bars."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress_bar(
+    total: int, description: str, unit: str, initial: int = 0, shown: bool = True
+) -> "tqdm[Any]":
+    """Make a bar on standard error: lively in a terminal, a line every ten seconds in a log."""
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=description,
+        unit=unit,
+        mininterval=interval,
+        disable=not shown,
+    )

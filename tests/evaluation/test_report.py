@@ -1,0 +1,158 @@
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tagger.evaluation import evaluate_run as module
+from tagger.evaluation.evaluate_run import evaluate_run
+from tagger.evaluation.report import format_score, format_short, format_signed
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+NASTY = "<script>alert(1)</script> & \"quotes\" | `code` [link](x) 'single'"
+
+
+class Page(HTMLParser):
+    """Collects what a page holds, and fails where tags do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == [], f"left open: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.seen if name == tag]
+
+
+@pytest.fixture
+def folder(runs, items, split, monkeypatch) -> Path:
+    """A run folder with a report that has everything: errors, nasty texts, a comparison."""
+    monkeypatch.setattr(module, "check_against_library", lambda *_: None)
+    items[30] = replace(items[30], title=NASTY, description=NASTY * 20)
+    run = runs.make("ours", items, split, errs_on=["i0-30", "i0-31"])
+    runs.make("theirs", items, split, errs_on=["i0-31", "i0-32"])
+    evaluate_run(runs.config("ours", "against=theirs"))
+    return run.path
+
+
+def test_the_page_is_whole_and_asks_for_nothing(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    page = Page(text)
+    assert text.startswith("<!doctype html>")
+    for _, attributes in page.seen:
+        for name in ("src", "href", "srcset", "poster", "data", "action"):
+            value = attributes.get(name)
+            assert value is None or value.startswith("data:image/png;base64,"), value
+    assert not re.search(r"@import|url\(", text)
+    assert page.all("link") == page.all("script") == page.all("iframe") == []
+    policy = [one for one in page.all("meta") if one.get("http-equiv")]
+    assert policy[0]["content"].startswith("default-src 'none'")
+
+
+def test_every_plot_is_inside_and_described(folder: Path) -> None:
+    images = Page((folder / "report.html").read_text()).all("img")
+    inside = {base64.b64decode(str(image["src"]).partition(",")[2]) for image in images}
+    assert inside == {path.read_bytes() for path in (folder / "plots").iterdir()}
+    assert len(images) == 5
+    assert all(len(str(image["alt"])) > 30 for image in images)
+
+
+def test_texts_of_items_cannot_become_markup(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    assert "<script" not in text
+    assert NASTY in Page(text).text
+    markdown = (folder / "report.md").read_text()
+    assert "<script" not in markdown
+    row = next(line for line in markdown.splitlines() if line.startswith("| i0-30"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 6, "a bar in a title must not add a column"
+
+
+def test_the_page_fits_phones_and_both_colour_schemes(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    page = Page(text)
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all(
+        "meta"
+    )
+    assert "prefers-color-scheme: dark" in text
+    # A table that is wider than the screen scrolls by itself, with the keyboard too.
+    wide = [one for one in page.all("div") if "wide" in str(one.get("class"))]
+    assert len(wide) == len(page.all("table"))
+    assert all(one["tabindex"] == "0" and one["aria-label"] for one in wide)
+    assert len(page.all("h1")) == 1
+    assert page.all("html") == [{"lang": "en"}]
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_both_forms_tell_the_whole_story(folder: Path, name: str) -> None:
+    text = (folder / name).read_text()
+    if name.endswith("html"):
+        text = Page(text).text
+    text = text.replace("\\", "")
+    for expected in (
+        "0.867 [0.621, 0.963]",  # Wilson of 13 of 15
+        "pears-and-other-fruit",
+        "year 2020",
+        "theirs",
+        "15 of 15 rows paired",
+        "15 test rows of 40",
+        "+0.000",
+        "1,000",
+        "Kept step",
+        "200 resamples, seed 0",
+    ):
+        assert expected in text, expected
+
+
+def test_plots_are_linked_from_markdown(folder: Path) -> None:
+    links = re.findall(r"^!\[.+\]\((.+)\)$", (folder / "report.md").read_text(), re.MULTILINE)
+    assert len(links) == 5
+    assert all((folder / link).is_file() for link in links)
+
+
+def test_without_logs_there_are_no_learning_curves(runs, items, split, monkeypatch) -> None:
+    monkeypatch.setattr(module, "check_against_library", lambda *_: None)
+    run = runs.make("r", items, split)
+    evaluate_run(runs.config("r"))
+    assert (run.path / "plots" / "learning-curves.png").is_file()
+    (run.path / "metrics.jsonl").unlink()
+    report = evaluate_run(runs.config("r"))
+    assert not (run.path / "plots" / "learning-curves.png").exists()
+    assert report["errors"] == []
+    assert len(Page((run.path / "report.html").read_text()).all("img")) == 4
+
+
+def test_the_terminal_shows_tables_and_unbroken_paths(folder: Path, runs, capsys) -> None:
+    capsys.readouterr()
+    evaluate_run(runs.config("ours", "against=theirs"))
+    lines = capsys.readouterr().out.splitlines()
+    for name in ("pears-and-other-fruit", "macro", "all rows", "year 2021", "latency", "against"):
+        assert any(name in line for line in lines), name
+    assert str(folder / "report.html") in lines
+    assert sum(line.endswith(".png") for line in lines) == 5
+
+
+def test_formats() -> None:
+    score = {"value": 0.9131, "low": 0.8481, "high": 1.0}
+    assert format_score(score) == "0.913 [0.848, 1.000]"
+    assert format_short(score) == "0.913 .85-1.0"
+    assert format_signed({"value": 0.0261, "low": -0.009, "high": 0.0613}) == (
+        "+0.026 [-0.009, +0.061]"
+    )

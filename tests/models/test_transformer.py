@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel
+
+from tagger.data.items import Item
+from tagger.errors import UserError
+from tagger.models.transformer import (
+    TransformerClassifier,
+    cls_pool,
+    max_pool,
+    mean_pool,
+)
+
+STATES = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [100.0, 100.0]]])
+MASK = torch.tensor([[1, 1, 0]])
+
+
+def items_of_many_lengths():
+    return [Item(str(n), "alpha beta " * n, "gamma" if n % 2 else "") for n in (9, 1, 30, 2, 14)]
+
+
+@pytest.mark.parametrize(
+    ("pool", "expected"), [(mean_pool, [2.0, 4.0]), (max_pool, [3.0, 6.0]), (cls_pool, [1.0, 2.0])]
+)
+def test_pooling_ignores_padding(pool, expected):
+    assert pool(STATES, MASK)[0].tolist() == expected
+
+
+def test_probabilities_are_a_distribution_in_the_order_of_the_items(tiny_classifier):
+    items = items_of_many_lengths()
+    together = tiny_classifier.predict_proba(items)
+    alone = np.vstack([tiny_classifier.predict_proba([item]) for item in items])
+    assert together.shape == (5, len(tiny_classifier.tags))
+    np.testing.assert_allclose(together.sum(1), 1.0, atol=1e-12)
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_no_items_give_no_rows(tiny_classifier):
+    assert tiny_classifier.predict_proba([]).shape == (0, len(tiny_classifier.tags))
+
+
+def test_prediction_leaves_training_mode_as_it_was(tiny_classifier):
+    tiny_classifier.module.train()
+    tiny_classifier.predict_proba(items_of_many_lengths())
+    assert tiny_classifier.module.training
+
+
+def test_long_text_is_cut_not_refused(tiny_classifier):
+    item = Item("1", "word " * 5000, "")
+    assert len(tiny_classifier.tokenize([item])[0]) == tiny_classifier.shape["max_length"]
+    assert np.isfinite(tiny_classifier.predict_proba([item])).all()
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_loaded_classifier_gives_the_same_probabilities(tmp_path, tiny_config, head):
+    # training.head_init=random: a probe needs a linear head.
+    config = tiny_config(f"model.head={head}", "training.head_init=random")
+    classifier = TransformerClassifier.build(config.model, ["a", "b"])
+    classifier.save(tmp_path / "model")
+    loaded = TransformerClassifier.load(tmp_path / "model")
+    items = items_of_many_lengths()
+    assert loaded.tags == ("a", "b")
+    np.testing.assert_array_equal(loaded.predict_proba(items), classifier.predict_proba(items))
+    assert not list((tmp_path / "model").glob("*.bin"))
+
+
+def test_saved_folder_serves_as_an_encoder_elsewhere(tmp_path, tiny_classifier, tiny_config):
+    tiny_classifier.save(tmp_path / "model")
+    assert AutoModel.from_pretrained(tmp_path / "model").config.num_hidden_layers == 2
+    config = tiny_config(f"model.encoder={tmp_path / 'model'}", "model.random=null").model
+    again = TransformerClassifier.build(config, tiny_classifier.tags)
+    items = items_of_many_lengths()
+    np.testing.assert_allclose(again.embed(items), tiny_classifier.embed(items), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "model.safetensors", "head.safetensors", "tokenizer.json", "tagger.json"],
+)
+@pytest.mark.parametrize("damage", ["missing", "cut", "noise"])
+def test_damaged_model_is_one_clear_message(tmp_path, tiny_classifier, name, damage):
+    folder = tmp_path / "model"
+    tiny_classifier.save(folder)
+    file = folder / name
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:20] if damage == "cut" else bytes(range(256)))
+    with pytest.raises(UserError, match="model"):
+        TransformerClassifier.load(folder)
+
+
+def test_frozen_parts_are_out_of_training(tiny_config):
+    frozen = TransformerClassifier.build(tiny_config("model.freeze_layers=1").model, ["a", "b"])
+    trainable = {n for n, p in frozen.module.named_parameters() if p.requires_grad}
+    assert not any("embeddings" in name or "layer.0." in name for name in trainable)
+    assert any("layer.1." in name for name in trainable)
+    with pytest.raises(UserError, match="freeze_layers=3"):
+        TransformerClassifier.build(tiny_config("model.freeze_layers=3").model, ["a", "b"])
+
+
+def test_encoder_dropout_is_what_the_config_says(tiny_config):
+    def rates(*overrides):
+        classifier = TransformerClassifier.build(tiny_config(*overrides).model, ["a", "b"])
+        encoder = classifier.module.encoder
+        return {m.p for m in encoder.modules() if isinstance(m, torch.nn.Dropout)}
+
+    assert rates("model.encoder_dropout=0.3") == {0.3}
+    assert rates("model.encoder_dropout=null") == {0.1}

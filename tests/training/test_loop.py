@@ -1,0 +1,138 @@
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tagger.runs import RunFolder
+from tagger.training.tracking import read_metrics
+from tagger.training.train_run import train
+
+
+@pytest.fixture
+def run(tiny_config, tmp_path):
+    def train_with(name, *overrides):
+        config = tiny_config(f"name={name}", f"runs_dir={tmp_path}", *overrides)
+        return RunFolder(train(config))
+
+    return train_with
+
+
+def weights(run_folder):
+    model = run_folder.path / "model"
+    return load_file(model / "model.safetensors") | load_file(model / "head.safetensors")
+
+
+def largest_difference(one, other):
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+def validation_curve(run_folder, metric="val/macro_f1"):
+    lines = read_metrics(run_folder.path / "metrics.jsonl")
+    return [line[metric] for line in lines if metric in line]
+
+
+def test_training_learns_what_there_is_to_learn(tiny_run):
+    curve = validation_curve(tiny_run)
+    assert curve[-1] > 0.9
+    losses = [
+        line["train/loss"]
+        for line in read_metrics(tiny_run.path / "metrics.jsonl")
+        if "train/loss" in line
+    ]
+    assert losses[-1] < losses[0] / 1.5
+    assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_the_seed_decides_everything(run):
+    short = ("training.epochs=2", "model.encoder_dropout=0.1")
+    one, same, other = (
+        run("one", *short), run("same", *short), run("other", *short, "seed=1"),
+    )  # fmt: skip
+    assert largest_difference(one, same) == 0
+    assert largest_difference(one, other) > 1e-4
+    metrics = [(r.path / "metrics.jsonl").read_bytes() for r in (one, same)]
+    assert metrics[0] == metrics[1]
+
+
+@pytest.mark.parametrize("weighting", ["none", "balanced"])
+def test_accumulation_changes_nothing_but_memory(run, weighting):
+    # 36 training rows in batches of 8: the last step of an epoch has 4 rows for 3 parts.
+    same = (
+        "training.epochs=2", "training.batch_size=8", "model.dropout=0",
+        f"training.class_weights={weighting}",
+    )  # fmt: skip
+    whole = run("whole", *same)
+    parts = run("parts", *same, "training.accumulation_steps=3")
+    assert largest_difference(whole, parts) < 1e-5
+
+
+def test_best_epoch_is_kept_and_patience_stops(run):
+    folder = run(
+        "overshoot", "training.epochs=30", "training.patience=2", "training.lr=0.05",
+        "training.average_decay=0", "training.metric=loss",
+    )  # fmt: skip
+    losses = validation_curve(folder, "val/loss")
+    steps_per_epoch = folder.meta["steps"] / len(losses)
+    best = min(range(len(losses)), key=lambda epoch: losses[epoch])
+    assert folder.meta["stopped_early"]
+    assert len(losses) == best + 1 + 2 < 30
+    assert folder.meta["best_step"] == (best + 1) * steps_per_epoch
+    assert folder.meta["best_validation"] == pytest.approx(-losses[best])
+
+
+def test_without_validation_rows_the_last_weights_count(run):
+    folder = run("all", "data.split.validation=0", "training.epochs=2")
+    assert folder.meta["best_step"] == folder.meta["steps"]
+    assert folder.meta["best_validation"] is None
+    assert validation_curve(folder) == []
+
+
+def test_average_of_weights_is_what_is_kept(run):
+    same = ("training.epochs=2", "data.split.validation=0")
+    plain = run("plain", *same, "training.average_decay=0")
+    averaged = run("averaged", *same, "training.average_decay=0.9")
+    assert largest_difference(plain, averaged) > 1e-4
+    # The average is a reader: it must not touch the training itself.
+    metrics = [(r.path / "metrics.jsonl").read_bytes() for r in (plain, averaged)]
+    assert metrics[0] == metrics[1]
+
+
+def test_frozen_weights_stay(run, tiny_config):
+    folder = run("frozen", "model.freeze_embeddings=true", "training.epochs=1")
+    torch.manual_seed(folder.config.seed)
+    from tagger.models.encoders import load_encoder
+
+    fresh, _ = load_encoder(folder.config.model)
+    trained = weights(folder)
+    name = "embeddings.word_embeddings.weight"
+    assert torch.equal(trained[name], fresh.state_dict()[name])
+    position = "embeddings.position_embeddings.weight"
+    assert not torch.equal(trained[position], fresh.state_dict()[position])
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ("training.loss=focal", "training.class_weights=balanced"),
+        ("training.schedule=cosine", "training.layer_decay=0.8"),
+        ("model.pooling=max", "model.head=mlp", "training.head_init=random"),
+        ("training.precision=bf16",),
+        ("model.pooling=cls", "model.freeze_layers=1"),
+    ],
+)
+def test_every_recipe_trains(run, recipe):
+    folder = run("recipe", "training.epochs=2", *recipe)
+    assert folder.finished
+    assert all(math.isfinite(value) for value in validation_curve(folder, "val/loss"))
+
+
+def test_metrics_have_one_line_a_step_and_one_a_validation(run):
+    folder = run("lines", "training.epochs=3", "training.batch_size=10")
+    lines = [json.loads(line) for line in (folder.path / "metrics.jsonl").open()]
+    steps = [line["step"] for line in lines if "train/loss" in line]
+    assert steps == list(range(1, folder.meta["steps"] + 1))
+    assert [line["epoch"] for line in lines if "val/loss" in line] == [1, 2, 3]
