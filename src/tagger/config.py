@@ -28,6 +28,9 @@ from tagger.files import REPO_ROOT, write_text
 
 CONFIG_DIR = REPO_ROOT / "configs"
 
+OPEN_MAPPINGS = ("data.columns.",)
+"""Keys below these are values of the user's own."""
+
 MISTAKES = "the config has mistakes:"
 WHERE_TO_LOOK = (
     "See `--help` for the groups, configs/ for the files, src/tagger/config.py for the ranges."
@@ -50,12 +53,14 @@ class SplitConfig(Section):
 
     validation: Fraction = Field(description="share kept for early stopping; 0 trains on all")
     test: Fraction = Field(description="share never trained on; ignored when `fold` is given")
-    seed: Seed = Field(description="kept apart from the run's seed: seeds then share their test rows")
+    seed: Seed = Field(
+        description="not the run's own: runs of several seeds then share their test rows"
+    )
     folds: int | None = Field(ge=2, le=100, description="number of folds of a cross-validation")
     fold: int | None = Field(ge=0, description="which fold is the test set, from 0")
 
     @model_validator(mode="after")
-    def check(self) -> "SplitConfig":
+    def _check(self) -> "SplitConfig":
         if (self.folds is None) != (self.fold is None):
             raise ValueError("`folds` and `fold` go together: give both or neither")
         if self.folds is not None and self.fold is not None and self.fold >= self.folds:
@@ -83,7 +88,7 @@ class DataConfig(Section):
     split: SplitConfig
 
     @model_validator(mode="after")
-    def check(self) -> "DataConfig":
+    def _check(self) -> "DataConfig":
         needed = {"file": ("path",), "hub": ("hub_id",), "download": ("url", "sha256")}[self.source]
         missing = [key for key in needed if getattr(self, key) is None]
         if missing:
@@ -105,7 +110,7 @@ class RandomEncoderConfig(Section):
     intermediate: int = Field(ge=8, le=16384)
 
     @model_validator(mode="after")
-    def check(self) -> "RandomEncoderConfig":
+    def _check(self) -> "RandomEncoderConfig":
         if self.hidden % self.heads:
             raise ValueError(f"hidden={self.hidden} is not a multiple of heads={self.heads}")
         return self
@@ -130,7 +135,7 @@ class ModelConfig(Section):
     freeze_layers: int = Field(ge=0, le=48, description="do not train this many lowest layers")
 
     @model_validator(mode="after")
-    def check(self) -> "ModelConfig":
+    def _check(self) -> "ModelConfig":
         if (self.encoder == "random") != (self.random is not None):
             raise ValueError("`random` (a shape) is given exactly when encoder=random")
         return self
@@ -193,7 +198,7 @@ class TrainConfig(Section):
     tracking: TrackingConfig
 
     @model_validator(mode="after")
-    def check(self) -> "TrainConfig":
+    def _check(self) -> "TrainConfig":
         if self.training.head_init == "probe" and self.model.head != "linear":
             raise ValueError("training.head_init=probe needs model.head=linear")
         return self
@@ -248,22 +253,26 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         UserError: for groups, keys, values or syntax that are not valid.
     """
     groups = config_groups(name)
+    keys = list(schema_keys(SCHEMAS[name]))
     problems: list[str] = []
     accepted: list[str] = []
     for text in overrides:
         try:
             override = OverridesParser.create().parse_override(text)
-        # The grammar ends in many ways: a ValueError for 1e999 as an int, a RecursionError for [[[[.
+        # The grammar ends in many ways: a number of 5,000 digits is a ValueError.
         except (HydraException, OmegaConfBaseException, ValueError, RecursionError) as error:
-            problems.append(f"{_short(text)} is no KEY=VALUE: {_first_line(error)}")
+            problems.append(
+                f"{_short(text)!r} is no KEY=VALUE, or its value needs quotes, \"KEY='VALUE'\": "
+                + _first_line(error)
+            )
             continue
-        problem = _check_override(override, text, groups)
+        problem = _check_override(override, text, groups) or _check_key(override, keys, groups)
         if problem:
             problems.append(problem)
         elif override.key_or_group in groups:
             accepted.append(text)
         else:
-            # Hydra alone stops at the first unknown key; added by force, all reach the schema.
+            # By force, because Hydra takes new entries of an open mapping (data.columns) only so.
             accepted.append(f"++{text.lstrip('+')}")
     # A script's own Hydra may be at work already, and there can be only one.
     outer = Singleton.get_state()
@@ -274,7 +283,7 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         load_config(SCHEMAS[name], config)
     except UserError as error:
         problems += error.problems
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, OSError) as error:
         problems.append(_explain(error))
     finally:
         Singleton.set_state(outer)
@@ -285,8 +294,8 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
 
 def config_groups(name: str) -> dict[str, list[str]]:
     """Return the choices of each group that `configs/<name>.yaml` takes, by the group's name."""
-    defaults = OmegaConf.load(CONFIG_DIR / f"{name}.yaml")["defaults"]
-    names = [key for entry in defaults if isinstance(entry, DictConfig) for key in entry]
+    content = yaml.safe_load((CONFIG_DIR / f"{name}.yaml").read_text(encoding="utf-8"))
+    names = [key for entry in content["defaults"] if isinstance(entry, dict) for key in entry]
     return {
         group: sorted(file.stem for file in (CONFIG_DIR / group).glob("*.yaml"))
         for group in names
@@ -332,16 +341,16 @@ def _check_override(
     """Say what is wrong with an override that parses, if it is more than its key or value."""
     key, text = override.key_or_group, _short(text)
     if not key:
-        return f"{text} is no KEY=VALUE: the key is missing"
+        return f"{text!r} is no KEY=VALUE: the key is missing"
     if re.match(r"hydra\b", key):
         return f"{text}: hydra's own settings have no effect here; runs_dir and name say where to"
     if override.package is not None:
         return f"{text}: a choice can't be put elsewhere, write {key}=CHOICE"
     if override.is_sweep_override():
         return f"{text}: several values need -m, one run each; a value with a comma needs quotes"
-    if key not in groups:
-        return f"{text}: a key can't be left out, only changed" if override.is_delete() else None
     if override.is_delete():
+        return None if key in groups else f"{text}: a key can't be left out, only changed"
+    if key not in groups:
         return None
     choice, choices = override.value(), ", ".join(groups[key])
     if choice is None:
@@ -354,6 +363,16 @@ def _check_override(
     if override.is_add() or override.is_force_add():
         return f"{text}: write it without the plus, {key}={choice}"
     return None
+
+
+def _check_key(
+    override: Override, keys: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> str | None:
+    """Refuse an unknown key: Hydra would stop at the first one, and does not say which is near."""
+    key = override.key_or_group
+    if key in keys or key in groups or key.startswith(OPEN_MAPPINGS):
+        return None
+    return f"{_short(key)}: no such key{_nearest(key, keys)}"
 
 
 def _describe(error: ValidationError, schema: type[Section]) -> list[str]:
@@ -377,7 +396,9 @@ def _describe(error: ValidationError, schema: type[Section]) -> list[str]:
             quote = ""
             if detail["type"] == "string_type" and isinstance(found, int | float):
                 quote = f" (as text: \"{key}='{found}'\")"
-            problems.append(f"{key}: found {_short(found)}, {_expected(detail['msg'])}{quote}")
+            problems.append(
+                f"{key}: found {_short(repr(found))}, {_expected(detail['msg'])}{quote}"
+            )
     for section, names in missing.items():
         if section:
             problems.append(f"{section}: lacks {', '.join(names)}; choose {section}=CHOICE first")
@@ -392,12 +413,11 @@ def _explain(error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return _short((str(error).strip() or type(error).__name__).splitlines()[0], 160)
 
 
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _short(text: str, longest: int = 80) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def _expected(message: str) -> str:
@@ -427,4 +447,3 @@ def schema_keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def _is_union(annotation: Any) -> bool:
     return typing.get_origin(annotation) in (typing.Union, types.UnionType)
-

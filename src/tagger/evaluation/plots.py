@@ -170,9 +170,10 @@ def plot_learning_curves(
     ]
     if not panels:
         return None
-    figure = Figure(figsize=(5.4 * len(panels) + 0.4, 4.2), layout="constrained")
-    grid = figure.subplots(1, len(panels), squeeze=False)
-    for axes, (title, names) in zip(grid[0], panels, strict=True):
+    # One above the other, for a phone's sake.
+    figure = Figure(figsize=(6.4, 3.2 * len(panels) + 0.4), layout="constrained")
+    grid = figure.subplots(len(panels), 1, squeeze=False)
+    for axes, (title, names) in zip(grid[:, 0], panels, strict=True):
         for position, (key, label) in enumerate(names.items()):
             points = [(line["step"], line[key]) for line in steps if line.get(key) is not None]
             if points:

@@ -1,0 +1,42 @@
+import os
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tagger.config import EvaluateConfig, compose_config, load_config
+from tagger.evaluation.evaluate_run import evaluate_run
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_run.ipynb"
+
+
+@pytest.mark.slow
+def test_notebook_runs_on_a_finished_run(copy_run, tmp_path, monkeypatch):
+    run = copy_run("explored")
+    overrides = [f"run={run.path}", "latency.items=10", "resamples=100"]
+    evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", overrides)))
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    shutil.copy(NOTEBOOK, folder)
+    source = str(Path(__file__).parents[2] / "src")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]))
+
+    notebook = nbformat.read(folder / NOTEBOOK.name, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
+    client.execute()
+
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    tables = [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+    assert len(tables) == 4
+    assert "explored" in tables[0] and "fruit" in tables[1]
+
+
+def test_notebook_is_stored_without_outputs():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    assert all(not cell.get("outputs") for cell in notebook.cells)
