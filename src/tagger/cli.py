@@ -49,13 +49,13 @@ def _predict(options: argparse.Namespace) -> None:
             "give either --title and/or --description, or --input and --output",
             hint="See: tagger predict --help",
         )
+    if many and (options.input is None or options.output is None):
+        raise UserError("--input and --output go together: give both")
     # Imported by the command that needs it: torch alone takes seconds.
     from tagger.runs import open_run
 
     run = open_run(options.run, options.runs_dir)
     if many:
-        if options.input is None or options.output is None:
-            raise UserError("--input and --output go together: give both")
         from tagger.prediction import predict_file
 
         total = predict_file(run, options.input, options.output)
@@ -67,6 +67,10 @@ def _predict(options: argparse.Namespace) -> None:
     item = Item("1", (options.title or "").strip(), (options.description or "").strip())
     if not item.text:
         raise UserError("the item has neither title nor description: there is nothing to tag")
+    try:
+        item.text.encode()
+    except UnicodeEncodeError:
+        raise UserError("the title or description is not UTF-8 text") from None
     probabilities = run.load_classifier().predict_proba([item])[0]
     ranked = sorted(zip(run.tags, probabilities, strict=True), key=lambda pair: -pair[1])
     width = max(len(tag) for tag in run.tags)

@@ -243,7 +243,16 @@ def load_config(schema: type[SectionT], config: DictConfig) -> SectionT:
         raise UserError(MISTAKES, [_explain(error)], WHERE_TO_LOOK) from None
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
-    return _validate(schema, plain, MISTAKES, WHERE_TO_LOOK)
+    # To pydantic a ??? is as good a text as any.
+    missing = sorted(key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra."))
+    problems = [f"{key}: must be given" for key in missing]
+    try:
+        valid = _validate(schema, plain, MISTAKES)
+    except UserError as error:
+        problems = list(dict.fromkeys([*problems, *error.problems]))
+    if problems:
+        raise UserError(MISTAKES, problems, WHERE_TO_LOOK)
+    return valid
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -326,13 +335,11 @@ def load_saved_config(schema: type[SectionT], path: Path) -> SectionT:
     return _validate(schema, plain, f"{path} does not fit this version of the code:")
 
 
-def _validate(
-    schema: type[SectionT], plain: dict[Any, Any], summary: str, hint: str = ""
-) -> SectionT:
+def _validate(schema: type[SectionT], plain: dict[Any, Any], summary: str) -> SectionT:
     try:
         return schema.model_validate(plain)
     except ValidationError as error:
-        raise UserError(summary, _describe(error, schema), hint) from None
+        raise UserError(summary, _describe(error, schema)) from None
 
 
 def _check_override(

@@ -1,7 +1,9 @@
 """The one kind of error that a user is meant to read, and how programs end on it."""
 
+import contextlib
 import errno
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
@@ -45,6 +47,8 @@ def describe_os_error(error: OSError) -> str:
         errno.EACCES: "permission denied: choose a folder that you may write to",
         errno.EPERM: "permission denied: choose a folder that you may write to",
         errno.EROFS: "the file system is read-only: choose a folder that you may write to",
+        errno.EEXIST: "there is a file of that name already, a folder is needed",
+        errno.ENAMETOOLONG: "the name is too long",
         errno.ENOENT: "no such file or folder",
         errno.EISDIR: "that is a folder, a file was expected",
         errno.ENOTDIR: "a part of that path is a file, not a folder",
@@ -63,13 +67,17 @@ def exit_on_user_error(program: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(program)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return program(*args, **kwargs)
+            result = program(*args, **kwargs)
+            sys.stdout.flush()  # here, where a reader that has left is still handled
+            return result
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(BAD_INPUT)
         except BrokenPipeError:
             # The reader of our output (`| head`) has left: nothing to report, nobody to tell.
-            sys.stderr.close()
+            # What is still buffered goes nowhere, or Python would complain about it at its end.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(BAD_INPUT)
         except OSError as error:
             print(f"error: {describe_os_error(error)}", file=sys.stderr)

@@ -1,9 +1,11 @@
 """Files that are either whole or absent."""
 
+import csv
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,19 @@ REPO_ROOT = Path(__file__).resolve().parents[2]
 
 def resolve_path(path: str | Path) -> Path:
     """Find a path given in a config: as it stands, else relative to the repository's root."""
-    path = Path(path).expanduser()
+    path = expand_home(path)
     if path.is_absolute() or path.exists():
         return path
     from_root = REPO_ROOT / path
     return from_root if from_root.exists() else path
+
+
+def expand_home(path: str | Path) -> Path:
+    """Replace a leading `~`; where there is no such home the path stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 @contextmanager
@@ -32,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -40,12 +50,29 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    r"""Return rows as CSV with plain line ends, which a strict reader reads back unchanged.
+
+    Python's writer leaves a lone carriage return unquoted if lines end in \n, and its own reader
+    then fails on it. With lines that end in \r\n it is quoted.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    lines = []
+    for row in rows:
+        writer.writerow(row)
+        lines.append(buffer.getvalue().removesuffix("\r\n") + "\n")
+        buffer.seek(0)
+        buffer.truncate()
+    return "".join(lines)
 
 
 def sha256_of(path: Path) -> str:

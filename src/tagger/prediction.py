@@ -6,11 +6,9 @@ itself appears only once it is whole.
 """
 
 import csv
-import io
 import itertools
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from tqdm import tqdm
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled, scan_unlabelled
 from tagger.errors import UserError
-from tagger.files import replacing, sha256_of, write_json
+from tagger.files import csv_text, replacing, sha256_of, write_json
 from tagger.models.base import Classifier
 from tagger.runs import RunFolder
 
@@ -54,13 +52,16 @@ def predict_file(run: RunFolder, source: Path, output: Path) -> int:
         total = scan_unlabelled(source)
         partial = output.with_name(f"{output.name}.partial")
         state = _resume_state(partial, run, source)
-        with tqdm(total=total, initial=state["rows"], desc="predict", unit="item") as bar:
+        with tqdm(
+            total=total, initial=state["rows"], desc="predict", unit="item", disable=None
+        ) as bar:
             _append_predictions(partial, state, run.load_classifier(), source, bar)
         _publish(partial, output)
         _state_file(partial).unlink(missing_ok=True)
     finally:
-        lock.release()
+        # Taken away while it is held: afterwards it may be another's.
         Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
     return total
 
 
@@ -83,9 +84,9 @@ def _append_predictions(
         raw.truncate(state["bytes"])  # what a kill left of a chunk that was not noted
         items = itertools.islice(iter_unlabelled(source), state["rows"], None)
         if not state["rows"]:
-            raw.write(_csv_lines([header(classifier.tags)]))
+            raw.write(csv_text([header(classifier.tags)]).encode())
         for chunk in iter(lambda: list(itertools.islice(items, CHUNK)), []):
-            raw.write(_csv_lines(predict_rows(classifier, chunk)))
+            raw.write(csv_text(predict_rows(classifier, chunk)).encode())
             raw.flush()
             state["rows"] += len(chunk)
             state["bytes"] = raw.tell()
@@ -104,7 +105,7 @@ def _resume_state(partial: Path, run: RunFolder, source: Path) -> dict[str, Any]
     try:
         found = json.loads(_state_file(partial).read_text(encoding="utf-8"))
         same = all(found[key] == fresh[key] for key in ("model", "input_sha256"))
-        if same and partial.stat().st_size >= found["bytes"]:
+        if same and partial.stat().st_size >= found["bytes"] and found["rows"] >= 0:
             return dict(found)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none, or not readable: start over
@@ -113,11 +114,11 @@ def _resume_state(partial: Path, run: RunFolder, source: Path) -> dict[str, Any]
 
 
 def _publish(partial: Path, output: Path) -> None:
-    if output.suffix == ".csv":
-        os.replace(partial, output)
+    if output.suffix.lower() == ".csv":
+        partial.replace(output)
         return
     with replacing(output) as temporary:
-        if output.suffix == ".jsonl":
+        if output.suffix.lower() == ".jsonl":
             _csv_to_jsonl(partial, temporary)
         else:
             _csv_to_parquet(partial, temporary)
@@ -125,7 +126,10 @@ def _publish(partial: Path, output: Path) -> None:
 
 
 def _csv_to_jsonl(source: Path, target: Path) -> None:
-    with source.open(encoding="utf-8", newline="") as rows, target.open("w", encoding="utf-8") as out:
+    with (
+        source.open(encoding="utf-8", newline="") as rows,
+        target.open("w", encoding="utf-8") as out,
+    ):
         for row in csv.DictReader(rows):
             numbers = {name: float(row[name]) for name in row if name not in ("id", "tag")}
             out.write(json.dumps({**row, **numbers}, ensure_ascii=False) + "\n")
@@ -151,18 +155,12 @@ def _csv_to_parquet(source: Path, target: Path) -> None:
                 writer.write_table(pyarrow.table(columns, schema=schema))
 
 
-def _csv_lines(rows: Iterable[Sequence[str]]) -> bytes:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue().encode()
-
-
 def _state_file(partial: Path) -> Path:
     return partial.with_name(f"{partial.name}.json")
 
 
 def _check_output(source: Path, output: Path) -> None:
-    if output.suffix not in OUTPUT_SUFFIXES:
+    if output.suffix.lower() not in OUTPUT_SUFFIXES:
         raise UserError(
             f"--output {output}: the format is chosen by the ending, "
             f"one of {', '.join(OUTPUT_SUFFIXES)}"

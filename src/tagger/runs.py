@@ -11,16 +11,36 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tagger.config import TrainConfig, load_saved_config
 from tagger.data.items import Item
 from tagger.data.splits import Split
 from tagger.errors import UserError
-from tagger.files import replacing, sha256_of
+from tagger.files import csv_text, expand_home, sha256_of, write_text
 from tagger.models.base import Classifier
 
 RUNNING = "running"
 FINISHED = "finished"
+
+
+class _DataFacts(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    sha256: str
+    rows: dict[str, int]
+
+
+class _FinishedMeta(BaseModel):
+    """What everything that uses a finished run may rely on in its `meta.json`."""
+
+    model_config = ConfigDict(strict=True)
+
+    tags: list[str] = Field(min_length=2)
+    model_files: dict[str, str]
+    data: _DataFacts
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +100,7 @@ class RunFolder:
         Raises:
             UserError: when a file is missing or is not the one that training wrote.
         """
-        problems = []
+        problems = [] if self.meta["model_files"] else ["meta.json lists no file of it"]
         for name, expected in self.meta["model_files"].items():
             file = self.path / "model" / name
             if not file.is_file():
@@ -111,13 +131,14 @@ def find_run(run: str, runs_dir: str) -> Path:
     Raises:
         UserError: when there is none, with the nearest name.
     """
-    for path in (Path(run).expanduser(), Path(runs_dir) / run):
+    candidates = (expand_home(run), expand_home(runs_dir) / run)
+    for path in candidates:
         if (path / "meta.json").is_file():
             return path
-    for path in (Path(run).expanduser(), Path(runs_dir) / run):
+    for path in candidates:
         if path.is_dir():
             raise UserError(f"{path} is not a run folder: it has no meta.json")
-    names = [path.parent.name for path in Path(runs_dir).glob("*/meta.json")]
+    names = [path.parent.name for path in expand_home(runs_dir).glob("*/meta.json")]
     near = difflib.get_close_matches(Path(run).name, names, n=1)
     raise UserError(
         f"there is no run {run!r}, neither as a folder nor in {runs_dir}/",
@@ -135,27 +156,18 @@ def open_run(run: str, runs_dir: str) -> RunFolder:
     if not folder.finished:
         raise UserError(
             f"{folder.path} did not finish training",
-            hint=f"Go on with it: python train.py resume={folder.path}",
+            hint=f"Go on with it: {resume_command(folder.path)}",
         )
-    missing = [key for key in ("tags", "model_files", "data", "seed") if key not in folder.meta]
-    if missing:
-        raise UserError(f"{folder.path / 'meta.json'} is damaged: it lacks {', '.join(missing)}")
     return folder
 
 
-def list_runs(runs_dir: str) -> tuple[list[RunFolder], list[str]]:
-    """List the readable runs below a folder, and what is wrong with the others."""
-    runs, problems = [], []
-    for meta in sorted(Path(runs_dir).glob("*/meta.json")):
-        try:
-            runs.append(RunFolder(meta.parent))
-        except UserError as error:
-            problems.append(str(error))
-    return runs, problems
+def resume_command(path: Path) -> str:
+    """Return the command that goes on with an unfinished run."""
+    return f"python train.py resume={path}"
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """Read `meta.json` of a run folder.
+    """Read `meta.json` of a run folder; that of a finished run has all that it should.
 
     Raises:
         UserError: when it is missing or damaged.
@@ -165,33 +177,38 @@ def read_meta(path: Path) -> dict[str, Any]:
         meta = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is not a run folder: it has no meta.json") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}") from None
     if not isinstance(meta, dict):
         raise UserError(f"{file} is damaged: it holds no object")
+    if meta.get("status") == FINISHED:
+        try:
+            _FinishedMeta.model_validate(meta)
+        except ValidationError as error:
+            problems = [
+                f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()
+            ]
+            raise UserError(f"{file} is damaged:", problems) from None
     return meta
 
 
 def write_splits(path: Path, items: Sequence[Item], split: Split) -> None:
     """Write `splits.csv`: id, content hash, split and tag of each item."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "content_hash", "split", "tag"])
-        for name in ("train", "validation", "test"):
-            for index in getattr(split, name):
-                item = items[index]
-                writer.writerow([item.id, item.content_hash, name, item.tag])
+    rows = [["id", "content_hash", "split", "tag"]]
+    for name in ("train", "validation", "test"):
+        for item in (items[index] for index in getattr(split, name)):
+            rows.append([item.id, item.content_hash, name, str(item.tag)])
+    write_text(path, csv_text(rows))
 
 
 def write_predictions(
     path: Path, ids: Iterable[str], tags: Sequence[str], probabilities: NDArray[np.float64]
 ) -> None:
     """Write `predictions.csv`: a row's id and its probability for each tag."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", *tags])
-        for row_id, row in zip(ids, probabilities, strict=True):
-            writer.writerow([row_id, *(f"{value:.6f}" for value in row)])
+    rows = [["id", *tags]]
+    for row_id, row in zip(ids, probabilities, strict=True):
+        rows.append([row_id, *(f"{value:.6f}" for value in row)])
+    write_text(path, csv_text(rows))
 
 
 def read_predictions(path: Path, tags: Sequence[str]) -> dict[str, NDArray[np.float64]]:
@@ -206,6 +223,13 @@ def read_predictions(path: Path, tags: Sequence[str]) -> dict[str, NDArray[np.fl
             header = next(reader, [])
             if header != ["id", *tags]:
                 raise UserError(f"{path}: columns {header}, expected {['id', *tags]}")
-            return {row[0]: np.array([float(value) for value in row[1:]]) for row in reader}
-    except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
+            rows = {}
+            for row in reader:
+                if len(row) != len(header):
+                    raise ValueError(
+                        f"line {reader.line_num} has {len(row)} of {len(header)} fields"
+                    )
+                rows[row[0]] = np.array([float(value) for value in row[1:]])
+            return rows
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None

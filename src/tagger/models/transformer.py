@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -21,12 +21,8 @@ from tagger.models.encoders import (
     encoder_layers,
     load_encoder,
     load_tokenizer,
-    quiet,
     read_encoder,
 )
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 PREDICTION_BATCH = 32
 
@@ -64,9 +60,7 @@ def build_head(kind: str, hidden: int, n_tags: int) -> nn.Module:
 class TransformerModule(nn.Module):
     """Encoder, pooling, dropout and head as one trainable module."""
 
-    def __init__(
-        self, encoder: "PreTrainedModel", n_tags: int, pooling: str, head: str, dropout: float
-    ) -> None:
+    def __init__(self, encoder: Any, n_tags: int, pooling: str, head: str, dropout: float) -> None:
         super().__init__()
         self.encoder = encoder
         self.pool = POOLINGS[pooling]
@@ -182,8 +176,7 @@ class TransformerClassifier:
         weights = self.module.head.state_dict()
         head = {name: tensor.contiguous() for name, tensor in weights.items()}
         try:
-            with quiet():
-                self.module.encoder.save_pretrained(folder)
+            self.module.encoder.save_pretrained(folder)
             save_file(head, folder / "head.safetensors")
         except SafetensorError as error:  # a full disk, among others
             raise UserError(f"{folder} could not be written: {error}") from None

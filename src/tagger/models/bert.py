@@ -1,0 +1,195 @@
+"""A BERT encoder that starts in a fraction of the time and wastes no step on a CPU.
+
+transformers' own module is the reference, and tests hold this one against it. It is not used for
+encoders of type `bert` because importing it takes longer than importing torch and this project
+together, in every training run and every prediction, and because its steps are slower on a CPU
+(benchmarks/RESULTS.md has both figures). Parameters have the names and shapes that transformers
+gives them, so weights go back and forth as they are.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tagger.files import write_json
+
+SUPPORTED = {"model_type": "bert", "hidden_act": "gelu", "is_decoder": False}
+"""Settings that a config.json must have, or leave out, for `BertEncoder` to compute it rightly."""
+
+
+@dataclass
+class EncoderOutput:
+    """What transformers calls a model output: the token states, (n, tokens, hidden)."""
+
+    last_hidden_state: Tensor
+
+
+class BertEncoder(nn.Module):
+    """Devlin et al. 2019, without the pooling layer, for inference and fine-tuning.
+
+    Args:
+        settings: The content of a `config.json`.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__()
+        self.settings = settings
+        self.config = SimpleNamespace(**{"pad_token_id": 0, **settings})
+        self.embeddings = _Embeddings(self.config)
+        self.encoder = _Encoder(self.config)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> EncoderOutput:
+        """Map ids and mask, both (n, tokens), to token states (n, tokens, hidden)."""
+        states = self.embeddings(input_ids)
+        # (n, 1, 1, tokens): for every head and query, 0 where it may look and -inf at padding.
+        padding = attention_mask[:, None, None, :] == 0
+        bias = torch.zeros(padding.shape, device=states.device).masked_fill(padding, float("-inf"))
+        return EncoderOutput(self.encoder(states, bias))
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the table of token embeddings."""
+        return self.embeddings.word_embeddings
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write `config.json` and `model.safetensors` as transformers writes and reads them."""
+        settings = {"architectures": ["BertModel"], **self.settings}
+        write_json(folder / "config.json", settings)
+        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def initialize(self) -> None:
+        """Draw all weights anew, as BERT did: normal with standard deviation 0.02, no bias."""
+        spread = self.settings.get("initializer_range", 0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=spread)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        # All tokens are of one segment, and positions count from 0.
+        places = self.position_embeddings.weight[: input_ids.shape[1]]
+        states = self.word_embeddings(input_ids) + (places + self.token_type_embeddings.weight[0])
+        result: Tensor = self.dropout(self.LayerNorm(states))
+        return result
+
+
+# The modules below are nested as transformers nests them, for the sake of the weights' names.
+class _Encoder(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, states: Tensor, bias: Tensor) -> Tensor:
+        for layer in self.layer:
+            states = layer(states, bias)
+        return states
+
+
+class _Layer(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        hidden, inner = config.hidden_size, config.intermediate_size
+        self.attention = _Attention(config)
+        self.intermediate = _Intermediate(hidden, inner)
+        self.output = _Output(inner, hidden, config)
+
+    def forward(self, states: Tensor, bias: Tensor) -> Tensor:
+        states = self.attention(states, bias)
+        result: Tensor = self.output(self.intermediate(states), states)
+        return result
+
+
+class _Attention(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.self = _SelfAttention(config)
+        self.output = _Output(config.hidden_size, config.hidden_size, config)
+
+    def forward(self, states: Tensor, bias: Tensor) -> Tensor:
+        result: Tensor = self.output(self.self(states, bias), states)
+        return result
+
+
+class _Intermediate(nn.Module):
+    def __init__(self, hidden: int, inner: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, inner)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return F.gelu(self.dense(states))
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.heads = config.num_attention_heads
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+    def forward(self, states: Tensor, bias: Tensor) -> Tensor:
+        n, tokens, hidden = states.shape
+        query, key, value = (
+            projection(states).view(n, tokens, self.heads, -1).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
+        )
+        # Written out: on a CPU the backward pass of torch's fused attention takes longer, for
+        # texts of this length, than all matrix products of the layer together.
+        scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5 + bias
+        weights = scores.softmax(-1)
+        mixed = self.dropout(weights.to(value.dtype)) @ value
+        joined: Tensor = mixed.transpose(1, 2).reshape(n, tokens, hidden)
+        return joined
+
+
+class _Output(nn.Module):
+    def __init__(self, width: int, hidden: int, config: Any) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, hidden)
+        self.LayerNorm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, states: Tensor, residual: Tensor) -> Tensor:
+        result: Tensor = self.LayerNorm(self.dropout(self.dense(states)) + residual)
+        return result
+
+
+def is_supported(settings: dict[str, Any]) -> bool:
+    """Whether a `config.json` describes what `BertEncoder` computes."""
+    absolute = settings.get("position_embedding_type", "absolute") == "absolute"
+    return absolute and all(settings.get(key, value) == value for key, value in SUPPORTED.items())
+
+
+def load_bert(folder: Path, settings: dict[str, Any]) -> BertEncoder:
+    """Load an encoder from `model.safetensors`.
+
+    Raises:
+        KeyError: naming a weight that is missing.
+    """
+    weights = load_file(folder / "model.safetensors")
+    # Some files hold a model with a head, whose encoder's names have a prefix.
+    weights = {name.removeprefix("bert."): tensor for name, tensor in weights.items()}
+    with torch.device("meta"):
+        encoder = BertEncoder(settings)
+    expected = encoder.state_dict().keys()
+    # Other weights, of a pooling layer or a head, are not ours to use.
+    encoder.load_state_dict({name: weights[name].float() for name in expected}, assign=True)
+    return encoder
