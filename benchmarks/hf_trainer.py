@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.metrics import f1_score
 from torch.utils.data import Dataset
 from transformers import (
@@ -76,6 +77,8 @@ def main():
             learning_rate=options.lr,
             eval_strategy="epoch",
             bf16=options.bf16,
+            # Trainer refuses bf16 on a CPU unless told that the CPU is meant.
+            use_cpu=not torch.cuda.is_available(),
             seed=options.seed,
             report_to=[],
         ),

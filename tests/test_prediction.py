@@ -24,7 +24,20 @@ from tagger.models.base import Classifier
 from tagger.prediction import predict_file, predict_rows
 from tagger.runs import RunFolder
 
-WORDS = "apple rain iron storm pear copper cloud forge melon frost zinc juice".split()
+WORDS = (
+    "apple",
+    "rain",
+    "iron",
+    "storm",
+    "pear",
+    "copper",
+    "cloud",
+    "forge",
+    "melon",
+    "frost",
+    "zinc",
+    "juice",
+)
 AWKWARD = [
     ("plain", "apple pie", "a recipe"),
     ('comma, and "quotes"', 'rain, "heavy"', "it's wet"),
@@ -170,10 +183,11 @@ def test_neighbours_do_not_change_a_prediction(model: Classifier) -> None:
     np.testing.assert_allclose(backwards, together, atol=1e-6)
 
 
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 @pytest.mark.parametrize("cut", range(5))
 def test_a_resumed_output_has_the_same_bytes_wherever_it_was_cut(
-    tiny_run: RunFolder, watched: Watched, small_chunks: None, tmp_path: Path, suffix: str, cut: int
+    tiny_run: RunFolder, watched: Watched, tmp_path: Path, suffix: str, cut: int
 ) -> None:
     rows = texts(300)  # 5 chunks, the last one short
     source = write_input(tmp_path / "in.csv", rows)
@@ -239,9 +253,8 @@ def stop_in_the_third_chunk(watched: Watched, run: RunFolder, source: Path, outp
     watched.fails_at, watched.asked = None, []
 
 
-def test_a_changed_input_starts_over(
-    tiny_run: RunFolder, watched: Watched, small_chunks: None, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("small_chunks")
+def test_a_changed_input_starts_over(tiny_run: RunFolder, watched: Watched, tmp_path: Path) -> None:
     rows = texts(200)
     source, output = write_input(tmp_path / "in.csv", rows), tmp_path / "out.csv"
     stop_in_the_third_chunk(watched, tiny_run, source, output)
@@ -251,11 +264,11 @@ def test_a_changed_input_starts_over(
     assert read_output(output)[0]["id"] == "new"
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_another_model_starts_over(
     tiny_run: RunFolder,
     copy_run: Callable[..., RunFolder],
     watched: Watched,
-    small_chunks: None,
     tmp_path: Path,
 ) -> None:
     source, output = write_input(tmp_path / "in.csv", texts(200)), tmp_path / "out.csv"
@@ -266,12 +279,13 @@ def test_another_model_starts_over(
     assert len(watched.asked) == 200
 
 
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
     "damage",
     [b"", b"{", b"[]", b"null", b'{"rows": 64}', b'{"model": 1, "input_sha256": 2}'],
 )
 def test_a_damaged_note_starts_over(
-    tiny_run: RunFolder, watched: Watched, small_chunks: None, tmp_path: Path, damage: bytes
+    tiny_run: RunFolder, watched: Watched, tmp_path: Path, damage: bytes
 ) -> None:
     source, output = write_input(tmp_path / "in.csv", texts(200)), tmp_path / "out.csv"
     stop_in_the_third_chunk(watched, tiny_run, source, output)
@@ -281,9 +295,10 @@ def test_a_damaged_note_starts_over(
     assert leftovers(output) == set()
 
 
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("left", [None, 10])
 def test_a_lost_or_shortened_partial_output_starts_over(
-    tiny_run: RunFolder, watched: Watched, small_chunks: None, tmp_path: Path, left: int | None
+    tiny_run: RunFolder, watched: Watched, tmp_path: Path, left: int | None
 ) -> None:
     source, output = write_input(tmp_path / "in.csv", texts(200)), tmp_path / "out.csv"
     stop_in_the_third_chunk(watched, tiny_run, source, output)
@@ -296,9 +311,8 @@ def test_a_lost_or_shortened_partial_output_starts_over(
     assert len(watched.asked) == 200
 
 
-def test_ctrl_c_keeps_what_is_done(
-    tiny_run: RunFolder, watched: Watched, small_chunks: None, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("small_chunks")
+def test_ctrl_c_keeps_what_is_done(tiny_run: RunFolder, watched: Watched, tmp_path: Path) -> None:
     source, output = write_input(tmp_path / "in.csv", texts(200)), tmp_path / "out.csv"
     watched.fails_at, watched.error = 2, KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
@@ -397,11 +411,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_a_full_disk_keeps_the_old_output_and_can_be_resumed(
     tiny_run: RunFolder,
     watched: Watched,
-    small_chunks: None,
     tmp_path: Path,
     small_disk: Path,
     suffix: str,
@@ -424,8 +438,8 @@ def test_a_full_disk_keeps_the_old_output_and_can_be_resumed(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    title=st.text(st.characters(exclude_categories=("Cs",)), max_size=300),
-    description=st.text(st.characters(exclude_categories=("Cs",)), max_size=300),
+    title=st.text(st.characters(codec="utf-8"), max_size=300),
+    description=st.text(st.characters(codec="utf-8"), max_size=300),
 )
 def test_any_text_has_finite_probabilities_that_sum_to_one(
     model: Classifier, title: str, description: str

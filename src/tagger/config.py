@@ -160,6 +160,7 @@ class TrainingConfig(Section):
     average_decay: Fraction = Field(
         description="a step's decay of the moving average of weights that is kept; 0: no average"
     )
+    token_dropout: Fraction = Field(description="share of tokens left out of a text at each step")
     max_grad_norm: float = Field(gt=0, le=1e6)
     loss: Literal["cross_entropy", "focal"]
     focal_gamma: float = Field(ge=0, le=10)

@@ -105,13 +105,13 @@ def load_standings(folder: Path) -> tuple[list[Standing], list[RunFolder], list[
 
 def build_table(standings: list[Standing]) -> Table:
     """Lay out finished runs, a section for each data."""
-    table = Table(box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for title in ("run", "data", "model"):
         table.add_column(title, overflow="fold")
-    for title in ("seed", "test rows", "macro F1 (95%)", "weighted F1", "accuracy", "p50 ms"):
-        table.add_column(title, justify="right")
-    table.add_column("trained s", justify="right")
-    table.add_column("when")
+    scores = ("macro F1\nand 95%", "weighted\nF1", "accuracy")
+    for title in ("seed", "test\nrows", *scores, "p50\nms", "train\ns"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("when", no_wrap=True)
     before = standings[0].data
     for one in standings:
         if one.data != before:
@@ -151,15 +151,20 @@ def _cells(one: Standing) -> list[str]:
         rows = overall["num_samples"]
         macro = overall["macro_f1"]
         scores = [
-            f"{macro['value']:.3f} ({macro['low']:.3f} to {macro['high']:.3f})",
+            f"{macro['value']:.3f} {_end(macro['low'])}-{_end(macro['high'])}",
             f"{overall['weighted_f1']['value']:.3f}",
             f"{overall['accuracy']['value']:.3f}",
             f"{report['latency']['p50_ms']:.1f}",
         ]
     seconds = meta.get("train_seconds")
     trained = f"{seconds:.0f}" if isinstance(seconds, int | float) else ABSENT
-    when = str(meta.get("finished_on", ABSENT)).replace("T", " ")[:16]
+    when = str(meta.get("finished_on", ABSENT))[:10]
     return [one.run.name, one.data, one.model, str(meta["seed"]), str(rows), *scores, trained, when]
+
+
+def _end(value: float) -> str:
+    """Write an end of an interval short: .20, 1.0."""
+    return f"{value:.2f}"[1:] if value < 0.995 else f"{value:.1f}"
 
 
 def _read_report(run: RunFolder) -> dict[str, Any] | None:

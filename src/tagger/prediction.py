@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled, scan_unlabelled
+from tagger.data.tags import PREDICTION_COLUMNS
 from tagger.errors import UserError
 from tagger.files import csv_text, replacing, sha256_of, write_json
 from tagger.models.base import Classifier
@@ -74,7 +75,7 @@ def predict_rows(classifier: Classifier, items: Sequence[Item]) -> Iterator[list
 
 def header(tags: Sequence[str]) -> list[str]:
     """Return the column names of predictions."""
-    return ["id", "tag", "probability", *tags]
+    return [*PREDICTION_COLUMNS, *tags]
 
 
 def _append_predictions(

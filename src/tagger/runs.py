@@ -22,6 +22,7 @@ from tagger.models.base import Classifier
 
 RUNNING = "running"
 FINISHED = "finished"
+SPLIT_COLUMNS = ["id", "content_hash", "split", "tag"]
 
 
 class _DataFacts(BaseModel):
@@ -90,8 +91,11 @@ class RunFolder:
         path = self.path / "splits.csv"
         try:
             with path.open(encoding="utf-8", newline="") as file:
-                return [SplitRow(**row) for row in csv.DictReader(file)]
-        except (OSError, TypeError, UnicodeDecodeError, csv.Error) as error:
+                reader = csv.DictReader(file)
+                if reader.fieldnames != SPLIT_COLUMNS:
+                    raise ValueError(f"columns {reader.fieldnames}, expected {SPLIT_COLUMNS}")
+                return [SplitRow(**row) for row in reader]
+        except (OSError, TypeError, ValueError, csv.Error) as error:
             raise UserError(f"{path} cannot be read: {error}") from None
 
     def load_classifier(self) -> Classifier:
@@ -194,7 +198,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 def write_splits(path: Path, items: Sequence[Item], split: Split) -> None:
     """Write `splits.csv`: id, content hash, split and tag of each item."""
-    rows = [["id", "content_hash", "split", "tag"]]
+    rows = [SPLIT_COLUMNS]
     for name in ("train", "validation", "test"):
         for item in (items[index] for index in getattr(split, name)):
             rows.append([item.id, item.content_hash, name, str(item.tag)])

@@ -15,9 +15,9 @@ from tagger.errors import exit_on_user_error
 def run_hydra_script(config_name: str, function: Callable[[Any], object]) -> None:
     """Compose `configs/<config_name>.yaml` with the command line and call `function` with it.
 
-    Hydra stops at the first mistake of a command line. A plain list of overrides is therefore
-    composed once beforehand, by `compose_config`, which reports all of them. Hydra's own options
-    (`--help`, `--cfg job`, `-m` and its `a=1,2` sweeps) are left to Hydra.
+    A plain list of overrides is composed by `compose_config`, which reports every mistake, where
+    Hydra would stop at the first. Hydra's own options (`--help`, `--cfg job`, `-m` and its `a=1,2`
+    sweeps) are left to Hydra.
 
     Args:
         config_name: A name in `tagger.config.SCHEMAS`.
@@ -25,7 +25,8 @@ def run_hydra_script(config_name: str, function: Callable[[Any], object]) -> Non
     """
     overrides = sys.argv[1:]
     if not any(argument.startswith("-") for argument in overrides):
-        compose_config(config_name, overrides)
+        function(load_config(SCHEMAS[config_name], compose_config(config_name, overrides)))
+        return
 
     # Wrapped inside of Hydra too: it would answer a UserError with a traceback of its own.
     @exit_on_user_error

@@ -96,3 +96,10 @@ def test_any_content_loads_or_is_a_user_error(tmp_path: Path, content: bytes) ->
         load_tags(path)
     except UserError as error:
         assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("name", ["id", "tag", "probability"])
+def test_a_tag_cannot_take_the_name_of_a_prediction_column(write: Write, name: str) -> None:
+    content = f"tags:\n- {{name: {name}, definition: x}}\n- {{name: other, definition: y}}\n"
+    with pytest.raises(UserError, match="predictions have a column of that name"):
+        load_tags(write("tags.yaml", content))

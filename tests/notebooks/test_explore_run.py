@@ -34,8 +34,8 @@ def test_notebook_runs_on_a_finished_run(copy_run, tmp_path, monkeypatch):
     tables = [
         output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})
     ]
-    assert len(tables) == 4
-    assert "explored" in tables[0] and "fruit" in tables[1]
+    assert len(tables) == 5
+    assert "explored" in tables[0] and "train" in tables[1] and "fruit" in tables[2]
 
 
 def test_notebook_is_stored_without_outputs():

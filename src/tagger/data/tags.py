@@ -13,6 +13,8 @@ from tagger.data.problems import Problems
 from tagger.errors import UserError, describe_os_error
 from tagger.files import resolve_path
 
+PREDICTION_COLUMNS = ("id", "tag", "probability")
+
 _Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
 # A tag names columns, files and labels: letters, digits and few signs, and no space around it.
 _Name = Annotated[str, StringConstraints(pattern=r"^[^\W_](?:[\w .+#&-]{0,98}[\w+#])?$")]
@@ -105,6 +107,8 @@ def _check(tags: Sequence[Tag], problems: Problems) -> None:
     for name, count in Counter(tag.name for tag in tags).items():
         if count > 1:
             problems.add(f"the tag {name!r} is there {count} times")
+        if name in PREDICTION_COLUMNS:
+            problems.add(f"no tag can be called {name!r}: predictions have a column of that name")
     names = {tag.name for tag in tags}
     for tag in tags:
         for example in tag.counter_examples:

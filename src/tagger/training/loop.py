@@ -24,7 +24,7 @@ from tagger.models.transformer import TransformerClassifier
 from tagger.progress import progress_bar
 from tagger.scores import confusion_matrix, scores_from_confusion
 from tagger.training.averaging import WeightAverage
-from tagger.training.batching import length_bucketed_batches, share_of_batch
+from tagger.training.batching import drop_tokens, length_bucketed_batches, share_of_batch
 from tagger.training.checkpoint import (
     Progress,
     load_checkpoint,
@@ -85,7 +85,7 @@ def fit(
         config: The recipe.
         seed: Decides the order of batches and the dropout of every step.
         accelerator: Devices and processes.
-        precision: `fp32`, or `bf16` to compute the forward pass of training under autocast.
+        precision: `fp32`, or `bf16` to compute forward passes under autocast. Weights stay fp32.
         folder: The run folder.
         open_tracker: Given the step that training starts from, returns the tracker; called on the
             main process only.
@@ -99,9 +99,11 @@ def fit(
     module = classifier.module.to(accelerator.device)
     optimizer = build_optimizer(classifier.module, config)
     checkpoints = folder / "checkpoints"
+    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16")
     progress = load_checkpoint(checkpoints, module, optimizer, accelerator.device)
     if config.head_init == "probe" and progress.step == 0:
-        start_from_probe(classifier, train_items, config.probe_strength)
+        with autocast:
+            start_from_probe(classifier, train_items, config.probe_strength)
     average = WeightAverage(module, config.average_decay, progress.average_weights)
     progress.average_weights = average.weights
     # Not the optimizer: accelerate's wrapper would skip steps by its own count of accumulation.
@@ -116,8 +118,6 @@ def fit(
     steps_per_epoch = math.ceil(len(train_items) / config.batch_size)
     total_steps = steps_per_epoch * config.epochs
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-
-    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16")
 
     main = accelerator.is_main_process
     tracker = open_tracker(progress.step) if main else None
@@ -153,8 +153,12 @@ def fit(
                 divisor = weights[batch].sum()
                 loss = torch.zeros((), device=accelerator.device)
                 for part, (indices, counts_in) in enumerate(shares):
-                    _seed_step(seed, progress.step, part, accelerator.process_index)
-                    ids, mask = classifier.pad([examples.token_ids[i] for i in indices])
+                    place = (progress.step, part, accelerator.process_index)
+                    random = _seed_step(seed, *place)
+                    rows = [examples.token_ids[index] for index in indices]
+                    if config.token_dropout:
+                        rows = [drop_tokens(row, config.token_dropout, random) for row in rows]
+                    ids, mask = classifier.pad(rows)
                     targets = examples.targets[indices].to(accelerator.device)
                     item_weights = weights[indices].to(accelerator.device) * counts_in
                     last = part == len(shares) - 1
@@ -191,7 +195,7 @@ def fit(
             epoch_loss = progress.epoch_loss / steps_per_epoch
             progress.epoch, progress.batch, progress.epoch_loss = progress.epoch + 1, 0, 0.0
             if validation_items:
-                with average.applied():
+                with average.applied(), autocast:
                     metrics = validate(classifier, validation, loss_function)
                     _keep_best(progress, metrics, config, module)
                 if tracker is not None:
@@ -211,7 +215,7 @@ def fit(
 def validate(
     classifier: TransformerClassifier, examples: Examples, loss_function: nn.Module
 ) -> dict[str, float]:
-    """Score the classifier on labelled items with the probabilities that it would serve.
+    """Score the classifier on labelled items.
 
     Every process does the same computation on the same weights, so all agree on when to stop.
     """
@@ -238,10 +242,11 @@ def _keep_best(
     progress.stopped_early = config.patience is not None and progress.bad_epochs >= config.patience
 
 
-def _seed_step(seed: int, step: int, part: int, process: int) -> None:
-    """Seed torch for the dropout of one part of one step, independent of all that came before."""
-    state = np.random.SeedSequence([seed, step, part, process]).generate_state(1, np.uint64)
-    torch.manual_seed(int(state[0] >> 1))
+def _seed_step(seed: int, step: int, part: int, process: int) -> np.random.Generator:
+    """Seed torch for one part of one step, and return a generator; nothing before it matters."""
+    sequence = np.random.SeedSequence([seed, step, part, process])
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+    return np.random.default_rng(sequence)
 
 
 def _postfix(loss: float, metric: str, best: float | None) -> str:

@@ -41,7 +41,7 @@ def train(config: TrainConfig) -> Path:
         folder = Path(config.runs_dir) / (config.name or _default_name(config))
 
     _make_deterministic()
-    # Autocast is ours (training.precision), so that validation and serving see the same numbers.
+    # Autocast is ours (training.precision): weights stay fp32, and so does what is served.
     # Without cpu=True, processes on CPUs would not find each other.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
     torch.set_num_threads(_threads(config, accelerator))
@@ -62,7 +62,8 @@ def train(config: TrainConfig) -> Path:
             raise UserError(f"another process is training {folder}") from None
     try:
         if accelerator.is_main_process:
-            finished = _claim(folder, config, _first_meta(config, tags, items, split, precision))
+            meta = _first_meta(config, tags, items, split, precision)
+            finished = _claim(folder, config, meta, items, split)
         else:
             finished = False
         if broadcast_object_list([finished])[0]:
@@ -82,8 +83,9 @@ def train(config: TrainConfig) -> Path:
         raise KeyboardInterrupt from None
     finally:
         if lock.is_locked:
-            lock.release()
+            # Unlinked while it is held: afterwards the file might be another process's lock.
             Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
     return folder
 
 
@@ -119,6 +121,8 @@ def _train_in(
     if test:
         probabilities = classifier.predict_proba(test)
         write_predictions(folder / "predictions.csv", [i.id for i in test], tags, probabilities)
+    # A loss was turned around, so that larger was better.
+    best = None if progress.best_metric is None else abs(progress.best_metric)
     meta = RunFolder(folder).meta
     meta |= {
         "status": FINISHED,
@@ -126,7 +130,7 @@ def _train_in(
         "model_files": {p.name: sha256_of(p) for p in sorted(model_folder.iterdir())},
         "steps": progress.step,
         "best_step": progress.best_step if split.validation else progress.step,
-        "best_validation": progress.best_metric,
+        "best_validation": best,
         "stopped_early": progress.stopped_early,
         "train_seconds": round(progress.seconds, 2),
         "peak_memory_mib": peak_memory_mib(),
@@ -135,7 +139,7 @@ def _train_in(
     }
     write_json(folder / "meta.json", meta)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    print(_summary(folder, config, progress.best_metric, progress.seconds))
+    print(_summary(folder, config, best, progress.seconds))
 
 
 def _config_to_resume(config: TrainConfig) -> tuple[TrainConfig, Path]:
@@ -154,7 +158,9 @@ def _config_to_resume(config: TrainConfig) -> tuple[TrainConfig, Path]:
     return saved.model_copy(update={"if_exists": "resume", "resume": None}), folder
 
 
-def _claim(folder: Path, config: TrainConfig, meta: dict[str, Any]) -> bool:
+def _claim(
+    folder: Path, config: TrainConfig, meta: dict[str, Any], items: list[Item], split: Split
+) -> bool:
     """Make the run folder, or take up the one that is there; True when it is finished already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if config.if_exists == "fail":
@@ -167,10 +173,16 @@ def _claim(folder: Path, config: TrainConfig, meta: dict[str, Any]) -> bool:
             return _take_up(folder, config, meta)
         RunFolder(folder)  # only what is a run folder may be replaced
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_config(config, folder / "config.yaml")
-    write_json(folder / "meta.json", {k: v for k, v in meta.items() if k != "split"})
-    write_splits(folder / "splits.csv", *meta["split"])
+    # Made beside and renamed, so that a kill leaves a whole run folder or none.
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    scratch.mkdir()
+    try:
+        save_config(config, scratch / "config.yaml")
+        write_json(scratch / "meta.json", meta)
+        write_splits(scratch / "splits.csv", items, split)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     return False
 
 
@@ -193,7 +205,6 @@ def _first_meta(
 ) -> dict[str, Any]:
     return {
         "status": RUNNING,
-        "classifier": "transformer",
         "tags": tags,
         "seed": config.seed,
         "precision": precision,
@@ -209,7 +220,6 @@ def _first_meta(
         },
         "begun_on": _now(),
         "environment": describe_environment(),
-        "split": (items, split),
     }
 
 
@@ -264,5 +274,5 @@ def _resolve_precision(wanted: str, device: torch.device) -> str:
 
 
 def _summary(folder: Path, config: TrainConfig, best: float | None, seconds: float) -> str:
-    score = "" if best is None else f", best val/{config.training.metric} {abs(best):.4f}"
+    score = "" if best is None else f", best val/{config.training.metric} {best:.4f}"
     return f"trained in {seconds:.1f} s{score}\n{folder}\nnext: python evaluate.py run={folder}"

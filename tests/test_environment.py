@@ -1,0 +1,93 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tagger import environment
+from tagger.environment import (
+    available_cores,
+    describe_environment,
+    git_revision,
+    hardware,
+    library_versions,
+)
+from tagger.files import REPO_ROOT
+
+
+def test_the_description_is_ready_for_json() -> None:
+    described = json.loads(json.dumps(describe_environment()))
+    assert set(described) == {"git", "versions", "hardware", "command"}
+    assert described["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert described["command"] == sys.argv
+
+
+def test_versions_of_what_figures_depend_on_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    assert library_versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    monkeypatch.setattr(environment, "LIBRARIES", ("no-such-library",))
+    assert library_versions() == {"no-such-library": "not installed"}
+
+
+def make_repository(folder: Path) -> None:
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
+        subprocess.run(["git", "-C", str(folder), *command], check=True)
+
+
+def test_the_revision_says_whether_files_were_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_repository(tmp_path)
+    monkeypatch.setattr(environment, "REPO_ROOT", tmp_path)
+    found = git_revision()
+    assert found is not None
+    assert len(found["revision"]) == 40
+    assert found["changed_files"] is False
+    (tmp_path / "new.py").touch()
+    assert git_revision() == {**found, "changed_files": True}
+
+
+def test_without_a_history_or_git_there_is_no_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "REPO_ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_revision() is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_revision() is None
+
+
+def test_the_hardware_is_described() -> None:
+    found = hardware()
+    assert found["cpu"]
+    assert found["cores"] == available_cores()
+    assert 0.1 < found["memory_gib"] < 100_000
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores can't be taken away here")
+def test_only_cores_that_may_be_used_are_counted() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert available_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_peak_memory_is_in_mib_and_does_not_fall() -> None:
+    code = (
+        "from tagger.environment import peak_memory_mib as peak\n"
+        "before = peak()\n"
+        "block = b'x' * 100 * 2**20\n"
+        "del block\n"
+        "print(peak() - before)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(REPO_ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+    assert float(done.stdout) == pytest.approx(100, abs=15)

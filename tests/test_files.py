@@ -1,0 +1,95 @@
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tagger.files import (
+    REPO_ROOT,
+    csv_text,
+    expand_home,
+    replacing,
+    resolve_path,
+    sha256_of,
+    write_json,
+    write_text,
+)
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.png"
+    with replacing(path) as temporary:
+        assert temporary.suffix == ".png"
+        assert temporary.parent == path.parent
+        temporary.write_text("x")
+        assert not path.exists()
+    assert path.read_text() == "x"
+    assert [file.name for file in path.parent.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file_and_no_litter(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise error
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_text_and_json_are_written_as_they_are(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "ü\r\n\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xbc\r\n\n"
+    write_json(tmp_path / "a.json", {"ü": [1.5, None]})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"ü": [1.5, None]}
+    assert "ü" in text
+
+
+def test_what_json_cannot_hold_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"a": object()})
+    assert not list(tmp_path.iterdir())
+
+
+@given(st.lists(st.lists(st.text(st.characters(codec="utf-8")), min_size=2)))
+@example([["a\rb", "c\r\nd", 'e"\n', ""]])
+def test_csv_reads_back_unchanged(rows: list[list[str]]) -> None:
+    text = csv_text(rows)
+    assert list(csv.reader(io.StringIO(text, newline=""), strict=True)) == rows
+
+
+def test_csv_has_plain_line_ends() -> None:
+    assert csv_text([["a", 1], ["b", 2.5]]) == "a,1\nb,2.5\n"
+
+
+def test_paths_are_found_here_then_in_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve_path("pyproject.toml") == REPO_ROOT / "pyproject.toml"
+    (tmp_path / "pyproject.toml").touch()
+    assert resolve_path("pyproject.toml") == Path("pyproject.toml")
+    assert resolve_path("nowhere.csv") == Path("nowhere.csv")
+    assert resolve_path(tmp_path / "nowhere.csv") == tmp_path / "nowhere.csv"
+
+
+def test_homes_are_expanded_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "HOME", "/home/someone")
+    assert expand_home("~/a") == Path("/home/someone/a")
+    assert expand_home("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")
+    assert resolve_path("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")
+
+
+def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "a") == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )

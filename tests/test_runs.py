@@ -1,0 +1,265 @@
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tagger.data.items import Item
+from tagger.data.splits import Split
+from tagger.errors import UserError
+from tagger.files import write_json
+from tagger.runs import (
+    RunFolder,
+    SplitRow,
+    find_run,
+    open_run,
+    read_predictions,
+    write_predictions,
+    write_splits,
+)
+
+CopyRun = Callable[..., RunFolder]
+
+
+def change_meta(run: RunFolder, **changes: Any) -> None:
+    write_json(run.path / "meta.json", run.meta | changes)
+
+
+def test_a_run_is_found_by_folder_and_by_name(tiny_run: RunFolder) -> None:
+    by_folder = open_run(str(tiny_run.path), "nowhere")
+    by_name = open_run("tiny", str(tiny_run.path.parent))
+    assert by_folder.path == by_name.path == tiny_run.path
+    assert by_name.name == "tiny"
+    assert by_name.finished
+    assert by_name.tags == ("fruit", "metal", "weather")
+    assert by_name.config.model.name == "tiny"
+
+
+def test_a_missing_run_is_named_with_the_nearest(tiny_run: RunFolder) -> None:
+    with pytest.raises(UserError, match="there is no run 'tinny'") as caught:
+        find_run("tinny", str(tiny_run.path.parent))
+    assert caught.value.hint == "Did you mean tiny?"
+    with pytest.raises(UserError) as caught:
+        find_run("something else", str(tiny_run.path.parent))
+    assert "tagger leaderboard" in caught.value.hint
+
+
+@pytest.mark.parametrize("run", ["~nobody-of-this-name/run", "", "a\0b", "meta.json", "a/b/c"])
+def test_odd_names_are_refused(run: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        find_run(run, str(tmp_path))
+
+
+def test_a_folder_that_is_no_run_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UserError, match=r"is not a run folder: it has no meta\.json"):
+        find_run("photos", str(tmp_path))
+
+
+@pytest.mark.parametrize("status", ["running", "weird", None, 3, ["finished"]])
+def test_an_unfinished_run_is_refused_with_the_way_to_resume_it(
+    copy_run: CopyRun, status: Any
+) -> None:
+    run = copy_run()
+    change_meta(run, status=status)
+    with pytest.raises(UserError, match="did not finish") as caught:
+        open_run(str(run.path), "")
+    assert f"python train.py resume={run.path}" in str(caught.value)
+
+
+def test_an_unfinished_run_needs_no_more_than_its_status(copy_run: CopyRun) -> None:
+    run = copy_run()
+    write_json(run.path / "meta.json", {})
+    assert not RunFolder(run.path).finished
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b"\x00" * 10, b"7"]
+)
+def test_a_damaged_meta_is_named(copy_run: CopyRun, content: bytes) -> None:
+    run = copy_run()
+    (run.path / "meta.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"meta.json is damaged"):
+        open_run(str(run.path), "")
+
+
+def test_a_cut_off_meta_is_named(copy_run: CopyRun) -> None:
+    path = copy_run().path / "meta.json"
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(UserError, match=r"meta.json is damaged"):
+        open_run(str(path.parent), "")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tags", "fruit"),
+        ("tags", ["fruit"]),
+        ("tags", [1, 2]),
+        ("model_files", ["model.safetensors"]),
+        ("model_files", {"model.safetensors": None}),
+        ("data", {}),
+        ("data", {"name": "x", "sha256": "y", "rows": {"test": "many"}}),
+        ("seed", "0"),
+    ],
+)
+def test_all_odd_values_of_meta_are_named(copy_run: CopyRun, key: str, value: Any) -> None:
+    run = copy_run()
+    run.meta.pop("seed" if key != "seed" else "tags")
+    change_meta(run, **{key: value})
+    with pytest.raises(UserError, match=r"meta.json is damaged") as caught:
+        open_run(str(run.path), "")
+    named = {problem.partition(":")[0].partition(".")[0] for problem in caught.value.problems}
+    assert named == {key, "seed" if key != "seed" else "tags"}
+
+
+def test_the_model_loads_and_predicts(tiny_run: RunFolder) -> None:
+    probabilities = tiny_run.load_classifier().predict_proba(
+        [Item("1", "apple pear", "ripe fruit")]
+    )
+    assert probabilities.shape == (1, 3)
+    assert tiny_run.tags[int(probabilities.argmax())] == "fruit"
+
+
+MODEL_FILES = ["config.json", "head.safetensors", "model.safetensors", "tagger.json"]
+
+
+@pytest.mark.parametrize("name", [*MODEL_FILES, "tokenizer.json"])
+def test_a_flipped_byte_of_the_model_is_noticed(copy_run: CopyRun, name: str) -> None:
+    run = copy_run()
+    path = run.path / "model" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="the model is damaged or was changed") as caught:
+        run.load_classifier()
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"model/{name} has sha256 ")
+    assert run.meta["model_files"][name] in problem
+
+
+def test_all_missing_and_changed_files_are_listed(copy_run: CopyRun) -> None:
+    run = copy_run()
+    (run.path / "model" / "model.safetensors").unlink()
+    (run.path / "model" / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError) as caught:
+        run.load_classifier()
+    first, second = caught.value.problems
+    assert first == "model/model.safetensors is missing"
+    assert second.startswith("model/tokenizer.json has sha256")
+
+
+def test_a_run_without_its_model_folder_is_named(copy_run: CopyRun) -> None:
+    run = copy_run()
+    shutil.rmtree(run.path / "model")
+    with pytest.raises(UserError) as caught:
+        run.load_classifier()
+    assert len(caught.value.problems) == len(run.meta["model_files"])
+
+
+def test_a_meta_that_lists_no_file_loads_nothing(copy_run: CopyRun) -> None:
+    run = copy_run()
+    change_meta(run, model_files={})
+    with pytest.raises(UserError, match="the model is damaged"):
+        RunFolder(run.path).load_classifier()
+
+
+def test_a_model_of_other_tags_is_refused(copy_run: CopyRun) -> None:
+    run = copy_run()
+    change_meta(run, tags=["metal", "fruit", "weather"])
+    with pytest.raises(UserError, match=r"tags differ from those of meta.json"):
+        RunFolder(run.path).load_classifier()
+
+
+def test_a_missing_config_is_named(copy_run: CopyRun) -> None:
+    run = copy_run()
+    (run.path / "config.yaml").unlink()
+    with pytest.raises(UserError, match=r"config.yaml is missing"):
+        _ = run.config
+
+
+ITEMS = [
+    Item("007", "one", "", tag="fruit"),
+    Item('a,"b"', "two", "", tag="metal"),
+    Item("c\rd\ne", "three", "", tag="weather"),
+    Item("日本", "four", "", tag="fruit"),
+]
+
+
+def test_splits_read_back(tiny_run: RunFolder, tmp_path: Path) -> None:
+    write_splits(tmp_path / "splits.csv", ITEMS, Split([3, 0], [1], [2]))
+    shutil.copy(tiny_run.path / "meta.json", tmp_path)
+    rows = RunFolder(tmp_path).split_rows()
+    assert rows[0] == SplitRow("日本", ITEMS[3].content_hash, "train", "fruit")
+    assert [(row.id, row.split) for row in rows] == [
+        ("日本", "train"),
+        ("007", "train"),
+        ('a,"b"', "validation"),
+        ("c\rd\ne", "test"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "id,split\n1,train\n", "id,content_hash,split,tag,x\n1,2,3,4,5\n"]
+)
+def test_splits_with_other_columns_are_refused(copy_run: CopyRun, content: str) -> None:
+    run = copy_run()
+    (run.path / "splits.csv").write_text(content)
+    with pytest.raises(UserError, match=r"splits.csv"):
+        run.split_rows()
+
+
+def test_missing_splits_are_named(copy_run: CopyRun) -> None:
+    run = copy_run()
+    (run.path / "splits.csv").unlink()
+    with pytest.raises(UserError, match=r"splits.csv cannot be read"):
+        run.split_rows()
+
+
+def test_predictions_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    rows = np.array([[0.25, 0.75], [1.0, 0.0], [0.1234567, 0.8765433], [0.5, 0.5]])
+    write_predictions(path, [item.id for item in ITEMS], ("a", "b, c"), rows)
+    found = read_predictions(path, ("a", "b, c"))
+    assert list(found) == [item.id for item in ITEMS]
+    np.testing.assert_allclose(list(found.values()), rows, atol=1e-6)
+
+
+def test_a_row_too_few_is_our_own_defect(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        write_predictions(tmp_path / "p.csv", ["1", "2"], ("a", "b"), np.array([[0.5, 0.5]]))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "columns"),
+        ("id,b,a\n1,0.5,0.5\n", "columns"),
+        ("id,a,b\n1,0.5\n", "line 2 has 2 of 3 fields"),
+        ("id,a,b\n1,0.5,0.5,0\n", "line 2 has 4 of 3 fields"),
+        ("id,a,b\n1,0.5,much\n", "much"),
+        ("id,a,b\n\n", "line 2 has 0 of 3 fields"),
+    ],
+)
+def test_damaged_predictions_are_named(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read_predictions(path, ("a", "b"))
+    assert str(path) in str(caught.value)
+
+
+def test_missing_predictions_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        read_predictions(tmp_path / "predictions.csv", ("a", "b"))
+
+
+def test_meta_is_json_for_others_to_read(tiny_run: RunFolder) -> None:
+    meta = json.loads((tiny_run.path / "meta.json").read_text(encoding="utf-8"))
+    assert meta == tiny_run.meta
+    assert set(meta["model_files"]) == {p.name for p in (tiny_run.path / "model").iterdir()}
