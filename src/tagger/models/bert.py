@@ -1,10 +1,10 @@
-"""A BERT encoder that starts in a fraction of the time and wastes no step on a CPU.
+"""A BERT encoder that is there in a fraction of the time.
 
 transformers' own module is the reference, and tests hold this one against it. It is not used for
 encoders of type `bert` because importing it takes longer than importing torch and this project
-together, in every training run and every prediction, and because its steps are slower on a CPU
-(benchmarks/RESULTS.md has both figures). Parameters have the names and shapes that transformers
-gives them, so weights go back and forth as they are.
+together, in every training run and every prediction (benchmarks/RESULTS.md has the figures).
+Parameters have the names and shapes that transformers gives them, so weights go back and forth as
+they are.
 """
 
 from dataclasses import dataclass
