@@ -180,7 +180,8 @@ def fit(
                 progress.batch += 1
                 progress.epoch_loss += step_loss
                 bar.update()
-                bar.set_postfix_str(_postfix(step_loss, config.metric, progress.best_metric))
+                shown = _postfix(step_loss, config.metric, progress.best_metric)
+                bar.set_postfix_str(shown, refresh=False)
                 if tracker is not None:
                     tracker.log(
                         {
@@ -202,7 +203,8 @@ def fit(
                     line: Metrics = {"step": progress.step, "epoch": progress.epoch}
                     line["train/epoch_loss"] = epoch_loss
                     tracker.log(line | {f"val/{name}": value for name, value in metrics.items()})
-                bar.set_postfix_str(_postfix(epoch_loss, config.metric, progress.best_metric))
+                shown = _postfix(epoch_loss, config.metric, progress.best_metric)
+                bar.set_postfix_str(shown, refresh=False)
 
     progress.seconds = time.monotonic() - started
     restore_weights(module, progress.best_weights or average.weights)
