@@ -256,7 +256,7 @@ def _make_deterministic() -> None:
     # `use_deterministic_algorithms` does the same and imports torch's compiler, 1.5 s, on the way.
     torch.set_deterministic_debug_mode("warn")
     # Meant for finding reads of memory that was never written; it costs an eighth of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _threads(config: TrainConfig, accelerator: Accelerator) -> int:
