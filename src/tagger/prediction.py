@@ -10,10 +10,9 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled, scan_unlabelled
@@ -21,7 +20,11 @@ from tagger.data.tags import PREDICTION_COLUMNS
 from tagger.errors import UserError
 from tagger.files import csv_text, replacing, sha256_of, write_json
 from tagger.models.base import Classifier
+from tagger.progress import progress_bar
 from tagger.runs import RunFolder
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 CHUNK = 1024
 OUTPUT_SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -53,9 +56,7 @@ def predict_file(run: RunFolder, source: Path, output: Path) -> int:
         total = scan_unlabelled(source)
         partial = output.with_name(f"{output.name}.partial")
         state = _resume_state(partial, run, source)
-        with tqdm(
-            total=total, initial=state["rows"], desc="predict", unit="item", disable=None
-        ) as bar:
+        with progress_bar(total, "predict", "item", initial=state["rows"]) as bar:
             _append_predictions(partial, state, run.load_classifier(), source, bar)
         _publish(partial, output)
         _state_file(partial).unlink(missing_ok=True)
