@@ -55,7 +55,9 @@ class Row:
         return _place(self.number, self.line)
 
 
-def read_rows(path: Path, wanted: Collection[str], problems: Problems) -> Iterator[Row]:
+def read_rows(
+    path: Path, wanted: Collection[str], problems: Problems, others: bool = False
+) -> Iterator[Row]:
     """Yield the rows of a file; what is wrong with the file's structure goes to `problems`.
 
     A row with a problem is left out and reading goes on, if the file can still be followed from
@@ -63,15 +65,17 @@ def read_rows(path: Path, wanted: Collection[str], problems: Problems) -> Iterat
 
     Args:
         path: A file that ends in .csv, .jsonl, .ndjson or .parquet.
-        wanted: The columns to read; others are passed over unread.
+        wanted: The columns to read.
         problems: Where structural problems are added.
+        others: Whether to hand on the values of other columns too, where they are plain; by
+            default they are passed over unread.
 
     Raises:
         UserError: when the file is missing, is a folder, has another ending, or is refused by the
             operating system.
     """
     try:
-        yield from _reader_for(path)(path, frozenset(wanted), problems)
+        yield from _reader_for(path)(path, frozenset(wanted), problems, others)
     except OSError as error:
         raise UserError(f"{path}: {describe_os_error(error)}") from None
 
@@ -97,7 +101,9 @@ def _nearest_file(path: Path) -> str:
         return f": there is no folder {path.parent}"
 
 
-def _read_csv(path: Path, wanted: frozenset[str], problems: Problems) -> Iterator[Row]:
+def _read_csv(
+    path: Path, wanted: frozenset[str], problems: Problems, others: bool
+) -> Iterator[Row]:
     # The limit belongs to the process; raised only, so that nobody else's setting is cut.
     csv.field_size_limit(max(LONGEST, csv.field_size_limit()))
     records = csv.reader(_text_lines(path, "", problems), strict=True)
@@ -122,7 +128,7 @@ def _read_csv(path: Path, wanted: frozenset[str], problems: Problems) -> Iterato
             header = record
             if not _check_header(header, problems):
                 return
-            kept = [(at, name) for at, name in enumerate(header) if name in wanted]
+            kept = [(at, name) for at, name in enumerate(header) if others or name in wanted]
             continue
         number += 1
         if len(record) != len(header):
@@ -159,7 +165,9 @@ def _check_header(header: list[str], problems: Problems) -> bool:
     return problems.count == before
 
 
-def _read_jsonl(path: Path, wanted: frozenset[str], problems: Problems) -> Iterator[Row]:
+def _read_jsonl(
+    path: Path, wanted: frozenset[str], problems: Problems, others: bool
+) -> Iterator[Row]:
     number = 0
     for line, text in enumerate(_text_lines(path, "\n", problems), start=1):
         if not text.strip():
@@ -196,11 +204,11 @@ def _read_jsonl(path: Path, wanted: frozenset[str], problems: Problems) -> Itera
             continue
         values = {}
         wrong = False
-        for name in wanted & row.keys():
+        for name in row if others else wanted & row.keys():
             value = row[name]
             if value is None or isinstance(value, str):
                 values[name] = value
-            else:
+            elif name in wanted:
                 wrong = True
                 problems.add(
                     f"{_place(number, line)}: `{name}` is {_describe_json(value)}, expected text"
@@ -270,7 +278,9 @@ def _describe_bad_byte(path: Path) -> str:
     return "the file is not UTF-8; save it as UTF-8"
 
 
-def _read_parquet(path: Path, wanted: frozenset[str], problems: Problems) -> Iterator[Row]:
+def _read_parquet(
+    path: Path, wanted: frozenset[str], problems: Problems, others: bool
+) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -279,10 +289,10 @@ def _read_parquet(path: Path, wanted: frozenset[str], problems: Problems) -> Ite
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=PARQUET_BUFFER) as file:
             schema = file.schema_arrow
             # Without any wanted column one other shows that there are rows, and what is missing.
-            kept = [name for name in schema.names if name in wanted] or schema.names[:1]
-            yield from arrow_rows(
-                schema, file.iter_batches(BATCH_ROWS, columns=kept), wanted, problems
-            )
+            kept = [field.name for field in schema if others and _is_plain(field.type)]
+            kept = kept or [name for name in schema.names if name in wanted] or schema.names[:1]
+            batches = file.iter_batches(BATCH_ROWS, columns=kept)
+            yield from arrow_rows(schema, batches, wanted, problems, others)
     except (pa.ArrowException, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
@@ -291,7 +301,11 @@ def _read_parquet(path: Path, wanted: frozenset[str], problems: Problems) -> Ite
 
 
 def arrow_rows(
-    schema: Any, batches: Iterable[Any], wanted: frozenset[str], problems: Problems
+    schema: Any,
+    batches: Iterable[Any],
+    wanted: frozenset[str],
+    problems: Problems,
+    others: bool = False,
 ) -> Iterator[Row]:
     """Yield the rows of Arrow batches as text; problems as in `read_rows`.
 
@@ -300,12 +314,13 @@ def arrow_rows(
         batches: Each a `pyarrow.RecordBatch` or `Table` that has the wanted ones among them.
         wanted: The columns to read.
         problems: Where structural problems are added.
+        others: Whether to hand on other columns of plain values too.
     """
     import pyarrow as pa
 
     if not _check_schema(schema, wanted, problems):
         return
-    kept = [name for name in schema.names if name in wanted]
+    kept = [f.name for f in schema if f.name in wanted or (others and _is_plain(f.type))]
     number = 0
     try:
         for batch in batches:
@@ -329,16 +344,21 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_schema(schema: Any, wanted: frozenset[str], problems: Problems) -> bool:
-    import pyarrow.types as pt
-
     before = problems.count
     names: list[str] = schema.names
     for name in sorted({name for name in names if names.count(name) > 1}):
         problems.add(f"the column {name!r} is there {names.count(name)} times")
     for field in schema:
-        if field.name in wanted and (pt.is_nested(field.type) or pt.is_boolean(field.type)):
+        if field.name in wanted and not _is_plain(field.type):
             problems.add(f"the column {field.name!r} holds {field.type}, expected text")
     return problems.count == before
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether an Arrow type can be written as text without loss of meaning."""
+    import pyarrow.types as pt
+
+    return not (pt.is_nested(kind) or pt.is_boolean(kind))
 
 
 def _as_text(column: Any) -> list[str | None]:
@@ -375,7 +395,7 @@ def _place(number: int, line: int | None) -> str:
     return f"row {number}" if line is None else f"row {number} (line {line})"
 
 
-_Reader = Callable[[Path, frozenset[str], Problems], Iterator[Row]]
+_Reader = Callable[[Path, frozenset[str], Problems, bool], Iterator[Row]]
 _READERS: dict[str, _Reader] = {
     ".csv": _read_csv,
     ".jsonl": _read_jsonl,

@@ -32,16 +32,46 @@ def labelled_items(
         complete: Whether all `FIELDS` must be there, with a date in each row. If not, a tag, an id
             and one of title and description will do.
     """
+    checked = checked_rows(
+        rows,
+        columns,
+        tag_names,
+        problems,
+        needed_columns=FIELDS if complete else (),
+        needed_values=("id", "created_on", "tag") if complete else ("id", "tag"),
+    )
+    return [item for _, item in checked]
+
+
+def checked_rows(
+    rows: Iterable[Row],
+    columns: Mapping[str, str],
+    tag_names: Sequence[str],
+    problems: Problems,
+    *,
+    needed_columns: Collection[str],
+    needed_values: Collection[str],
+) -> Iterator[tuple[Row, Item]]:
+    """Yield each row with its item; rows with a problem are left out and reported.
+
+    Args:
+        rows: What a reader yields.
+        columns: The source's column by our field name, where the two differ.
+        tag_names: The approved tags.
+        problems: Where problems are added.
+        needed_columns: Fields that the file must have. One of title and description is needed in
+            any case.
+        needed_values: Fields that every row must fill.
+    """
     latest = datetime.now(UTC).replace(tzinfo=None) + FUTURE_TOLERANCE
     checker = _Checker(
         {field: columns.get(field, field) for field in FIELDS},
-        needed_columns=FIELDS if complete else (),
-        needed_values=("id", "created_on", "tag") if complete else ("id", "tag"),
+        needed_columns=needed_columns,
+        needed_values=needed_values,
         problems=problems,
         renaming="give its name: data.columns='{{{field}: NAME}}'",
     )
     first_place: dict[str, str] = {}
-    items = []
     for row in rows:
         before = problems.count
         values = checker.take(row)
@@ -51,7 +81,7 @@ def labelled_items(
         first = first_place.setdefault(identifier, row.place)
         if first != row.place:
             problems.add(f"{row.place}: the id {identifier!r} is already that of {first}")
-        if tag not in tag_names:
+        if (tag or "tag" in needed_values) and tag not in tag_names:
             problems.add(
                 f"{row.place}: {tag!r} is no approved tag{did_you_mean(tag, tag_names)}; "
                 f"approved are {', '.join(tag_names)}"
@@ -63,9 +93,11 @@ def labelled_items(
             except ValueError as error:
                 problems.add(f"{row.place}: created_on {error}")
         if problems.count == before:
-            items.append(Item(identifier, values["title"], values["description"], created_on, tag))
+            yield (
+                row,
+                Item(identifier, values["title"], values["description"], created_on, tag or None),
+            )
     checker.finish()
-    return items
 
 
 def unlabelled_items(rows: Iterable[Row], problems: Problems) -> Iterator[Item]:

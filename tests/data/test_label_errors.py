@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from tagger.data.label_errors import find_label_errors
+
+
+def planted(n_wrong: int = 6):
+    """90 items of three of four tags, judged well by a model; the first few are mislabelled."""
+    rng = np.random.default_rng(0)
+    true = np.array([0, 2, 3] * 30)
+    probabilities = np.full((90, 4), 0.05)
+    probabilities[np.arange(90), true] = 0.85 - 0.2 * rng.random(90)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    labels = true.copy()
+    labels[:n_wrong] = np.array([2, 3, 0] * 30)[:n_wrong]
+    return probabilities, labels, true
+
+
+def test_planted_errors_come_first_with_their_true_tag():
+    probabilities, labels, true = planted()
+    errors = find_label_errors(probabilities, labels)
+    assert set(errors.ranking()[:6]) == set(range(6))
+    assert set(np.flatnonzero(errors.suspected)) == set(range(6))
+    np.testing.assert_array_equal(errors.suggested, true)
+    assert errors.credibility.min() >= 0
+    assert errors.credibility.max() <= 1
+
+
+def test_nothing_is_suspected_where_nothing_is_wrong():
+    probabilities, labels, _ = planted(0)
+    assert not find_label_errors(probabilities, labels).suspected.any()
+
+
+def test_one_tag_cannot_be_compared():
+    with pytest.raises(ValueError, match="1 tag"):
+        find_label_errors(np.full((3, 4), 0.25), [1, 1, 1])
