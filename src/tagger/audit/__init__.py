@@ -1,0 +1,1 @@
+"""Audits of labelled or unlabelled files; see `tagger.audit.run_audit`."""

@@ -1,0 +1,146 @@
+"""What a file is made of: its tags, and how the sample was drawn over time, source and length."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tagger.audit.table import Table
+from tagger.data.items import Item
+from tagger.evaluation.slices import SLICES
+
+MOST_VALUES = 60
+"""A column with more different values than this is no facet: ids, names, links."""
+
+THIN = 20
+"""Rows under which a slice is too small to learn from or to be judged by."""
+
+QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+
+def describe_tags(items: Sequence[Item], tag_names: Sequence[str]) -> dict[str, Any]:
+    """Count the rows of each approved tag, and of none; `imbalance` is the largest over the least.
+
+    Returns:
+        `rows` by tag, `untagged`, `absent` tags, and `imbalance` (None if a tag is absent).
+    """
+    counts = Counter(item.tag for item in items)
+    rows = {tag: counts[tag] for tag in tag_names}
+    return {
+        "rows": rows,
+        "untagged": counts[None],
+        "absent": [tag for tag, count in rows.items() if not count],
+        "imbalance": max(rows.values()) / min(rows.values()) if min(rows.values()) else None,
+    }
+
+
+def describe_sample(items: Sequence[Item]) -> dict[str, Any]:
+    """Say how the sample was drawn by time and by length, and whether the tags differ in it.
+
+    The Kruskal-Wallis tests ask whether the tags have the same distribution of time and of length:
+    where they do not, a model can learn the date or the length in place of the subject.
+
+    Returns:
+        `years` (rows by year and tag), `undated`, `words` (quantiles of the words of titles and of
+        descriptions that are there, for all rows and by tag), `no_description` by tag, and
+        `p_values` of `created_on` and `words` against the tag (None where not testable).
+    """
+    years: dict[str, Counter[str]] = {}
+    for item in items:
+        if item.created_on is not None:
+            years.setdefault(str(item.created_on.year), Counter())[item.tag or ""] += 1
+    by_tag: dict[str, list[Item]] = {}
+    for item in items:
+        if item.tag is not None:
+            by_tag.setdefault(item.tag, []).append(item)
+    return {
+        "years": {year: dict(years[year]) for year in sorted(years)},
+        "undated": sum(item.created_on is None for item in items),
+        "words": {"all": _words(items)} | {tag: _words(rows) for tag, rows in by_tag.items()},
+        "no_description": {
+            tag: sum(not item.description for item in rows)
+            for tag, rows in ({"all": items} | by_tag).items()
+        },
+        "p_values": {
+            "created_on": _kruskal(
+                [
+                    [item.created_on.timestamp() for item in rows if item.created_on is not None]
+                    for rows in by_tag.values()
+                ]
+            ),
+            "words": _kruskal(
+                [[float(len(item.text.split())) for item in rows] for rows in by_tag.values()]
+            ),
+        },
+    }
+
+
+def describe_coverage(
+    table: Table, credited: Sequence[bool] | None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Count the rows of each slice: the named ones, and each value of each facet of the file.
+
+    Args:
+        table: The file.
+        credited: For each row, whether simple models agree with its tag out of fold; None where
+            there are no tags.
+
+    Returns:
+        By facet (`slice`, or a column's name) and value: `rows`, their `tags`, `agreement` (the
+        share of them that the models agree with) and whether it is `thin`.
+    """
+    facets: dict[str, list[set[str]]] = {
+        "slice": [
+            {name for name, contains in SLICES.items() if contains(item)} for item in table.items
+        ]
+    }
+    for column, values in table.columns.items():
+        different = set(values)
+        if 1 < len(different) <= min(MOST_VALUES, len(values) // 2):
+            facets[column] = [{value or "(empty)"} for value in values]
+    return {
+        facet: _count_values(memberships, table.items, credited)
+        for facet, memberships in facets.items()
+    }
+
+
+def _count_values(
+    memberships: Sequence[set[str]], items: Sequence[Item], credited: Sequence[bool] | None
+) -> dict[str, dict[str, Any]]:
+    rows: dict[str, list[int]] = {}
+    for row, names in enumerate(memberships):
+        for name in names:
+            rows.setdefault(name, []).append(row)
+    return {
+        name: {
+            "rows": len(members),
+            "tags": dict(Counter(items[row].tag or "" for row in members)),
+            "agreement": None
+            if credited is None
+            else sum(credited[row] for row in members) / len(members),
+            "thin": len(members) < THIN,
+        }
+        for name, members in sorted(rows.items(), key=lambda pair: (-len(pair[1]), pair[0]))
+    }
+
+
+def _words(items: Sequence[Item]) -> Mapping[str, list[float]]:
+    described = [item for item in items if item.description]
+    return {
+        "title": _quantiles([len(item.title.split()) for item in items]),
+        "description": _quantiles([len(item.description.split()) for item in described]),
+    }
+
+
+def _quantiles(values: Sequence[int]) -> list[float]:
+    return [float(q) for q in np.quantile(values, QUANTILES)] if values else []
+
+
+def _kruskal(samples: Sequence[Sequence[float]]) -> float | None:
+    from scipy.stats import kruskal
+
+    usable = [sample for sample in samples if len(sample) >= 5]
+    if len(usable) < 2 or len({value for sample in usable for value in sample}) < 2:
+        return None
+    return float(kruskal(*usable).pvalue)

@@ -1,0 +1,153 @@
+"""How a file changes over time: the shares of its tags, and the words that come and go."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tagger.data.items import Item, fold
+
+PERIODS = 4
+SHOWN_WORDS = 12
+LEAST_ROWS = 40
+"""Dated rows under which periods are too short to compare."""
+
+PRIOR = 500.0
+"""Weight, in words, of the whole file as the prior of each period's word rates."""
+
+
+def describe_drift(items: Sequence[Item], groups: Sequence[int]) -> dict[str, Any] | None:
+    """Compare the periods of a file: equal numbers of rows, in the order of time.
+
+    Args:
+        items: The rows.
+        groups: Near-duplicate group of each, kept together where a model is tested.
+
+    Returns:
+        None when fewer than `LEAST_ROWS` rows have a date or all have the same one. Otherwise
+        `periods` (first and last day, rows, rows by tag, Jensen-Shannon distance of its tags from
+        those of the first period, base 2, from 0 to 1), `p_value` (chi-squared test that tags do
+        not depend on the period; None without tags), `auc` (how well a linear model tells the
+        first period's texts from the last one's, in cross-validation: 0.5 is not at all), and the
+        words that `rise` and `fall` most between these two.
+    """
+    dated = sorted(
+        (row for row, item in enumerate(items) if item.created_on is not None),
+        key=lambda row: (items[row].created_on, row),
+    )
+    if len(dated) < LEAST_ROWS or items[dated[0]].created_on == items[dated[-1]].created_on:
+        return None
+    parts = [[int(row) for row in part] for part in np.array_split(dated, PERIODS)]
+    tags = sorted({items[row].tag or "" for row in dated} - {""})
+    counts = np.array([[sum(items[r].tag == tag for r in part) for tag in tags] for part in parts])
+    first, last = parts[0], parts[-1]
+    rise, fall = _changed_words([items[row] for row in first], [items[row] for row in last])
+    return {
+        "periods": [
+            {
+                "from": f"{items[part[0]].created_on:%Y-%m-%d}",
+                "to": f"{items[part[-1]].created_on:%Y-%m-%d}",
+                "rows": len(part),
+                "tags": dict(zip(tags, map(int, row_counts), strict=True)),
+                "tag_distance": _distance(counts[0], row_counts) if tags else None,
+            }
+            for part, row_counts in zip(parts, counts, strict=True)
+        ],
+        "p_value": _independence(counts),
+        "auc": _tell_apart(
+            [items[row].text for row in (*first, *last)],
+            [0] * len(first) + [1] * len(last),
+            [groups[row] for row in (*first, *last)],
+        ),
+        "rise": rise,
+        "fall": fall,
+    }
+
+
+def _distance(one: Any, other: Any) -> float | None:
+    from scipy.spatial.distance import jensenshannon
+
+    if not (one.sum() and other.sum()):
+        return None
+    return float(jensenshannon(one, other, base=2))
+
+
+def _independence(counts: Any) -> float | None:
+    from scipy.stats import chi2_contingency
+
+    if not counts.size:
+        return None
+    used = counts[counts.sum(axis=1) > 0][:, counts.sum(axis=0) > 0]
+    if min(used.shape) < 2:
+        return None
+    return float(chi2_contingency(used).pvalue)
+
+
+def _tell_apart(texts: Sequence[str], period: Sequence[int], groups: Sequence[int]) -> float | None:
+    """Area under the ROC curve of a linear model on words, over five grouped folds."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+
+    folds = 5
+    if any(
+        len({g for g, p in zip(groups, period, strict=True) if p == side}) < folds
+        for side in (0, 1)
+    ):
+        return None
+    features = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]").fit_transform(
+        texts
+    )
+    scores = cross_val_predict(
+        LogisticRegression(C=3, max_iter=1000),
+        features,
+        period,
+        groups=groups,
+        cv=StratifiedGroupKFold(folds, shuffle=True, random_state=0),
+        method="decision_function",
+    )
+    return float(roc_auc_score(period, scores))
+
+
+def _changed_words(
+    first: Sequence[Item], last: Sequence[Item]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rank words by the z-score of their log-odds between two sets, with the sum as the prior.
+
+    Monroe, Colaresi & Quinn, "Fightin' Words" (Political Analysis 2008): rare words need no
+    cut-off by hand, because their variance is large.
+    """
+    before, after = _rows_with(first), _rows_with(last)
+    total = before + after
+    size = sum(total.values())
+    n_before, n_after = sum(before.values()), sum(after.values())
+    scored = []
+    for word, count in total.items():
+        prior = PRIOR * count / size
+        odds = [
+            math.log((found[word] + prior) / max(1e-12, n + PRIOR - found[word] - prior))
+            for found, n in ((after, n_after), (before, n_before))
+        ]
+        deviation = math.sqrt(1 / (after[word] + prior) + 1 / (before[word] + prior))
+        scored.append(((odds[0] - odds[1]) / deviation, word))
+    scored.sort(key=lambda pair: (-pair[0], pair[1]))
+
+    def shown(pairs: Sequence[tuple[float, str]]) -> list[dict[str, Any]]:
+        return [
+            {"word": word, "before": before[word], "after": after[word], "z": z}
+            for z, word in pairs[:SHOWN_WORDS]
+            if abs(z) > 2
+        ]
+
+    return shown(scored), shown(scored[::-1])
+
+
+def _rows_with(items: Sequence[Item]) -> Counter[str]:
+    """Count, for each word, the rows that have it."""
+    return Counter(
+        word for item in items for word in set(re.findall(r"[^\W\d_]{3,}", fold(item.text)))
+    )

@@ -1,0 +1,265 @@
+"""Doubtful rows out to a person, and the person's decisions back into the data.
+
+`export_review` writes a table with one row for each doubtful item and three empty columns:
+`decision` (keep, relabel or drop), `new_tag` and `why`. Who fills it in needs a spreadsheet and no
+Python. `import_review` checks the whole table before it touches anything, then changes the data
+file and writes down each decision beside it (`tagger.audit.decisions`).
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tagger.audit.decisions import (
+    ACTIONS,
+    DROP,
+    KEEP,
+    RELABEL,
+    Decision,
+    append_decisions,
+    read_decisions,
+)
+from tagger.audit.table import Table, read_table
+from tagger.data.items import Item
+from tagger.data.problems import Problems, did_you_mean
+from tagger.data.readers import read_rows
+from tagger.data.sources import data_sha256
+from tagger.data.tags import load_tags
+from tagger.errors import UserError
+from tagger.files import csv_text, replacing, write_text
+
+REVIEW_COLUMNS = (
+    "id", "content_hash", "title", "description", "tag", "finding", "suggested", "evidence",
+    "decision", "new_tag", "why",
+)  # fmt: skip
+NEEDED = ("id", "content_hash", "tag", "decision", "new_tag", "why")
+
+
+def export_review(audit: Mapping[str, Any], path: Path) -> int:
+    """Write the rows in doubt that nobody has decided on, and return how many they are.
+
+    Args:
+        audit: What `audit_file` returned, with the data file still as it was then.
+        path: A CSV file; one that is there already is not overwritten.
+
+    Raises:
+        UserError: when the file exists: it may hold somebody's work.
+    """
+    if path.exists():
+        raise UserError(
+            f"{path} exists already, and may hold decisions",
+            hint="Import it (--import), or choose another name.",
+        )
+    data = Path(audit["data"]["path"])
+    with_items: dict[int, dict[str, str]] = {}
+    for doubt in (audit["labels"] or {"rows": []})["rows"]:
+        if doubt["settled"] is None:
+            opinions = "; ".join(
+                f"{name}: {tag} {probability:.2f}"
+                for name, (tag, probability) in doubt["opinions"].items()
+            )
+            finding = "label" if doubt["suspected"] else "not learned"
+            with_items[doubt["row"]] = {
+                "finding": finding, "suggested": doubt["suggested"], "evidence": opinions,
+            }  # fmt: skip
+    for group in audit["repeats"]["groups"]:
+        if not (group["conflict"] or group["across"]) or group["settled"]:
+            continue
+        ids = ", ".join(f"{one['id']} ({one['tag']})" for one in group["rows"])
+        for one in group["rows"]:
+            if one["file"] == str(data):
+                finding = "conflict" if group["conflict"] else "leak"
+                with_items.setdefault(
+                    one["row"],
+                    {"finding": finding, "suggested": "", "evidence": f"{group['kind']}: {ids}"},
+                )
+    items = _items_of(audit, data)
+    rows = [
+        (
+            item.id, item.content_hash, item.title, item.description, item.tag or "",
+            found["finding"], found["suggested"], found["evidence"], "", "", "",
+        )
+        for item, found in ((items[row], found) for row, found in with_items.items())
+    ]  # fmt: skip
+    write_text(path, csv_text([REVIEW_COLUMNS, *rows]))
+    return len(rows)
+
+
+def import_review(data: Path, review: Path, *, tags: Path, by: str) -> list[Decision]:
+    """Carry out the decisions of a reviewed table, and return them.
+
+    Rows whose `decision` is empty are left for later. Importing the same table again changes
+    nothing, so an import that was killed is simply repeated.
+
+    Args:
+        data: The file that was audited. Other columns and the order of its rows stay as they are.
+        review: What `export_review` wrote, with decisions filled in.
+        tags: The list of approved tags.
+        by: Who decided.
+
+    Raises:
+        UserError: listing everything that is wrong with the table; then nothing was changed.
+    """
+    if not by.strip():
+        raise UserError("a decision needs a name: give --by NAME")
+    tag_names = [tag.name for tag in load_tags(tags)]
+    table = read_table(data, tag_names)
+    table.problems.raise_if_any(f"{data} must be in order before decisions can be put into it:")
+    wanted = _read_review(review, table, read_decisions(data), tag_names)
+    changes = {row.id: row.new_tag for row in wanted if row.action != KEEP}
+    kept = [item for item in table.items if changes.get(item.id, "") is not None]
+    if not kept:
+        raise UserError(f"{review} drops every row of {data}: nothing was changed")
+    version = data_sha256([replace(item, tag=changes.get(item.id, item.tag)) for item in kept])
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    decisions = [
+        Decision(
+            id=row.id,
+            content_hash=row.content_hash,
+            action=row.action,
+            tag_before=row.tag,
+            tag_after=row.new_tag or "",
+            by=by.strip(),
+            on=now,
+            why=row.why,
+            data_before=table.version,
+            data_after=version,
+        )
+        for row in wanted
+    ]
+    # The log first: after a kill in between, the same import finds the data still to be changed.
+    logged = {(one.id, one.content_hash, one.data_before) for one in read_decisions(data)}
+    fresh = [one for one in decisions if (one.id, one.content_hash, one.data_before) not in logged]
+    if fresh:
+        append_decisions(data, fresh)
+    if changes:
+        _rewrite(data, changes)
+    return decisions
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A decision as the table has it; `new_tag` is None for a row to drop."""
+
+    id: str
+    content_hash: str
+    action: str
+    tag: str
+    new_tag: str | None
+    why: str
+
+
+def _read_review(
+    path: Path, table: Table, decisions: Sequence[Decision], tag_names: Sequence[str]
+) -> list[_Wanted]:
+    """Read the decisions that are still to be carried out."""
+    problems = Problems()
+    current = {item.id: item for item in table.items}
+    done = {(one.id, one.content_hash, one.action, one.tag_after) for one in decisions}
+    wanted: dict[str, _Wanted] = {}
+    for row in read_rows(path, NEEDED, problems):
+        missing = [name for name in NEEDED if name not in row.values]
+        if missing:
+            problems.add(f"no column {missing[0]!r}{did_you_mean(missing[0], row.columns)}")
+            break
+        value = {name: (row.values[name] or "").strip() for name in NEEDED}
+        action, new_tag = value["decision"].lower(), value["new_tag"]
+        if not action:
+            continue
+        before = problems.count
+        if action not in ACTIONS:
+            expected = ", ".join(ACTIONS)
+            problems.add(f"{row.place}: decision is {action!r}, expected {expected} or nothing")
+        elif action == RELABEL and new_tag not in tag_names:
+            problems.add(
+                f"{row.place}: new_tag is {new_tag!r}{did_you_mean(new_tag, tag_names)}, expected "
+                f"one of {', '.join(tag_names)}"
+            )
+        elif action != RELABEL and new_tag:
+            problems.add(f"{row.place}: new_tag is {new_tag!r}, but only relabel takes one")
+        if not value["why"]:
+            problems.add(f"{row.place}: why is empty, expected the reason in words")
+        if value["id"] in wanted:
+            problems.add(f"{row.place}: a second decision about {value['id']!r}")
+        if problems.count > before:
+            continue
+        after = {KEEP: value["tag"], RELABEL: new_tag, DROP: ""}[action]
+        item = current.get(value["id"])
+        carried_out = (value["id"], value["content_hash"], action, after) in done and (
+            item is None if action == DROP else item is not None and item.tag == after
+        )
+        if carried_out:
+            continue
+        if item is None:
+            problems.add(f"{row.place}: {table.path} has no row with the id {value['id']!r}")
+        elif item.content_hash != value["content_hash"] or (item.tag or "") != value["tag"]:
+            problems.add(
+                f"{row.place}: {value['id']!r} has changed since it was exported; export again"
+            )
+        else:
+            wanted[value["id"]] = _Wanted(
+                value["id"], value["content_hash"], action, value["tag"],
+                None if action == DROP else after, value["why"],
+            )  # fmt: skip
+    problems.raise_if_any(f"{path} cannot be imported; nothing was changed:")
+    return list(wanted.values())
+
+
+def _rewrite(data: Path, changes: Mapping[str, str | None]) -> None:
+    """Give rows of a data file another tag by their id, or leave them out (None)."""
+    {".csv": _rewrite_csv, ".parquet": _rewrite_parquet}.get(data.suffix.lower(), _rewrite_jsonl)(
+        data, changes
+    )
+
+
+def _rewrite_csv(data: Path, changes: Mapping[str, str | None]) -> None:
+    with data.open(encoding="utf-8-sig", newline="") as file:
+        header, *records = (record for record in csv.reader(file, strict=True) if record)
+    at_id, at_tag = header.index("id"), header.index("tag")
+    rows = [header]
+    for record in records:
+        tag = changes.get(record[at_id].strip(), record[at_tag])
+        if tag is not None:
+            rows.append([*record[:at_tag], tag, *record[at_tag + 1 :]])
+    write_text(data, csv_text(rows))
+
+
+def _rewrite_jsonl(data: Path, changes: Mapping[str, str | None]) -> None:
+    lines = []
+    for line in data.read_text(encoding="utf-8-sig").split("\n"):
+        row = json.loads(line) if line.strip() else {}
+        identifier = str(row.get("id", "")).strip()
+        if identifier not in changes:
+            lines.append(line)
+        elif (tag := changes[identifier]) is not None:
+            lines.append(json.dumps(row | {"tag": tag}, ensure_ascii=False))
+    write_text(data, "\n".join(lines))
+
+
+def _rewrite_parquet(data: Path, changes: Mapping[str, str | None]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = pq.read_table(data)
+    ids = [str(one).strip() for one in content.column("id").to_pylist()]
+    tags = [
+        changes.get(one, tag)
+        for one, tag in zip(ids, content.column("tag").to_pylist(), strict=True)
+    ]
+    at = content.schema.get_field_index("tag")
+    content = content.set_column(at, "tag", pa.array(tags, pa.string()))
+    content = content.filter(pa.array([changes.get(one, "") is not None for one in ids]))
+    with replacing(data) as temporary:
+        pq.write_table(content, temporary)
+
+
+def _items_of(audit: Mapping[str, Any], data: Path) -> list[Item]:
+    tags = list(audit["tags"]["rows"])
+    table = read_table(data, tags)
+    if table.version != audit["data"]["version"]:
+        raise UserError(f"{data} has changed since it was audited", hint="Audit it again.")
+    return table.items
