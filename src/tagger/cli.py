@@ -1,10 +1,13 @@
-"""The `tagger` command: what one does with finished runs."""
+"""The `tagger` command: what one does with data and with finished runs."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tagger.errors import UserError, exit_on_user_error
+
+GATE_FAILED = 1
 
 
 @exit_on_user_error
@@ -16,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands; each leaves its function in `command`."""
-    parser = argparse.ArgumentParser(prog="tagger", description="Use finished runs.")
+    parser = argparse.ArgumentParser(prog="tagger", description="Audit data, use runs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     predict = commands.add_parser(
@@ -34,6 +37,34 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--input", type=Path, help="a file of items")
     predict.add_argument("--output", type=Path, help="where their predictions go")
     predict.set_defaults(command=_predict)
+
+    audit = commands.add_parser(
+        "audit",
+        help="examine a file of items",
+        description="Examine a CSV, JSONL or Parquet file: schema, sample, repeats, doubtful "
+        "labels, coverage, drift. Untagged files are examined for all but labels. With --import "
+        "nothing is examined: decisions of a reviewed table go into the file.",
+    )
+    audit.add_argument("--data", required=True, type=Path, help="the file")
+    audit.add_argument("--tags", default="data/tags.yaml", help="default: %(default)s")
+    audit.add_argument(
+        "--against", type=Path, action="append", default=[], metavar="FILE",
+        help="another file that must share no row with it; may be given again",
+    )  # fmt: skip
+    audit.add_argument("--split-column", help="a column that names the part of a row (train, test)")
+    meaning = audit.add_mutually_exclusive_group()
+    meaning.add_argument("--model", default="minilm", help="whose encoder; default: %(default)s")
+    meaning.add_argument("--no-embeddings", action="store_true", help="go by words alone: faster")
+    audit.add_argument("--out", type=Path, help="a folder; default: audits/NAME-OF-THE-FILE")
+    audit.add_argument(
+        "--fail-on", action="append", default=[], metavar="CONDITION",
+        help="end with exit code 1 if it does not hold, such as conflicts or 'label-errors>0.05'; "
+        "may be given again",
+    )  # fmt: skip
+    audit.add_argument("--export", type=Path, help="write the rows in doubt as a table to fill in")
+    audit.add_argument("--import", dest="review", type=Path, help="such a table, filled in")
+    audit.add_argument("--by", default="", help="--import: who decided")
+    audit.set_defaults(command=_audit)
 
     leaderboard = commands.add_parser("leaderboard", help="list the runs, best first")
     leaderboard.add_argument("--runs-dir", default="runs", help="default: %(default)s")
@@ -76,6 +107,45 @@ def _predict(options: argparse.Namespace) -> None:
     width = max(len(tag) for tag in run.tags)
     for tag, probability in ranked:
         print(f"{tag:<{width}}  {probability:.4f}")
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from tagger.audit.gate import failed_conditions, parse_conditions
+    from tagger.audit.report import print_audit, write_audit
+    from tagger.audit.review import export_review, import_review
+    from tagger.files import resolve_path
+
+    conditions = parse_conditions(options.fail_on)
+    tags = resolve_path(options.tags)
+    if options.review is not None:
+        decisions = import_review(options.data, options.review, tags=tags, by=options.by)
+        print(f"{len(decisions)} decisions carried out: {options.data}")
+        return
+    if options.export is not None and options.export.exists():
+        raise UserError(
+            f"{options.export} exists already, and may hold decisions",
+            hint="Import it (--import), or choose another name.",
+        )
+    from tagger.audit.run_audit import audit_file
+
+    audit = audit_file(
+        options.data,
+        tags=tags,
+        against=options.against,
+        split_column=options.split_column,
+        model=None if options.no_embeddings else options.model,
+    )
+    folder = options.out or Path("audits") / options.data.stem
+    write_audit(audit, folder)
+    print_audit(audit)
+    print(f"{folder / 'audit.html'}\n{folder / 'audit.json'}")
+    if options.export is not None:
+        print(f"{export_review(audit, options.export)} rows to decide on: {options.export}")
+    failures = failed_conditions(audit, conditions)
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    if failures:
+        sys.exit(GATE_FAILED)
 
 
 def _leaderboard(options: argparse.Namespace) -> None:

@@ -1,0 +1,190 @@
+"""How many planted errors an audit finds: wrong tags, and rows told twice.
+
+    python benchmarks/audit_planted.py --data DATASET.csv [--paraphrases benchmarks/paraphrases.csv]
+
+Wrong tags: 5 % of the rows, drawn at random, get another tag at random; counted are those among
+the first 8 % of the audit's ranking. The file's own errors, which nobody counted, compete with
+them for these places. Repeats: a changed copy of every fifth row is added; counted are the copies
+that end in the group of their original (recall), and the links from copies that lead there and
+nowhere else (precision).
+"""
+
+import argparse
+import csv
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagger.audit.label_check import check_labels
+from tagger.audit.repeats import MEANING, close_pairs
+from tagger.config import TrainConfig, compose_config, load_config
+from tagger.data.duplicates import group_near_duplicates
+from tagger.data.items import Item
+from tagger.data.sources import load_items
+from tagger.data.tags import load_tags
+from tagger.environment import describe_environment
+from tagger.errors import exit_on_user_error
+from tagger.files import resolve_path, write_json
+from tagger.models.transformer import TransformerClassifier
+
+FLIPPED = 0.05
+READ = 0.08
+EVERY = 5
+Change = Callable[[Item, random.Random, list[str]], Item]
+
+
+@exit_on_user_error
+def main() -> None:
+    """Plant, audit, count, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="a labelled CSV, JSONL or Parquet file")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--paraphrases", type=Path, default=Path("benchmarks/paraphrases.csv"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/audit_planted.json"))
+    options = parser.parse_args()
+    overrides = ["data=file", f"data.path={options.data}", "data.name=planted"]
+    config = load_config(TrainConfig, compose_config("train", overrides))
+    tags = [tag.name for tag in load_tags(resolve_path(config.data.tags))]
+    items = load_items(config.data, tags)
+    classifier = TransformerClassifier.build(config.model, tags)
+    vectors = classifier.embed(items)
+
+    shares = [planted_errors(items, tags, vectors, seed) for seed in range(options.seeds)]
+    print(f"wrong tags among the first {READ:.0%} of {len(items)} rows, {FLIPPED:.0%} planted:")
+    print(f"  mean {np.mean(shares):.3f}, least {min(shares):.3f}, {len(shares)} draws")
+    print("repeats: recall and precision")
+    repeats = {}
+    for name, change in CHANGES.items():
+        counts = np.sum(
+            [planted_repeats(items, change, seed) for seed in range(options.seeds)], axis=0
+        )
+        repeats[name] = {"recall": counts[0] / counts[1], "precision": counts[2] / counts[3]}
+        print(f"  {name:<14} {repeats[name]['recall']:.3f}  {repeats[name]['precision']:.3f}")
+    paraphrases = count_paraphrases(classifier, options.paraphrases, tags)
+    print(
+        f"paraphrases: {paraphrases['near']} of {paraphrases['rows']} by words, "
+        f"{paraphrases['found']} by words or meaning (cosine {MEANING}); "
+        f"{paraphrases['false_pairs']} other pairs"
+    )
+    write_json(
+        options.out,
+        {
+            "errors": shares,
+            "repeats": repeats,
+            "paraphrases": paraphrases,
+            "environment": describe_environment(),
+        },
+    )
+
+
+def planted_errors(
+    items: list[Item], tags: list[str], vectors: NDArray[np.float64], seed: int
+) -> float:
+    """Return the share of turned tags among the first `READ` of the ranking."""
+    rng = random.Random(seed)
+    chosen = rng.sample(range(len(items)), round(FLIPPED * len(items)))
+    turned = list(items)
+    for row in chosen:
+        others = [tag for tag in tags if tag != items[row].tag]
+        turned[row] = replace(items[row], tag=rng.choice(others))
+    check = check_labels(turned, tags, groups=group_near_duplicates(turned), vectors=vectors)
+    assert check is not None
+    first = np.argsort(check.doubt_rank)[: round(READ * len(items))]
+    return len(set(chosen) & set(first.tolist())) / len(chosen)
+
+
+def planted_repeats(items: list[Item], change: Change, seed: int) -> tuple[int, int, int, int]:
+    """Return copies found, copies planted, right links, all links of copies."""
+    rng = random.Random(seed)
+    words = [word for item in items for word in item.text.split()]
+    originals = list(range(seed % EVERY, len(items), EVERY))
+    before = group_near_duplicates(items)
+    groups = group_near_duplicates([*items, *(change(items[row], rng, words) for row in originals)])
+    members: dict[int, list[int]] = {}
+    for row, group in enumerate(groups[: len(items)]):
+        members.setdefault(group, []).append(row)
+    found = right = links = 0
+    for copy, original in enumerate(originals, start=len(items)):
+        linked = members.get(groups[copy], [])
+        found += original in linked
+        right += sum(before[row] == before[original] for row in linked)
+        links += len(linked)
+    return found, len(originals), right, links
+
+
+def change_case(item: Item, rng: random.Random, words: list[str]) -> Item:
+    """Shout the title and lower the description."""
+    return replace(item, title=item.title.upper(), description=item.description.lower())
+
+
+def change_punctuation(item: Item, rng: random.Random, words: list[str]) -> Item:
+    """Drop the punctuation that is there and put some where none was."""
+
+    def change(text: str) -> str:
+        bare = "".join(sign if sign.isalnum() or sign.isspace() else " " for sign in text)
+        return ", ".join(bare.split()) + "!"
+
+    return replace(item, title=change(item.title), description=change(item.description))
+
+
+def change_order(item: Item, rng: random.Random, words: list[str]) -> Item:
+    """Put the end of title and description before their beginning."""
+
+    def change(text: str) -> str:
+        parts = text.split()
+        cut = rng.randint(1, max(1, len(parts) - 1))
+        return " ".join(parts[cut:] + parts[:cut])
+
+    return replace(item, title=change(item.title), description=change(item.description))
+
+
+def change_word(item: Item, rng: random.Random, words: list[str]) -> Item:
+    """Replace a word of the title and one of the description by words of other rows."""
+
+    def change(text: str) -> str:
+        parts = text.split()
+        if len(parts) > 1:
+            parts[rng.randrange(len(parts))] = rng.choice(words)
+        return " ".join(parts)
+
+    return replace(item, title=change(item.title), description=change(item.description))
+
+
+CHANGES: dict[str, Change] = {
+    "case": change_case,
+    "punctuation": change_punctuation,
+    "order": change_order,
+    "a word": change_word,
+}
+
+
+def count_paraphrases(
+    classifier: TransformerClassifier, path: Path, tags: list[str]
+) -> dict[str, int]:
+    """Count the paraphrases of items of the embedded set that are linked to their original."""
+    config = load_config(TrainConfig, compose_config("train", ["data=gold"]))
+    gold = load_items(config.data, tags)
+    row_of = {item.id: row for row, item in enumerate(gold)}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    copies = [Item(f"p{row['id']}", row["title"], row["description"]) for row in rows]
+    everything = [*gold, *copies]
+    groups = group_near_duplicates(everything)
+    pairs = set(close_pairs(classifier.embed(everything), MEANING))
+    planted = [(row_of[row["id"]], len(gold) + at) for at, row in enumerate(rows)]
+    near = [groups[one] == groups[two] for one, two in planted]
+    found = [n or pair in pairs for n, pair in zip(near, planted, strict=True)]
+    return {
+        "rows": len(rows),
+        "near": sum(near),
+        "found": sum(found),
+        "false_pairs": len(pairs - set(planted)),
+    }
+
+
+if __name__ == "__main__":
+    main()
