@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tagger.audit.label_check import check_labels
 from tagger.audit.repeats import MEANING, close_pairs
 from tagger.config import TrainConfig, compose_config, load_config
 from tagger.data.duplicates import group_near_duplicates
@@ -29,6 +28,7 @@ from tagger.data.tags import load_tags
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
 from tagger.files import resolve_path, write_json
+from tagger.models.label_check import check_labels
 from tagger.models.transformer import TransformerClassifier
 
 FLIPPED = 0.05

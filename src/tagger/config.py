@@ -166,6 +166,9 @@ class TrainingConfig(Section):
     focal_gamma: float = Field(ge=0, le=10)
     label_smoothing: Fraction
     class_weights: Literal["none", "balanced"]
+    doubtful_labels: Literal["keep", "down_weight", "relabel", "drop"] = Field(
+        description="training rows whose tag looks wrong to models that did not see it"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(description="auto: bf16 where it is fast")
     metric: Literal["macro_f1", "weighted_f1", "accuracy", "loss"] = Field(
         description="validation metric that picks the best epoch"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tagger.audit.composition import describe_coverage, describe_sample, describe_tags
 from tagger.audit.decisions import Decision, read_decisions, settled_rows
 from tagger.audit.drift import describe_drift
-from tagger.audit.label_check import LabelCheck, check_labels, count_divisions, describe_labels
+from tagger.audit.label_report import describe_labels
 from tagger.audit.repeats import KINDS, Repeat, find_repeats
 from tagger.audit.table import Table, read_table
 from tagger.data.duplicates import group_near_duplicates
@@ -21,6 +21,7 @@ from tagger.data.tags import load_tags
 from tagger.environment import describe_environment
 from tagger.errors import UserError
 from tagger.files import sha256_of
+from tagger.models.label_check import LabelCheck, check_labels, count_divisions
 from tagger.models.votes import FOLDS
 from tagger.progress import progress_bar
 

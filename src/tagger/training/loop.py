@@ -65,6 +65,7 @@ def fit(
     train_items: Sequence[Item],
     validation_items: Sequence[Item],
     *,
+    item_weights: Sequence[float],
     config: TrainingConfig,
     seed: int,
     accelerator: Accelerator,
@@ -82,6 +83,7 @@ def fit(
         classifier: The model, on the accelerator's device when this returns.
         train_items: Labelled items.
         validation_items: Labelled items that pick the best epoch; may be empty.
+        item_weights: What each training item counts in the loss, beside its tag's weight.
         config: The recipe.
         seed: Decides the order of batches and the dropout of every step.
         accelerator: Devices and processes.
@@ -114,6 +116,7 @@ def fit(
     lengths = [len(row) for row in examples.token_ids]
     counts = torch.bincount(examples.targets, minlength=len(classifier.tags))
     weights = class_weights(config.class_weights, counts)[examples.targets]
+    weights *= torch.tensor(item_weights)
     loss_function = build_loss(config)
     steps_per_epoch = math.ceil(len(train_items) / config.batch_size)
     total_steps = steps_per_epoch * config.epochs
@@ -160,13 +163,13 @@ def fit(
                         rows = [drop_tokens(row, config.token_dropout, random) for row in rows]
                     ids, mask = classifier.pad(rows)
                     targets = examples.targets[indices].to(accelerator.device)
-                    item_weights = weights[indices].to(accelerator.device) * counts_in
+                    row_weights = weights[indices].to(accelerator.device) * counts_in
                     last = part == len(shares) - 1
                     with nullcontext() if last else accelerator.no_sync(model):
                         with autocast:
                             logits = model(ids, mask)
                         losses = loss_function(logits.float(), targets)
-                        share = (losses * item_weights).sum() / divisor
+                        share = (losses * row_weights).sum() / divisor
                         # Gradients are averaged over processes; the loss is a sum over them.
                         (share * accelerator.num_processes).backward()
                     loss += share.detach()

@@ -21,6 +21,7 @@ from tagger.errors import UserError
 from tagger.files import resolve_path, sha256_of, write_json
 from tagger.models.transformer import TransformerClassifier
 from tagger.runs import FINISHED, RUNNING, RunFolder, find_run, write_predictions, write_splits
+from tagger.training.doubtful_labels import settle_doubtful_labels, write_doubtful
 from tagger.training.loop import TrainingStopped, fit
 from tagger.training.tracking import Tracker
 
@@ -101,10 +102,15 @@ def _train_in(
 ) -> None:
     torch.manual_seed(config.seed)
     classifier = TransformerClassifier.build(config.model, tags)
+    action = config.training.doubtful_labels
+    rows = settle_doubtful_labels(classifier, [items[index] for index in split.train], action)
+    if rows.doubtful and accelerator.is_main_process:
+        write_doubtful(folder / "doubtful.csv", rows, action)
     progress = fit(
         classifier,
-        [items[index] for index in split.train],
+        rows.items,
         [items[index] for index in split.validation],
+        item_weights=rows.weights,
         config=config.training,
         seed=config.seed,
         accelerator=accelerator,

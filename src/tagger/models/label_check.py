@@ -1,8 +1,7 @@
-"""Which tags of a file look wrong, and who says so."""
+"""Which tags look wrong to models that did not see them, and who says so."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,48 +111,3 @@ def check_labels(
         unlearned=(~ever_right).tolist(),
         agreed=(mean.argmax(axis=1) == given).tolist(),
     )
-
-
-def describe_labels(check: LabelCheck, items: Sequence[Item]) -> dict[str, Any]:
-    """Put a check in the form of `audit.json`: estimates by tag, then the rows in doubt.
-
-    Returns:
-        `suspected` (count and `share` of the tagged rows), `by_tag` (rows, suspected rows and what
-        they are taken for), `agreement` (share of rows whose tag the models choose), and `rows`:
-        the suspected and the unlearned ones, the most doubtful first, by index.
-    """
-    by_tag: dict[str, dict[str, Any]] = {}
-    for at, row in enumerate(check.rows):
-        one = by_tag.setdefault(
-            items[row].tag or "", {"rows": 0, "suspected": 0, "taken_for": {}, "agreed": 0}
-        )
-        one["rows"] += 1
-        one["agreed"] += check.agreed[at]
-        if check.suspected[at]:
-            one["suspected"] += 1
-            suggested = check.suggested[at]
-            one["taken_for"][suggested] = one["taken_for"].get(suggested, 0) + 1
-    doubtful = sorted(
-        (at for at in range(len(check.rows)) if check.suspected[at] or check.unlearned[at]),
-        key=lambda at: check.doubt_rank[at],
-    )
-    return {
-        "suspected": sum(check.suspected),
-        "share": sum(check.suspected) / len(check.rows),
-        "unlearned": sum(check.unlearned),
-        "agreement": sum(check.agreed) / len(check.rows),
-        "by_tag": dict(sorted(by_tag.items())),
-        "rows": [
-            {
-                "row": check.rows[at],
-                "rank": check.doubt_rank[at],
-                "credibility": check.credibility[at],
-                "suspected": check.suspected[at],
-                "unlearned": check.unlearned[at],
-                "suggested": check.suggested[at],
-                "probability": check.probability[at],
-                "opinions": {name: list(one) for name, one in check.opinions[at].items()},
-            }
-            for at in doubtful
-        ],
-    }
