@@ -1,6 +1,6 @@
 # make run    set up, fine-tune the default model on the embedded data, evaluate it
-# make test   set up, then lint, type check and test
-# make setup | lint | types | notebook | clean
+# make test   set up, then lint, type check, audit the embedded data and test
+# make setup | lint | types | audit | notebook | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ RUN ?= first-run
 # Given outright, so that accelerate needs no config of its own; a GPU is used where there is one.
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
-.PHONY: setup run test lint types notebook clean
+.PHONY: setup run test lint types audit notebook clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -25,7 +25,7 @@ run: setup
 	$(LAUNCH) train.py name=$(RUN) if_exists=resume
 	$(BIN)/python evaluate.py run=$(RUN)
 
-test: lint types
+test: lint types audit
 	$(BIN)/python -m pytest --durations 10
 
 lint: setup
@@ -34,6 +34,10 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+audit: setup
+	$(BIN)/tagger audit --data data/gold.csv \
+		--fail-on schema,repeats,conflicts,absent-tags --fail-on 'label-errors>0.01,thin-slices>10'
 
 notebook: setup
 	$(BIN)/python -m pip install --quiet jupyterlab

@@ -1,9 +1,11 @@
 import csv
+import time
 
 import pytest
 
 from tagger.audit.run_audit import audit_file
 from tagger.errors import UserError
+from tagger.files import REPO_ROOT
 
 
 @pytest.fixture
@@ -113,3 +115,27 @@ def test_a_file_without_a_usable_row_is_refused(tags, tmp_path):
     path.write_text("id,title\n,\n", encoding="utf-8")
     with pytest.raises(UserError, match="no row that can be audited"):
         audit_file(path, tags=tags, model=None)
+
+
+@pytest.mark.slow
+def test_a_real_stream_is_audited_in_a_minute_and_no_repeat_is_missed():
+    path = REPO_ROOT.parent / "shared" / "data" / "stream.csv"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    started = time.perf_counter()
+    audit = audit_file(path, tags=REPO_ROOT / "data" / "tags.yaml", model=None)
+    assert time.perf_counter() - started < 60  # 8 s on two quiet cores
+    found = {
+        row["id"]
+        for group in audit["repeats"]["groups"]
+        if group["kind"] == "description"
+        for row in group["rows"][1:]
+    }
+    seen = set()
+    repeated = set()
+    for row in read(path):
+        if row["description"] in seen:
+            repeated.add(row["id"])
+        seen.add(row["description"])
+    assert len(repeated) == 747
+    assert repeated <= found

