@@ -110,6 +110,13 @@ def test_words_and_tags_that_change_over_time_are_drift(toy_folder, tags, tmp_pa
     assert drift["p_value"] > 0.5
 
 
+def test_a_misspelt_title_column_is_named(tags, tmp_path):
+    path = tmp_path / "typo.csv"
+    path.write_text("id,titel\n1,apple\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no column 'title' \(did you mean 'titel'"):
+        audit_file(path, tags=tags, model=None)
+
+
 def test_a_file_without_a_usable_row_is_refused(tags, tmp_path):
     path = tmp_path / "none.csv"
     path.write_text("id,title\n,\n", encoding="utf-8")

@@ -200,7 +200,7 @@ class _Checker:
             elif field in self._needed_columns or field in self._needed_values:
                 self._problems.add(self._describe_missing(field, column))
         if self._seen.isdisjoint(TEXT_FIELDS):
-            if not self._needed_columns:
+            if "title" not in self._needed_columns:  # else it is reported already
                 self._problems.add(self._describe_missing("title", self._columns["title"]))
         else:
             self._problems.extend(self._textless)
