@@ -11,11 +11,19 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tagger.config import (
+    APPROACHES,
     CONFIG_DIR,
     SCHEMAS,
     DataConfig,
+    DecisionConfig,
+    EnsembleConfig,
     EvaluateConfig,
+    FrozenConfig,
+    LinearConfig,
+    RulesConfig,
+    Section,
     TrainConfig,
+    TransformerConfig,
     compose_config,
     config_groups,
     load_config,
@@ -31,6 +39,7 @@ NEEDED = {
     "data/file": ["data.path=x.csv"],
     "data/hub": ["data.hub_id=org/name"],
     "model/hub": ["model.encoder=org/name"],
+    "model/ensemble": ["model.runs=[one,two]"],
 }
 YAML_FILES = sorted(
     path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml")
@@ -61,9 +70,9 @@ def run_script(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_there_are_choices_for_every_group() -> None:
     assert len(YAML_FILES) > 10
     groups = config_groups("train")
-    assert set(groups) == {"data", "model", "training", "tracking", "experiment"}
+    assert set(groups) == {"data", "model", "training", "decision", "tracking", "experiment"}
     assert all(groups.values())
-    assert set(config_groups("evaluate")) == {"data"}
+    assert set(config_groups("evaluate")) == {"data", "decision"}
 
 
 @pytest.mark.parametrize("file", YAML_FILES)
@@ -74,9 +83,9 @@ def test_every_yaml_composes_and_validates(file: str) -> None:
         return
     group, choice = file.split("/")
     compose_config("train", [f"{group}={choice}", *NEEDED.get(file, [])])
-    if group == "data":
-        config = compose_config("evaluate", ["run=x", f"data={choice}", *NEEDED.get(file, [])])
-        assert load_config(EvaluateConfig, config).data is not None
+    if group in config_groups("evaluate"):
+        config = compose_config("evaluate", ["run=x", f"{group}={choice}", *NEEDED.get(file, [])])
+        assert getattr(load_config(EvaluateConfig, config), group) is not None
 
 
 @pytest.mark.parametrize("file", sorted(NEEDED))
@@ -107,7 +116,33 @@ def test_the_defaults_are_the_types_that_the_code_reads() -> None:
     config = train_config()
     assert isinstance(config.data, DataConfig)
     assert isinstance(config.training.lr, float)
-    assert load_config(EvaluateConfig, compose_config("evaluate", ["run=x"])).data is None
+    assert isinstance(config.model, TransformerConfig)
+    assert isinstance(config.decision, DecisionConfig)
+    evaluate = load_config(EvaluateConfig, compose_config("evaluate", ["run=x"]))
+    assert evaluate.data is evaluate.decision is None
+
+
+@pytest.mark.parametrize(
+    ("choice", "kind"),
+    [
+        ("minilm", TransformerConfig),
+        ("tiny", TransformerConfig),
+        ("frozen", FrozenConfig),
+        ("linear", LinearConfig),
+        ("rules", RulesConfig),
+        ("ensemble", EnsembleConfig),
+    ],
+)
+def test_the_approach_decides_what_a_model_is(choice: str, kind: type[Section]) -> None:
+    config = train_config(f"model={choice}", *NEEDED.get(f"model/{choice}", []))
+    assert type(config.model) is kind
+    assert config.model.name == choice
+
+
+def test_there_is_a_choice_for_every_approach() -> None:
+    choices = config_groups("train")["model"]
+    given = [train_config(f"model={one}", *NEEDED.get(f"model/{one}", [])) for one in choices]
+    assert {config.model.approach for config in given} == set(APPROACHES)
 
 
 @pytest.mark.parametrize(
@@ -162,12 +197,139 @@ def test_a_key_of_the_other_script_is_unknown() -> None:
         ("data.split.folds=5", "data.split: `folds` and `fold` go together"),
         ("model.encoder=random", "model: `random` (a shape) is given exactly when"),
         ("model.head=mlp", "training.head_init=probe needs model.head=linear"),
+        ("model.approach=magic", "model: found {'approach': 'magic'"),
+        ("data.extra=x.csv", "data.extra: found 'x.csv', expected list"),
+        ("data.extra_weight=0", "data.extra_weight: found 0, expected greater than 0"),
+        ("decision.precision=1.0", "decision.precision: found 1.0, expected less than 1"),
+        ("decision.policy=vote", "decision.policy: found 'vote', expected 'argmax', 'threshold'"),
+        ("decision.folds=1", "decision.folds: found 1, expected greater than or equal to 2"),
         ("training.threads=???", "training.threads: must be given"),
     ],
 )
 def test_a_wrong_value_is_named(override: str, message: str) -> None:
     (problem,) = mistakes("train", override)
     assert problem.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=linear", "model.word_ngrams=9"], "model.word_ngrams: found 9, expected less"),
+        (["model=linear", "model.pooling=cls"], "model.pooling: the chosen model has no such key"),
+        (["model=rules", "model.rules=''"], "model.rules: found '', "),
+        (["model=frozen", "model.strength=0"], "model.strength: found 0, expected greater than 0"),
+        (["model=frozen", "model.random={layers: 1, hidden: 8, heads: 1, intermediate: 8}"],
+         "model: `random` (a shape) is given exactly when"),
+        (["model=ensemble", "model.runs=[one]"], "model.runs: found ['one'], "),
+        (["model=ensemble", "model.runs=[a,b]", "model.combine=vote"],
+         "model.combine: found 'vote', expected 'probabilities' or 'weights'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_of_another_approach_is_named_by_its_key(
+    overrides: list[str], message: str
+) -> None:
+    (problem,) = mistakes("train", *overrides)
+    assert problem.startswith(message)
+
+
+ENSEMBLE = ("model=ensemble", "model.runs=[one,two]")
+NO_VALIDATION = "data.split.validation=0"
+
+
+# Each is refused with the first overrides and taken with those that follow.
+@pytest.mark.parametrize(
+    ("refused", "message", "taken"),
+    [
+        (
+            ["decision.novelty=neighbours", "model=linear"],
+            "decision.novelty=neighbours needs a model with an encoder, and approach=linear has "
+            "none",
+            ["decision.novelty=neighbours", "model=frozen"],
+        ),
+        (
+            ["decision.novelty=mahalanobis", "model=rules"],
+            "decision.novelty=mahalanobis needs a model with an encoder, and approach=rules has "
+            "none",
+            ["decision.novelty=mahalanobis", "model=tiny"],
+        ),
+        (
+            ["decision.novelty=neighbours", *ENSEMBLE],
+            "decision.novelty=neighbours needs a model with an encoder, and approach=ensemble has "
+            "none",
+            ["decision.novelty=none", *ENSEMBLE],
+        ),
+        (
+            ["decision.folds=5", *ENSEMBLE],
+            "decision.folds can't be given for an ensemble",
+            ["decision.folds=5", "model=rules"],
+        ),
+        (
+            ["decision=threshold", *ENSEMBLE],
+            "decision.folds can't be given for an ensemble",
+            ["decision=threshold", "decision.folds=null", *ENSEMBLE],
+        ),
+        (
+            ["decision.policy=threshold", NO_VALIDATION],
+            "decision.policy=threshold must be fitted to rows: give decision.folds=5, or "
+            "data.split.validation above 0",
+            ["decision.policy=threshold", NO_VALIDATION, "decision.folds=5"],
+        ),
+        (
+            ["decision=conformal", "decision.folds=null", NO_VALIDATION],
+            "decision.policy=conformal must be fitted to rows",
+            ["decision=conformal", NO_VALIDATION],
+        ),
+        (
+            ["decision=threshold", "decision.folds=null", "experiment=gold"],
+            "decision.policy=threshold must be fitted to rows",
+            ["decision.policy=argmax", NO_VALIDATION],
+        ),
+        (
+            ["model.head=mlp", "training.head_init=probe"],
+            "training.head_init=probe needs model.head=linear",
+            ["model=linear", "training.head_init=probe"],
+        ),
+        *(
+            (
+                ["training.adversarial=0.1", f"training.{other}=0.5"],
+                "training: adversarial goes with none of mixup, r_drop and contrast",
+                [f"training.{other}=0.5"],
+            )
+            for other in ("mixup", "r_drop", "contrast")
+        ),
+        (
+            ["training.class_loss=0"],
+            "training: class_loss and contrast are both 0",
+            ["training.class_loss=0", "training.contrast=1"],
+        ),
+        (
+            ["training.average_from=0.5", "training.average_decay=0"],
+            "training: average_from needs an average: average_decay is 0",
+            ["training.average_from=0.5", "training.average_decay=0.9"],
+        ),
+        (
+            ["training.average_from=0", "training.average_decay=0"],
+            "training: average_from needs an average: average_decay is 0",
+            ["training.average_decay=0"],
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    refused: list[str], message: str, taken: list[str]
+) -> None:
+    (problem,) = mistakes("train", *refused)
+    assert problem.startswith(message)
+    train_config(*taken)
+
+
+def test_novelty_needs_rows_too() -> None:
+    (problem,) = mistakes("train", "decision.novelty=neighbours", NO_VALIDATION)
+    assert "must be fitted to rows" in problem
+    train_config("decision.novelty=neighbours", NO_VALIDATION, "decision.folds=5")
+
+
+def test_adversarial_training_goes_alone() -> None:
+    assert train_config("training.adversarial=0.1").training.adversarial == 0.1
 
 
 def test_what_must_be_given_is_asked_for() -> None:
@@ -228,6 +390,16 @@ def test_an_evaluation_with_a_key_of_no_source_says_so() -> None:
     assert problem.endswith("choose data=CHOICE first")
 
 
+def test_an_evaluation_with_a_key_of_no_decision_says_so() -> None:
+    (problem,) = mistakes("evaluate", "run=x", "decision.precision=0.9")
+    assert problem.startswith("decision: lacks calibration, policy")
+    assert problem.endswith("choose decision=CHOICE first")
+    given = ["run=x", "decision=threshold", "decision.precision=0.9"]
+    config = load_config(EvaluateConfig, compose_config("evaluate", given))
+    assert config.decision is not None
+    assert (config.decision.policy, config.decision.precision) == ("threshold", 0.9)
+
+
 def test_quotes_plus_signs_and_references_work() -> None:
     config = train_config(
         "model='tiny'", "+seed=3", "++name=x", "training.lr=${training.head_lr}", "~experiment"
@@ -252,6 +424,18 @@ def test_an_experiment_lies_over_the_choices_and_under_the_command_line() -> Non
     assert gold.data.split.test == 0
     over = train_config("experiment=gold", "data.split.test=0.3", "model=tiny")
     assert (over.data.split.test, over.model.name) == (0.3, "tiny")
+
+
+@pytest.mark.parametrize("choice", ["frozen", "linear", "rules", "ensemble"])
+def test_a_saved_config_of_any_approach_is_the_same_when_it_is_read(
+    choice: str, tmp_path: Path
+) -> None:
+    config = train_config(
+        f"model={choice}", *NEEDED.get(f"model/{choice}", []), "decision.policy=conformal",
+        "data.extra=[one.csv,'ü $.jsonl']",
+    )  # fmt: skip
+    save_config(config, tmp_path / "config.yaml")
+    assert load_saved_config(TrainConfig, tmp_path / "config.yaml") == config
 
 
 def test_a_saved_config_is_the_same_when_it_is_read(tmp_path: Path) -> None:
@@ -356,7 +540,9 @@ def test_help_lists_the_choices(script: str, tmp_path: Path) -> None:
     assert done.returncode == 0
     for group, choices in config_groups(script.removesuffix(".py")).items():
         assert group in done.stdout
-        assert ", ".join(choices) in done.stdout
+        # They stand on a line of their own, or after the group's name; in any order, none missing.
+        lists = (line.rpartition(": ")[2].split(", ") for line in done.stdout.splitlines())
+        assert any(sorted(one.strip() for one in names) == choices for names in lists), group
     assert not list(tmp_path.iterdir())
 
 

@@ -175,6 +175,34 @@ def test_a_model_of_other_tags_is_refused(copy_run: CopyRun) -> None:
         RunFolder(run.path).load_classifier()
 
 
+@pytest.mark.parametrize("approved", [["fruit", "metal"], ["fruit", "metal", "weather", "sport"]])
+def test_a_model_whose_tags_are_no_longer_approved_is_refused(
+    copy_run: CopyRun, tmp_path: Path, approved: list[str]
+) -> None:
+    run = copy_run()
+    entries = "".join(f"  - name: {tag}\n    definition: About {tag}.\n" for tag in approved)
+    (tmp_path / "now.yaml").write_text(f"tags:\n{entries}", encoding="utf-8")
+    _set_tags_file(run, tmp_path / "now.yaml")
+    with pytest.raises(UserError, match="not those of the approved list") as error:
+        RunFolder(run.path).load_classifier()
+    assert "model: fruit, metal, weather" in str(error.value)
+    assert f"now.yaml: {', '.join(approved)}" in str(error.value)
+
+
+def test_a_run_without_its_list_of_tags_still_loads(copy_run: CopyRun, tmp_path: Path) -> None:
+    run = copy_run()
+    _set_tags_file(run, tmp_path / "elsewhere.yaml")
+    assert RunFolder(run.path).load_classifier().tags == run.tags
+
+
+def _set_tags_file(run: RunFolder, path: Path) -> None:
+    config = run.path / "config.yaml"
+    lines = config.read_text(encoding="utf-8").splitlines()
+    changed = [f"  tags: {path}" if line.startswith("  tags:") else line for line in lines]
+    assert changed != lines
+    config.write_text("\n".join(changed), encoding="utf-8")
+
+
 def test_a_missing_config_is_named(copy_run: CopyRun) -> None:
     run = copy_run()
     (run.path / "config.yaml").unlink()
@@ -200,6 +228,33 @@ def test_splits_read_back(tiny_run: RunFolder, tmp_path: Path) -> None:
         ("007", "train"),
         ('a,"b"', "validation"),
         ("c\rd\ne", "test"),
+    ]
+
+
+def test_splits_list_what_else_was_seen_last(tiny_run: RunFolder, tmp_path: Path) -> None:
+    further = [Item("x1", "five", "", tag="metal"), Item("x2", "six", "", tag="fruit")]
+    known = [
+        SplitRow("m1", "0" * 64, "train", "weather"),
+        SplitRow("m2", "1" * 64, "validation", "fruit"),
+        # These are among the items, or the further ones, whatever the members call them.
+        SplitRow("other id", ITEMS[2].content_hash, "train", "weather"),
+        SplitRow("other id", ITEMS[1].content_hash, "validation", "metal"),
+        SplitRow("other id", further[0].content_hash, "extra", "metal"),
+    ]
+    write_splits(tmp_path / "splits.csv", ITEMS, Split([3, 0], [1], [2]), further, known)
+    shutil.copy(tiny_run.path / "meta.json", tmp_path)
+    rows = RunFolder(tmp_path).split_rows()
+    assert [(row.id, row.split) for row in rows[:4]] == [
+        ("日本", "train"),
+        ("007", "train"),
+        ('a,"b"', "validation"),
+        ("c\rd\ne", "test"),
+    ]
+    assert rows[4:] == [
+        SplitRow("x1", further[0].content_hash, "extra", "metal"),
+        SplitRow("x2", further[1].content_hash, "extra", "fruit"),
+        SplitRow("m1", "0" * 64, "extra", "weather"),
+        SplitRow("m2", "1" * 64, "extra", "fruit"),
     ]
 
 

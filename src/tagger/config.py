@@ -58,6 +58,9 @@ class SplitConfig(Section):
     )
     folds: int | None = Field(ge=2, le=100, description="number of folds of a cross-validation")
     fold: int | None = Field(ge=0, description="which fold is the test set, from 0")
+    per_tag: int | None = Field(
+        ge=1, description="train on at most so many rows of each tag; null: on all"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "SplitConfig":
@@ -83,6 +86,10 @@ class DataConfig(Section):
     hub_revision: str | None = Field(description="source=hub: a commit, for a result that lasts")
     url: str | None = Field(description="source=download: address of a file, pinned to a commit")
     sha256: Sha256 | None = Field(description="source=download: what the file must hash to")
+    extra: list[str] = Field(
+        description="further labelled files, for training alone: no row of them is held out"
+    )
+    extra_weight: float = Field(gt=0, le=100, description="what each of their rows counts")
     columns: dict[str, str] = Field(description="our field name: the source's column name")
     tags: str = Field(description="the file that lists the approved tags")
     split: SplitConfig
@@ -116,8 +123,8 @@ class RandomEncoderConfig(Section):
         return self
 
 
-class ModelConfig(Section):
-    """An encoder, a pooling and a head; see `tagger.models`."""
+class EncoderConfig(Section):
+    """A pretrained encoder, and how it makes one vector of a text; see `tagger.models.encoders`."""
 
     name: FolderName
     encoder: str = Field(
@@ -127,18 +134,69 @@ class ModelConfig(Section):
     sha256: Sha256 | None = Field(description="what the encoder's weights must hash to")
     random: RandomEncoderConfig | None = Field(description="encoder=random: its shape")
     pooling: Literal["mean", "cls", "max"]
-    head: Literal["linear", "mlp"]
-    dropout: Fraction = Field(description="between pooling and head")
-    encoder_dropout: Fraction | None = Field(description="null: what it was pretrained with")
     max_length: int = Field(ge=4, le=8192, description="tokens; longer text is cut")
-    freeze_embeddings: bool = Field(description="do not train the token embeddings")
-    freeze_layers: int = Field(ge=0, le=48, description="do not train this many lowest layers")
 
     @model_validator(mode="after")
-    def _check(self) -> "ModelConfig":
+    def _check(self) -> "EncoderConfig":
         if (self.encoder == "random") != (self.random is not None):
             raise ValueError("`random` (a shape) is given exactly when encoder=random")
         return self
+
+
+class TransformerConfig(EncoderConfig):
+    """An encoder that is fine-tuned under a head; see `tagger.models.transformer`."""
+
+    approach: Literal["transformer"]
+    head: Literal["linear", "mlp"]
+    dropout: Fraction = Field(description="between pooling and head")
+    encoder_dropout: Fraction | None = Field(description="null: what it was pretrained with")
+    freeze_embeddings: bool = Field(description="do not train the token embeddings")
+    freeze_layers: int = Field(ge=0, le=48, description="do not train this many lowest layers")
+
+
+class FrozenConfig(EncoderConfig):
+    """A logistic regression on the vectors of an encoder; see `tagger.training.fitting`."""
+
+    approach: Literal["frozen"]
+    strength: float = Field(gt=0, le=1e6, description="C of the regression; larger fits closer")
+    balanced: bool = Field(description="let each tag weigh alike")
+
+
+class LinearConfig(Section):
+    """A linear model on words and characters; see `tagger.models.linear`."""
+
+    approach: Literal["linear"]
+    name: FolderName
+    word_ngrams: int = Field(ge=1, le=5, description="longest sequence of words")
+    char_ngrams: int = Field(ge=2, le=8, description="longest sequence of characters in a word")
+    strength: float = Field(gt=0, le=1e6, description="C of the machine; larger fits closer")
+    balanced: bool = Field(description="let each tag weigh alike")
+
+
+class RulesConfig(Section):
+    """Words and patterns that speak for a tag; see `tagger.models.rules`."""
+
+    approach: Literal["rules"]
+    name: FolderName
+    rules: str = Field(min_length=1, description="the file that lists them")
+
+
+class EnsembleConfig(Section):
+    """Finished runs that answer together; see `tagger.models.ensemble`."""
+
+    approach: Literal["ensemble"]
+    name: FolderName
+    runs: list[str] = Field(min_length=2, max_length=100, description="run folders, or names")
+    combine: Literal["probabilities", "weights"] = Field(
+        description="mean of the answers, or one model with the mean of the weights"
+    )
+
+
+ModelConfig = Annotated[
+    TransformerConfig | FrozenConfig | LinearConfig | RulesConfig | EnsembleConfig,
+    Field(discriminator="approach"),
+]
+APPROACHES = ("transformer", "frozen", "linear", "rules", "ensemble")
 
 
 class TrainingConfig(Section):
@@ -160,11 +218,26 @@ class TrainingConfig(Section):
     average_decay: Fraction = Field(
         description="a step's decay of the moving average of weights that is kept; 0: no average"
     )
+    average_from: Fraction | None = Field(
+        description="keep the plain mean of the weights from this share of the steps on instead"
+    )
     token_dropout: Fraction = Field(description="share of tokens left out of a text at each step")
+    field_dropout: Fraction = Field(
+        description="share of texts without their title, or without their description, at a step"
+    )
     max_grad_norm: float = Field(gt=0, le=1e6)
     loss: Literal["cross_entropy", "focal"]
     focal_gamma: float = Field(ge=0, le=10)
     label_smoothing: Fraction
+    class_loss: float = Field(ge=0, le=100, description="weight of the loss beside `contrast`")
+    contrast: float = Field(ge=0, le=100, description="weight of the contrastive loss")
+    contrast_temperature: float = Field(gt=0, le=10)
+    r_drop: float = Field(ge=0, le=100, description="weight of agreement under dropout")
+    mixup: float = Field(ge=0, le=10, description="alpha of mixing vectors; 0: none")
+    adversarial: float = Field(ge=0, le=1, description="relative size of embedding noise; 0: none")
+    refit_head: bool = Field(
+        description="fit the head anew at the end, as head_init=probe does at the start"
+    )
     class_weights: Literal["none", "balanced"]
     doubtful_labels: Literal["keep", "down_weight", "relabel", "drop"] = Field(
         description="training rows whose tag looks wrong to models that did not see it"
@@ -176,6 +249,42 @@ class TrainingConfig(Section):
     patience: int | None = Field(ge=1, description="epochs without a better one before stopping")
     checkpoint_seconds: float = Field(ge=0, description="a kill loses at most this; 0: each step")
     threads: int | None = Field(ge=1, le=1024, description="a process; null: all cores, shared out")
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainingConfig":
+        if self.adversarial and (self.mixup or self.r_drop or self.contrast):
+            raise ValueError("adversarial goes with none of mixup, r_drop and contrast")
+        if not (self.class_loss or self.contrast):
+            raise ValueError("class_loss and contrast are both 0: there is nothing to minimise")
+        if self.average_from is not None and not self.average_decay:
+            raise ValueError("average_from needs an average: average_decay is 0")
+        return self
+
+
+Open = Annotated[float, Field(gt=0, lt=1)]
+
+
+class DecisionConfig(Section):
+    """How probabilities become a tag, or a question to a person; see `tagger.decision`."""
+
+    calibration: Literal["none", "temperature", "vector", "isotonic"] = Field(
+        description="how probabilities are corrected"
+    )
+    policy: Literal["argmax", "threshold", "conformal"]
+    precision: Open = Field(description="policy=threshold: promised of what is published")
+    confidence: Open = Field(description="policy=threshold: how sure the promise is")
+    scope: Literal["overall", "per_tag"] = Field(
+        description="policy=threshold: promised of all that is published, or of each tag"
+    )
+    error: Open = Field(description="policy=conformal: share of a tag's items that sets may miss")
+    folds: int | None = Field(
+        ge=2, le=20, description="fit to the training rows, out of this many folds; null: to the "
+        "validation rows"
+    )  # fmt: skip
+    novelty: Literal["none", "neighbours", "mahalanobis"] = Field(
+        description="ask a person about items unlike those trained on"
+    )
+    novelty_quantile: Open = Field(description="share of items like those trained on that pass")
 
 
 class TrackingConfig(Section):
@@ -199,12 +308,38 @@ class TrainConfig(Section):
     data: DataConfig
     model: ModelConfig
     training: TrainingConfig
+    decision: DecisionConfig
     tracking: TrackingConfig
 
     @model_validator(mode="after")
     def _check(self) -> "TrainConfig":
-        if self.training.head_init == "probe" and self.model.head != "linear":
-            raise ValueError("training.head_init=probe needs model.head=linear")
+        fits_head = {
+            "head_init=probe": self.training.head_init == "probe",
+            "refit_head=true": self.training.refit_head,
+        }
+        for setting, given in fits_head.items():
+            if given and isinstance(self.model, TransformerConfig) and self.model.head != "linear":
+                raise ValueError(f"training.{setting} needs model.head=linear")
+        if self.decision.novelty != "none" and not isinstance(self.model, EncoderConfig):
+            raise ValueError(
+                f"decision.novelty={self.decision.novelty} needs a model with an encoder, and "
+                f"approach={self.model.approach} has none"
+            )
+        if self.decision.folds is not None and isinstance(self.model, EnsembleConfig):
+            raise ValueError(
+                "decision.folds can't be given for an ensemble: its members are trained already"
+            )
+        fitted = {"policy": "argmax", "novelty": "none"}
+        needy = [
+            f"decision.{key}={getattr(self.decision, key)}"
+            for key, free in fitted.items()
+            if getattr(self.decision, key) != free
+        ]
+        if needy and self.decision.folds is None and not self.data.split.validation:
+            raise ValueError(
+                f"{' and '.join(needy)} must be fitted to rows: give decision.folds=5, or "
+                "data.split.validation above 0"
+            )
         return self
 
 
@@ -228,6 +363,7 @@ class EvaluateConfig(Section):
     against: str | None = Field(description="another run, compared item by item")
     resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of an interval")
     seed: Seed
+    decision: DecisionConfig | None = Field(description="null: as the run decides")
     latency: LatencyConfig
 
 
@@ -391,10 +527,17 @@ def _describe(error: ValidationError, schema: type[Section]) -> list[str]:
     problems = []
     missing: dict[str, list[str]] = {}
     for detail in error.errors():
-        key = ".".join(str(part) for part in detail["loc"])
+        loc = detail["loc"]
+        if loc[:1] == ("model",) and loc[1:2] and loc[1] in APPROACHES:
+            loc = (loc[0], *loc[2:])  # pydantic names the kind of model too, which is no key
+        key = ".".join(str(part) for part in loc)
         found = detail["input"]
         if detail["type"] == "extra_forbidden":
-            problems.append(f"{_short(key)}: no such key{_nearest(key, keys)}")
+            if key in keys:  # of another choice of the group
+                section = key.partition(".")[0]
+                problems.append(f"{key}: the chosen {section} has no such key")
+            else:
+                problems.append(f"{_short(key)}: no such key{_nearest(key, keys)}")
         elif detail["type"] == "missing":
             section, _, name = key.rpartition(".")
             missing.setdefault(section, []).append(name)

@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tagger.config import TrainConfig, load_saved_config
 from tagger.data.items import Item
 from tagger.data.splits import Split
+from tagger.data.tags import load_tags
 from tagger.errors import UserError
-from tagger.files import csv_text, expand_home, sha256_of, write_text
+from tagger.files import csv_text, expand_home, resolve_path, sha256_of, write_text
 from tagger.models.base import Classifier
 
 RUNNING = "running"
@@ -102,7 +103,8 @@ class RunFolder:
         """Load the model, after checking every file of it against its recorded hash.
 
         Raises:
-            UserError: when a file is missing or is not the one that training wrote.
+            UserError: when a file is missing or is not the one that training wrote, or when the
+                model has other tags than the approved list has by now.
         """
         problems = [] if self.meta["model_files"] else ["meta.json lists no file of it"]
         for name, expected in self.meta["model_files"].items():
@@ -117,16 +119,33 @@ class RunFolder:
                 problems,
                 "Copy the folder again from where it was made, or train the run again.",
             )
-        # Imported here, because torch takes seconds and most readers of a run need no model.
-        from tagger.models.transformer import TransformerClassifier
+        # Imported here: most readers of a run need no model.
+        from tagger.models.registry import load_classifier
 
-        classifier = TransformerClassifier.load(self.path / "model")
+        classifier = load_classifier(self.path / "model")
         if classifier.tags != self.tags:
             raise UserError(
                 f"{self.path}: the model's tags differ from those of meta.json:",
                 [f"model: {', '.join(classifier.tags)}", f"meta.json: {', '.join(self.tags)}"],
             )
+        self._check_approved()
         return classifier
+
+    def _check_approved(self) -> None:
+        """Refuse a model that would give tags which the approved list no longer has, or lacks some.
+
+        A run that was copied to where its list is not can only be held to its own record.
+        """
+        path = resolve_path(self.config.data.tags)
+        if not path.is_file():
+            return
+        approved = [tag.name for tag in load_tags(path)]
+        if set(approved) != set(self.tags):
+            raise UserError(
+                f"{self.path}: the model's tags are not those of the approved list:",
+                [f"model: {', '.join(self.tags)}", f"{path}: {', '.join(approved)}"],
+                "Train again with the list as it is now, or bring back the list as it was.",
+            )
 
 
 def find_run(run: str, runs_dir: str) -> Path:
@@ -196,12 +215,34 @@ def read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
-def write_splits(path: Path, items: Sequence[Item], split: Split) -> None:
-    """Write `splits.csv`: id, content hash, split and tag of each item."""
+def write_splits(
+    path: Path,
+    items: Sequence[Item],
+    split: Split,
+    extra: Sequence[Item] = (),
+    members: Sequence[SplitRow] = (),
+) -> None:
+    """Write `splits.csv`: id, content hash, split and tag of each item, further ones last.
+
+    Args:
+        path: Of the file.
+        items: Those that were divided.
+        split: How.
+        extra: Items of further files that were trained on.
+        members: Rows that the members of an ensemble have seen; those not among the items are
+            further ones too.
+    """
     rows = [SPLIT_COLUMNS]
     for name in ("train", "validation", "test"):
         for item in (items[index] for index in getattr(split, name)):
             rows.append([item.id, item.content_hash, name, str(item.tag)])
+    rows += [[item.id, item.content_hash, "extra", str(item.tag)] for item in extra]
+    known = {row[1] for row in rows}
+    rows += [
+        [row.id, row.content_hash, "extra", row.tag]
+        for row in members
+        if row.content_hash not in known
+    ]
     write_text(path, csv_text(rows))
 
 
@@ -237,3 +278,46 @@ def read_predictions(path: Path, tags: Sequence[str]) -> dict[str, NDArray[np.fl
             return rows
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def write_calibration(
+    path: Path,
+    items: Sequence[Item],
+    tags: Sequence[str],
+    probabilities: NDArray[np.float64],
+    novelty: NDArray[np.float64] | None,
+) -> None:
+    """Write `calibration.csv`: predictions of labelled rows by models that did not see them."""
+    rows = [["id", "true", *tags, "novelty"]]
+    strange = [""] * len(items) if novelty is None else [f"{value:.6f}" for value in novelty]
+    for item, row, value in zip(items, probabilities, strange, strict=True):
+        rows.append([item.id, str(item.tag), *(f"{p:.8f}" for p in row), value])
+    write_text(path, csv_text(rows))
+
+
+def read_calibration(
+    path: Path, tags: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64] | None]:
+    """Read `calibration.csv`.
+
+    Returns:
+        Probabilities (n, n_tags), positions of the true tags (n,), and novelty (n,) or None.
+
+    Raises:
+        UserError: when it is missing or damaged, or its columns are not these tags.
+    """
+    header = ["id", "true", *tags, "novelty"]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.reader(file)
+            found = next(reader, [])
+            if found != header:
+                raise UserError(f"{path}: columns {found}, expected {header}")
+            rows = list(reader)
+        probabilities = np.array([[float(v) for v in row[2:-1]] for row in rows])
+        true = np.array([tags.index(row[1]) for row in rows], dtype=np.int64)
+        strange = [row[-1] for row in rows]
+        novelty = np.array([float(v) for v in strange]) if strange and strange[0] else None
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    return probabilities.reshape(len(rows), len(tags)), true, novelty

@@ -20,7 +20,8 @@ def tag_names() -> tuple[str, ...]:
 @pytest.fixture
 def make_split() -> Callable[..., SplitConfig]:
     def make(**changes: Any) -> SplitConfig:
-        values = {"validation": 0.15, "test": 0.15, "seed": 0, "folds": None, "fold": None}
+        values = {"validation": 0.15, "test": 0.15, "seed": 0}
+        values |= {"folds": None, "fold": None, "per_tag": None}
         return SplitConfig(**{**values, **changes})
 
     return make
@@ -38,6 +39,8 @@ def make_data(make_split: Callable[..., SplitConfig]) -> Callable[..., DataConfi
             "hub_revision": None,
             "url": None,
             "sha256": None,
+            "extra": [],
+            "extra_weight": 1.0,
             "columns": {},
             "tags": "tags.yaml",
             "split": make_split(),

@@ -18,6 +18,7 @@ from tagger.data.sources import (
     data_sha256,
     download,
     iter_unlabelled,
+    load_extra,
     load_items,
     scan_unlabelled,
     to_dataset,
@@ -69,6 +70,59 @@ def test_embedded_path_is_found_from_anywhere(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no approved tag"):
         load_items(make_data(path="data/gold.csv"), ("no", "such"))
+
+
+# Further files, for training alone
+
+
+def test_no_extra_file_gives_no_extra_items(make_data: MakeData) -> None:
+    assert load_extra(make_data(), TAGS) == []
+
+
+def test_rows_of_all_extra_files_come_one_file_after_the_other(
+    write: Write, make_data: MakeData
+) -> None:
+    more = write("more.jsonl", '{"id": "8", "title": "C", "tag": "red"}\n')
+    files = [str(more), str(write("a.csv", CSV))]
+    # Neither a date nor both texts are needed, and an id may be that of another file's row.
+    assert load_extra(make_data(extra=files), TAGS) == [Item("8", "C", "", None, "red"), *ITEMS]
+    assert load_extra(make_data(extra=files[::-1]), TAGS)[:2] == ITEMS
+
+
+def test_extra_files_have_our_own_column_names(write: Write, make_data: MakeData) -> None:
+    data = make_data(extra=[str(write("a.csv", CSV))], columns={"tag": "label"})
+    assert load_extra(data, TAGS) == ITEMS
+    renamed = write("b.csv", CSV.replace(b",tag\n", b",label\n"))
+    with pytest.raises(UserError, match=r"b\.csv cannot be used as labelled data"):
+        load_extra(make_data(extra=[str(renamed)], columns={"tag": "label"}), TAGS)
+
+
+def test_problems_of_an_extra_file_are_listed_with_its_name(
+    write: Write, make_data: MakeData
+) -> None:
+    good = write("good.csv", CSV)
+    bad = write("bad.csv", "id,title,tag\n1,a,red\n2,b,blue\n3,c,\n,d,red\n5,e\n1,f,red\n6,,red\n")
+    with pytest.raises(UserError, match=r"bad\.csv cannot be used as labelled data") as caught:
+        load_extra(make_data(extra=[str(good), str(bad)]), TAGS)
+    assert "good.csv" not in str(caught.value)
+    assert sorted(problem.split(":")[0] for problem in caught.value.problems) == [
+        f"row {row} (line {row + 1})" for row in (2, 3, 4, 5, 6, 7)
+    ]
+
+
+def test_a_missing_extra_file_is_named(write: Write, make_data: MakeData) -> None:
+    good = write("other.csv", CSV)
+    files = [str(good), str(good.with_name("othr.csv"))]
+    with pytest.raises(UserError, match=r"othr\.csv does not exist.*other\.csv"):
+        load_extra(make_data(extra=files), TAGS)
+
+
+def test_embedded_extra_file_is_found_from_anywhere(
+    make_data: MakeData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no approved tag"):
+        load_extra(make_data(extra=["data/gold.csv"]), ("no", "such"))
 
 
 # The hash of the data

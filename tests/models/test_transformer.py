@@ -5,6 +5,7 @@ from transformers import AutoModel
 
 from tagger.data.items import Item
 from tagger.errors import UserError
+from tagger.models.registry import load_classifier
 from tagger.models.transformer import (
     TransformerClassifier,
     cls_pool,
@@ -62,6 +63,9 @@ def test_loaded_classifier_gives_the_same_probabilities(tmp_path, tiny_config, h
     items = items_of_many_lengths()
     assert loaded.tags == ("a", "b")
     np.testing.assert_array_equal(loaded.predict_proba(items), classifier.predict_proba(items))
+    again = load_classifier(tmp_path / "model")
+    assert isinstance(again, TransformerClassifier)
+    np.testing.assert_array_equal(again.predict_proba(items), classifier.predict_proba(items))
     assert not list((tmp_path / "model").glob("*.bin"))
 
 
@@ -87,8 +91,9 @@ def test_damaged_model_is_one_clear_message(tmp_path, tiny_classifier, name, dam
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:20] if damage == "cut" else bytes(range(256)))
-    with pytest.raises(UserError, match="model"):
-        TransformerClassifier.load(folder)
+    with pytest.raises(UserError, match="model") as caught:
+        load_classifier(folder)
+    assert str(folder) in str(caught.value)
 
 
 def test_frozen_parts_are_out_of_training(tiny_config):
@@ -98,6 +103,73 @@ def test_frozen_parts_are_out_of_training(tiny_config):
     assert any("layer.1." in name for name in trainable)
     with pytest.raises(UserError, match="freeze_layers=3"):
         TransformerClassifier.build(tiny_config("model.freeze_layers=3").model, ["a", "b"])
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_vectors_give_the_same_probabilities_as_their_items(tiny_config, head):
+    config = tiny_config(f"model.head={head}", "training.head_init=random")
+    classifier = TransformerClassifier.build(config.model, ["a", "b", "c"])
+    classifier.module.eval()
+    items = items_of_many_lengths()
+    probabilities = classifier.predict_from_vectors(classifier.embed(items))
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities, classifier.predict_proba(items), atol=1e-6)
+    np.testing.assert_allclose(probabilities.sum(1), 1.0, atol=1e-12)
+
+
+def test_logits_come_with_the_vectors_that_they_are_made_of(tiny_classifier):
+    module = tiny_classifier.module.eval()
+    ids, mask = tiny_classifier.pad(tiny_classifier.tokenize(items_of_many_lengths()))
+    logits, vectors = module(ids, mask)
+    torch.testing.assert_close(vectors, module.embed(ids, mask))
+    torch.testing.assert_close(logits, module.head(vectors))
+
+
+def test_mixed_logits_are_those_of_the_mixed_vectors(tiny_classifier):
+    module = tiny_classifier.module.eval()
+    ids, mask = tiny_classifier.pad(tiny_classifier.tokenize(items_of_many_lengths()))
+    partners = torch.tensor([3, 0, 4, 1, 2])
+    plain, unmixed = module(ids, mask)
+    mixed, vectors = module(ids, mask, (partners, 0.7))
+    torch.testing.assert_close(vectors, unmixed)
+    # The head is linear, so its logits mix as the vectors do.
+    torch.testing.assert_close(mixed, 0.7 * plain + 0.3 * plain[partners])
+
+
+def test_a_frozen_encoder_is_as_it_was_pretrained_and_out_of_training(tiny_config, tmp_path):
+    torch.manual_seed(3)
+    config = tiny_config().model
+    TransformerClassifier.build(config, ["a", "b"]).save(tmp_path / "model")
+    pretrained = TransformerClassifier.load(tmp_path / "model")
+    given = tiny_config(f"model.encoder={tmp_path / 'model'}", "model.random=null").model
+    frozen = TransformerClassifier.build_frozen(given, ["a", "b", "c"])
+    trainable = {n for n, p in frozen.module.named_parameters() if p.requires_grad}
+    assert trainable == {"head.weight", "head.bias"}
+    items = items_of_many_lengths()
+    frozen.module.eval()
+    vectors = pretrained.embed(items)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert np.abs(lengths - 1).min() > 0.01
+    # Its vectors are taken at length 1.
+    np.testing.assert_allclose(frozen.embed(items), vectors / lengths, atol=1e-6)
+    assert frozen.predict_proba(items).shape == (5, 3)
+
+
+def test_saved_and_loaded_a_frozen_model_still_takes_its_vectors_at_length_1(tiny_config, tmp_path):
+    config = tiny_config().model
+    items = items_of_many_lengths()
+    for name, build, unit in (
+        ("frozen", TransformerClassifier.build_frozen, True),
+        ("fine-tuned", TransformerClassifier.build, False),
+    ):
+        classifier = build(config, ["a", "b", "c"])
+        classifier.module.eval()
+        classifier.save(tmp_path / name)
+        again = TransformerClassifier.load(tmp_path / name)
+        np.testing.assert_array_equal(again.embed(items), classifier.embed(items))
+        np.testing.assert_array_equal(again.predict_proba(items), classifier.predict_proba(items))
+        at_one = np.isclose(np.linalg.norm(again.embed(items), axis=1), 1, atol=1e-5)
+        assert at_one.all() if unit else not at_one.any()
 
 
 def test_encoder_dropout_is_what_the_config_says(tiny_config):

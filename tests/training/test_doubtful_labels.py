@@ -31,7 +31,9 @@ def settle(turned, tiny_config, tiny_classifier):
     items = load_items(tiny_config(f"data.path={turned}").data, tiny_classifier.tags)
 
     def run(action):
-        return items, settle_doubtful_labels(tiny_classifier, items, action)
+        return items, settle_doubtful_labels(
+            items, tiny_classifier.tags, action, tiny_classifier.embed
+        )
 
     return run
 
@@ -70,7 +72,7 @@ def test_tags_too_rare_to_be_learned_are_left_alone(tiny_classifier, turned, tin
     items = load_items(tiny_config(f"data.path={turned}").data, tiny_classifier.tags)
     few = [item for item in items if item.tag != "metal"]
     few += [item for item in items if item.tag == "metal"][:4]
-    rows = settle_doubtful_labels(tiny_classifier, few, "drop")
+    rows = settle_doubtful_labels(few, tiny_classifier.tags, "drop", None)
     assert sum(item.tag == "metal" for item in rows.items) == 4
 
 

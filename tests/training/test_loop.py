@@ -1,11 +1,15 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tagger.data.sources import load_items
 from tagger.runs import RunFolder
+from tagger.training.objectives import Objective
+from tagger.training.probe import start_from_probe
 from tagger.training.tracking import read_metrics
 from tagger.training.train_run import train
 
@@ -98,6 +102,102 @@ def test_average_of_weights_is_what_is_kept(run):
     assert largest_difference(plain, averaged) > 1e-4
     # The average is a reader: it must not touch the training itself.
     metrics = [(r.path / "metrics.jsonl").read_bytes() for r in (plain, averaged)]
+    assert metrics[0] == metrics[1]
+
+
+def probed(folder, items):
+    """The head that a probe fits to the encoder that a run ended with."""
+    classifier = folder.load_classifier()
+    strength = folder.config.training.probe_strength
+    start_from_probe(classifier, items, [1.0] * len(items), strength)
+    return classifier.module.head
+
+
+def train_items(folder):
+    items = {item.id: item for item in load_items(folder.config.data, folder.tags)}
+    return [items[row.id] for row in folder.split_rows() if row.split == "train"]
+
+
+REFIT = ("training.refit_head=true", "training.epochs=4", "training.head_init=random")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ("training.average_decay=0",),
+        ("training.average_decay=0.9",),
+        ("training.average_decay=0.9", "model.freeze_layers=1"),
+    ],
+    ids="+".join,
+)
+def test_a_head_that_is_fitted_anew_is_what_the_best_epoch_is_picked_by(run, recipe):
+    folder = run("refit", *REFIT, *recipe, "training.metric=loss", "training.lr=0.05")
+    losses = validation_curve(folder, "val/loss")
+    best = min(range(4), key=lambda epoch: losses[epoch])
+    assert folder.meta["best_validation"] == pytest.approx(losses[best])
+    assert folder.meta["best_step"] == (best + 1) * folder.meta["steps"] / 4
+    # What was measured is what is kept: the saved model has that very loss.
+    items = {item.id: item for item in load_items(folder.config.data, folder.tags)}
+    judged = [items[row.id] for row in folder.split_rows() if row.split == "validation"]
+    probabilities = folder.load_classifier().predict_proba(judged)
+    of_true = [
+        row[folder.tags.index(item.tag)] for row, item in zip(probabilities, judged, strict=True)
+    ]
+    smoothed = folder.config.training.label_smoothing
+    expected = -(1 - smoothed) * np.log(of_true) - smoothed * np.log(probabilities).mean(axis=1)
+    assert losses[best] == pytest.approx(expected.mean(), rel=1e-4)
+    # And its head is the one that belongs to its encoder.
+    head = weights(folder)
+    again = probed(folder, train_items(folder))
+    torch.testing.assert_close(again.weight.detach(), head["weight"], rtol=1e-3, atol=1e-3)
+
+
+def test_of_an_overshoot_the_refitted_head_belongs_to_the_best_weights(run):
+    folder = run(
+        "overshoot", *REFIT, "training.epochs=20", "training.patience=2", "training.lr=0.05",
+        "training.average_decay=0", "training.metric=loss",
+    )  # fmt: skip
+    assert folder.meta["best_step"] < folder.meta["steps"], "there is a worse end to mix up with"
+    head = weights(folder)
+    again = probed(folder, train_items(folder))
+    torch.testing.assert_close(again.weight.detach(), head["weight"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("decay", [0, 0.9])
+def test_fitting_the_head_anew_to_validate_does_not_touch_the_training(run, decay):
+    same = (*REFIT[1:], f"training.average_decay={decay}")
+    plain, refit = run("plain", *same), run("refit", *same, "training.refit_head=true")
+    losses, norms, curves = [], [], []
+    for folder in (plain, refit):
+        lines = read_metrics(folder.path / "metrics.jsonl")
+        losses.append([line["train/loss"] for line in lines if "train/loss" in line])
+        norms.append([line["train/grad_norm"] for line in lines if "train/grad_norm" in line])
+        curves.append(validation_curve(folder, "val/loss"))
+    assert losses[0] == losses[1]
+    assert norms[0] == norms[1]
+    assert curves[0] != curves[1]
+
+
+def test_killed_and_resumed_a_run_that_refits_its_head_comes_to_the_same_end(
+    run, tmp_path, monkeypatch
+):
+    recipe = (*REFIT, "training.epochs=3", "training.checkpoint_seconds=0")
+    whole = run("whole", *recipe)
+    original, steps = Objective.__call__, []
+
+    def step(self, *inputs):
+        steps.append(1)
+        if len(steps) == whole.meta["steps"] - 1:  # after two validations
+            raise KeyboardInterrupt
+        return original(self, *inputs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Objective, "__call__", step)
+        run("killed", *recipe)
+    assert not RunFolder(tmp_path / "killed").finished
+    killed = run("killed", *recipe, "if_exists=resume")
+    assert killed.meta["model_files"] == whole.meta["model_files"]
+    metrics = [(one.path / "metrics.jsonl").read_bytes() for one in (killed, whole)]
     assert metrics[0] == metrics[1]
 
 

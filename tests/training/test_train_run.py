@@ -2,12 +2,16 @@ import csv
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
 from tagger.data.sources import load_items
+from tagger.decision.calibrators import fit_temperature
+from tagger.decision.decider import PLAIN, load_rule
+from tagger.decision.policies import Argmax
 from tagger.errors import UserError
-from tagger.runs import RunFolder, read_predictions
+from tagger.runs import RunFolder, read_calibration, read_predictions
 from tagger.training.train_run import train
 
 
@@ -23,11 +27,12 @@ def config(tiny_config, tmp_path):
 def test_run_folder_holds_what_others_read(tiny_run):
     names = {path.name for path in tiny_run.path.iterdir()}
     expected = {"config.yaml", "meta.json", "metrics.jsonl", "splits.csv", "predictions.csv"}
-    assert names == expected | {"model"}
+    assert names == expected | {"calibration.csv", "decision.json", "model"}
     meta = tiny_run.meta
     assert meta["status"] == "finished"
     assert meta["tags"] == ["fruit", "metal", "weather"]
     assert meta["data"]["rows"] == {"train": 36, "validation": 12, "test": 12}
+    assert meta["data"]["extra"]["rows"] == 0
     assert set(meta["environment"]) == {"git", "versions", "hardware", "command"}
     assert meta["train_seconds"] > 0 and meta["peak_memory_mib"] > 0
     assert not list(tiny_run.path.parent.glob(".*"))
@@ -43,6 +48,105 @@ def test_splits_and_predictions_name_the_same_rows(tiny_run):
     classifier = tiny_run.load_classifier()
     item = next(item for item in items if item.id in tested)
     assert predictions[item.id] == pytest.approx(classifier.predict_proba([item])[0], abs=1e-5)
+
+
+def test_the_decision_is_fitted_to_the_validation_rows(tiny_run):
+    validation = [row for row in tiny_run.split_rows() if row.split == "validation"]
+    path = tiny_run.path / "calibration.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        found = [(row["id"], row["true"]) for row in csv.DictReader(file)]
+    assert found == [(row.id, row.tag) for row in validation]
+    probabilities, true, novelty = read_calibration(path, tiny_run.tags)
+    assert novelty is None
+    items = {item.id: item for item in load_items(tiny_run.config.data, tiny_run.tags)}
+    classifier = tiny_run.load_classifier()
+    expected = classifier.predict_proba([items[row.id] for row in validation])
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    rule = load_rule(tiny_run.path, 3)
+    assert rule.policy == Argmax()
+    assert rule.calibrator.temperature == pytest.approx(
+        fit_temperature(probabilities, true).temperature, rel=1e-3
+    )
+
+
+def test_without_rows_to_fit_to_the_most_probable_tag_is_published_as_it_is(config):
+    run = RunFolder(train(config("data.split.validation=0")))
+    assert load_rule(run.path, 3) == PLAIN
+    assert len(read_calibration(run.path / "calibration.csv", run.tags)[1]) == 0
+
+
+def test_a_decision_out_of_folds_leaves_no_scratch_behind(config):
+    run = RunFolder(train(config("decision.folds=2")))
+    assert not (run.path / "folds").exists()
+    train_ids = {row.id for row in run.split_rows() if row.split == "train"}
+    with (run.path / "calibration.csv").open(encoding="utf-8", newline="") as file:
+        assert Counter(row["id"] for row in csv.DictReader(file)) == Counter(train_ids)
+
+
+@pytest.fixture
+def extra_file(tiny_run, tmp_path):
+    """Rows for training alone: three of their own, one like a test row, one like a training row."""
+    items = {item.id: item for item in load_items(tiny_run.config.data, tiny_run.tags)}
+    part = {row.id: row.split for row in tiny_run.split_rows()}
+    held_out = next(items[id] for id in items if part[id] == "test")
+    trained_on = next(items[id] for id in items if part[id] == "train")
+    path = tmp_path / "extra.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "title", "description", "tag"])
+        writer.writerow(["x1", "orchard of quinces and medlars", "", "fruit"])
+        writer.writerow(["x2", "tungsten and bismuth mined abroad", "", "metal"])
+        writer.writerow(["x3", "monsoon", "", "weather"])
+        for name, item in (("like-test", held_out), ("like-train", trained_on)):
+            writer.writerow([name, item.title.upper(), f"{item.description} too", item.tag])
+    return path
+
+
+def test_extra_rows_are_trained_on_unless_they_resemble_held_out_ones(config, extra_file):
+    run = RunFolder(train(config(f"data.extra=[{extra_file}]")))
+    rows = run.split_rows()
+    assert [row.id for row in rows if row.split == "extra"] == ["x1", "x2", "x3", "like-train"]
+    assert run.meta["data"]["rows"] == {"train": 36, "validation": 12, "test": 12}
+    assert run.meta["data"]["extra"]["rows"] == 4
+    # 36 rows are three batches of 16, and so are 40: the weights tell that they were used.
+    without = RunFolder(train(config("name=without")))
+    first, second = (
+        read_predictions(one.path / "predictions.csv", one.tags) for one in (run, without)
+    )
+    assert first.keys() == second.keys()
+    assert max(abs(first[id] - second[id]).max() for id in first) > 1e-4
+
+
+def test_weight_of_extra_rows_matters(config, extra_file):
+    given = f"data.extra=[{extra_file}]"
+    light, heavy = (
+        RunFolder(train(config(given, f"name=w{weight}", f"data.extra_weight={weight}.0")))
+        for weight in (1, 50)
+    )
+    first, second = (
+        read_predictions(one.path / "predictions.csv", one.tags) for one in (light, heavy)
+    )
+    assert max(abs(first[id] - second[id]).max() for id in first) > 1e-4
+
+
+def test_resume_refuses_other_extra_rows(config, extra_file):
+    given = f"data.extra=[{extra_file}]"
+    path = train(config(given))
+    train(config(given, "if_exists=resume"))
+    text = extra_file.read_text(encoding="utf-8")
+    extra_file.write_text(text.replace("monsoon", "typhoon"), encoding="utf-8")
+    with pytest.raises(UserError, match="items themselves changed"):
+        train(config(given, "if_exists=resume"))
+    with pytest.raises(UserError, match=r"data\.extra: "):
+        train(config("if_exists=resume"))
+    assert RunFolder(path).finished
+
+
+def test_bad_extra_rows_leave_no_run_behind(config, extra_file, tmp_path):
+    extra_file.write_text("id,title,tag\n1,a,vegetable\n")
+    with pytest.raises(UserError, match=r"extra\.csv cannot be used"):
+        train(config(f"data.extra=[{extra_file}]"))
+    assert list(tmp_path.iterdir()) == [extra_file]
 
 
 def test_existing_run_is_refused_by_default_and_kept(config, tmp_path):

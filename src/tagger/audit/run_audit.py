@@ -125,11 +125,16 @@ def _parts(tables: Sequence[Table], split_column: str | None) -> list[str]:
 
 def _embed(items: Sequence[Item], model: str, tag_names: Sequence[str]) -> npt.NDArray[np.floating]:
     # torch alone takes seconds to import, and an audit without embeddings does without it.
-    from tagger.config import TrainConfig, compose_config, load_config
+    from tagger.config import EncoderConfig, TrainConfig, compose_config, load_config
     from tagger.models.transformer import TransformerClassifier
 
     config = load_config(TrainConfig, compose_config("train", [f"model={model}"]))
-    classifier = TransformerClassifier.build(config.model, tag_names)
+    if not isinstance(config.model, EncoderConfig):
+        raise UserError(
+            f"--model {model} has no encoder to compare meanings with",
+            hint="Take one that has, such as minilm; --no-embeddings does without.",
+        )
+    classifier = TransformerClassifier.build_frozen(config.model, tag_names)
     parts = []
     with progress_bar(len(items), "embedding", "row") as bar:
         for start in range(0, len(items), EMBEDDED_AT_ONCE):

@@ -53,6 +53,22 @@ def load_items(data: DataConfig, tag_names: Sequence[str]) -> list[Item]:
     return items
 
 
+def load_extra(data: DataConfig, tag_names: Sequence[str]) -> list[Item]:
+    """Read the labelled files that are for training alone.
+
+    Raises:
+        UserError: listing everything that is wrong with the first file that can't be used.
+    """
+    items: list[Item] = []
+    for path in map(resolve_path, data.extra):
+        problems = Problems()
+        items += labelled_items(
+            read_rows(path, FIELDS, problems), {}, tag_names, problems, complete=False
+        )
+        problems.raise_if_any(f"{path} cannot be used as labelled data:")
+    return items
+
+
 def data_sha256(items: Sequence[Item]) -> str:
     """Return a SHA-256 (64 hexadecimal digits) over all fields of the items, in their order."""
     digest = hashlib.sha256()

@@ -37,7 +37,8 @@ def split_items(items: Sequence[Item], config: SplitConfig) -> Split:
     """Divide labelled items, near-duplicates kept together, tags in proportion.
 
     With `folds`, the test part is fold number `fold`: over all folds each item is tested once.
-    `validation` is a share of all items in either case.
+    `validation` is a share of all items in either case. With `per_tag`, training items beyond that
+    number are in no part.
 
     Raises:
         UserError: for untagged items, fewer than two tags, or too few distinct items to divide.
@@ -63,6 +64,8 @@ def split_items(items: Sequence[Item], config: SplitConfig) -> Split:
         train, validation, test = _deal(items, group_of, everything, shares, config.seed)
     split = Split(train, validation, test)
     _check_parts(items, group_of, split, config)
+    if config.per_tag is not None:
+        split = Split(_draw(items, train, config.per_tag, config.seed), validation, test)
     _check_groups(items, group_of, split)
     return split
 
@@ -134,6 +137,19 @@ def _deal(
             groups_left[tag] -= 1
             without[tag].discard(best)
     return [sorted(part) for part in parts]
+
+
+def _draw(items: Sequence[Item], train: Sequence[int], per_tag: int, seed: int) -> list[int]:
+    """Draw training items of each tag; a larger number draws the same ones and more."""
+    order = list(train)
+    random.Random(seed).shuffle(order)
+    drawn: Counter[str | None] = Counter()
+    chosen = []
+    for index in order:
+        if drawn[items[index].tag] < per_tag:
+            drawn[items[index].tag] += 1
+            chosen.append(index)
+    return sorted(chosen)
 
 
 def _check_tags(items: Sequence[Item]) -> None:

@@ -13,7 +13,7 @@ from tagger.data.problems import Problems
 from tagger.errors import UserError, describe_os_error
 from tagger.files import resolve_path
 
-PREDICTION_COLUMNS = ("id", "tag", "probability")
+PREDICTION_COLUMNS = ("id", "decision", "tag", "probability")
 
 _Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
 # A tag names columns, files and labels: letters, digits and few signs, and no space around it.
@@ -51,7 +51,7 @@ def load_tags(path: Path) -> tuple[Tag, ...]:
     """
     path = resolve_path(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), StrictLoader)
     except FileNotFoundError:
         raise UserError(
             f"the tag list {path} does not exist", hint="Give its path as data.tags=PATH."
@@ -87,10 +87,11 @@ def load_tags(path: Path) -> tuple[Tag, ...]:
     return tags
 
 
-class _StrictLoader(yaml.SafeLoader):  # type: ignore[misc]
+class StrictLoader(yaml.SafeLoader):  # type: ignore[misc]
     """Refuses a key that is given twice, where yaml silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping whose keys all differ."""
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         for key, count in keys.items():
             if count > 1:
@@ -107,6 +108,8 @@ def _check(tags: Sequence[Tag], problems: Problems) -> None:
     for name, count in Counter(tag.name for tag in tags).items():
         if count > 1:
             problems.add(f"the tag {name!r} is there {count} times")
+        if name == "needs review":
+            problems.add(f"no tag can be called {name!r}: it says that a person is asked")
         if name in PREDICTION_COLUMNS:
             problems.add(f"no tag can be called {name!r}: predictions have a column of that name")
     names = {tag.name for tag in tags}

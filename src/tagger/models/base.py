@@ -1,8 +1,9 @@
 """The one interface behind which every approach stands."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,15 @@ class Classifier(Protocol):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            UserError: when a file is missing or does not hold what it should.
-        """
+        """Read what `save` wrote; `tagger.models.registry.load_classifier` explains failures."""
         ...
+
+
+SETTINGS = "tagger.json"
+"""File of a model folder that says which approach wrote it, its tags, and what else it needs."""
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read a model folder's `tagger.json`; `load_classifier` explains what may go wrong."""
+    settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    return settings

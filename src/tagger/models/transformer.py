@@ -1,6 +1,5 @@
 """A transformer encoder, a pooling and a head: the model that is fine-tuned."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,11 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from tagger.config import ModelConfig
+from tagger.config import EncoderConfig, TransformerConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.files import write_json
+from tagger.models.base import SETTINGS, read_settings
 from tagger.models.encoders import (
     encoder_layers,
     load_encoder,
@@ -25,6 +26,8 @@ from tagger.models.encoders import (
 )
 
 PREDICTION_BATCH = 32
+SHAPE = ("pooling", "head", "dropout", "max_length", "normalize")
+"""What a model folder says of itself, beside its tags."""
 
 
 def mean_pool(states: Tensor, mask: Tensor) -> Tensor:
@@ -60,22 +63,46 @@ def build_head(kind: str, hidden: int, n_tags: int) -> nn.Module:
 class TransformerModule(nn.Module):
     """Encoder, pooling, dropout and head as one trainable module."""
 
-    def __init__(self, encoder: Any, n_tags: int, pooling: str, head: str, dropout: float) -> None:
+    def __init__(
+        self,
+        encoder: Any,
+        n_tags: int,
+        *,
+        pooling: str,
+        head: str,
+        dropout: float,
+        normalize: bool = False,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.pool = POOLINGS[pooling]
+        self.normalize = normalize
         self.dropout = nn.Dropout(dropout)
         self.head: nn.Module = build_head(head, encoder.config.hidden_size, n_tags)
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return one vector a text, in fp32: (n, tokens) to (n, hidden)."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return self.pool(states.float(), attention_mask)
+        vectors = self.pool(states.float(), attention_mask)
+        return F.normalize(vectors) if self.normalize else vectors
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return logits: (n, tokens) to (n, n_tags)."""
-        logits: Tensor = self.head(self.dropout(self.embed(input_ids, attention_mask)))
-        return logits
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, mix: tuple[Tensor, float] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits (n, n_tags) and vectors (n, hidden) of ids and mask (n, tokens).
+
+        Args:
+            input_ids: Token ids.
+            attention_mask: 1 for tokens, 0 for padding.
+            mix: For training: each vector is mixed with that of a partner, (n,), of which it keeps
+                a share.
+        """
+        vectors = self.embed(input_ids, attention_mask)
+        mixed = vectors
+        if mix is not None:
+            partners, share = mix
+            mixed = share * vectors + (1 - share) * vectors[partners]
+        return self.head(self.dropout(mixed)), vectors
 
     def freeze(self, embeddings: bool, layers: int) -> None:
         """Exclude the token embeddings, or everything up to the lowest `layers`, from training."""
@@ -107,20 +134,46 @@ class TransformerClassifier:
         self.shape = shape
 
     @classmethod
-    def build(cls, config: ModelConfig, tags: Sequence[str]) -> Self:
+    def build(cls, config: TransformerConfig, tags: Sequence[str]) -> Self:
         """Make a classifier to be trained: a pretrained encoder under a fresh head.
 
         The head, and an encoder that is not pretrained, take their weights from torch's global
         random state.
         """
         encoder, tokenizer = load_encoder(config)
-        module = TransformerModule(encoder, len(tags), config.pooling, config.head, config.dropout)
+        module = TransformerModule(
+            encoder,
+            len(tags),
+            pooling=config.pooling,
+            head=config.head,
+            dropout=config.dropout,
+        )
         module.freeze(config.freeze_embeddings, config.freeze_layers)
         if config.encoder_dropout is not None:
             for part in encoder.modules():
                 if isinstance(part, nn.Dropout):
                     part.p = config.encoder_dropout
         shape = config.model_dump(include={"pooling", "head", "dropout", "max_length"})
+        return cls(module, tokenizer, tags, shape | {"normalize": False})
+
+    @classmethod
+    def build_frozen(cls, config: EncoderConfig, tags: Sequence[str]) -> Self:
+        """Put a linear head, yet to be fitted, on an encoder that stays as it was pretrained.
+
+        Its vectors are taken at length 1, as encoders of sentences are pretrained to compare them.
+        """
+        encoder, tokenizer = load_encoder(config)
+        encoder.requires_grad_(False)
+        module = TransformerModule(
+            encoder, len(tags), pooling=config.pooling, head="linear", dropout=0.0, normalize=True
+        )
+        shape: dict[str, str | int | float] = {
+            "pooling": config.pooling,
+            "head": "linear",
+            "dropout": 0.0,
+            "max_length": config.max_length,
+            "normalize": True,
+        }
         return cls(module, tokenizer, tags, shape)
 
     def tokenize(self, items: Sequence[Item]) -> list[list[int]]:
@@ -141,7 +194,7 @@ class TransformerClassifier:
 
     def predict_proba(self, items: Sequence[Item]) -> NDArray[np.float64]:
         """Return softmax probabilities of shape (n_items, n_tags)."""
-        logits = self._compute(self.module, items, len(self.tags))
+        logits = self._compute(lambda *inputs: self.module(*inputs)[0], items, len(self.tags))
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
         return probabilities
@@ -149,6 +202,15 @@ class TransformerClassifier:
     def embed(self, items: Sequence[Item]) -> NDArray[np.float64]:
         """Return the encoder's pooled vectors, (n_items, hidden)."""
         return self._compute(self.module.embed, items, self.module.encoder.config.hidden_size)
+
+    def predict_from_vectors(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return softmax probabilities (n, n_tags) of texts whose vectors (n, hidden) are known."""
+        parameter = next(self.module.head.parameters())
+        with torch.inference_mode():
+            inputs = torch.from_numpy(vectors).to(parameter.device, parameter.dtype)
+            logits = self.module.head(inputs).double().cpu()
+        probabilities: NDArray[np.float64] = logits.softmax(-1).numpy()
+        return probabilities
 
     def _compute(
         self, function: Callable[[Tensor, Tensor], Tensor], items: Sequence[Item], width: int
@@ -181,27 +243,20 @@ class TransformerClassifier:
         except SafetensorError as error:  # a full disk, among others
             raise UserError(f"{folder} could not be written: {error}") from None
         self.tokenizer.save(str(folder / "tokenizer.json"))
-        write_json(folder / "tagger.json", {"tags": list(self.tags), **self.shape})
+        settings = {"approach": "transformer", "tags": list(self.tags), **self.shape}
+        write_json(folder / SETTINGS, settings)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            UserError: when a file is missing or does not hold what it should.
-        """
-        try:
-            settings = json.loads((folder / "tagger.json").read_text(encoding="utf-8"))
-            tags = settings.pop("tags")
-            head_weights = load_file(folder / "head.safetensors")
-            encoder = read_encoder(folder)
-            module = TransformerModule(
-                encoder, len(tags), settings["pooling"], settings["head"], settings["dropout"]
-            )
-            module.head.load_state_dict(head_weights)
-            tokenizer = load_tokenizer(folder, settings["max_length"])
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{folder} does not hold a whole model: {reason}") from None
+        """Read what `save` wrote."""
+        settings = read_settings(folder)
+        tags = settings["tags"]
+        shape = {name: settings[name] for name in SHAPE}
+        head_weights = load_file(folder / "head.safetensors")
+        encoder = read_encoder(folder)
+        built = {name: value for name, value in shape.items() if name != "max_length"}
+        module = TransformerModule(encoder, len(tags), **built)
+        module.head.load_state_dict(head_weights)
+        tokenizer = load_tokenizer(folder, shape["max_length"])
         module.eval()
-        return cls(module, tokenizer, tags, settings)
+        return cls(module, tokenizer, tags, shape)

@@ -5,17 +5,20 @@ the training rows alone, so rows that a run is validated or tested on neither ta
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.files import csv_text, write_text
 from tagger.models.label_check import check_labels
-from tagger.models.transformer import TransformerClassifier
 from tagger.models.votes import FOLDS
 
+Embed = Callable[[Sequence[Item]], npt.NDArray[np.floating]]
 KEEP, DOWN_WEIGHT, RELABEL, DROP = "keep", "down_weight", "relabel", "drop"
 DOUBTFUL_WEIGHT = 0.3
 """What a doubtful row counts under `down_weight`, a trusted one being 1."""
@@ -40,26 +43,27 @@ class TrainingRows:
 
 
 def settle_doubtful_labels(
-    classifier: TransformerClassifier, items: Sequence[Item], action: str
+    items: Sequence[Item], tags: Sequence[str], action: str, embed: Embed | None
 ) -> TrainingRows:
     """Find the rows whose tags look wrong and do with them what `training.doubtful_labels` says.
 
     Tags with fewer than `FOLDS` rows are left alone: no model can have learned them.
 
     Args:
-        classifier: Freshly built: its pretrained encoder compares meanings.
         items: The training rows.
+        tags: The approved tags.
         action: `keep` looks for nothing; `down_weight` lets doubtful rows count less; `relabel`
             gives them the tag that the models prefer; `drop` leaves them out.
+        embed: An encoder, to compare meanings; None to go by words alone.
     """
     everything = TrainingRows(list(items), [1.0] * len(items), [])
     if action == KEEP:
         return everything
     check = check_labels(
         items,
-        classifier.tags,
+        tags,
         groups=group_near_duplicates(items),
-        vectors=classifier.embed(items),
+        vectors=None if embed is None else embed(items),
     )
     if check is None:
         return everything

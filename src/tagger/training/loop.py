@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -33,6 +33,7 @@ from tagger.training.checkpoint import (
     trainable_weights,
 )
 from tagger.training.losses import build_loss, class_weights
+from tagger.training.objectives import Objective
 from tagger.training.optimizer import build_optimizer, schedule_factor, set_learning_rates
 from tagger.training.probe import start_from_probe
 from tagger.training.tracking import Metrics, Tracker
@@ -46,18 +47,41 @@ class TrainingStopped(Exception):
 
 @dataclass(frozen=True)
 class Examples:
-    """Tokenized items: token ids of each, and the position of its tag."""
+    """Tokenized items: token ids of each, those of its fields, and the position of its tag.
+
+    `field_ids` has title and description of an item by themselves, if it has both and fields are
+    to be dropped; otherwise nothing.
+    """
 
     items: Sequence[Item]
     token_ids: list[list[int]]
+    field_ids: list[list[list[int]]]
     targets: Tensor
 
     @classmethod
-    def build(cls, classifier: TransformerClassifier, items: Sequence[Item]) -> "Examples":
+    def build(
+        cls, classifier: TransformerClassifier, items: Sequence[Item], fields: bool = False
+    ) -> "Examples":
         """Tokenize labelled items once, for all epochs."""
         positions = {tag: position for position, tag in enumerate(classifier.tags)}
         targets = torch.tensor([positions[item.tag or ""] for item in items], dtype=torch.long)
-        return cls(items, classifier.tokenize(items), targets)
+        field_ids: list[list[list[int]]] = [[] for _ in items]
+        if fields:
+            both = [at for at, item in enumerate(items) if item.title and item.description]
+            titles = classifier.tokenize([replace(items[at], description="") for at in both])
+            rests = classifier.tokenize([replace(items[at], title="") for at in both])
+            for at, title, rest in zip(both, titles, rests, strict=True):
+                field_ids[at] = [title, rest]
+        return cls(items, classifier.tokenize(items), field_ids, targets)
+
+    def drop_field(
+        self, index: int, row: list[int], share: float, random: np.random.Generator
+    ) -> list[int]:
+        """Return an item's tokens, or with probability `share` those of one field alone."""
+        fields = self.field_ids[index]
+        if not fields or random.random() >= share:
+            return row
+        return fields[int(random.integers(2))]
 
 
 def fit(
@@ -105,21 +129,23 @@ def fit(
     progress = load_checkpoint(checkpoints, module, optimizer, accelerator.device)
     if config.head_init == "probe" and progress.step == 0:
         with autocast:
-            start_from_probe(classifier, train_items, config.probe_strength)
-    average = WeightAverage(module, config.average_decay, progress.average_weights)
+            start_from_probe(classifier, train_items, item_weights, config.probe_strength)
+    steps_per_epoch = math.ceil(len(train_items) / config.batch_size)
+    total_steps = steps_per_epoch * config.epochs
+    first = None if config.average_from is None else int(config.average_from * total_steps)
+    average = WeightAverage(module, config.average_decay, first, progress.average_weights)
     progress.average_weights = average.weights
     # Not the optimizer: accelerate's wrapper would skip steps by its own count of accumulation.
     model = accelerator.prepare_model(module)
 
-    examples = Examples.build(classifier, train_items)
+    examples = Examples.build(classifier, train_items, fields=config.field_dropout > 0)
     validation = Examples.build(classifier, validation_items)
     lengths = [len(row) for row in examples.token_ids]
     counts = torch.bincount(examples.targets, minlength=len(classifier.tags))
     weights = class_weights(config.class_weights, counts)[examples.targets]
     weights *= torch.tensor(item_weights)
     loss_function = build_loss(config)
-    steps_per_epoch = math.ceil(len(train_items) / config.batch_size)
-    total_steps = steps_per_epoch * config.epochs
+    objective = Objective(config, loss_function, module.encoder)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
 
     main = accelerator.is_main_process
@@ -127,6 +153,10 @@ def fit(
     bar = progress_bar(total_steps, "train", "step", progress.step, main)
     started = time.monotonic() - progress.seconds
     last_checkpoint = time.monotonic()
+
+    def refit_head() -> None:
+        if config.refit_head:
+            start_from_probe(classifier, train_items, item_weights, config.probe_strength)
 
     def save() -> None:
         progress.seconds = time.monotonic() - started
@@ -159,6 +189,11 @@ def fit(
                     place = (progress.step, part, accelerator.process_index)
                     random = _seed_step(seed, *place)
                     rows = [examples.token_ids[index] for index in indices]
+                    if config.field_dropout:
+                        rows = [
+                            examples.drop_field(index, row, config.field_dropout, random)
+                            for index, row in zip(indices, rows, strict=True)
+                        ]
                     if config.token_dropout:
                         rows = [drop_tokens(row, config.token_dropout, random) for row in rows]
                     ids, mask = classifier.pad(rows)
@@ -167,8 +202,7 @@ def fit(
                     last = part == len(shares) - 1
                     with nullcontext() if last else accelerator.no_sync(model):
                         with autocast:
-                            logits = model(ids, mask)
-                        losses = loss_function(logits.float(), targets)
+                            losses = objective(model, ids, mask, targets, random)
                         share = (losses * row_weights).sum() / divisor
                         # Gradients are averaged over processes; the loss is a sum over them.
                         (share * accelerator.num_processes).backward()
@@ -176,7 +210,7 @@ def fit(
                 norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-                average.update()
+                average.update(progress.step)
 
                 step_loss = float(accelerator.reduce(loss, "sum"))
                 progress.step += 1
@@ -199,9 +233,13 @@ def fit(
             epoch_loss = progress.epoch_loss / steps_per_epoch
             progress.epoch, progress.batch, progress.epoch_loss = progress.epoch + 1, 0, 0.0
             if validation_items:
-                with average.applied(), autocast:
-                    metrics = validate(classifier, validation, loss_function)
+                with average.applied():
+                    trained = trainable_weights(module) if config.refit_head else {}
+                    refit_head()
+                    with autocast:
+                        metrics = validate(classifier, validation, loss_function)
                     _keep_best(progress, metrics, config, module)
+                    restore_weights(module, trained)
                 if tracker is not None:
                     line: Metrics = {"step": progress.step, "epoch": progress.epoch}
                     line["train/epoch_loss"] = epoch_loss
@@ -211,6 +249,8 @@ def fit(
 
     progress.seconds = time.monotonic() - started
     restore_weights(module, progress.best_weights or average.weights)
+    if not progress.best_weights:
+        refit_head()
     if tracker is not None:
         tracker.close()
     module.eval()

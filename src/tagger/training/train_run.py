@@ -2,7 +2,9 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +13,53 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
-from tagger.config import TrainConfig, compose_config, load_config, save_config
+from tagger.config import (
+    EnsembleConfig,
+    RulesConfig,
+    TrainConfig,
+    compose_config,
+    load_config,
+    save_config,
+)
 from tagger.data.items import Item
-from tagger.data.sources import data_sha256, load_items
-from tagger.data.splits import Split, split_items
+from tagger.data.sources import data_sha256, load_extra, load_items
+from tagger.data.splits import Split, split_items, unseen_items
 from tagger.data.tags import load_tags
 from tagger.environment import available_cores, describe_environment, peak_memory_mib
 from tagger.errors import UserError
 from tagger.files import resolve_path, sha256_of, write_json
-from tagger.models.transformer import TransformerClassifier
-from tagger.runs import FINISHED, RUNNING, RunFolder, find_run, write_predictions, write_splits
-from tagger.training.doubtful_labels import settle_doubtful_labels, write_doubtful
-from tagger.training.loop import TrainingStopped, fit
-from tagger.training.tracking import Tracker
+from tagger.models.rules import RulesClassifier
+from tagger.runs import (
+    FINISHED,
+    RUNNING,
+    RunFolder,
+    SplitRow,
+    find_run,
+    open_run,
+    write_predictions,
+    write_splits,
+)
+from tagger.training.calibration_rows import (
+    FOLDS_FOLDER,
+    calibration_rows,
+    known_items,
+    plan_folds,
+    write_decision,
+)
+from tagger.training.combining import check_members, seen_by_members
+from tagger.training.fitting import Fitted, Rows, Surroundings, fit_classifier
+from tagger.training.loop import TrainingStopped
 
 # These say how a run is started, not what it is.
 START_KEYS = {"runs_dir", "name", "if_exists", "resume"}
 
 
-def train(config: TrainConfig) -> Path:
+def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
     """Train as the config says, and return the finished run folder.
+
+    Args:
+        config: What to train, on what, how.
+        say: Is told, once and on the main process, what has become of it.
 
     Raises:
         UserError: for data, encoders or folders that can't be used.
@@ -53,6 +82,12 @@ def train(config: TrainConfig) -> Path:
     tags = [tag.name for tag in load_tags(resolve_path(config.data.tags))]
     items = load_items(config.data, tags)
     split = split_items(items, config.data.split)
+    extra = load_extra(config.data, tags)
+    if extra:
+        held_out = [items[index] for index in (*split.validation, *split.test)]
+        extra = [extra[index] for index in unseen_items(extra, held_out)]
+    inner = plan_folds([items[index] for index in split.train], config)
+    inputs, members = _examine_model(config, tags, items, split)
 
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     if accelerator.is_main_process:
@@ -64,21 +99,30 @@ def train(config: TrainConfig) -> Path:
     try:
         if accelerator.is_main_process:
             meta = _first_meta(config, tags, items, split, precision)
-            finished = _claim(folder, config, meta, items, split)
+            meta["data"]["extra"] = {"rows": len(extra), "sha256": data_sha256(extra)}
+            meta["inputs"] = inputs
+            write_rows = partial(
+                write_splits, items=items, split=split, extra=extra, members=members
+            )
+            finished = _claim(folder, config, meta, write_rows)
         else:
             finished = False
         if broadcast_object_list([finished])[0]:
-            accelerator.print(f"{folder} is finished already, from this very config and data.")
+            if accelerator.is_main_process:
+                say(f"{folder} is finished already, from this very config and data.")
             return folder
-        _train_in(
+        fitted = _train_in(
             folder,
             config,
             tags=tags,
             items=items,
             split=split,
-            precision=precision,
-            accelerator=accelerator,
+            extra=extra,
+            inner=inner,
+            surroundings=Surroundings(accelerator, precision, folder),
         )
+        if accelerator.is_main_process:
+            say(_summary(folder, config, fitted))
     except TrainingStopped:
         accelerator.print(f"\nstopped; go on with: python train.py resume={folder}")
         raise KeyboardInterrupt from None
@@ -97,55 +141,82 @@ def _train_in(
     tags: list[str],
     items: list[Item],
     split: Split,
-    precision: str,
-    accelerator: Accelerator,
-) -> None:
-    torch.manual_seed(config.seed)
-    classifier = TransformerClassifier.build(config.model, tags)
-    action = config.training.doubtful_labels
-    rows = settle_doubtful_labels(classifier, [items[index] for index in split.train], action)
-    if rows.doubtful and accelerator.is_main_process:
-        write_doubtful(folder / "doubtful.csv", rows, action)
-    progress = fit(
-        classifier,
-        rows.items,
-        [items[index] for index in split.validation],
-        item_weights=rows.weights,
-        config=config.training,
-        seed=config.seed,
-        accelerator=accelerator,
-        precision=precision,
-        folder=folder,
-        open_tracker=lambda step: Tracker(folder, config.tracking, config.model_dump(), step),
+    extra: list[Item],
+    inner: list[Split],
+    surroundings: Surroundings,
+) -> Fitted:
+    rows = Rows(
+        train=[items[index] for index in split.train],
+        validation=[items[index] for index in split.validation],
+        extra=extra,
     )
-    if not accelerator.is_main_process:
-        return
+    fitted = fit_classifier(config, tags, rows, surroundings)
+    judged, predictions = calibration_rows(
+        config, tags, rows, inner, classifier=fitted.classifier, surroundings=surroundings
+    )
+    if not surroundings.accelerator.is_main_process:
+        return fitted
+    write_decision(
+        folder, config, fitted.classifier, known=known_items(rows), items=judged, rows=predictions
+    )
     model_folder = folder / "model"
     shutil.rmtree(model_folder, ignore_errors=True)
-    classifier.save(model_folder)
+    fitted.classifier.save(model_folder)
     test = [items[index] for index in split.test]
     if test:
-        probabilities = classifier.predict_proba(test)
+        probabilities = fitted.classifier.predict_proba(test)
         write_predictions(folder / "predictions.csv", [i.id for i in test], tags, probabilities)
-    # A loss was turned around, so that larger was better.
-    best = None if progress.best_metric is None else abs(progress.best_metric)
+    files = sorted(path for path in model_folder.rglob("*") if path.is_file())
     meta = RunFolder(folder).meta
     meta |= {
         "status": FINISHED,
         "finished_on": _now(),
-        "model_files": {p.name: sha256_of(p) for p in sorted(model_folder.iterdir())},
-        "steps": progress.step,
-        "best_step": progress.best_step if split.validation else progress.step,
-        "best_validation": best,
-        "stopped_early": progress.stopped_early,
-        "train_seconds": round(progress.seconds, 2),
+        "model_files": {
+            path.relative_to(model_folder).as_posix(): sha256_of(path) for path in files
+        },
+        "steps": fitted.steps,
+        "best_step": fitted.best_step,
+        "best_validation": fitted.best_validation,
+        "stopped_early": fitted.stopped_early,
+        "train_seconds": round(fitted.seconds, 2),
         "peak_memory_mib": peak_memory_mib(),
-        "parameters": sum(p.numel() for p in classifier.module.parameters()),
-        "processes": accelerator.num_processes,
+        "parameters": fitted.parameters,
+        "processes": surroundings.accelerator.num_processes,
     }
     write_json(folder / "meta.json", meta)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    print(_summary(folder, config, best, progress.seconds))
+    for scratch in ("checkpoints", FOLDS_FOLDER):
+        shutil.rmtree(folder / scratch, ignore_errors=True)
+    return fitted
+
+
+def _examine_model(
+    config: TrainConfig, tags: list[str], items: list[Item], split: Split
+) -> tuple[dict[str, str], list[SplitRow]]:
+    """Look at what a model is made of beside its items, before anything is written.
+
+    Returns:
+        A digest of each file or run that it is made of, and the rows that such runs have seen.
+
+    Raises:
+        UserError: for what can't be used.
+    """
+    if isinstance(config.model, RulesConfig):
+        path = resolve_path(config.model.rules)
+        RulesClassifier.read(path, tags)
+        return {config.model.rules: sha256_of(path)}, []
+    if not isinstance(config.model, EnsembleConfig):
+        return {}, []
+    check_members(
+        config.model,
+        config.runs_dir,
+        test=[items[index].content_hash for index in split.test],
+        validation=[items[index].content_hash for index in split.validation],
+    )
+    digests = {
+        one: sha256_of(open_run(one, config.runs_dir).path / "meta.json")
+        for one in config.model.runs
+    }
+    return digests, seen_by_members(config.model, config.runs_dir)
 
 
 def _config_to_resume(config: TrainConfig) -> tuple[TrainConfig, Path]:
@@ -165,7 +236,10 @@ def _config_to_resume(config: TrainConfig) -> tuple[TrainConfig, Path]:
 
 
 def _claim(
-    folder: Path, config: TrainConfig, meta: dict[str, Any], items: list[Item], split: Split
+    folder: Path,
+    config: TrainConfig,
+    meta: dict[str, Any],
+    write_rows: Callable[[Path], None],
 ) -> bool:
     """Make the run folder, or take up the one that is there; True when it is finished already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -185,7 +259,7 @@ def _claim(
     try:
         save_config(config, scratch / "config.yaml")
         write_json(scratch / "meta.json", meta)
-        write_splits(scratch / "splits.csv", items, split)
+        write_rows(scratch / "splits.csv")
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -195,8 +269,15 @@ def _claim(
 def _take_up(folder: Path, config: TrainConfig, meta: dict[str, Any]) -> bool:
     run = RunFolder(folder)
     changed = _differences(run.config, config, ignored=START_KEYS)
-    if run.meta.get("data", {}).get("sha256") != meta["data"]["sha256"]:
+    before = run.meta.get("data", {})
+    if any(before.get(key) != meta["data"][key] for key in ("sha256", "extra")):
         changed.append("the items themselves changed since the run was begun")
+    used = run.meta.get("inputs", {})
+    changed += [
+        f"{name} changed since the run was begun"
+        for name, digest in meta["inputs"].items()
+        if used.get(name) != digest
+    ]
     if changed:
         raise UserError(
             f"{folder} was begun with other settings, so it can't go on with these:",
@@ -282,6 +363,9 @@ def _resolve_precision(wanted: str, device: torch.device) -> str:
     return wanted
 
 
-def _summary(folder: Path, config: TrainConfig, best: float | None, seconds: float) -> str:
+def _summary(folder: Path, config: TrainConfig, fitted: Fitted) -> str:
+    best = fitted.best_validation
     score = "" if best is None else f", best val/{config.training.metric} {best:.4f}"
-    return f"trained in {seconds:.1f} s{score}\n{folder}\nnext: python evaluate.py run={folder}"
+    return (
+        f"trained in {fitted.seconds:.1f} s{score}\n{folder}\nnext: python evaluate.py run={folder}"
+    )

@@ -1,0 +1,70 @@
+"""An ensemble of finished runs, none of which has seen the rows that it will be judged on."""
+
+from collections.abc import Sequence
+
+from tagger.config import EnsembleConfig
+from tagger.errors import UserError
+from tagger.models.base import Classifier
+from tagger.models.ensemble import EnsembleClassifier, average_weights
+from tagger.runs import SplitRow, open_run
+
+
+def combine_runs(config: EnsembleConfig, runs_dir: str, tags: Sequence[str]) -> Classifier:
+    """Load the runs that a config names, and make one classifier of them.
+
+    Raises:
+        UserError: for runs that can't be used, have other tags, or differ in their weights.
+    """
+    runs = [open_run(run, runs_dir) for run in config.runs]
+    for run in runs:
+        if run.tags != tuple(tags):
+            raise UserError(
+                f"{run.name} has other tags than the approved list:",
+                [f"{run.name}: {', '.join(run.tags)}", f"approved: {', '.join(tags)}"],
+            )
+    members = [run.load_classifier() for run in runs]
+    if config.combine == "weights":
+        return average_weights(members, [run.name for run in runs])
+    return EnsembleClassifier(members)
+
+
+def check_members(
+    config: EnsembleConfig, runs_dir: str, *, test: Sequence[str], validation: Sequence[str]
+) -> None:
+    """Refuse an ensemble of which a member has seen rows that the ensemble holds out.
+
+    A member may have picked its best epoch by the rows that the ensemble's decision is fitted to,
+    as it may by those of its own decision.
+
+    Args:
+        config: Names the members.
+        runs_dir: Where they are, if given by name.
+        test: Content hashes of the rows that the ensemble's split keeps for its test.
+        validation: Those of the rows that its decision is fitted to.
+
+    Raises:
+        UserError: naming the members and how many rows they have seen.
+    """
+    problems = []
+    for run in (open_run(one, runs_dir) for one in config.runs):
+        rows = run.split_rows()
+        seen = {row.content_hash for row in rows if row.split != "test"}
+        trained = {row.content_hash for row in rows if row.split not in ("validation", "test")}
+        for name, kept, known, what in (
+            ("test", set(test), seen, "trained or stopped"),
+            ("validation", set(validation), trained, "trained"),
+        ):
+            if shared := len(kept & known):
+                problems.append(f"{run.name} was {what} on {shared} of {len(kept)} {name} rows")
+    if problems:
+        raise UserError(
+            "members of an ensemble must not have seen the rows that it holds out:",
+            problems,
+            "Give the ensemble the data and data.split of its members.",
+        )
+
+
+def seen_by_members(config: EnsembleConfig, runs_dir: str) -> list[SplitRow]:
+    """Return the rows that members were trained or stopped on, each once."""
+    rows = [row for one in config.runs for row in open_run(one, runs_dir).split_rows()]
+    return list({row.content_hash: row for row in rows if row.split != "test"}.values())
