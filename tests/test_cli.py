@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -6,11 +7,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tagger.cli import main
+from tagger.config import TrainConfig
+from tagger.data.items import Item
+from tagger.decision.calibrators import Temperature, Unchanged
+from tagger.decision.decider import Rule, load_rule, save_rule
+from tagger.decision.policies import NEVER, REVIEW, Argmax, Threshold
 from tagger.files import REPO_ROOT, write_json
-from tagger.runs import RunFolder
+from tagger.runs import RunFolder, write_calibration
 
 
 class Ended:
@@ -51,6 +58,12 @@ def write_items(
     return path
 
 
+def read_ranking(out: str) -> tuple[str, dict[str, float]]:
+    """What is printed of one item: the decision, and each tag's probability in the order shown."""
+    decision, *lines = out.splitlines()
+    return decision, {name: float(number) for name, number in map(str.split, lines)}
+
+
 @pytest.mark.parametrize(
     ("arguments", "tag"),
     [
@@ -60,17 +73,52 @@ def write_items(
         (["--title", "", "--description", "rain storm frost"], "weather"),
     ],
 )
-def test_one_item_gets_its_tags_best_first(
+def test_one_item_gets_its_decision_then_its_tags_best_first(
     tagger: Command, tiny_run: RunFolder, arguments: list[str], tag: str
 ) -> None:
     ended = tagger("predict", "--run", tiny_run.path, *arguments)
     assert (ended.code, ended.err) == (0, "")
-    lines = [line.split() for line in ended.out.splitlines()]
-    assert lines[0][0] == tag
-    assert {name for name, _ in lines} == set(tiny_run.tags)
-    numbers = [float(number) for _, number in lines]
+    decision, ranking = read_ranking(ended.out)
+    assert decision == next(iter(ranking)) == tag
+    assert set(ranking) == set(tiny_run.tags)
+    numbers = list(ranking.values())
     assert numbers == sorted(numbers, reverse=True)
     assert sum(numbers) == pytest.approx(1, abs=2e-4)
+
+
+def test_an_unsure_item_needs_review_and_its_tags_are_shown(
+    tagger: Command, copy_run: Callable[..., RunFolder]
+) -> None:
+    run = copy_run()
+    arguments = ["predict", "--run", str(run.path), "--title", "apple pear cherry"]
+    save_rule(run.path, run.config.decision, Rule(Unchanged(), Argmax(), None), None)
+    sure, ranking = read_ranking(tagger(*arguments).out)
+    assert (sure, next(iter(ranking))) == ("fruit", "fruit")
+    # Below the threshold of its own tag it is asked about, whatever the others' are.
+    for thresholds, expected in (
+        ([ranking["fruit"] + 0.001, 0.0, 0.0], "needs review"),
+        ([ranking["fruit"] - 0.001, NEVER, NEVER], "fruit"),
+    ):
+        rule = Rule(Unchanged(), Threshold(thresholds), None)
+        save_rule(run.path, run.config.decision, rule, None)
+        ended = tagger(*arguments)
+        assert (ended.code, ended.err) == (0, "")
+        assert read_ranking(ended.out) == (expected, ranking)
+
+
+def test_probabilities_of_one_item_are_corrected(
+    tagger: Command, copy_run: Callable[..., RunFolder]
+) -> None:
+    run = copy_run()
+    shown = {}
+    for temperature in (1.0, 100.0):
+        rule = Rule(Temperature(temperature), Argmax(), None)
+        save_rule(run.path, run.config.decision, rule, None)
+        ended = tagger("predict", "--run", run.path, "--title", "apple pear cherry")
+        decision, shown[temperature] = read_ranking(ended.out)
+        assert decision == "fruit"
+    assert shown[1.0]["fruit"] > 0.4
+    assert list(shown[100.0].values()) == pytest.approx([1 / 3] * 3, abs=0.02)
 
 
 def test_a_file_gets_its_tags(tagger: Command, tiny_run: RunFolder, tmp_path: Path) -> None:
@@ -83,6 +131,7 @@ def test_a_file_gets_its_tags(tagger: Command, tiny_run: RunFolder, tmp_path: Pa
     with output.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["id"], row["tag"]) for row in rows] == [("a", "fruit"), ("b", "weather")]
+    assert [row["decision"] for row in rows] == ["fruit", "weather"]
 
 
 def test_one_item_and_a_file_get_the_same_numbers(
@@ -91,9 +140,10 @@ def test_one_item_and_a_file_get_the_same_numbers(
     source = write_items(tmp_path / "in.csv")
     tagger("predict", "--run", tiny_run.path, "--input", source, "--output", tmp_path / "out.csv")
     ended = tagger("predict", "--run", tiny_run.path, "--title", "rain", "--description", "storm")
-    alone = {name: float(number) for name, number in map(str.split, ended.out.splitlines())}
+    decision, alone = read_ranking(ended.out)
     with (tmp_path / "out.csv").open(newline="") as file:
         row = list(csv.DictReader(file))[1]
+    assert row["decision"] == decision
     for tag in tiny_run.tags:
         assert float(row[tag]) == pytest.approx(alone[tag], abs=1e-4)
 
@@ -127,7 +177,18 @@ def test_misuse_ends_with_a_message_and_no_litter(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nonsense"], ["predict"], ["predict", "--run"], ["predict", "--bogus", "1"]]
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["predict"],
+        ["predict", "--run"],
+        ["predict", "--bogus", "1"],
+        ["decide"],
+        ["decide", "--run", "tiny", "--policy", "magic"],
+        ["decide", "--run", "tiny", "--precision", "high"],
+        ["decide", "--run", "tiny", "--calibration", "platt"],
+    ],
 )
 def test_argparse_refuses_the_rest(tagger: Command, arguments: list[str]) -> None:
     ended = tagger(*arguments)
@@ -140,6 +201,7 @@ def test_help_names_the_commands(tagger: Command) -> None:
     assert ended.code == 0
     assert "predict" in ended.out
     assert "leaderboard" in ended.out
+    assert "decide" in ended.out
     assert "CSV, JSONL or Parquet" in tagger("predict", "--help").out
 
 
@@ -265,6 +327,160 @@ def test_ctrl_c_ends_with_130(
     ended = tagger("predict", "--run", tiny_run.path, "--title", "x")
     assert ended.code == 130
     assert ended.err == "interrupted: what was saved so far is kept\n"
+
+
+# tagger decide
+
+
+def test_a_decision_is_changed_without_training(
+    tagger: Command, copy_run: Callable[..., RunFolder]
+) -> None:
+    run = copy_run()
+    model = {path: path.read_bytes() for path in (run.path / "model").iterdir()}
+    # The surer 30 of 40 rows are right and the others wrong.
+    items = [Item(str(number), "text", "", tag="fruit") for number in range(40)]
+    probabilities = np.array([[0.9, 0.05, 0.05]] * 30 + [[0.2, 0.6, 0.2]] * 10)
+    write_calibration(run.path / "calibration.csv", items, run.tags, probabilities, None)
+    changes = ["--policy", "threshold", "--precision", "0.9", "--confidence", "0.9"]
+    ended = tagger("decide", "--run", "copy", "--runs-dir", run.path.parent, *changes)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == (
+        "copy: policy threshold; of the 40 rows that it is fitted to 75.0% would be published, "
+        "with precision 1.000\n"
+    )
+
+    written = json.loads((run.path / "decision.json").read_text())
+    given = {"policy": "threshold", "precision": 0.9, "confidence": 0.9}
+    assert written["asked"] == run.config.decision.model_dump() | given
+    assert written["calibrator"]["kind"] == "temperature", "what is not given stays"
+    assert written["on_these_rows"]["published"] == 30
+    decided = load_rule(run.path, 3).apply(probabilities, None).tags
+    assert decided.tolist() == [0] * 30 + [REVIEW] * 10
+    assert {path: path.read_bytes() for path in (run.path / "model").iterdir()} == model
+
+
+def test_a_decision_is_changed_from_what_was_last_asked_for(
+    tagger: Command, copy_run: Callable[..., RunFolder]
+) -> None:
+    run = copy_run()
+    path = run.path / "decision.json"
+    trained = run.config.decision.model_dump()
+    given = {"policy": "threshold", "precision": 0.5, "confidence": 0.5}
+    changes = [text for key, value in given.items() for text in (f"--{key}", value)]
+    assert tagger("decide", "--run", run.path, *changes).code == 0
+    assert tagger("decide", "--run", run.path, "--precision", "0.6").code == 0
+    assert json.loads(path.read_text())["asked"] == trained | given | {"precision": 0.6}
+    path.write_text("{")
+    assert tagger("decide", "--run", run.path, "--precision", "0.6").code == 0
+    assert json.loads(path.read_text())["asked"] == trained | {"precision": 0.6}
+
+
+def test_a_changed_decision_is_the_one_that_is_used(
+    tagger: Command, copy_run: Callable[..., RunFolder]
+) -> None:
+    run = copy_run()
+    title = ["predict", "--run", run.path, "--title", "apple pear cherry"]
+    assert read_ranking(tagger(*title).out)[0] == "fruit"
+    # Twelve rows are far too few for a promise of 98 %.
+    ended = tagger("decide", "--run", run.path, "--policy", "threshold")
+    assert ended.out == (
+        "copy: policy threshold; of the 12 rows that it is fitted to none would be published\n"
+    )
+    assert read_ranking(tagger(*title).out)[0] == "needs review"
+    tagger("decide", "--run", run.path, "--policy", "argmax", "--calibration", "none")
+    decision, ranking = read_ranking(tagger(*title).out)
+    assert decision == "fruit"
+    assert load_rule(run.path, 3) == Rule(Unchanged(), Argmax(), None)
+    assert tagger("decide", "--run", run.path, "--calibration", "temperature").code == 0
+    assert read_ranking(tagger(*title).out)[1] != ranking
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["--precision", "1.5"], "precision"),
+        (["--precision", "1"], "precision"),
+        (["--precision", "nan"], "precision"),
+        (["--confidence", "0"], "confidence"),
+        (["--error", "-0.1"], "error"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_and_the_decision_kept(
+    tagger: Command, copy_run: Callable[..., RunFolder], arguments: list[str], key: str
+) -> None:
+    run = copy_run()
+    before = (run.path / "decision.json").read_bytes()
+    ended = tagger("decide", "--run", run.path, "--policy", "threshold", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    summary, problem = ended.err.splitlines()
+    assert summary == "error: the decision cannot be changed to this:"
+    assert problem.startswith(f"  - {key}: ")
+    assert (run.path / "decision.json").read_bytes() == before
+
+
+def test_values_out_of_range_are_all_named(
+    tagger: Command, copy_run: Callable[..., RunFolder]
+) -> None:
+    ended = tagger("decide", "--run", copy_run().path, "--precision", "2", "--confidence", "-1")
+    assert [line.split(":")[0] for line in ended.err.splitlines()[1:]] == [
+        "  - precision", "  - confidence",
+    ]  # fmt: skip
+
+
+def test_a_run_without_calibration_rows_has_nothing_to_fit_a_decision_to(
+    tagger: Command,
+    tiny_config: Callable[..., TrainConfig],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from tagger.training.train_run import train
+
+    given = ["name=blind", f"runs_dir={tmp_path}", "training.epochs=1", "data.split.validation=0"]
+    path = train(tiny_config(*given))
+    before = (path / "decision.json").read_bytes()
+    capsys.readouterr()
+    ended = tagger("decide", "--run", path, "--policy", "threshold")
+    assert ended.code == 2
+    summary, hint = ended.err.splitlines()
+    assert summary.startswith(f"error: {path}/calibration.csv has no rows")
+    assert "decision.folds=5" in hint
+    assert (path / "decision.json").read_bytes() == before
+    assert tagger("predict", "--run", path, "--title", "apple").code == 0
+
+
+@pytest.mark.parametrize("damage", ["missing", "other columns", "other tag", "no number"])
+def test_damaged_calibration_rows_are_named(
+    tagger: Command, copy_run: Callable[..., RunFolder], damage: str
+) -> None:
+    run = copy_run()
+    path = run.path / "calibration.csv"
+    header, first, *rest = path.read_text().splitlines(keepends=True)
+    if damage == "missing":
+        path.unlink()
+    elif damage == "other columns":
+        path.write_text("".join([header.replace("fruit", "fruits"), first, *rest]))
+    else:
+        values = first.split(",")
+        values[1 if damage == "other tag" else 2] = "vegetable"
+        path.write_text("".join([header, ",".join(values), *rest]))
+    ended = tagger("decide", "--run", run.path, "--policy", "threshold")
+    assert ended.code == 2
+    assert ended.err.startswith(f"error: {path}")
+
+
+def test_a_damaged_decision_is_made_again_as_its_message_says(
+    tagger: Command, copy_run: Callable[..., RunFolder]
+) -> None:
+    run = copy_run()
+    (run.path / "decision.json").write_text("{")
+    ended = tagger("predict", "--run", run.path, "--title", "apple pear cherry")
+    assert ended.code == 2
+    message, hint = ended.err.splitlines()
+    assert message.startswith(f"error: {run.path / 'decision.json'} is damaged")
+    assert hint == f"Make it again: tagger decide --run {run.path}"
+    assert tagger(*hint.partition(": tagger ")[2].split(" ")).code == 0
+    ended = tagger("predict", "--run", run.path, "--title", "apple pear cherry")
+    assert read_ranking(ended.out)[0] == "fruit"
 
 
 def test_the_leaderboard_is_printed(tagger: Command, tiny_run: RunFolder) -> None:

@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 
 from tagger import prediction
 from tagger.data.items import Item
+from tagger.decision.calibrators import Unchanged
+from tagger.decision.decider import Decider, Rule, load_decider, load_rule, save_rule
+from tagger.decision.policies import NEVER, Argmax, Threshold
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT
 from tagger.models.base import Classifier
@@ -54,6 +57,17 @@ AWKWARD = [
 @pytest.fixture(scope="session")
 def model(tiny_run: RunFolder) -> Classifier:
     return tiny_run.load_classifier()
+
+
+@pytest.fixture(scope="session")
+def decider(tiny_run: RunFolder, model: Classifier) -> Decider:
+    return load_decider(tiny_run.path, model)
+
+
+def decide_by(run: RunFolder, thresholds: Sequence[float] | None) -> None:
+    """Let a run publish raw probabilities from these thresholds on, or the most probable tag."""
+    policy = Argmax() if thresholds is None else Threshold(list(thresholds))
+    save_rule(run.path, run.config.decision, Rule(Unchanged(), policy, None), None)
 
 
 class Watched:
@@ -116,7 +130,7 @@ def read_output(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
             rows: list[dict[str, Any]] = list(csv.DictReader(file, strict=True))
-        texts = ("id", "tag")
+        texts = ("id", "decision", "tag")
         return [{k: v if k in texts else float(v) for k, v in row.items()} for row in rows]
     if path.suffix == ".jsonl":
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
@@ -139,13 +153,15 @@ def test_the_output_has_a_row_an_item_in_order(
     output = tmp_path / "out.csv"
     assert predict_file(tiny_run, write_input(tmp_path / "in.csv", rows), output) == 200
     lines = output.read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "id,tag,probability,fruit,metal,weather"
+    assert lines[0] == "id,decision,tag,probability,fruit,metal,weather"
     found = read_output(output)
     assert [row["id"] for row in found] == [row[0] for row in rows]
-    expected = model.predict_proba([Item(*row) for row in rows])
-    for row, numbers in zip(found, expected, strict=True):
+    raw = model.predict_proba([Item(*row) for row in rows])
+    corrected = load_rule(tiny_run.path, 3).calibrator.apply(raw)
+    assert np.abs(corrected - raw).max() > 0.01, "or the test could not tell the two apart"
+    for row, numbers in zip(found, corrected, strict=True):
         assert [row[tag] for tag in tiny_run.tags] == pytest.approx(list(numbers), abs=2e-6)
-        assert row["tag"] == tiny_run.tags[int(numbers.argmax())]
+        assert row["decision"] == row["tag"] == tiny_run.tags[int(numbers.argmax())]
         assert row["probability"] == row[row["tag"]]
     assert leftovers(output) == set()
 
@@ -153,16 +169,65 @@ def test_the_output_has_a_row_an_item_in_order(
 @pytest.mark.parametrize("source", [".csv", ".jsonl", ".parquet"])
 @pytest.mark.parametrize("target", [".csv", ".jsonl", ".parquet", ".CSV", ".JSONL"])
 def test_all_formats_agree(
-    tiny_run: RunFolder, watched: Watched, tmp_path: Path, source: str, target: str
+    copy_run: Callable[..., RunFolder], watched: Watched, tmp_path: Path, source: str, target: str
 ) -> None:
-    output = tmp_path / f"out{target}"
-    predict_file(tiny_run, write_input(tmp_path / f"in{source}", AWKWARD), output)
+    run, output = copy_run(), tmp_path / f"out{target}"
+    numbers = watched.model.predict_proba([Item(*row) for row in AWKWARD])
+    limit = float(np.median(numbers.max(axis=1)))
+    decide_by(run, [limit] * 3)
+    predict_file(run, write_input(tmp_path / f"in{source}", AWKWARD), output)
     found = read_output(output.rename(output.with_suffix(target.lower())))
     assert [row["id"] for row in found] == [row[0] for row in AWKWARD]
-    assert list(found[0]) == ["id", "tag", "probability", *tiny_run.tags]
-    numbers = watched.model.predict_proba([Item(*row) for row in AWKWARD])
+    assert list(found[0]) == ["id", "decision", "tag", "probability", *run.tags]
     for row, expected in zip(found, numbers, strict=True):
-        assert [row[tag] for tag in tiny_run.tags] == pytest.approx(list(expected), abs=2e-6)
+        assert [row[tag] for tag in run.tags] == pytest.approx(list(expected), abs=2e-6)
+        tag = run.tags[int(expected.argmax())]
+        assert row["tag"] == tag
+        assert row["decision"] == (tag if expected.max() >= limit else "needs review")
+
+
+def test_unsure_items_need_review_and_still_show_the_most_probable_tag(
+    copy_run: Callable[..., RunFolder], watched: Watched, tmp_path: Path
+) -> None:
+    run, rows, output = copy_run(), texts(200), tmp_path / "out.csv"
+    numbers = watched.model.predict_proba([Item(*row) for row in rows])
+    # Whatever is taken for metal is asked about; of the rest, the less sure half.
+    limit = float(np.median(numbers.max(axis=1)))
+    decide_by(run, [limit, NEVER, limit])
+    predict_file(run, write_input(tmp_path / "in.csv", rows), output)
+    found = read_output(output)
+    assert [row["tag"] for row in found] == [run.tags[best] for best in numbers.argmax(axis=1)]
+    assert [row["decision"] for row in found] == [
+        "needs review" if row["tag"] == "metal" or sure < limit else row["tag"]
+        for row, sure in zip(found, numbers.max(axis=1), strict=True)
+    ]
+    assert {row["decision"] for row in found} == {"fruit", "weather", "needs review"}
+    assert all(row["probability"] == row[row["tag"]] for row in found)
+
+
+def test_a_run_without_a_decision_publishes_the_most_probable_tag(
+    copy_run: Callable[..., RunFolder], watched: Watched, tmp_path: Path
+) -> None:
+    run, rows, output = copy_run(), texts(20), tmp_path / "out.csv"
+    (run.path / "decision.json").unlink()
+    predict_file(run, write_input(tmp_path / "in.csv", rows), output)
+    raw = watched.model.predict_proba([Item(*row) for row in rows])
+    for row, numbers in zip(read_output(output), raw, strict=True):
+        assert row["decision"] == row["tag"] == run.tags[int(numbers.argmax())]
+        assert row["probability"] == pytest.approx(numbers.max(), abs=2e-6)
+
+
+def test_a_damaged_decision_is_named_before_anything_is_written(
+    copy_run: Callable[..., RunFolder], watched: Watched, tmp_path: Path
+) -> None:
+    run, output = copy_run(), tmp_path / "new" / "out.csv"
+    (run.path / "decision.json").write_text('{"policy": {"kind": "argmax"}}')
+    with pytest.raises(UserError, match=r"decision\.json is damaged") as caught:
+        predict_file(run, write_input(tmp_path / "in.csv", texts(3)), output)
+    assert f"tagger decide --run {run.path}" in caught.value.hint
+    assert leftovers(output) == set()
+    assert not output.exists()
+    assert watched.asked == []
 
 
 def test_a_file_without_descriptions_is_enough(
@@ -280,9 +345,65 @@ def test_another_model_starts_over(
 
 
 @pytest.mark.usefixtures("small_chunks")
+def test_another_decision_starts_over(
+    copy_run: Callable[..., RunFolder], watched: Watched, tmp_path: Path
+) -> None:
+    run = copy_run()
+    source, output = write_input(tmp_path / "in.csv", texts(200)), tmp_path / "out.csv"
+    decide_by(run, None)
+    stop_in_the_third_chunk(watched, run, source, output)
+    decide_by(run, [NEVER] * 3)
+    predict_file(run, source, output)
+    assert len(watched.asked) == 200
+    assert [row["decision"] for row in read_output(output)] == ["needs review"] * 200
+    # One that comes to be where there was none is another too, and so is one that goes.
+    for change in ((run.path / "decision.json").unlink, lambda: decide_by(run, None)):
+        stop_in_the_third_chunk(watched, run, source, output)
+        change()
+        predict_file(run, source, output)
+        assert len(watched.asked) == 200
+        assert "needs review" not in {row["decision"] for row in read_output(output)}
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_the_same_decision_made_again_goes_on(
+    copy_run: Callable[..., RunFolder], watched: Watched, tmp_path: Path
+) -> None:
+    run = copy_run()
+    source, output = write_input(tmp_path / "in.csv", texts(200)), tmp_path / "out.csv"
+    decide_by(run, None)
+    stop_in_the_third_chunk(watched, run, source, output)
+    decide_by(run, None)
+    predict_file(run, source, output)
+    assert len(watched.asked) == 200 - 2 * 64
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("lacks", ["model", "decision", "input_sha256", "rows", "bytes"])
+def test_a_note_that_lacks_something_starts_over(
+    tiny_run: RunFolder, watched: Watched, tmp_path: Path, lacks: str
+) -> None:
+    source, output = write_input(tmp_path / "in.csv", texts(200)), tmp_path / "out.csv"
+    stop_in_the_third_chunk(watched, tiny_run, source, output)
+    path = tmp_path / "out.csv.partial.json"
+    note = json.loads(path.read_text())
+    del note[lacks]
+    path.write_text(json.dumps(note))
+    predict_file(tiny_run, source, output)
+    assert len(watched.asked) == 200
+
+
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
     "damage",
-    [b"", b"{", b"[]", b"null", b'{"rows": 64}', b'{"model": 1, "input_sha256": 2}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"rows": 64}',
+        b'{"model": 1, "decision": "", "input_sha256": 2}',
+    ],
 )
 def test_a_damaged_note_starts_over(
     tiny_run: RunFolder, watched: Watched, tmp_path: Path, damage: bytes
@@ -442,13 +563,15 @@ def test_a_full_disk_keeps_the_old_output_and_can_be_resumed(
     description=st.text(st.characters(codec="utf-8"), max_size=300),
 )
 def test_any_text_has_finite_probabilities_that_sum_to_one(
-    model: Classifier, title: str, description: str
+    decider: Decider, title: str, description: str
 ) -> None:
     item = Item("1", title, description)
-    row = model.predict_proba([item])[0]
-    assert np.isfinite(row).all()
-    assert row.min() >= 0
-    assert row.sum() == pytest.approx(1, abs=1e-9)
-    ((_, tag, probability, *_),) = predict_rows(model, [item])
-    assert tag in model.tags
-    assert float(probability) == pytest.approx(row.max(), abs=1e-6)
+    decisions = decider.decide([item])
+    for row in (decisions.raw[0], decisions.probabilities[0]):
+        assert np.isfinite(row).all()
+        assert row.min() >= 0
+        assert row.sum() == pytest.approx(1, abs=1e-9)
+    ((_, decision, tag, probability, *_),) = predict_rows(decider, [item])
+    assert tag in decider.tags
+    assert decision in (tag, "needs review")
+    assert float(probability) == pytest.approx(decisions.probabilities.max(), abs=1e-6)

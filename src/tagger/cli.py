@@ -66,8 +66,50 @@ def build_parser() -> argparse.ArgumentParser:
     audit.add_argument("--by", default="", help="--import: who decided")
     audit.set_defaults(command=_audit)
 
-    leaderboard = commands.add_parser("leaderboard", help="list the runs, best first")
+    decide = commands.add_parser(
+        "decide",
+        help="change when a run publishes a tag",
+        description="Fit another decision to the rows that a run kept for it, without training, "
+        "and write it into the run. What is not given stays as it was.",
+    )
+    decide.add_argument("--run", required=True, help="a run folder, or a name below --runs-dir")
+    decide.add_argument("--runs-dir", default="runs", help="default: %(default)s")
+    decide.add_argument("--policy", choices=["argmax", "threshold", "conformal"])
+    decide.add_argument("--precision", type=float, help="threshold: promised of what is published")
+    decide.add_argument("--confidence", type=float, help="threshold: how sure the promise is")
+    decide.add_argument("--scope", choices=["overall", "per_tag"], help="threshold: of what")
+    decide.add_argument("--error", type=float, help="conformal: share that sets may miss")
+    decide.add_argument(
+        "--calibration", choices=["none", "temperature", "vector", "isotonic"],
+        help="how probabilities are corrected",
+    )  # fmt: skip
+    decide.set_defaults(command=_decide)
+
+    leaderboard = commands.add_parser(
+        "leaderboard",
+        help="list the runs, best first; or compare approaches on a file",
+        description="List the runs, best first. With --data: train every approach on the same "
+        "folds of a labelled file, and say which is better; with a second --data: train on each "
+        "file and on both, and score on each. A comparison that was stopped goes on where it was.",
+    )
     leaderboard.add_argument("--runs-dir", default="runs", help="default: %(default)s")
+    leaderboard.add_argument(
+        "--data", type=Path, action="append", default=[], metavar="FILE", help="a labelled file"
+    )
+    leaderboard.add_argument("--tags", type=Path, default=Path("data/tags.yaml"))
+    leaderboard.add_argument(
+        "--rung", action="append", default=[], metavar="NAME[=OVERRIDES]",
+        help="an approach to compare, or a new one with its overrides of train.py; may be given "
+        "again; default: all",
+    )  # fmt: skip
+    leaderboard.add_argument(
+        "--few-labels", action="store_true", help="train on 8, 16, 32 and 64 labels of each tag"
+    )
+    leaderboard.add_argument("--seeds", type=int, default=3, help="default: %(default)s")
+    leaderboard.add_argument("--folds", type=int, default=5, help="default: %(default)s")
+    leaderboard.add_argument(
+        "--out", type=Path, default=Path("ladder"), help="a folder; default: %(default)s"
+    )
     leaderboard.set_defaults(command=_leaderboard)
     return parser
 
@@ -102,11 +144,30 @@ def _predict(options: argparse.Namespace) -> None:
         item.text.encode()
     except UnicodeEncodeError:
         raise UserError("the title or description is not UTF-8 text") from None
-    probabilities = run.load_classifier().predict_proba([item])[0]
-    ranked = sorted(zip(run.tags, probabilities, strict=True), key=lambda pair: -pair[1])
+    from tagger.decision.decider import load_decider
+    from tagger.decision.policies import NEEDS_REVIEW, REVIEW
+
+    decisions = load_decider(run.path, run.load_classifier()).decide([item])
+    decided = int(decisions.tags[0])
+    print(NEEDS_REVIEW if decided == REVIEW else run.tags[decided])
+    ranked = sorted(zip(run.tags, decisions.probabilities[0], strict=True), key=lambda p: -p[1])
     width = max(len(tag) for tag in run.tags)
     for tag, probability in ranked:
-        print(f"{tag:<{width}}  {probability:.4f}")
+        print(f"  {tag:<{width}}  {probability:.4f}")
+
+
+def _decide(options: argparse.Namespace) -> None:
+    from tagger.config import DecisionConfig
+    from tagger.decision.change import change_decision
+    from tagger.runs import open_run
+
+    run = open_run(options.run, options.runs_dir)
+    given = {
+        name: value
+        for name in DecisionConfig.model_fields
+        if (value := getattr(options, name, None)) is not None
+    }
+    print(change_decision(run, given))
 
 
 def _audit(options: argparse.Namespace) -> None:
@@ -149,6 +210,33 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    from tagger.leaderboard import print_leaderboard
+    if not options.data:
+        from tagger.leaderboard import print_leaderboard
 
-    print_leaderboard(options.runs_dir)
+        print_leaderboard(options.runs_dir)
+        return
+    if len(options.data) > 2 or (options.few_labels and len(options.data) == 2):
+        raise UserError("give one --data, or two of them without --few-labels")
+    if options.seeds < 1 or options.folds < 2:
+        raise UserError(f"--seeds {options.seeds} --folds {options.folds}: at least 1 and 2")
+    from tagger.ladder import comparison, show
+    from tagger.ladder.cells import Source
+    from tagger.ladder.rungs import choose_rungs
+
+    ladder = choose_rungs(options.rung)
+    sources = [Source.load(path, options.tags) for path in options.data]
+    repeats = {"seeds": options.seeds, "folds": options.folds}
+    if options.few_labels:
+        folder, kind = options.out / sources[0].name, "few-labels"
+        result = comparison.compare_few_labels(ladder, sources[0], folder, folds=options.folds)
+        text = show.show_few_labels(result)
+    elif len(sources) == 2:
+        folder, kind = options.out, "sources"
+        result = comparison.compare_sources(ladder, sources, folder, **repeats)
+        text = show.show_sources(result)
+    else:
+        folder, kind = options.out / sources[0].name, "rungs"
+        result = comparison.compare_rungs(ladder, sources[0], folder, **repeats)
+        text = show.show_rungs(result) + "\n\n" + show.show_differences(result)
+    print(text)
+    print(comparison.write_comparison(folder, kind, result, text))

@@ -17,9 +17,11 @@ from filelock import FileLock, Timeout
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled, scan_unlabelled
 from tagger.data.tags import PREDICTION_COLUMNS
+from tagger.decision.decider import FILE as DECISION_FILE
+from tagger.decision.decider import Decider, load_decider
+from tagger.decision.policies import NEEDS_REVIEW, REVIEW
 from tagger.errors import UserError
 from tagger.files import csv_text, replacing, sha256_of, write_json
-from tagger.models.base import Classifier
 from tagger.progress import progress_bar
 from tagger.runs import RunFolder
 
@@ -27,11 +29,12 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 CHUNK = 1024
+TEXT_COLUMNS = ("id", "decision", "tag")
 OUTPUT_SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 
 def predict_file(run: RunFolder, source: Path, output: Path) -> int:
-    """Write id, tag, probability and each tag's probability for every item of a file.
+    """Write the decision, the most probable tag and all probabilities for every item of a file.
 
     Args:
         run: A finished run.
@@ -57,7 +60,8 @@ def predict_file(run: RunFolder, source: Path, output: Path) -> int:
         partial = output.with_name(f"{output.name}.partial")
         state = _resume_state(partial, run, source)
         with progress_bar(total, "predict", "item", initial=state["rows"]) as bar:
-            _append_predictions(partial, state, run.load_classifier(), source, bar)
+            decider = load_decider(run.path, run.load_classifier())
+            _append_predictions(partial, state, decider, source, bar)
         _publish(partial, output)
         _state_file(partial).unlink(missing_ok=True)
     finally:
@@ -67,11 +71,14 @@ def predict_file(run: RunFolder, source: Path, output: Path) -> int:
     return total
 
 
-def predict_rows(classifier: Classifier, items: Sequence[Item]) -> Iterator[list[str]]:
-    """Yield id, tag, probability and each tag's probability of every item, as text."""
-    for item, row in zip(items, classifier.predict_proba(items), strict=True):
+def predict_rows(decider: Decider, items: Sequence[Item]) -> Iterator[list[str]]:
+    """Yield id, decision, most probable tag, its probability and all of them, as text."""
+    decisions = decider.decide(items)
+    for item, row, decided in zip(items, decisions.probabilities, decisions.tags, strict=True):
         best = int(row.argmax())
-        yield [item.id, classifier.tags[best], f"{row[best]:.6f}", *(f"{p:.6f}" for p in row)]
+        decision = NEEDS_REVIEW if decided == REVIEW else decider.tags[int(decided)]
+        numbers = (f"{p:.6f}" for p in row)
+        yield [item.id, decision, decider.tags[best], f"{row[best]:.6f}", *numbers]
 
 
 def header(tags: Sequence[str]) -> list[str]:
@@ -80,15 +87,15 @@ def header(tags: Sequence[str]) -> list[str]:
 
 
 def _append_predictions(
-    partial: Path, state: dict[str, Any], classifier: Classifier, source: Path, bar: "tqdm[Any]"
+    partial: Path, state: dict[str, Any], decider: Decider, source: Path, bar: "tqdm[Any]"
 ) -> None:
     with partial.open("ab") as raw:
         raw.truncate(state["bytes"])  # what a kill left of a chunk that was not noted
         items = itertools.islice(iter_unlabelled(source), state["rows"], None)
         if not state["rows"]:
-            raw.write(csv_text([header(classifier.tags)]).encode())
+            raw.write(csv_text([header(decider.tags)]).encode())
         for chunk in iter(lambda: list(itertools.islice(items, CHUNK)), []):
-            raw.write(csv_text(predict_rows(classifier, chunk)).encode())
+            raw.write(csv_text(predict_rows(decider, chunk)).encode())
             raw.flush()
             state["rows"] += len(chunk)
             state["bytes"] = raw.tell()
@@ -100,13 +107,14 @@ def _resume_state(partial: Path, run: RunFolder, source: Path) -> dict[str, Any]
     """Return how far an earlier attempt came, if it was this very work; else a fresh start."""
     fresh = {
         "model": run.meta["model_files"],
+        "decision": sha256_of(decision) if (decision := run.path / DECISION_FILE).exists() else "",
         "input_sha256": sha256_of(source),
         "rows": 0,
         "bytes": 0,
     }
     try:
         found = json.loads(_state_file(partial).read_text(encoding="utf-8"))
-        same = all(found[key] == fresh[key] for key in ("model", "input_sha256"))
+        same = all(found[key] == fresh[key] for key in ("model", "decision", "input_sha256"))
         if same and partial.stat().st_size >= found["bytes"] and found["rows"] >= 0:
             return dict(found)
     except (OSError, ValueError, KeyError, TypeError):
@@ -133,7 +141,7 @@ def _csv_to_jsonl(source: Path, target: Path) -> None:
         target.open("w", encoding="utf-8") as out,
     ):
         for row in csv.DictReader(rows):
-            numbers = {name: float(row[name]) for name in row if name not in ("id", "tag")}
+            numbers = {name: float(row[name]) for name in row if name not in TEXT_COLUMNS}
             out.write(json.dumps({**row, **numbers}, ensure_ascii=False) + "\n")
 
 
@@ -144,7 +152,7 @@ def _csv_to_parquet(source: Path, target: Path) -> None:
     with source.open(encoding="utf-8", newline="") as rows:
         reader = csv.reader(rows)
         names = next(reader)
-        kinds = [pyarrow.string() if name in ("id", "tag") else pyarrow.float64() for name in names]
+        kinds = [pyarrow.string() if name in TEXT_COLUMNS else pyarrow.float64() for name in names]
         schema = pyarrow.schema(list(zip(names, kinds, strict=True)))
         with parquet.ParquetWriter(target, schema) as writer:
             for chunk in iter(lambda: list(itertools.islice(reader, CHUNK)), []):

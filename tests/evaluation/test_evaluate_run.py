@@ -1,17 +1,22 @@
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tagger.data.items import Item
 from tagger.data.splits import Split
+from tagger.decision.calibrators import Temperature, Unchanged
+from tagger.decision.decider import Rule, save_rule
+from tagger.decision.policies import NEVER, Argmax, Threshold
 from tagger.errors import UserError
 from tagger.evaluation import evaluate_run as module
 from tagger.evaluation.evaluate_run import check_against_library, confident_errors, evaluate_run
+from tagger.runs import read_predictions, write_calibration
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +44,13 @@ def test_own_test_rows_give_a_whole_report(runs, items, split, capsys) -> None:
     assert [error["id"] for error in report["errors"]] == ["i0-30"]
     assert report["comparison"] is None
     assert report["latency"]["p95_ms"] > 0
+    assert report["decision"]["policy"] == {"kind": "argmax"}
+    assert (report["decision"]["published"], report["decision"]["coverage"]) == (15, 1)
+    assert report["decision"]["precision"]["value"] == pytest.approx(14 / 15)
 
     plots = {path.name for path in (run.path / "plots").iterdir()}
-    names = ("confusion", "learning-curves", "precision-recall", "reliability", "slices")
-    assert plots == {f"{name}.png" for name in names}
+    names = ("confusion", "learning-curves", "precision-recall", "reliability", "risk-coverage")
+    assert plots == {f"{name}.png" for name in (*names, "slices")}
     with (run.path / "predictions.csv").open() as file:
         assert [row["id"] for row in csv.DictReader(file)] == [i.id for i in items[25:]]
     printed = capsys.readouterr().out
@@ -54,8 +62,96 @@ def test_own_test_rows_give_a_whole_report(runs, items, split, capsys) -> None:
 def test_the_same_run_gives_the_same_numbers(runs, items, split) -> None:
     runs.make("r", items, split, errs_on=["i0-30"])
     first, second = (evaluate_run(runs.config("r")) for _ in range(2))
-    for part in ("overall", "per_class", "slices", "confusion", "calibration"):
+    for part in ("overall", "per_class", "slices", "confusion", "calibration", "decision"):
         assert first[part] == second[part]
+
+
+def test_decisions_are_those_that_one_makes_by_hand(runs, items, split) -> None:
+    # Five test rows a tag. One of the apples is taken for pears, one of the plums for a tag that
+    # has no row; nothing is ever published as pears.
+    run = runs.make("r", items, split, errs_on=["i0-29", "i0-30"])
+    policy = Threshold([0.9, NEVER, 0.5, 0.0])
+    save_rule(run.path, run.config.decision, Rule(Unchanged(), policy, None), None)
+    decision = evaluate_run(runs.config("r"))["decision"]
+    assert decision["policy"] == {"kind": "threshold", "thresholds": [0.9, NEVER, 0.5, 0.0]}
+    assert decision["calibrator"] == {"kind": "none"}
+    assert decision["novelty_limit"] is None
+    assert (decision["num_samples"], decision["published"]) == (15, 9)
+    assert decision["coverage"] == pytest.approx(9 / 15)
+    assert decision["review_per_1000"] == pytest.approx(400)
+    assert decision["precision"]["value"] == pytest.approx(8 / 9)
+    assert decision["precision"]["low"] < 8 / 9 < decision["precision"]["high"]
+
+    def values(key: str) -> list[float | None]:
+        blocks = [block[key] for block in decision["per_class"].values()]
+        return [None if block is None else block["value"] for block in blocks]
+
+    assert list(decision["per_class"]) == list(run.tags)
+    assert [block["published"] for block in decision["per_class"].values()] == [4, 0, 4, 1]
+    assert values("precision") == [1.0, None, 1.0, 0.0]
+    assert values("recall") == [0.8, 0.0, 0.8, None]
+
+
+def test_probabilities_are_corrected_in_the_report_and_raw_in_the_file(runs, items, split) -> None:
+    run = runs.make("r", items, split, errs_on=["i0-30"])
+    save_rule(run.path, run.config.decision, Rule(Temperature(2.0), Argmax(), None), None)
+    report = evaluate_run(runs.config("r"))
+    # Of 0.9 and three times 0.1 / 3: the root of each, over the sum of the roots.
+    corrected = 0.9**0.5 / (0.9**0.5 + 3 * (0.1 / 3) ** 0.5)
+    assert report["decision"]["calibrator"] == {"kind": "temperature", "temperature": 2.0}
+    assert report["errors"][0]["probability"] == pytest.approx(corrected)
+    calibration = report["calibration"]
+    assert calibration["ece"] == pytest.approx(14 / 15 - corrected)
+    assert calibration["before"]["ece"] == pytest.approx(14 / 15 - 0.9)
+    rows = read_predictions(run.path / "predictions.csv", run.tags)
+    assert {row.max() for row in rows.values()} == {0.9}
+
+
+class LessSure:
+    """A stand-in's answers, with less probability on some of them."""
+
+    def __init__(self, model: Any, unsure_of: set[str]) -> None:
+        self.model, self.unsure_of = model, unsure_of
+        self.tags = model.tags
+
+    def predict_proba(self, items: Sequence[Item]) -> np.ndarray:
+        rows = self.model.predict_proba(items)
+        unsure = [item.id in self.unsure_of for item in items]
+        rows[unsure] = 0.5 * rows[unsure] + 0.5 / len(self.tags)
+        return rows
+
+
+OVERRIDE = ("decision=threshold", "decision.precision=0.8", "decision.calibration=none")
+
+
+def test_another_decision_can_be_tried_and_the_run_keeps_its_own(runs, items, split) -> None:
+    run = runs.make("r", items, split)
+    save_rule(run.path, run.config.decision, Rule(Unchanged(), Argmax(), None), None)
+    before = (run.path / "decision.json").read_bytes()
+    # Of 40 rows the surer half is right and the other wrong: the threshold lies between them.
+    calibration = LessSure(runs.models["r"], {item.id for item in items[20:]}).predict_proba(items)
+    calibration[20:] = np.roll(calibration[20:], 1, axis=1)
+    write_calibration(run.path / "calibration.csv", items, run.tags, calibration, None)
+    runs.models["r"] = LessSure(runs.models["r"], {"i0-26", "i0-30", "i0-38"})
+
+    assert evaluate_run(runs.config("r"))["decision"]["coverage"] == 1
+    decision = evaluate_run(runs.config("r", *OVERRIDE))["decision"]
+    assert decision["policy"] == {"kind": "threshold", "thresholds": [0.9] * 4}
+    assert decision["published"] == 12
+    assert [block["published"] for block in decision["per_class"].values()] == [4, 5, 3, 0]
+    assert (run.path / "decision.json").read_bytes() == before
+    assert evaluate_run(runs.config("r"))["decision"]["policy"] == {"kind": "argmax"}
+
+
+@pytest.mark.parametrize("rows", ["none", "lost"])
+def test_another_decision_needs_rows_to_be_fitted_to(runs, items, split, rows) -> None:
+    run = runs.make("r", items, split)
+    if rows == "none":
+        write_calibration(run.path / "calibration.csv", [], run.tags, np.zeros((0, 4)), None)
+    with pytest.raises(UserError, match=r"calibration\.csv") as raised:
+        evaluate_run(runs.config("r", *OVERRIDE))
+    assert ("decision.folds=5" in raised.value.hint) == (rows == "none")
+    assert not (run.path / "report.json").exists()
 
 
 def test_another_source_goes_into_its_own_folder(runs, items, split, new_items) -> None:

@@ -7,6 +7,8 @@ import torch
 
 from tagger.config import LatencyConfig
 from tagger.data.items import Item
+from tagger.decision.calibrators import Unchanged
+from tagger.decision.decider import PLAIN, Decider, Rule
 from tagger.evaluation.latency import measure_latency
 
 
@@ -24,12 +26,16 @@ class Sleeper:
         return np.array([[0.3, 0.7]])
 
 
+def plain(model: Sleeper) -> Decider:
+    return Decider(model, PLAIN, None)
+
+
 ITEMS = [Item(str(number), f"title {number}", "text", tag="a") for number in range(3)]
 
 
 def test_items_go_one_by_one_in_turn_after_the_warm_up() -> None:
     model = Sleeper()
-    result = measure_latency(model, ITEMS, LatencyConfig(items=10, warmup=4, threads=1))
+    result = measure_latency(plain(model), ITEMS, LatencyConfig(items=10, warmup=4, threads=1))
     assert len(model.calls) == 14
     assert {size for size, _, _ in model.calls} == {1}
     assert [title[-1] for _, title, _ in model.calls[4:8]] == list("0120")
@@ -41,12 +47,28 @@ def test_items_go_one_by_one_in_turn_after_the_warm_up() -> None:
     }  # fmt: skip
 
 
+def test_correction_and_policy_are_timed_too() -> None:
+    class Ponders:
+        def decide(self, probabilities: np.ndarray) -> np.ndarray:
+            time.sleep(0.004)
+            return probabilities.argmax(axis=1)
+
+    class Corrects(Unchanged):
+        def apply(self, probabilities: np.ndarray) -> np.ndarray:
+            time.sleep(0.004)
+            return probabilities
+
+    decider = Decider(Sleeper(), Rule(Corrects(), Ponders(), None), None)
+    result = measure_latency(decider, ITEMS, LatencyConfig(items=10, warmup=0, threads=1))
+    assert result["p50_ms"] >= 2 + 4 + 4
+
+
 def test_threads_are_set_stated_and_restored() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
         model = Sleeper()
-        result = measure_latency(model, ITEMS, LatencyConfig(items=10, warmup=0, threads=1))
+        result = measure_latency(plain(model), ITEMS, LatencyConfig(items=10, warmup=0, threads=1))
         assert model.threads == {1}
         assert result["threads"] == 1
         assert torch.get_num_threads() == 2
@@ -60,11 +82,13 @@ def test_threads_are_restored_after_an_error() -> None:
             raise ValueError("broken")
 
     before = torch.get_num_threads()
+    config = LatencyConfig(items=10, warmup=0, threads=before + 1)
     with pytest.raises(ValueError, match="broken"):
-        measure_latency(Broken(), ITEMS, LatencyConfig(items=10, warmup=0, threads=before + 1))
+        measure_latency(plain(Broken()), ITEMS, config)
     assert torch.get_num_threads() == before
 
 
 def test_all_cores_are_used_when_none_are_given() -> None:
-    result = measure_latency(Sleeper(), ITEMS, LatencyConfig(items=10, warmup=0, threads=None))
+    config = LatencyConfig(items=10, warmup=0, threads=None)
+    result = measure_latency(plain(Sleeper()), ITEMS, config)
     assert result["threads"] >= 1

@@ -1,21 +1,25 @@
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from tagger.evaluation.calibration import calibration
+from tagger.decision.policies import REVIEW
+from tagger.evaluation.calibration import describe_calibration
 from tagger.evaluation.intervals import measure
 from tagger.evaluation.plots import (
     plot_confusion,
     plot_learning_curves,
     plot_precision_recall,
     plot_reliability,
+    plot_risk_coverage,
     plot_slices,
     write_figure,
 )
+from tagger.evaluation.selective import describe_decisions
 from tagger.scores import confusion_matrix
 
 
@@ -54,6 +58,22 @@ def decisions(n_tags: int, absent: int) -> tuple[np.ndarray, np.ndarray]:
     return true, scores / scores.sum(axis=1, keepdims=True)
 
 
+def calibration(after: np.ndarray, before: np.ndarray, true: np.ndarray) -> dict[str, Any]:
+    """The `calibration` of a report."""
+    tags = [str(tag) for tag in range(after.shape[1])]
+    described = describe_calibration(after, true, tags)
+    return {**described, "before": describe_calibration(before, true, tags)}
+
+
+def decision(
+    probabilities: np.ndarray, decided: np.ndarray, true: np.ndarray, policy: str
+) -> dict[str, Any]:
+    """The `decision` of a report, as far as it is drawn."""
+    tags = [str(tag) for tag in range(probabilities.shape[1])]
+    described = describe_decisions(probabilities, decided, true, tags)
+    return {**described, "policy": {"kind": policy}}
+
+
 @pytest.mark.parametrize("n_tags", [2, 4, 30])
 def test_any_number_of_tags_one_of_them_absent(n_tags: int, tmp_path: Path) -> None:
     tags = [f"a-tag-with-a-rather-long-name & number {number}" for number in range(n_tags)]
@@ -61,7 +81,11 @@ def test_any_number_of_tags_one_of_them_absent(n_tags: int, tmp_path: Path) -> N
     confusion = confusion_matrix(true, probabilities.argmax(axis=1), n_tags)
     check(plot_confusion(confusion, tags), tmp_path / "confusion.png")
     check(plot_precision_recall(probabilities, true, tags), tmp_path / "pr.png")
-    check(plot_reliability(calibration(probabilities, true)), tmp_path / "reliability.png")
+    block = calibration(probabilities, probabilities**2, true)
+    check(plot_reliability(block), tmp_path / "reliability.png")
+    decided = np.where(np.arange(60) % 3, probabilities.argmax(axis=1), REVIEW)
+    published = decision(probabilities, decided, true, "threshold")
+    check(plot_risk_coverage(published), tmp_path / "risk-coverage.png")
 
 
 def test_cells_hold_count_and_share_of_the_true_tag() -> None:
@@ -75,6 +99,38 @@ def test_precision_recall_states_average_precision_and_absence() -> None:
     probabilities = np.array([[0.9, 0.1, 0], [0.8, 0.2, 0], [0.3, 0.7, 0]])
     figure = plot_precision_recall(probabilities, np.array([0, 0, 1]), ["a", "b", "c"])
     assert legend(figure) == ["a (AP 1.000)", "b (AP 1.000)", "c: no rows"]
+
+
+def test_reliability_shows_the_error_before_and_after_correction() -> None:
+    before = np.array([[0.95, 0.05]] * 60)
+    after = np.array([[0.75, 0.25]] * 60)
+    figure = plot_reliability(calibration(after, before, np.array([0, 0, 0, 1] * 15)))
+    assert legend(figure) == [
+        "perfectly calibrated", "before correction (ECE 0.200)", "this run (ECE 0.000)",
+    ]  # fmt: skip
+    _, raw, corrected = figure.axes[0].get_lines()
+    assert raw.get_xydata() == pytest.approx(np.array([[0.95, 0.75]]))
+    assert corrected.get_xydata() == pytest.approx(np.array([[0.75, 0.75]]))
+
+
+def test_the_risk_of_what_is_published_stands_beside_the_curve() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    true, decided = np.array([0, 0, 0, 1]), np.array([0, 0, REVIEW, REVIEW])
+    figure = plot_risk_coverage(decision(probabilities, decided, true, "conformal"))
+    assert legend(figure) == [
+        "surest rows first (AURC 0.0625)", "published under conformal, 95% interval",
+    ]  # fmt: skip
+    curve, *point = figure.axes[0].get_lines()
+    assert curve.get_xydata().tolist() == [[0.25, 0], [0.5, 0], [0.75, 0], [1, 0.25]]
+    assert point[0].get_xydata().tolist() == [[0.5, 0]]
+
+
+def test_where_nothing_is_published_there_is_the_curve_alone(tmp_path: Path) -> None:
+    true, probabilities = decisions(3, absent=1)
+    block = decision(probabilities, np.full(60, REVIEW), true, "threshold")
+    figure = plot_risk_coverage(block)
+    assert legend(figure) == [f"surest rows first (AURC {block['aurc']:.4f})"]
+    check(figure, tmp_path / "risk-coverage.png")
 
 
 def test_learning_curves_mark_the_step_that_was_kept(tmp_path: Path) -> None:

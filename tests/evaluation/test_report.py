@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tagger.decision.calibrators import Temperature, Unchanged
+from tagger.decision.decider import Rule, save_rule
+from tagger.decision.policies import NEVER, Threshold
 from tagger.evaluation import evaluate_run as module
 from tagger.evaluation.evaluate_run import evaluate_run
 from tagger.evaluation.report import format_score, format_short, format_signed
@@ -71,7 +74,7 @@ def test_every_plot_is_inside_and_described(folder: Path) -> None:
     images = Page((folder / "report.html").read_text()).all("img")
     inside = {base64.b64decode(str(image["src"]).partition(",")[2]) for image in images}
     assert inside == {path.read_bytes() for path in (folder / "plots").iterdir()}
-    assert len(images) == 5
+    assert len(images) == 6
     assert all(len(str(image["alt"])) > 30 for image in images)
 
 
@@ -100,30 +103,71 @@ def test_the_page_fits_phones_and_both_colour_schemes(folder: Path) -> None:
     assert page.all("html") == [{"lang": "en"}]
 
 
+def page_or_markdown(folder: Path, name: str) -> str:
+    text = (folder / name).read_text()
+    return (Page(text).text if name.endswith("html") else text).replace("\\", "")
+
+
 @pytest.mark.parametrize("name", ["report.html", "report.md"])
 def test_both_forms_tell_the_whole_story(folder: Path, name: str) -> None:
-    text = (folder / name).read_text()
-    if name.endswith("html"):
-        text = Page(text).text
-    text = text.replace("\\", "")
+    text = page_or_markdown(folder, name)
     for expected in (
-        "0.867 [0.621, 0.963]",  # Wilson of 13 of 15
         "pears-and-other-fruit",
         "year 2020",
         "theirs",
         "15 of 15 rows paired",
         "15 test rows of 40",
+        "Policy argmax publishes 100.0% of the rows and sends 0 of 1,000 to a person",
+        "precision of what is published 0.867 [0.621, 0.963]",
+        "Calibration error 0.207 (before correction 0.207)",  # (13 * 0.1 + 2 * 0.9) / 15
         "+0.000",
-        "1,000",
         "Kept step",
         "200 resamples, seed 0",
     ):
         assert expected in text, expected
+    # Wilson of 13 of 15, and a fact of the run, each in its row.
+    for row in (r"Accuracy\W*0\.867\W*0\.621, 0\.963\]", r"Parameters\W*1,000"):
+        assert re.search(row, text), row
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_both_forms_tell_what_is_published_and_how_probabilities_were_corrected(
+    runs, items, split, monkeypatch, name: str
+) -> None:
+    monkeypatch.setattr(module, "check_against_library", lambda *_: None)
+    run = runs.make("r", items, split, errs_on=["i0-29", "i0-30"])
+    # Of five rows a tag, those of the second are never published.
+    rule = Rule(Temperature(2.0), Threshold([0.5, NEVER, 0.5, 0.5]), None)
+    save_rule(run.path, run.config.decision, rule, None)
+    report = evaluate_run(runs.config("r"))
+    text = page_or_markdown(run.path, name)
+    for expected in (
+        "Policy threshold publishes 60.0% of the rows and sends 400 of 1,000 to a person",
+        "precision of what is published 0.889 [0.565, 0.980]",
+        f"Calibration error {report['calibration']['ece_adaptive']:.3f} (before correction "
+        f"{report['calibration']['before']['ece_adaptive']:.3f})",
+    ):
+        assert expected in text, expected
+    if name.endswith("md"):
+        rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| pears")]
+        assert rows[0][1:3] == ["0", "-"], "a tag that is never published has no precision"
+
+
+def test_all_forms_tell_that_nothing_is_published(runs, items, split, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(module, "check_against_library", lambda *_: None)
+    run = runs.make("r", items, split)
+    save_rule(run.path, run.config.decision, Rule(Unchanged(), Threshold([NEVER] * 4), None), None)
+    evaluate_run(runs.config("r"))
+    printed = capsys.readouterr().out
+    said = r"publishes 0\.0% of the rows and sends 1,?000 of 1,000 to a person\."
+    assert re.search(said, printed)
+    for name in ("report.html", "report.md"):
+        assert re.search(said, page_or_markdown(run.path, name)), name
 
 
 def test_plots_are_linked_from_markdown(folder: Path) -> None:
     links = re.findall(r"^!\[.+\]\((.+)\)$", (folder / "report.md").read_text(), re.MULTILINE)
-    assert len(links) == 5
+    assert len(links) == 6
     assert all((folder / link).is_file() for link in links)
 
 
@@ -136,17 +180,18 @@ def test_without_logs_there_are_no_learning_curves(runs, items, split, monkeypat
     report = evaluate_run(runs.config("r"))
     assert not (run.path / "plots" / "learning-curves.png").exists()
     assert report["errors"] == []
-    assert len(Page((run.path / "report.html").read_text()).all("img")) == 4
+    assert len(Page((run.path / "report.html").read_text()).all("img")) == 5
 
 
 def test_the_terminal_shows_tables_and_unbroken_paths(folder: Path, runs, capsys) -> None:
     capsys.readouterr()
     evaluate_run(runs.config("ours", "against=theirs"))
     lines = capsys.readouterr().out.splitlines()
-    for name in ("pears-and-other-fruit", "macro", "all rows", "year 2021", "latency", "against"):
+    named = ("pears-and-other-fruit", "macro", "all rows", "year 2021", "latency", "against")
+    for name in (*named, "decision: Policy argmax", "calibration: Calibration error"):
         assert any(name in line for line in lines), name
     assert str(folder / "report.html") in lines
-    assert sum(line.endswith(".png") for line in lines) == 5
+    assert sum(line.endswith(".png") for line in lines) == 6
 
 
 def test_formats() -> None:

@@ -1,50 +1,90 @@
 """Whether a probability of 0.8 is right 8 times in 10."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tagger.scores import FloatArray, IntArray
+
 N_BINS = 10
+ADAPTIVE_BINS = 15
 
 
-def calibration(
-    probabilities: npt.NDArray[np.float64], true: npt.NDArray[np.integer]
+def describe_calibration(
+    probabilities: FloatArray, true: IntArray, tags: Sequence[str]
 ) -> dict[str, Any]:
-    """Compare the confidence of decisions with how often they are right.
-
-    Rows are grouped into bins of equal width by the probability of the tag decided for. The
-    expected calibration error is the mean distance between a bin's mean confidence and its
-    accuracy, weighted by rows (Guo, Pleiss, Sun and Weinberger, ICML 2017).
+    """Compare probabilities with how often they come true.
 
     Args:
         probabilities: Shape (n, n_tags), n >= 1, rows sum to 1.
         true: Position of the true tag, shape (n,).
+        tags: Names, in that order.
 
     Returns:
-        Ready for JSON: `{"ece": .., "bins": [{"low", "high", "num_samples", "confidence",
-        "accuracy"}, ...]}`; confidence and accuracy are None in a bin without rows.
+        Ready for JSON: `ece` over bins of equal width and `ece_adaptive` over bins of equally many
+        rows, both of the tag decided for; the multi-class `brier` score; mean negative log
+        `likelihood`; `per_class`, by tag `ece_adaptive` and `brier` of that tag's probability; and
+        `bins`, a list of `low`, `high`, `num_samples`, `confidence`, `accuracy` (the last two None
+        in a bin without rows).
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == true
+    one_hot = np.eye(probabilities.shape[1])[true]
+    bins = reliability_bins(confidence, right)
+    of_true = probabilities[np.arange(len(true)), true]
+    return {
+        "ece": sum(
+            one["num_samples"] / len(true) * abs(one["confidence"] - one["accuracy"])
+            for one in bins
+            if one["num_samples"]
+        ),
+        "ece_adaptive": adaptive_error(confidence, right),
+        "brier": float(np.square(probabilities - one_hot).sum(axis=1).mean()),
+        "likelihood": float(-np.log(np.maximum(of_true, 1e-12)).mean()),
+        "per_class": {
+            tag: {
+                "ece_adaptive": adaptive_error(probabilities[:, at], one_hot[:, at] > 0),
+                "brier": float(np.square(probabilities[:, at] - one_hot[:, at]).mean()),
+            }
+            for at, tag in enumerate(tags)
+        },
+        "bins": bins,
+    }
+
+
+def reliability_bins(confidence: FloatArray, right: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Group rows into bins of equal width by their confidence.
+
+    The mean distance between a bin's mean confidence and its accuracy, weighted by rows, is the
+    expected calibration error (Guo, Pleiss, Sun and Weinberger, ICML 2017).
+    """
     # Probabilities on an edge go to the bin below it; exactly 0 cannot be a maximum.
     position = np.clip(np.ceil(confidence * N_BINS).astype(int) - 1, 0, N_BINS - 1)
     bins: list[dict[str, Any]] = []
-    error = 0.0
     for index in range(N_BINS):
         inside = position == index
         count = int(inside.sum())
-        mean = float(confidence[inside].mean()) if count else None
-        accuracy = float(right[inside].mean()) if count else None
-        if mean is not None and accuracy is not None:
-            error += count / len(confidence) * abs(mean - accuracy)
         bins.append(
             {
                 "low": index / N_BINS,
                 "high": (index + 1) / N_BINS,
                 "num_samples": count,
-                "confidence": mean,
-                "accuracy": accuracy,
+                "confidence": float(confidence[inside].mean()) if count else None,
+                "accuracy": float(right[inside].mean()) if count else None,
             }
         )
-    return {"ece": error, "bins": bins}
+    return bins
+
+
+def adaptive_error(confidence: FloatArray, right: npt.NDArray[np.bool_]) -> float:
+    """Compute the expected calibration error over bins of equally many rows.
+
+    Where nearly all confidences are high, bins of equal width put nearly all rows into one, and
+    what happens within it cancels (Nixon et al., CVPR workshops 2019).
+    """
+    order = np.argsort(confidence, kind="stable")
+    parts = np.array_split(order, min(ADAPTIVE_BINS, len(order)))
+    gaps = [abs(confidence[part].mean() - right[part].mean()) * len(part) for part in parts]
+    return float(sum(gaps) / len(order))

@@ -9,13 +9,17 @@ import numpy as np
 
 from tagger.config import EvaluateConfig
 from tagger.data.items import Item
+from tagger.decision.calibrators import calibrator_to_json
+from tagger.decision.decider import Decider, load_decider, refit_decider
+from tagger.decision.policies import policy_to_json
 from tagger.environment import describe_environment
 from tagger.evaluation.against import compare_runs, pair_rows
-from tagger.evaluation.calibration import calibration
+from tagger.evaluation.calibration import describe_calibration
 from tagger.evaluation.intervals import LEVEL, measure
 from tagger.evaluation.latency import measure_latency
-from tagger.evaluation.predicting import predict, tag_positions
+from tagger.evaluation.predicting import decide, tag_positions
 from tagger.evaluation.rows import load_rows, train_counts
+from tagger.evaluation.selective import describe_decisions
 from tagger.evaluation.slices import build_slices, slice_mask
 from tagger.runs import RunFolder, open_run, write_predictions
 from tagger.scores import (
@@ -50,8 +54,9 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     # Paired before any work is done: a mistake should not cost the wait for predictions.
     pairing = None if config.against is None else pair_rows(run, rows.items, config)
 
-    classifier = run.load_classifier()
-    probabilities = predict(classifier, rows.items)
+    decider = open_decider(run, config)
+    decisions = decide(decider, rows.items)
+    probabilities = decisions.probabilities
     true = tag_positions(rows.items, run.tags)
     predicted = probabilities.argmax(axis=1)
 
@@ -70,9 +75,16 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
         "intervals": {"level": LEVEL, "resamples": config.resamples, "seed": config.seed},
         "tags": list(run.tags),
         **score_rows(rows.items, true, predicted, run, config),
-        "calibration": calibration(probabilities, true),
+        "calibration": describe_calibration(probabilities, true, run.tags)
+        | {"before": describe_calibration(decisions.raw, true, run.tags)},
+        "decision": {
+            "policy": policy_to_json(decider.rule.policy),
+            "calibrator": calibrator_to_json(decider.rule.calibrator),
+            "novelty_limit": decider.rule.novelty_limit,
+            **describe_decisions(probabilities, decisions.tags, true, run.tags),
+        },
         "errors": confident_errors(rows.items, true, probabilities, run.tags),
-        "latency": measure_latency(classifier, rows.items, config.latency),
+        "latency": measure_latency(decider, rows.items, config.latency),
         "comparison": None if pairing is None else compare_runs(pairing, true, predicted, config),
         "environment": describe_environment(),
         "evaluated_on": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -81,13 +93,25 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     from tagger.evaluation.report import print_report, write_report
 
     write_predictions(
-        folder / "predictions.csv", [item.id for item in rows.items], run.tags, probabilities
+        folder / "predictions.csv", [item.id for item in rows.items], run.tags, decisions.raw
     )
     written = write_report(report, folder, probabilities, true, run.path / "metrics.jsonl")
     if rows.folder_name is None:
         _attach_to_tracker(run, report, folder)
     print_report(report, written)
     return report
+
+
+def open_decider(run: RunFolder, config: EvaluateConfig) -> Decider:
+    """Load a run's classifier with the rule that it was made with, or with one fitted anew.
+
+    Raises:
+        UserError: for a model or a rule that cannot be used, or when there is nothing to fit to.
+    """
+    classifier = run.load_classifier()
+    if config.decision is None:
+        return load_decider(run.path, classifier)
+    return refit_decider(run.path, classifier, config.decision)
 
 
 def score_rows(

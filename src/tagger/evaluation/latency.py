@@ -10,17 +10,17 @@ import numpy as np
 
 from tagger.config import LatencyConfig
 from tagger.data.items import Item
+from tagger.decision.decider import Decider
 from tagger.environment import available_cores
-from tagger.models.base import Classifier
 
 
 def measure_latency(
-    classifier: Classifier, items: Sequence[Item], config: LatencyConfig
+    decider: Decider, items: Sequence[Item], config: LatencyConfig
 ) -> dict[str, Any]:
     """Time items one by one: strings, tokens, model, probabilities, decision.
 
     Args:
-        classifier: Loaded and ready.
+        decider: A classifier and its rule, loaded and ready.
         items: Texts to use, at least one; they are used in turn, again and again.
         config: How many items, how many before the clock starts, how many threads.
 
@@ -30,10 +30,9 @@ def measure_latency(
     """
     texts = [(item.title, item.description) for item in items]
 
-    def decide(number: int) -> str:
+    def decide(number: int) -> int:
         title, description = texts[number % len(texts)]
-        row = classifier.predict_proba([Item("", title, description)])[0]
-        return classifier.tags[int(row.argmax())]
+        return int(decider.decide([Item("", title, description)]).tags[0])
 
     threads = config.threads or available_cores()
     milliseconds = np.empty(config.items)

@@ -79,19 +79,29 @@ def plot_reliability(calibration: Mapping[str, Any]) -> Figure:
     """Draw accuracy over confidence, with the number of rows in each bin below.
 
     Args:
-        calibration: What `tagger.evaluation.calibration.calibration` returns.
+        calibration: The `calibration` of `report.json`.
     """
     figure = Figure(figsize=(5.6, 5.8), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     bins = calibration["bins"]
     filled = [one for one in bins if one["num_samples"]]
     upper.plot([0, 1], [0, 1], color="0.5", linestyle="--", label="perfectly calibrated")
+    before = [one for one in calibration["before"]["bins"] if one["num_samples"]]
+    upper.plot(
+        [one["confidence"] for one in before],
+        [one["accuracy"] for one in before],
+        color=VERMILION,
+        marker="s",
+        linestyle=":",
+        alpha=0.8,
+        label=f"before correction (ECE {calibration['before']['ece_adaptive']:.3f})",
+    )
     upper.plot(
         [one["confidence"] for one in filled],
         [one["accuracy"] for one in filled],
         color=BLUE,
         marker="o",
-        label=f"this run (ECE {calibration['ece']:.3f})",
+        label=f"this run (ECE {calibration['ece_adaptive']:.3f})",
     )
     upper.set(ylabel="share of right decisions", ylim=(-0.03, 1.03), title="Reliability")
     upper.legend(loc="upper left", fontsize=9)
@@ -109,6 +119,43 @@ def plot_reliability(calibration: Mapping[str, Any]) -> Figure:
     lower.margins(y=0.25)
     lower.set(xlabel="probability of the tag decided for", ylabel="rows", xlim=(0, 1))
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    return figure
+
+
+def plot_risk_coverage(decision: Mapping[str, Any]) -> Figure:
+    """Draw the share of wrong decisions over the share of rows that are published.
+
+    Args:
+        decision: The `decision` of `report.json`.
+    """
+    figure = Figure(figsize=(5.8, 4.4), layout="constrained")
+    axes = figure.subplots()
+    coverages, risks = zip(*decision["curve"], strict=True)
+    label = f"surest rows first (AURC {decision['aurc']:.4f})"
+    axes.plot(coverages, risks, color=BLUE, label=label)
+    if decision["precision"] is not None:
+        precision = decision["precision"]
+        axes.errorbar(
+            [decision["coverage"]],
+            [1 - precision["value"]],
+            yerr=[
+                [precision["high"] - precision["value"]],
+                [precision["value"] - precision["low"]],
+            ],
+            color=VERMILION,
+            marker="D",
+            capsize=4,
+            label=f"published under {decision['policy']['kind']}, 95% interval",
+        )
+    axes.set(
+        xlabel="share of rows that are published",
+        ylabel="share of these that are wrong",
+        xlim=(0, 1.02),
+        title="Risk and coverage",
+    )
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", fontsize=9)
     return figure
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tagger.data.items import Item
+from tagger.decision.decider import Decider, Decisions
 from tagger.models.base import Classifier
 from tagger.progress import progress_bar
 from tagger.scores import FloatArray, IntArray
@@ -21,6 +22,20 @@ def predict(classifier: Classifier, items: Sequence[Item]) -> FloatArray:
             parts.append(classifier.predict_proba(chunk))
             bar.update(len(chunk))
     return np.concatenate(parts)
+
+
+def decide(decider: Decider, items: Sequence[Item]) -> Decisions:
+    """Predict and decide, with a progress bar."""
+    parts = []
+    with progress_bar(len(items), "decide", "item") as bar:
+        for start in range(0, len(items), CHUNK):
+            parts.append(decider.decide(items[start : start + CHUNK]))
+            bar.update(min(CHUNK, len(items) - start))
+    return Decisions(
+        np.concatenate([part.raw for part in parts]),
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate([part.tags for part in parts]),
+    )
 
 
 def tag_positions(items: Sequence[Item], tags: Sequence[str]) -> IntArray:

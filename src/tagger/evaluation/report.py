@@ -16,6 +16,7 @@ from tagger.evaluation.plots import (
     plot_learning_curves,
     plot_precision_recall,
     plot_reliability,
+    plot_risk_coverage,
     plot_slices,
     write_figure,
 )
@@ -67,7 +68,14 @@ def render_html(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": format_score, "signed": format_signed, "label": _label}
+    environment.filters |= {
+        "score": format_score,
+        "signed": format_signed,
+        "label": _label,
+        "or_none": _or_none,
+        "decision": _decision,
+        "calibration": _calibration,
+    }
     images = [
         {"source": base64.b64encode(path.read_bytes()).decode("ascii"), "text": text}
         for path, text in plots
@@ -96,6 +104,18 @@ def render_markdown(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]
             for key, title in HEADLINE.items()
         ),
         f"| Latency p50 / p95 / p99 | {_latency(latency)} |",
+        "",
+        "## Decisions",
+        "",
+        f"{_decision(report['decision'])} {_calibration(report['calibration'])}",
+        "",
+        "| tag | published | precision | recall |",
+        "|---|---:|---|---|",
+        *(
+            f"| {_cell(tag)} | {block['published']} | {_or_none(block['precision'])} | "
+            f"{_or_none(block['recall'])} |"
+            for tag, block in report["decision"]["per_class"].items()
+        ),
         "",
         "## Tags",
         "",
@@ -154,7 +174,12 @@ def print_report(report: Mapping[str, Any], written: Sequence[Path]) -> None:
     console.print()
 
     # Lines, not tables: a path that a terminal's width breaks in two cannot be copied.
-    lines = [f"rows: {data['explanation']}", f"latency p50/p95/p99: {_latency(report['latency'])}"]
+    lines = [
+        f"rows: {data['explanation']}",
+        f"decision: {_decision(report['decision'])}",
+        f"calibration: {_calibration(report['calibration'])}",
+        f"latency p50/p95/p99: {_latency(report['latency'])}",
+    ]
     comparison = report["comparison"]
     if comparison:
         lines.append(f"against {comparison['against']}: {comparison['explanation']}")
@@ -258,7 +283,12 @@ def _write_plots(
         "reliability": (
             plot_reliability(report["calibration"]),
             "Share of right decisions over their probability, with the number of rows of each "
-            f"bin. The expected calibration error is {report['calibration']['ece']:.3f}.",
+            f"bin, before and after correction. {_calibration(report['calibration'])}",
+        ),
+        "risk-coverage": (
+            plot_risk_coverage(report["decision"]),
+            "Share of wrong decisions over the share of rows that are published, the surest "
+            f"first. {_decision(report['decision'])}",
         ),
         "slices": (
             plot_slices(report["overall"], report["slices"]),
@@ -329,6 +359,36 @@ def _latency(latency: Mapping[str, Any]) -> str:
     times = " / ".join(f"{latency[key]:.1f}" for key in ("p50_ms", "p95_ms", "p99_ms"))
     threads = f"{latency['threads']} thread" + ("s" if latency["threads"] != 1 else "")
     return f"{times} ms an item, end to end ({latency['items']} items one by one, {threads})"
+
+
+def _decision(decision: Mapping[str, Any]) -> str:
+    """Say in two sentences what is published, and how good that is."""
+    kind = decision["policy"]["kind"]
+    precision = decision["precision"]
+    text = (
+        f"Policy {kind} publishes {decision['coverage']:.1%} of the rows and sends "
+        f"{decision['review_per_1000']:,.0f} of 1,000 to a person"
+    )
+    if precision is None:
+        return f"{text}."
+    surest = ", ".join(f"{v:.3f} of {name}" for name, v in decision["at_coverage"].items())
+    return (
+        f"{text}; precision of what is published {format_score(precision)}. "
+        f"Of the surest rows it would be {surest}; AURC {decision['aurc']:.4f}."
+    )
+
+
+def _calibration(calibration: Mapping[str, Any]) -> str:
+    before = calibration["before"]
+    return (
+        f"Calibration error {calibration['ece_adaptive']:.3f} (before correction "
+        f"{before['ece_adaptive']:.3f}), Brier score {calibration['brier']:.3f} "
+        f"({before['brier']:.3f})."
+    )
+
+
+def _or_none(score: Mapping[str, float] | None) -> str:
+    return "-" if score is None else format_score(score)
 
 
 def _sentence(text: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tagger.config import EvaluateConfig
 from tagger.data.items import Item
-from tagger.data.sources import data_sha256, load_items
+from tagger.data.sources import data_sha256, load_extra, load_items
 from tagger.data.splits import unseen_items
 from tagger.data.tags import load_tags
 from tagger.errors import UserError
@@ -104,9 +104,9 @@ def drop_seen(run: RunFolder, items: Sequence[Item]) -> tuple[list[Item], str]:
     equal = len(items) - len(unequal)
     # A run folder keeps hashes, not texts: its source is read again to find near-duplicates.
     try:
-        seen = [
-            item for item in load_items(run.config.data, run.tags) if item.content_hash in recorded
-        ]
+        data = run.config.data
+        known = [*load_items(data, run.tags), *load_extra(data, run.tags)]
+        seen = [item for item in known if item.content_hash in recorded]
     except UserError as error:
         return unequal, (
             f"left out {equal} that {run.name} has seen; near-duplicates of these could not be "
@@ -117,7 +117,7 @@ def drop_seen(run: RunFolder, items: Sequence[Item]) -> tuple[list[Item], str]:
     part = f"left out {equal} that {run.name} has seen and {similar} near-duplicates of these"
     missing = len(recorded) - len({item.content_hash for item in seen})
     if missing:
-        part += f" ({missing} rows that it has seen are no longer in its source)"
+        part += f" ({missing} rows that it has seen are not in its source)"
     return chosen, part
 
 

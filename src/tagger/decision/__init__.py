@@ -1,0 +1,1 @@
+"""From probabilities to decisions: a tag, or a person is asked. See docs/decisions.md."""

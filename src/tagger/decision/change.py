@@ -1,0 +1,53 @@
+"""Another decision for a finished run, without training it again."""
+
+import json
+from typing import Any
+
+from pydantic import ValidationError
+
+from tagger.config import DecisionConfig
+from tagger.decision.decider import FILE, CalibrationRows, refit_rule, save_rule
+from tagger.errors import UserError
+from tagger.runs import RunFolder, read_calibration
+
+
+def change_decision(run: RunFolder, given: dict[str, Any]) -> str:
+    """Fit a decision to a run's calibration rows, write it into the run, and say what it does.
+
+    Args:
+        run: A finished run.
+        given: Keys of `DecisionConfig` that change; the others stay as they were asked for last.
+
+    Raises:
+        UserError: for values out of range, or when the run kept no rows to fit to.
+    """
+    try:
+        config = DecisionConfig.model_validate(_asked_last(run) | given)
+    except ValidationError as error:
+        raise UserError(
+            "the decision cannot be changed to this:",
+            [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()],
+        ) from None
+    rule = refit_rule(run.path, run.tags, config)
+    probabilities, true, novelty = read_calibration(run.path / "calibration.csv", run.tags)
+    rows = CalibrationRows(probabilities, true, novelty, f"{len(true)} rows of calibration.csv")
+    result = save_rule(run.path, config, rule, rows)
+    assert result is not None
+    fitted = (
+        f"{run.name}: policy {config.policy}; of the {result['rows']} rows that it is fitted to"
+    )
+    if result["precision"] is None:
+        return f"{fitted} none would be published"
+    return (
+        f"{fitted} {result['coverage']:.1%} would be published, with precision "
+        f"{result['precision']:.3f}"
+    )
+
+
+def _asked_last(run: RunFolder) -> dict[str, Any]:
+    """Return the decision as it was last asked for; that of the training if the file is damaged."""
+    try:
+        asked = json.loads((run.path / FILE).read_text(encoding="utf-8"))["asked"]
+        return DecisionConfig.model_validate(asked).model_dump()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return run.config.decision.model_dump()

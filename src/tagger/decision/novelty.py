@@ -1,0 +1,125 @@
+"""How unlike the training items an item is, in the space of the model's own encoder.
+
+A model is confidently wrong on content of a kind that it was not trained on, because softmax
+probabilities only compare tags with each other. Distance to what was trained on tells more:
+
+* `neighbours`: one minus the mean cosine to the `NEIGHBOURS` nearest training items (Sun et al.,
+  ICML 2022);
+* `mahalanobis`: distance to the nearest tag's mean under the shared covariance (Lee et al., NeurIPS
+  2018).
+
+benchmarks/shift.py compares them, and energy, on content from another source.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, Self, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from tagger.data.items import Item
+from tagger.errors import UserError
+
+FloatArray = npt.NDArray[np.float64]
+ARRAYS = {"neighbours": {"units"}, "mahalanobis": {"means", "whitening"}}
+"""What each kind keeps."""
+
+NEIGHBOURS = 10
+SHRINKAGE = 0.1
+"""Share of the covariance that is replaced by a round one of the same size."""
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A classifier that has an encoder."""
+
+    def embed(self, items: Sequence[Item]) -> FloatArray:
+        """Return vectors, (n_items, width)."""
+        ...
+
+    def predict_from_vectors(self, vectors: FloatArray) -> FloatArray:
+        """Return the probabilities, (n_items, n_tags), of items with these vectors."""
+        ...
+
+
+class Novelty:
+    """Scores vectors by their distance to those of the training items; higher is stranger.
+
+    Args:
+        kind: `neighbours` or `mahalanobis`.
+        arrays: What the kind needs, by name.
+    """
+
+    def __init__(self, kind: str, arrays: dict[str, npt.NDArray[np.float32]]) -> None:
+        self.kind = kind
+        self.arrays = arrays
+
+    @classmethod
+    def fit(cls, kind: str, vectors: FloatArray, tags: Sequence[int]) -> Self:
+        """Remember the training items' vectors, or their means and covariance.
+
+        Args:
+            kind: `neighbours` or `mahalanobis`.
+            vectors: (n, width).
+            tags: Position of each item's tag, (n,).
+        """
+        if kind == "neighbours":
+            return cls(kind, {"units": _unit(vectors).astype(np.float32)})
+        labels = np.asarray(tags)
+        present = np.unique(labels)
+        means = np.stack([vectors[labels == tag].mean(axis=0) for tag in present])
+        centred = vectors - means[np.searchsorted(present, labels)]
+        covariance = centred.T @ centred / len(vectors)
+        width = vectors.shape[1]
+        round_one = np.eye(width) * np.trace(covariance) / width
+        covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * round_one
+        # distance^2 = |(x - mean) W|^2 with W W^T the inverse of the covariance
+        whitening = np.linalg.cholesky(np.linalg.inv(covariance))
+        return cls(
+            kind,
+            {"means": means.astype(np.float32), "whitening": whitening.astype(np.float32)},
+        )
+
+    def score(self, vectors: FloatArray) -> FloatArray:
+        """Return how strange each vector is: (n, width) to (n,)."""
+        if self.kind == "neighbours":
+            units = self.arrays["units"]
+            similarity = _unit(vectors).astype(np.float32) @ units.T
+            nearest = min(NEIGHBOURS, len(units))
+            top = np.partition(similarity, -nearest, axis=1)[:, -nearest:]
+            scores: FloatArray = 1.0 - top.mean(axis=1, dtype=np.float64)
+            return scores
+        white = self.arrays["whitening"].astype(np.float64)
+        projected, means = vectors @ white, self.arrays["means"].astype(np.float64) @ white
+        distances = ((projected[:, None, :] - means[None]) ** 2).sum(axis=2)
+        least: FloatArray = np.sqrt(distances.min(axis=1))
+        return least
+
+    def save(self, path: Path) -> None:
+        """Write the arrays as safetensors."""
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
+        save_file(arrays, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: when it is missing or damaged.
+        """
+        try:
+            arrays = load_file(path)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from None
+        kind = next((kind for kind, names in ARRAYS.items() if names == set(arrays)), None)
+        if kind is None:
+            raise UserError(f"{path} holds {sorted(arrays)}, not what novelty is judged by")
+        return cls(kind, arrays)
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    units: FloatArray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return units

@@ -1,0 +1,232 @@
+"""Policies that turn probabilities into a tag, or into `REVIEW`: a person is asked.
+
+`other` is a tag like any. `REVIEW` is not a tag: it says that the machine does not know.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tagger.config import DecisionConfig
+from tagger.decision.bounds import clopper_pearson_lower, p_value_of_precision
+from tagger.decision.stored import part_from_json, part_to_json
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+REVIEW = -1
+NEEDS_REVIEW = "needs review"
+NEVER = 2.0
+"""A threshold that no probability reaches."""
+
+TIE = 1e-9
+STARTS = ((0.5, 0.6), (0.25, 0.25), (0.0, 0.15))
+"""Shares of the rows, the surest, with which a search begins, and their parts of the risk."""
+
+STEPS = 200
+"""Thresholds that are tried from each start on."""
+
+
+class Policy(Protocol):
+    """Decides on rows by themselves; its fields are plain numbers and lists."""
+
+    def decide(self, probabilities: FloatArray) -> IntArray:
+        """Map probabilities (n, n_tags) to positions of tags, or `REVIEW`, (n,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Argmax:
+    """Publish the most probable tag."""
+
+    def decide(self, probabilities: FloatArray) -> IntArray:
+        """Ask nobody."""
+        best: IntArray = probabilities.argmax(axis=1)
+        return best
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Publish the most probable tag where its probability reaches that tag's threshold."""
+
+    thresholds: list[float]
+
+    def decide(self, probabilities: FloatArray) -> IntArray:
+        """Ask a person below the threshold of the most probable tag."""
+        best = probabilities.argmax(axis=1)
+        reached = probabilities.max(axis=1) >= np.asarray(self.thresholds)[best]
+        return np.where(reached, best, REVIEW)
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Publish the only tag of a set that holds the true tag with stated confidence.
+
+    Attributes:
+        least: For each tag the probability from which it is in the set.
+    """
+
+    least: list[float]
+
+    def sets(self, probabilities: FloatArray) -> npt.NDArray[np.bool_]:
+        """Say which tags are in each row's set, (n, n_tags)."""
+        inside: npt.NDArray[np.bool_] = probabilities >= np.asarray(self.least)
+        return inside
+
+    def decide(self, probabilities: FloatArray) -> IntArray:
+        """Ask a person where the set has no tag or several."""
+        sets = self.sets(probabilities)
+        return np.where(sets.sum(axis=1) == 1, sets.argmax(axis=1), REVIEW)
+
+
+def has_answer(probabilities: FloatArray) -> npt.NDArray[np.bool_]:
+    """Say for which rows a model has an answer, (n,): one tag is more probable than any other.
+
+    Args:
+        probabilities: As the model gave them, (n, n_tags): a correction may tell ties apart.
+    """
+    if probabilities.shape[1] < 2 or not len(probabilities):
+        return np.ones(len(probabilities), dtype=np.bool_)
+    top = np.partition(probabilities, -2, axis=1)
+    ahead: npt.NDArray[np.bool_] = top[:, -1] - top[:, -2] > TIE
+    return ahead
+
+
+def fit_policy(config: DecisionConfig, probabilities: FloatArray, true: IntArray) -> Policy:
+    """Fit a policy to (corrected) predictions of rows that the model did not see.
+
+    Args:
+        config: Which policy, and what it must keep.
+        probabilities: (n, n_tags).
+        true: Position of each row's tag, (n,).
+    """
+    if config.policy == "argmax":
+        return Argmax()
+    if config.policy == "conformal":
+        return fit_conformal(probabilities, true, config.error)
+    n_tags = probabilities.shape[1]
+    if config.scope == "overall":
+        least = least_threshold(
+            probabilities.max(axis=1),
+            probabilities.argmax(axis=1) == true,
+            config.precision,
+            config.confidence,
+        )
+        return Threshold([least] * n_tags)
+    # Every tag keeps the promise by itself, and all of them at once with the stated confidence.
+    confidence = 1 - (1 - config.confidence) / n_tags
+    thresholds = []
+    best = probabilities.argmax(axis=1)
+    for tag in range(n_tags):
+        rows = best == tag
+        thresholds.append(
+            least_threshold(
+                probabilities[rows, tag], true[rows] == tag, config.precision, confidence
+            )
+        )
+    return Threshold(thresholds)
+
+
+def least_threshold(
+    scores: FloatArray, right: npt.NDArray[np.bool_], precision: float, confidence: float
+) -> float:
+    """Find a low threshold above which the precision is at least `precision`, with `confidence`.
+
+    Learn then Test (Angelopoulos et al. 2021) with fixed-sequence testing: thresholds are tried
+    from strict to lenient, and the search stops at the first at which the exact binomial test does
+    not reject that the promise is broken. The order is set by shares of rows, not by whether they
+    are right, so the chance that the threshold breaks the promise is at most 1 - `confidence`.
+    Three searches share this risk: one sets out from the surer half of the rows, where a few wrong
+    labels do not end it; the others from fewer rows, for models that are not so sure.
+
+    Args:
+        scores: (n,), higher is surer.
+        right: (n,), whether the decision is right.
+        precision: What is promised of rows at or above the threshold.
+        confidence: How sure the promise is.
+
+    Returns:
+        The threshold; `NEVER` where no search gets past its start.
+    """
+    ordered = np.sort(scores)[::-1]
+    found = NEVER
+    for start, part in STARTS:
+        allowed = part * (1 - confidence)
+        # So many rows does a test without an error need.
+        fewest = math.ceil(math.log(allowed) / math.log(precision))
+        first = max(fewest, round(start * len(ordered)))
+        if first > len(ordered):
+            continue
+        for count in np.unique(np.linspace(first, len(ordered), STEPS).round().astype(int)):
+            threshold = float(ordered[count - 1])
+            chosen = scores >= threshold
+            errors = int((~right[chosen]).sum())
+            if p_value_of_precision(errors, int(chosen.sum()), precision) > allowed:
+                break
+            found = min(found, threshold)
+    return found
+
+
+def fit_conformal(probabilities: FloatArray, true: IntArray, error: float) -> Conformal:
+    """Fit class-conditional conformal sets (Vovk 2012; Sadinle, Lei & Wasserman 2019).
+
+    For each tag, the probability that all but a share `error` of its rows reach, with the
+    correction for a finite sample: of new items of that tag, the set misses at most that share on
+    average. A tag with too few rows is in every set. Own code, because it is one quantile a tag;
+    the maintained libraries wrap estimators of scikit-learn, which ours are not.
+    """
+    least = []
+    for tag in range(probabilities.shape[1]):
+        scores = np.sort(probabilities[true == tag, tag])
+        allowed = math.floor(error * (len(scores) + 1))
+        least.append(float(scores[allowed - 1]) if allowed >= 1 else 0.0)
+    return Conformal(least)
+
+
+def describe_policy(decided: IntArray, true: IntArray, confidence: float) -> dict[str, Any]:
+    """Say what decisions are worth.
+
+    Args:
+        decided: Positions of tags, or `REVIEW`, (n,), n >= 1.
+        true: Position of each row's tag, (n,).
+        confidence: Of the lower end.
+
+    Returns:
+        `rows`, `published`, `coverage`, `precision` and its one-sided lower end `precision_low`
+        (both None where nothing is published).
+    """
+    published = decided != REVIEW
+    right = int((decided[published] == true[published]).sum())
+    count = int(published.sum())
+    return {
+        "rows": len(true),
+        "published": count,
+        "coverage": count / len(true),
+        "precision": right / count if count else None,
+        "precision_low": clopper_pearson_lower(right, count, confidence) if count else None,
+    }
+
+
+KINDS: dict[str, type[Argmax] | type[Threshold] | type[Conformal]] = {
+    "argmax": Argmax,
+    "threshold": Threshold,
+    "conformal": Conformal,
+}
+
+
+def policy_to_json(policy: Policy) -> dict[str, Any]:
+    """Return the kind and its numbers."""
+    return part_to_json(policy, KINDS)
+
+
+def policy_from_json(values: Mapping[str, Any]) -> Policy:
+    """Read what `policy_to_json` returned.
+
+    Raises:
+        KeyError, TypeError, ValueError: when it is something else.
+    """
+    return part_from_json(values, KINDS)

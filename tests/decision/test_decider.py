@@ -1,0 +1,631 @@
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from scipy.stats import binom
+
+from tagger.data.items import Item
+from tagger.decision.calibrators import Isotonic, Temperature, Unchanged, Vector
+from tagger.decision.decider import (
+    FILE,
+    NOVELTY_FILE,
+    PLAIN,
+    CalibrationRows,
+    Decider,
+    Rule,
+    fit_rule,
+    load_decider,
+    load_rule,
+    refit_decider,
+    refit_rule,
+    save_rule,
+)
+from tagger.decision.novelty import Novelty
+from tagger.decision.policies import (
+    NEVER,
+    REVIEW,
+    Argmax,
+    Conformal,
+    Threshold,
+    describe_policy,
+    fit_policy,
+    has_answer,
+)
+from tagger.errors import UserError
+from tagger.runs import write_calibration
+
+TAGS = ("a", "b", "c")
+HALF_SURE = np.array([[0.6, 0.3, 0.1], [0.3, 0.4, 0.3], [0.1, 0.1, 0.8], [1 / 3, 1 / 3, 1 / 3]])
+SUMS = 1e-12
+
+
+class OnItsPlace:
+    """A stand-in with an encoder: an item's title is the place of its vector, (2,)."""
+
+    tags = TAGS
+
+    def __init__(self):
+        self.embedded = 0
+
+    def embed(self, items):
+        self.embedded += 1
+        return np.array([[float(part) for part in item.title.split()] for item in items])
+
+    def predict_from_vectors(self, vectors):
+        return np.tile([0.9, 0.06, 0.04], (len(vectors), 1))
+
+    def predict_proba(self, items):
+        return self.predict_from_vectors(self.embed(items))
+
+
+def simulated(random, count, sharpness=1.0):
+    """Rows whose true tag has the chance that their logits say; probabilities are too sharp."""
+    logits = random.normal(0, 2.5, (count, 3))
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    true = (chances.cumsum(axis=1) < random.random((count, 1))).sum(axis=1).clip(max=2)
+    given = np.exp(sharpness * logits)
+    return given / given.sum(axis=1, keepdims=True), true, chances
+
+
+def rows(count=300, seed=0, sharpness=2.0, novelty=False):
+    random = np.random.default_rng(seed)
+    probabilities, true, _ = simulated(random, count, sharpness)
+    strange = random.random(count) if novelty else None
+    return CalibrationRows(probabilities, true, strange, f"{count} simulated rows")
+
+
+def test_probabilities_are_corrected_then_decided_on_then_asked_about_if_strange():
+    # Softened, the first row's 0.6 is below the threshold that it would have reached as it was.
+    rule = Rule(Temperature(2.0), Threshold([0.55, 0.0, 0.55]), novelty_limit=0.5)
+    decisions = rule.apply(HALF_SURE, np.array([0.1, 0.5, 0.2, 0.0]))
+    np.testing.assert_array_equal(decisions.raw, HALF_SURE)
+    np.testing.assert_allclose(decisions.probabilities, Temperature(2.0).apply(HALF_SURE))
+    assert decisions.probabilities[0, 0] < 0.55 < HALF_SURE[0, 0]
+    assert decisions.tags.tolist() == [REVIEW, 1, 2, REVIEW]
+    stranger = rule.apply(HALF_SURE, np.array([0.1, 0.51, 0.6, 0.9]))
+    assert stranger.tags.tolist() == [REVIEW] * 4
+    np.testing.assert_array_equal(stranger.probabilities, decisions.probabilities)
+
+
+def test_a_correction_can_change_the_tag():
+    rule = Rule(Vector([1.0] * 3, [0.0, 1.0, 0.0]), Argmax(), None)
+    assert PLAIN.apply(HALF_SURE[:1], None).tags.tolist() == [0]
+    assert rule.apply(HALF_SURE[:1], None).tags.tolist() == [1]
+
+
+def test_the_plain_rule_changes_nothing_and_publishes_the_most_probable_tag():
+    decisions = PLAIN.apply(HALF_SURE, None)
+    assert decisions.probabilities is decisions.raw is HALF_SURE
+    assert decisions.tags.tolist() == [0, 1, 2, REVIEW]
+
+
+def test_the_correction_is_fitted_before_the_policy(asked):
+    given = rows()
+    rule = fit_rule(asked(policy="threshold", precision=0.8, confidence=0.9), given)
+    assert rule.calibrator.temperature == pytest.approx(2.0, rel=0.25)
+    threshold = rule.policy.thresholds[0]
+    corrected = rule.calibrator.apply(given.probabilities).max(axis=1)
+    assert np.abs(corrected - threshold).min() < SUMS
+    assert np.abs(given.probabilities.max(axis=1) - threshold).min() > SUMS
+
+
+@pytest.mark.parametrize(
+    "calibrator",
+    [
+        Unchanged(),
+        Temperature(0.05),
+        Vector([1.0, 2.0, 3.0], [0.0, 5.0, -1.0]),  # it prefers the second tag
+        Isotonic([[0.0, 1.0]] * 3, [[0.0, 0.1], [0.0, 0.9], [0.0, 0.2]]),
+    ],
+    ids=["none", "temperature", "vector", "isotonic"],
+)
+@pytest.mark.parametrize(
+    "policy", [Argmax(), Threshold([0.0] * 3), Conformal([0.0, 0.0, 2.0]), Conformal([0.5] * 3)]
+)
+def test_rows_without_an_answer_go_to_a_person_whatever_the_correction_and_the_policy(
+    calibrator, policy
+):
+    level = np.array([[0.4, 0.4, 0.2], [0.1, 0.45, 0.45], [1 / 3, 1 / 3, 1 / 3]])
+    rounded = np.array([[0.5 + 1e-12, 0.5 - 1e-12, 0.0]])
+    given = np.vstack([level, HALF_SURE[:3], rounded])
+    decided = Rule(calibrator, policy, None).apply(given, None).tags
+    corrected = calibrator.apply(given)
+    assert decided[[0, 1, 2, 6]].tolist() == [REVIEW] * 4
+    # The policy itself has the word on the others.
+    assert decided[3:6].tolist() == policy.decide(corrected)[3:6].tolist()
+
+
+def test_a_correction_that_makes_a_tie_takes_no_answer_away():
+    # Shifted, both tags are level; the model itself was sure of the first.
+    evens = Vector([1.0, 1.0], [0.0, float(np.log(4))])
+    given = np.array([[0.8, 0.2]])
+    np.testing.assert_allclose(evens.apply(given), [[0.5, 0.5]])
+    assert Rule(evens, Argmax(), None).apply(given, None).tags[0] != REVIEW
+
+
+@pytest.mark.parametrize("kind", ["none", "temperature", "vector", "isotonic"])
+@pytest.mark.parametrize("policy", ["argmax", "threshold", "conformal"])
+def test_every_correction_goes_with_every_policy(asked, kind, policy):
+    given = rows()
+    rule = fit_rule(
+        asked(calibration=kind, policy=policy, precision=0.8, confidence=0.8, error=0.2), given
+    )
+    decisions = rule.apply(given.probabilities, None)
+    np.testing.assert_allclose(decisions.probabilities.sum(axis=1), 1)
+    assert set(decisions.tags.tolist()) <= {REVIEW, 0, 1, 2}
+    assert (decisions.tags != REVIEW).mean() > 0.3
+    assert rule.novelty_limit is None
+
+
+def test_the_limit_of_novelty_is_a_quantile_and_only_rows_within_it_fit_the_policy(asked):
+    given = rows(novelty=True)
+    config = asked(
+        policy="threshold", precision=0.8, confidence=0.9,
+        novelty="neighbours", novelty_quantile=0.9,
+    )  # fmt: skip
+    rule = fit_rule(config, given)
+    assert rule.novelty_limit == pytest.approx(np.quantile(given.novelty, 0.9))
+    decided = rule.apply(given.probabilities, given.novelty).tags
+    assert (decided[given.novelty > rule.novelty_limit] == REVIEW).all()
+    known = given.novelty <= rule.novelty_limit
+    assert known.mean() == pytest.approx(0.9, abs=0.01)
+    # Were the strange rows all wrong, they would spoil the threshold if they took part.
+    spoiled = np.where(known, given.true, (given.probabilities.argmax(axis=1) + 1) % 3)
+    other = CalibrationRows(given.probabilities, spoiled, given.novelty, "spoiled")
+    plain = asked(**config.model_dump() | {"calibration": "none"})
+    clean_rule, spoiled_rule = fit_rule(plain, given), fit_rule(plain, other)
+    assert spoiled_rule.policy == clean_rule.policy
+
+
+def test_without_rows_the_rule_is_the_plain_one(asked):
+    empty = CalibrationRows(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), None, "0 rows")
+    config = asked(policy="threshold", calibration="isotonic", novelty="neighbours")
+    assert fit_rule(config, empty) == PLAIN
+
+
+def test_a_run_without_a_decision_publishes_the_most_probable_tag(copy_run):
+    run = copy_run()
+    (run.path / FILE).unlink()
+    classifier = run.load_classifier()
+    items = [Item(str(n), title, "") for n, title in enumerate(["apple pear", "iron", "storm"])]
+    decisions = load_decider(run.path, classifier).decide(items)
+    probabilities = classifier.predict_proba(items)
+    np.testing.assert_array_equal(decisions.probabilities, probabilities)
+    assert decisions.tags.tolist() == probabilities.argmax(axis=1).tolist()
+
+
+def test_a_trained_run_decides_by_its_own_rule(tiny_run):
+    rule = load_rule(tiny_run.path, 3)
+    assert isinstance(rule.calibrator, Temperature)
+    classifier = tiny_run.load_classifier()
+    items = [Item("1", "apple pear", "juice"), Item("2", "rain", "")]
+    decisions = load_decider(tiny_run.path, classifier).decide(items)
+    np.testing.assert_array_equal(decisions.raw, classifier.predict_proba(items))
+    np.testing.assert_array_equal(decisions.probabilities, rule.calibrator.apply(decisions.raw))
+    assert np.abs(decisions.probabilities - decisions.raw).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule(Unchanged(), Argmax(), None),
+        Rule(Temperature(1.7), Threshold([0.5, 2.0, 0.123456789]), None),
+        Rule(Vector([1.0, 2.0, 0.5], [0.1, -0.3, 0.0]), Conformal([0.2, 0.0, 0.4]), None),
+        Rule(Isotonic([[0.0, 1.0]] * 3, [[0.0, 0.9]] * 3), Threshold([0.4] * 3), 0.75),
+    ],
+    ids=["plain", "threshold", "conformal", "novelty"],
+)
+def test_saved_and_loaded_a_rule_decides_alike(rule, tmp_path, asked):
+    save_rule(tmp_path, asked(novelty="mahalanobis"), rule, None)
+    again = load_rule(tmp_path, 3)
+    assert again == rule
+    given = rows(novelty=True)
+    one, other = (r.apply(given.probabilities, given.novelty) for r in (rule, again))
+    np.testing.assert_array_equal(one.tags, other.tags)
+    np.testing.assert_array_equal(one.probabilities, other.probabilities)
+
+
+def test_the_file_says_what_was_asked_for_and_what_it_does_to_its_own_rows(tmp_path, asked):
+    given = rows()
+    config = asked(policy="threshold", precision=0.8, confidence=0.9)
+    rule = fit_rule(config, given)
+    returned = save_rule(tmp_path, config, rule, given)
+    content = json.loads((tmp_path / FILE).read_text())
+    assert content["asked"] == config.model_dump()
+    assert content["fitted_on"] == {"rows": 300, "source": "300 simulated rows"}
+    decided = rule.apply(given.probabilities, None).tags
+    assert content["on_these_rows"] == returned == describe_policy(decided, given.true, 0.9)
+    assert returned["precision_low"] < returned["precision"]
+    assert 0 < returned["coverage"] < 1
+
+
+def test_without_rows_the_file_promises_nothing(tmp_path, asked):
+    assert save_rule(tmp_path, asked(), PLAIN, None) is None
+    empty = CalibrationRows(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), None, "0 rows")
+    assert save_rule(tmp_path, asked(), PLAIN, empty) is None
+    content = json.loads((tmp_path / FILE).read_text())
+    assert content["on_these_rows"] is None
+    assert content["fitted_on"] == {"rows": 0, "source": "0 rows"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: "null",
+        lambda text: "{}",
+        lambda text: "[" * 100_000,
+        lambda text: text.replace('"temperature"', '"magic"'),
+        lambda text: text.replace('"argmax"', '"magic"'),
+        lambda text: text.replace('"novelty_limit"', '"limit"'),
+        lambda text: json.dumps(json.loads(text) | {"policy": "argmax"}),
+    ],
+)
+def test_a_damaged_decision_is_refused_with_the_way_out(tmp_path, asked, damage):
+    save_rule(tmp_path, asked(), Rule(Temperature(1.5), Argmax(), None), None)
+    path = tmp_path / FILE
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(UserError, match=r"decision\.json is damaged") as error:
+        load_rule(tmp_path, 3)
+    assert f"tagger decide --run {tmp_path}" in str(error.value)
+
+
+@pytest.mark.parametrize("asked_for", [None, {}, "argmax", {"policy": "magic"}])
+def test_what_was_asked_for_takes_no_part_in_deciding(tmp_path, asked, asked_for):
+    rule = Rule(Temperature(1.5), Argmax(), None)
+    save_rule(tmp_path, asked(), rule, None)
+    path = tmp_path / FILE
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"asked": asked_for}))
+    assert load_rule(tmp_path, 3) == rule
+    del content["asked"]
+    path.write_text(json.dumps(content))
+    assert load_rule(tmp_path, 3) == rule
+
+
+def test_a_decision_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / FILE).write_bytes(bytes(range(256)))
+    with pytest.raises(UserError, match=r"decision\.json is damaged"):
+        load_rule(tmp_path, 3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"policy": {"kind": "threshold", "thresholds": "high"}},
+        {"policy": {"kind": "threshold", "thresholds": [0.5, None, 0.5]}},
+        {"policy": {"kind": "conformal", "least": [[0.5], [0.5], [0.5]]}},
+        {"calibrator": {"kind": "temperature", "temperature": None}},
+        {"calibrator": {"kind": "vector", "scale": [1.0] * 3, "shift": ["0"] * 3}},
+        {"calibrator": {"kind": "isotonic", "inputs": [0.0] * 3, "outputs": [[0.0]] * 3}},
+        {"novelty_limit": "far"},
+        {"novelty_limit": [0.5]},
+    ],
+)
+def test_a_decision_without_numbers_is_refused(tmp_path, asked, changes):
+    save_rule(tmp_path, asked(), PLAIN, None)
+    path = tmp_path / FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(UserError, match=r"decision\.json"):
+        load_rule(tmp_path, 3)
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("thresholds", lambda n: {"policy": {"kind": "threshold", "thresholds": [0.5] * n}}),
+        ("least", lambda n: {"policy": {"kind": "conformal", "least": [0.5] * n}}),
+        ("scale", lambda n: vector_of(n, 3)),
+        ("shift", lambda n: vector_of(3, n)),
+        ("inputs", lambda n: isotonic_of(n, 3)),
+        ("outputs", lambda n: isotonic_of(3, n)),
+    ],
+)
+def test_a_decision_about_another_number_of_tags_is_refused(tmp_path, asked, name, changes, count):
+    save_rule(tmp_path, asked(), PLAIN, None)
+    path = tmp_path / FILE
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps(written | changes(3)))
+    load_rule(tmp_path, 3)
+    path.write_text(json.dumps(written | changes(count)))
+    with pytest.raises(UserError, match=f"{name} is about {count} tags, there are 3") as error:
+        load_rule(tmp_path, 3)
+    assert "decision.json is damaged" in str(error.value)
+    assert f"tagger decide --run {tmp_path}" in error.value.hint
+
+
+def vector_of(scales, shifts):
+    values = {"kind": "vector", "scale": [1.0] * scales, "shift": [0.0] * shifts}
+    return {"calibrator": values}
+
+
+def isotonic_of(inputs, outputs):
+    values = {
+        "kind": "isotonic",
+        "inputs": [[0.0, 1.0]] * inputs,
+        "outputs": [[0.0, 1.0]] * outputs,
+    }
+    return {"calibrator": values}
+
+
+def test_a_decision_of_a_run_with_other_tags_is_not_used(copy_run):
+    run = copy_run()
+    path = run.path / FILE
+    policy = {"kind": "threshold", "thresholds": [0.5] * 2}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"policy": policy}))
+    with pytest.raises(UserError, match="thresholds is about 2 tags, there are 3"):
+        load_decider(run.path, run.load_classifier())
+
+
+KNOWN = np.array([[x, y] for x in (1.0, 1.1, 1.2, 1.3) for y in (0.0, 0.1, 0.2, 0.3)])
+NEAR, FAR = Item("near", "1.15 0.15", ""), Item("far", "-3 8", "")
+
+
+@pytest.fixture
+def run_with_novelty(tmp_path, asked):
+    """A folder with a rule whose limit all of `KNOWN` keep, and the novelty that it needs."""
+
+    def make(kind="neighbours"):
+        novelty = Novelty.fit(kind, KNOWN, [0, 1] * 8)
+        novelty.save(tmp_path / NOVELTY_FILE)
+        limit = float(novelty.score(KNOWN).max()) + 0.05
+        save_rule(tmp_path, asked(novelty=kind), Rule(Unchanged(), Argmax(), limit), None)
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["neighbours", "mahalanobis"])
+def test_what_is_strange_goes_to_a_person_however_sure_the_model_is(run_with_novelty, kind):
+    classifier = OnItsPlace()
+    decider = load_decider(run_with_novelty(kind), classifier)
+    decisions = decider.decide([NEAR, FAR, NEAR])
+    assert decisions.tags.tolist() == [0, REVIEW, 0]
+    assert (decisions.probabilities[1] == decisions.probabilities[0]).all()
+    assert classifier.embedded == 1, "the encoder's work is done once"
+    assert decider.tags == TAGS
+
+
+def test_without_novelty_the_same_items_are_all_published():
+    decider = Decider(OnItsPlace(), PLAIN, None)
+    assert decider.decide([NEAR, FAR]).tags.tolist() == [0, 0]
+
+
+def test_items_are_decided_one_by_one_as_they_are_together(run_with_novelty):
+    decider = load_decider(run_with_novelty(), OnItsPlace())
+    items = [NEAR, FAR, Item("x", "1 1", ""), Item("y", "1.2 0.3", "")]
+    together = decider.decide(items).tags.tolist()
+    assert together == [int(decider.decide([item]).tags[0]) for item in items]
+
+
+def test_novelty_that_is_missing_is_named(run_with_novelty):
+    folder = run_with_novelty()
+    (folder / NOVELTY_FILE).unlink()
+    with pytest.raises(UserError, match=r"novelty\.safetensors cannot be read"):
+        load_decider(folder, OnItsPlace())
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 20, bytes(range(256))])
+def test_novelty_that_is_damaged_is_named(run_with_novelty, content):
+    folder = run_with_novelty()
+    (folder / NOVELTY_FILE).write_bytes(content)
+    with pytest.raises(UserError, match=r"novelty\.safetensors cannot be read"):
+        load_decider(folder, OnItsPlace())
+
+
+@pytest.mark.parametrize("names", [set(), {"units", "means"}, {"means"}, {"weight", "bias"}])
+def test_novelty_of_no_kind_is_named(run_with_novelty, names):
+    folder = run_with_novelty()
+    arrays = {name: np.zeros((2, 2), dtype=np.float32) for name in names}
+    save_file(arrays, folder / NOVELTY_FILE)
+    with pytest.raises(UserError, match=r"novelty\.safetensors holds") as error:
+        load_decider(folder, OnItsPlace())
+    assert str(sorted(names)) in str(error.value)
+
+
+def keep_rows(folder, given):
+    """Write the rows into a run folder, as training does."""
+    items = [Item(str(n), "text", "", tag=TAGS[tag]) for n, tag in enumerate(given.true)]
+    write_calibration(folder / "calibration.csv", items, TAGS, given.probabilities, given.novelty)
+
+
+@pytest.mark.parametrize("policy", ["argmax", "threshold", "conformal"])
+def test_a_rule_that_is_fitted_anew_is_the_one_that_training_would_have_fitted(
+    tmp_path, asked, policy
+):
+    given = rows()
+    config = asked(policy=policy, precision=0.8, confidence=0.9)
+    keep_rows(tmp_path, given)
+    again = refit_rule(tmp_path, TAGS, config)
+    expected = fit_rule(config, given)
+    fresh = rows(seed=1).probabilities
+    # Probabilities are kept with eight digits.
+    np.testing.assert_allclose(
+        again.apply(fresh, None).probabilities, expected.apply(fresh, None).probabilities, atol=1e-4
+    )
+    changed = again.apply(fresh, None).tags != expected.apply(fresh, None).tags
+    assert changed.mean() < 0.01
+
+
+def test_without_rows_nothing_can_be_fitted_anew(tmp_path, asked):
+    empty = CalibrationRows(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), None, "")
+    keep_rows(tmp_path, empty)
+    with pytest.raises(UserError, match="nothing to fit a decision to") as error:
+        refit_rule(tmp_path, TAGS, asked(policy="threshold"))
+    assert "decision.folds=5" in error.value.hint
+
+
+@pytest.mark.parametrize("present", ["none", "mahalanobis"])
+def test_novelty_that_a_run_was_not_trained_with_is_refused(tmp_path, asked, present):
+    keep_rows(tmp_path, rows(novelty=present != "none"))
+    save_rule(tmp_path, asked(novelty=present), PLAIN, None)
+    if present != "none":
+        Novelty.fit(present, KNOWN, [0, 1] * 8).save(tmp_path / NOVELTY_FILE)
+    with pytest.raises(UserError, match=f"decision.novelty={present}, not neighbours"):
+        refit_rule(tmp_path, TAGS, asked(novelty="neighbours"))
+
+
+def test_a_decider_that_is_fitted_anew_uses_the_novelty_of_the_run(run_with_novelty, asked):
+    folder = run_with_novelty()
+    given = rows(novelty=True)
+    keep_rows(folder, CalibrationRows(given.probabilities, given.true, given.novelty / 100, ""))
+    config = asked(novelty="neighbours", novelty_quantile=0.9, calibration="none")
+    decider = refit_decider(folder, OnItsPlace(), config)
+    assert decider.rule.novelty_limit == pytest.approx(
+        np.quantile(given.novelty / 100, 0.9), abs=1e-6
+    )
+    assert decider.decide([NEAR, FAR]).tags.tolist() == [0, REVIEW]
+    without = refit_decider(folder, OnItsPlace(), asked(calibration="none"))
+    assert without.novelty is None
+    assert without.decide([NEAR, FAR]).tags.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["neighbours", "mahalanobis"])
+def test_which_novelty_a_run_has_is_read_off_what_it_keeps(run_with_novelty, asked, kind):
+    folder = run_with_novelty(kind)
+    keep_rows(folder, rows(novelty=True))
+    other = {"neighbours": "mahalanobis", "mahalanobis": "neighbours"}[kind]
+    # Whatever the decision says that was asked for.
+    save_rule(folder, asked(novelty=other), PLAIN, None)
+    assert refit_rule(folder, TAGS, asked(novelty=kind)).novelty_limit is not None
+    with pytest.raises(UserError, match=f"decision.novelty={kind}, not {other}"):
+        refit_rule(folder, TAGS, asked(novelty=other))
+
+
+@pytest.mark.parametrize("content", [None, b"", bytes(range(256))])
+def test_novelty_that_is_lost_or_damaged_cannot_be_fitted_to(run_with_novelty, asked, content):
+    folder = run_with_novelty()
+    keep_rows(folder, rows(novelty=True))
+    if content is None:
+        (folder / NOVELTY_FILE).unlink()
+    else:
+        (folder / NOVELTY_FILE).write_bytes(content)
+    with pytest.raises(UserError, match=r"novelty\.safetensors cannot be read"):
+        refit_rule(folder, TAGS, asked(novelty="neighbours"))
+    # Without novelty it is not needed.
+    assert refit_rule(folder, TAGS, asked()).novelty_limit is None
+
+
+def test_a_damaged_decision_can_be_fitted_anew_even_with_novelty(run_with_novelty, asked):
+    folder = run_with_novelty()
+    keep_rows(folder, rows(novelty=True))
+    (folder / FILE).write_text("{")
+    rule = refit_rule(folder, TAGS, asked(novelty="neighbours"))
+    assert rule.novelty_limit is not None
+
+
+def most_that_chance_allows(share, draws):
+    """How often a promise that is broken with this chance is broken, but for 1 in 1,000 times."""
+    return int(binom.ppf(0.999, draws, share))
+
+
+@pytest.mark.parametrize("calibration", ["none", "temperature"])
+@pytest.mark.parametrize(
+    ("scope", "precision", "confidence"), [("overall", 0.9, 0.9), ("per_tag", 0.85, 0.8)]
+)
+def test_the_promised_precision_is_missed_no_more_often_than_is_said(
+    asked, calibration, scope, precision, confidence
+):
+    draws, count = 200, 400
+    config = asked(
+        policy="threshold", calibration=calibration, scope=scope,
+        precision=precision, confidence=confidence,
+    )  # fmt: skip
+    random = np.random.default_rng(0)
+    fresh, _, chances = simulated(random, 20_000, sharpness=2.0)
+    missed, covered = 0, []
+    for _ in range(draws):
+        probabilities, true, _ = simulated(random, count, sharpness=2.0)
+        rule = fit_rule(config, CalibrationRows(probabilities, true, None, ""))
+        decided = rule.apply(fresh, None).tags
+        covered.append((decided != REVIEW).mean())
+        parts = [decided != REVIEW] if scope == "overall" else [decided == tag for tag in range(3)]
+        # The chance of being right is known of each row: no luck of the fresh rows' own.
+        worst = min(
+            (chances[part, decided[part]].mean() for part in parts if part.any()), default=1.0
+        )
+        missed += worst < precision
+    assert missed <= most_that_chance_allows(1 - confidence, draws)
+    assert np.mean(covered) > 0.3, "a promise to publish nothing is no feat"
+
+
+def test_rows_on_which_the_model_abstains_do_not_pay_for_those_that_it_decides(asked):
+    # Of 150 rows that would be published 90 % are right; 450 without an answer have the first tag.
+    probabilities = np.array([[0.6, 0.4, 0.0]] * 150 + [[1 / 3, 1 / 3, 1 / 3]] * 450)
+    true = np.array([0] * 135 + [1] * 15 + [0] * 450)
+    config = asked(policy="threshold", precision=0.93, calibration="none")
+    rule = fit_rule(config, CalibrationRows(probabilities, true, None, ""))
+    decided = rule.apply(probabilities, None).tags
+    published = decided != REVIEW
+    assert not published.any() or (decided == true)[published].mean() >= 0.93
+
+
+def fitted_to_a_model_that_abstains(config):
+    """Nine rows in ten are answered, and right; the others have no answer, as rules leave them."""
+    true = np.arange(600) % 3
+    probabilities = np.full((600, 3), 0.1)
+    probabilities[np.arange(600), true] = 0.8
+    true[:300:5] = 0
+    probabilities[:300:5] = 1 / 3
+    return fit_rule(config, CalibrationRows(probabilities, true, None, ""))
+
+
+@pytest.mark.parametrize(
+    ("calibration", "policy"),
+    [
+        ("none", "argmax"),
+        ("none", "threshold"),
+        ("temperature", "argmax"),
+        ("temperature", "threshold"),
+        ("vector", "argmax"),
+        ("vector", "threshold"),
+        ("isotonic", "argmax"),
+        ("isotonic", "threshold"),
+        ("none", "conformal"),
+        ("temperature", "conformal"),
+    ],
+)
+def test_where_a_model_abstains_a_person_is_asked_whatever_the_rule(asked, calibration, policy):
+    rule = fitted_to_a_model_that_abstains(
+        asked(calibration=calibration, policy=policy, precision=0.6, error=0.1)
+    )
+    assert rule.apply(np.array([[0.8, 0.1, 0.1]]), None).tags.tolist() == [0]
+    assert rule.apply(np.full((1, 3), 1 / 3), None).tags.tolist() == [REVIEW]
+
+
+@pytest.mark.parametrize("policy", ["threshold", "conformal"])
+@pytest.mark.parametrize("novelty", ["none", "neighbours"])
+def test_the_policy_is_fitted_to_the_rows_that_have_an_answer_alone(asked, policy, novelty):
+    given = rows(count=600, novelty=novelty != "none")
+    # Were they decided on, a quarter of the rows would be wrong by the order of the tags alone.
+    probabilities, true = given.probabilities.copy(), given.true.copy()
+    probabilities[::4], true[::4] = [0.495, 0.495, 0.01], 1
+    config = asked(
+        policy=policy, precision=0.6, confidence=0.8, error=0.2, calibration="none",
+        novelty=novelty, novelty_quantile=0.9,
+    )  # fmt: skip
+    rule = fit_rule(config, CalibrationRows(probabilities, true, given.novelty, ""))
+    known = np.ones(600, dtype=bool)
+    if novelty != "none":
+        # The limit is that of all rows.
+        assert rule.novelty_limit == pytest.approx(np.quantile(given.novelty, 0.9))
+        known = given.novelty <= rule.novelty_limit
+    reached = known & has_answer(probabilities)
+    assert reached.sum() < 0.8 * known.sum()
+    assert rule.policy == fit_policy(config, probabilities[reached], true[reached])
+    assert rule.policy != fit_policy(config, probabilities[known], true[known])
+
+
+@pytest.mark.parametrize("policy", ["argmax", "threshold", "conformal"])
+@pytest.mark.parametrize("calibration", ["none", "temperature", "vector", "isotonic"])
+def test_a_model_that_never_has_an_answer_publishes_nothing(asked, policy, calibration):
+    level = CalibrationRows(np.full((300, 3), 1 / 3), np.arange(300) % 3, None, "")
+    config = asked(policy=policy, calibration=calibration)
+    rule = fit_rule(config, level)
+    assert (rule.apply(level.probabilities, None).tags == REVIEW).all()
+    if policy == "threshold":
+        assert rule.policy == Threshold([NEVER] * 3)

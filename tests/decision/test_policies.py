@@ -1,0 +1,304 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tagger.decision.bounds import clopper_pearson_lower
+from tagger.decision.policies import (
+    NEVER,
+    REVIEW,
+    Argmax,
+    Conformal,
+    Threshold,
+    describe_policy,
+    fit_conformal,
+    fit_policy,
+    has_answer,
+    least_threshold,
+    policy_from_json,
+    policy_to_json,
+)
+
+ROWS = np.array(
+    [
+        [0.7, 0.2, 0.1],
+        [0.1, 0.5, 0.4],
+        [0.4, 0.4, 0.2],  # no tag is ahead
+        [1 / 3, 1 / 3, 1 / 3],  # a model that abstains
+        [0.05, 0.05, 0.9],
+    ]
+)
+DRAWS = 300
+
+
+def allowed(share, draws=DRAWS):
+    """A share of draws that chance alone does not exceed: three standard errors above."""
+    return share + 3 * math.sqrt(share * (1 - share) / draws)
+
+
+def test_argmax_publishes_the_most_probable_tag_and_asks_nobody():
+    decided = Argmax().decide(ROWS)
+    assert decided[[0, 1, 4]].tolist() == [0, 1, 2]
+    assert (decided != REVIEW).all()
+
+
+def test_a_model_has_an_answer_where_one_tag_is_ahead_of_all_others():
+    assert has_answer(ROWS).tolist() == [True, True, False, False, True]
+    # Whichever tag it is, and however level those behind it are.
+    assert has_answer(ROWS[:, ::-1]).tolist() == [True, True, False, False, True]
+    assert has_answer(np.array([[0.1, 0.45, 0.45], [0.2, 0.2, 0.6]])).tolist() == [False, True]
+
+
+def test_a_difference_of_rounding_is_a_tie():
+    rows = np.array([[0.5 + 1e-12, 0.5 - 1e-12], [0.501, 0.499]])
+    assert has_answer(rows).tolist() == [False, True]
+
+
+def test_whether_there_is_an_answer_leaves_the_probabilities_alone():
+    before = ROWS.copy()
+    has_answer(ROWS)
+    np.testing.assert_array_equal(ROWS, before)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0, 1), (2, 1)])
+def test_without_a_second_tag_to_compare_with_nothing_is_a_tie(shape):
+    found = has_answer(np.ones(shape))
+    assert found.dtype == bool
+    assert found.tolist() == [True] * shape[0]
+
+
+def test_thresholds_are_those_of_the_most_probable_tag_and_may_be_reached_exactly():
+    assert Threshold([0.7, 0.6, 0.0]).decide(ROWS).tolist() == [0, REVIEW, REVIEW, REVIEW, 2]
+    assert Threshold([0.71, 0.5, 0.95]).decide(ROWS).tolist() == [REVIEW, 1, REVIEW, REVIEW, REVIEW]
+
+
+def test_never_is_above_every_probability():
+    certain = np.eye(3)
+    assert Threshold([NEVER] * 3).decide(certain).tolist() == [REVIEW] * 3
+    assert Threshold([1.0] * 3).decide(certain).tolist() == [0, 1, 2]
+
+
+def test_conformal_publishes_the_only_tag_of_a_set():
+    policy = Conformal([0.3, 0.3, 0.3])
+    assert policy.sets(ROWS).sum(axis=1).tolist() == [1, 2, 2, 3, 1]
+    assert policy.decide(ROWS).tolist() == [0, REVIEW, REVIEW, REVIEW, 2]
+    # Nor where no tag is in the set.
+    assert Conformal([0.95] * 3).decide(ROWS).tolist() == [REVIEW] * 5
+
+
+@pytest.mark.parametrize("policy", [Argmax(), Threshold([0.5, 0.5]), Conformal([0.5, 0.5])])
+def test_no_rows_need_no_decision(policy):
+    assert policy.decide(np.zeros((0, 2))).shape == (0,)
+
+
+@pytest.mark.parametrize("policy", [Argmax(), Threshold([0.5, 2.0]), Conformal([0.25, 0.0])])
+def test_json_gives_back_the_same_policy(policy):
+    assert policy_from_json(json.loads(json.dumps(policy_to_json(policy)))) == policy
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"kind": "magic"}, {"kind": "threshold"}, {"kind": "argmax", "least": []}, []]
+)
+def test_other_json_is_refused(values):
+    with pytest.raises((KeyError, TypeError)):
+        policy_from_json(values)
+
+
+@pytest.mark.parametrize("numbers", ["high", 0.5, None, [None], ["0.5"], [[0.5]], {"a": 0.5}])
+def test_what_is_no_list_of_numbers_is_refused(numbers):
+    for kind, name in (("threshold", "thresholds"), ("conformal", "least")):
+        with pytest.raises(ValueError):
+            policy_from_json({"kind": kind, name: numbers})
+
+
+def test_threshold_lies_where_the_errors_begin():
+    scores = np.linspace(1, 0, 1001)[:1000]
+    threshold = least_threshold(scores, scores >= 0.4, precision=0.95, confidence=0.95)
+    share_of_errors = (scores[scores >= threshold] < 0.4).mean()
+    assert threshold < 0.4
+    assert 0.02 < share_of_errors < 0.05
+
+
+def test_all_right_is_published_whole():
+    scores = np.linspace(0.4, 0.9, 500)
+    assert least_threshold(scores, np.ones(500, bool), 0.98, 0.95) == pytest.approx(0.4)
+
+
+def test_order_of_rows_says_nothing():
+    random = np.random.default_rng(3)
+    scores = random.random(800)
+    right = random.random(800) < 0.9 + 0.1 * scores
+    order = random.permutation(800)
+    one = least_threshold(scores, right, 0.95, 0.9)
+    assert least_threshold(scores[order], right[order], 0.95, 0.9) == one < 1
+
+
+def test_rows_of_equal_score_are_published_together():
+    # Half of the rows share the best score, and a tenth of these are wrong.
+    scores = np.array([0.9] * 500 + [0.1] * 500)
+    right = np.arange(1000) % 10 != 0
+    assert least_threshold(scores, right, 0.95, 0.95) == NEVER
+    assert least_threshold(scores, right, 0.85, 0.95) == 0.1
+
+
+@pytest.mark.parametrize("count", [0, 1, 10, 58])
+def test_too_few_rows_promise_nothing_even_if_all_are_right(count):
+    # 0.95 ** 58 is more than 0.05: so many rows without an error prove too little.
+    assert least_threshold(np.full(count, 0.99), np.ones(count, bool), 0.95, 0.95) == NEVER
+
+
+def test_what_cannot_be_promised_is_never_published():
+    random = np.random.default_rng(0)
+    scores = random.random(2000)
+    assert least_threshold(scores, random.random(2000) < 0.8, 0.95, 0.95) == NEVER
+    assert least_threshold(scores, np.zeros(2000, bool), 0.5, 0.5) == NEVER
+
+
+def test_a_few_wrong_labels_at_the_top_do_not_end_the_search():
+    scores = np.linspace(1, 0, 1000)
+    right = np.ones(1000, bool)
+    right[[0, 3]] = False
+    assert least_threshold(scores, right, 0.95, 0.95) == 0.0
+
+
+@pytest.mark.parametrize(("precision", "confidence"), [(0.93, 0.9), (0.95, 0.8), (0.98, 0.95)])
+def test_the_promise_is_broken_no_more_often_than_is_said(precision, confidence):
+    # A row of score s is right with chance 0.8 + 0.2 s: above t, 0.9 + 0.1 t are right.
+    random = np.random.default_rng(0)
+    thresholds = []
+    for _ in range(DRAWS):
+        scores = random.random(600)
+        right = random.random(600) < 0.8 + 0.2 * scores
+        thresholds.append(least_threshold(scores, right, precision, confidence))
+    found = np.array(thresholds)
+    found = found[found < NEVER]
+    assert (0.9 + 0.1 * found < precision).sum() / DRAWS <= allowed(1 - confidence)
+    if precision < 0.98:  # 0.98 needs more than 600 rows here
+        assert len(found) > DRAWS / 2
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_the_promise_holds_where_no_threshold_keeps_it(confidence):
+    # Whatever is published, a little less than the promise is right: only NEVER keeps it.
+    random = np.random.default_rng(1)
+    broken = 0
+    for _ in range(DRAWS):
+        scores = random.random(600).round(2)  # with ties
+        right = random.random(600) < 0.9299
+        broken += least_threshold(scores, right, 0.93, confidence) < NEVER
+    assert broken / DRAWS <= allowed(1 - confidence)
+
+
+def rows_of_known_precision(random, count, precisions):
+    """Rows whose most probable tag is right with a chance that only this tag decides."""
+    best = random.integers(0, len(precisions), count)
+    sure = 0.5 + 0.5 * random.random(count)
+    probabilities = np.repeat(((1 - sure) / 2)[:, None], len(precisions), axis=1)
+    probabilities[np.arange(count), best] = sure
+    right = random.random(count) < np.asarray(precisions)[best]
+    return probabilities, np.where(right, best, (best + 1) % len(precisions))
+
+
+def test_overall_one_threshold_serves_all_tags(asked):
+    rows = rows_of_known_precision(np.random.default_rng(0), 900, [1.0, 1.0, 0.97])
+    config = asked(policy="threshold", precision=0.95, scope="overall")
+    policy = fit_policy(config, *rows)
+    assert len(policy.thresholds) == 3
+    assert len(set(policy.thresholds)) == 1
+    assert policy.thresholds[0] < 0.6
+
+
+def test_per_tag_each_tag_has_its_own(asked):
+    rows = rows_of_known_precision(np.random.default_rng(0), 900, [1.0, 0.99, 0.8])
+    config = asked(policy="threshold", precision=0.95, scope="per_tag")
+    thresholds = fit_policy(config, *rows).thresholds
+    assert thresholds[0] < 0.6
+    assert thresholds[1] < 0.8
+    assert thresholds[2] == NEVER
+    # Overall, the good tags would have paid for the bad one, and none gets through.
+    overall = fit_policy(asked(policy="threshold", precision=0.95), *rows)
+    assert overall.thresholds == [NEVER] * 3
+
+
+def test_per_tag_all_tags_keep_the_promise_at_once(asked):
+    config = asked(policy="threshold", precision=0.9, confidence=0.8, scope="per_tag")
+    random = np.random.default_rng(2)
+    broken = 0
+    for _ in range(DRAWS):
+        rows = rows_of_known_precision(random, 300, [0.8999, 0.8999, 0.8999])
+        broken += min(fit_policy(config, *rows).thresholds) < NEVER
+    assert broken / DRAWS <= allowed(0.2)
+
+
+def test_a_tag_that_is_never_the_most_probable_is_never_published(asked):
+    probabilities = np.repeat([[0.8, 0.15, 0.05]], 400, axis=0)
+    config = asked(policy="threshold", precision=0.9, scope="per_tag")
+    policy = fit_policy(config, probabilities, np.zeros(400, dtype=np.int64))
+    assert policy.thresholds == [0.8, NEVER, NEVER]
+
+
+def test_config_picks_the_policy(asked):
+    rows = rows_of_known_precision(np.random.default_rng(0), 300, [0.9, 0.9, 0.9])
+    assert fit_policy(asked(policy="argmax"), *rows) == Argmax()
+    assert fit_policy(asked(policy="conformal", error=0.2), *rows) == fit_conformal(*rows, 0.2)
+
+
+def test_conformal_least_is_a_quantile_of_the_tags_own_rows():
+    of_true = [0.9, 0.3, 0.5, 0.7, 0.8, 0.6, 0.2, 0.4, 0.95]  # nine rows of tag 0
+    probabilities = np.array([[p, 1 - p] for p in of_true])
+    true = np.zeros(9, dtype=np.int64)
+    # (9 + 1) * 0.1 is 1: just the lowest may be missed by new rows, so it is the bound.
+    assert fit_conformal(probabilities, true, 0.1).least[0] == 0.2
+    assert fit_conformal(probabilities, true, 0.3).least[0] == 0.4
+
+
+def test_a_tag_with_too_few_rows_is_in_every_set():
+    probabilities = np.array([[0.9, 0.1, 0.0]] * 40 + [[0.1, 0.9, 0.0]] * 8)
+    true = np.array([0] * 40 + [1] * 8)
+    policy = fit_conformal(probabilities, true, 0.1)  # nine rows would be enough
+    assert policy.least == [0.9, 0.0, 0.0]
+    assert policy.sets(np.array([[1.0, 0.0, 0.0]])).tolist() == [[True, True, True]]
+    assert policy.decide(np.eye(3)).tolist() == [REVIEW] * 3
+
+
+@pytest.mark.parametrize("error", [0.05, 0.1, 0.3])
+def test_conformal_sets_hold_the_true_tag_of_each_class_as_often_as_is_said(error):
+    def draw(count, random):
+        # One tag is common and easy, one is rare and hard.
+        true = random.choice(3, size=count, p=[0.6, 0.3, 0.1])
+        logits = random.normal(0, 1, (count, 3))
+        logits[np.arange(count), true] += np.array([4.0, 2.0, 0.5])[true]
+        exponentials = np.exp(logits)
+        return exponentials / exponentials.sum(axis=1, keepdims=True), true
+
+    random = np.random.default_rng(0)
+    fresh, fresh_true = draw(20_000, random)
+    covered = []
+    for _ in range(DRAWS):
+        sets = fit_conformal(*draw(400, random), error).sets(fresh)
+        covered.append([sets[fresh_true == tag, tag].mean() for tag in range(3)])
+    mean, spread = np.mean(covered, axis=0), np.std(covered, axis=0) / math.sqrt(DRAWS)
+    # The fresh rows are a sample themselves: of the rarest tag there are about 2,000.
+    slack = 3 * np.sqrt(spread**2 + error * (1 - error) / 2000)
+    assert (mean >= 1 - error - slack).all()
+    # Nor much more often: a set of all tags would hold the true one always.
+    assert (mean <= 1 - error + 1 / 30 + slack).all()
+
+
+def test_description_counts_what_is_published():
+    decided = np.array([0, 0, 1, REVIEW, 1, REVIEW, 0, 0])
+    true = np.array([0, 0, 1, 1, 0, 0, 0, 0])
+    assert describe_policy(decided, true, 0.95) == {
+        "rows": 8,
+        "published": 6,
+        "coverage": 0.75,
+        "precision": 5 / 6,
+        "precision_low": clopper_pearson_lower(5, 6, 0.95),
+    }
+
+
+def test_nothing_published_has_no_precision():
+    described = describe_policy(np.array([REVIEW, REVIEW]), np.array([0, 1]), 0.95)
+    assert (described["coverage"], described["published"]) == (0, 0)
+    assert described["precision"] is described["precision_low"] is None
