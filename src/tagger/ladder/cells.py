@@ -1,0 +1,124 @@
+"""One cell of a comparison: a run that is made if need be, and what it says of given items."""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tagger.config import TrainConfig, compose_config, load_config
+from tagger.data.items import Item
+from tagger.data.sources import load_items
+from tagger.data.tags import load_tags
+from tagger.errors import UserError
+from tagger.files import resolve_path
+from tagger.runs import RunFolder, read_predictions, write_predictions
+from tagger.training.train_run import train
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+ELSEWHERE = "elsewhere.csv"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A labelled file.
+
+    Attributes:
+        path: Where it is.
+        tags_path: The file that lists the approved tags.
+        items: Its items.
+        tags: The approved tags.
+    """
+
+    path: Path
+    tags_path: Path
+    items: list[Item]
+    tags: list[str]
+
+    @classmethod
+    def load(cls, path: Path, tags_path: Path) -> "Source":
+        """Read a labelled file.
+
+        Raises:
+            UserError: when it cannot be used.
+        """
+        tags = [tag.name for tag in load_tags(resolve_path(tags_path))]
+        overrides = ["data=file", f"data.path={_quoted(path)}"]
+        config = load_config(TrainConfig, compose_config("train", overrides))
+        return cls(path, tags_path, load_items(config.data, tags), tags)
+
+    @property
+    def name(self) -> str:
+        """The name of its file, of letters that a folder may have."""
+        return re.sub(r"[^A-Za-z0-9._-]", "-", self.path.stem)[:40].lstrip("._-") or "data"
+
+    @property
+    def true(self) -> IntArray:
+        """Position of each item's tag, (n,)."""
+        return np.array([self.tags.index(item.tag or "") for item in self.items], dtype=np.int64)
+
+
+def cell_config(
+    overrides: Sequence[str], source: Source, folder: Path, seed: int, split: Mapping[str, float]
+) -> TrainConfig:
+    """Compose the config of one run.
+
+    Args:
+        overrides: Those of its rung.
+        source: What it is trained on.
+        folder: The run folder.
+        seed: Of the run.
+        split: Keys of `data.split`; without them nothing is held out, and no score stops a recipe.
+    """
+    divided = {"validation": 0.0, "test": 0.0} | dict(split)
+    given = [
+        *overrides,
+        "data=file",
+        f"data.path={_quoted(source.path)}",
+        f"data.name={source.name}",
+        f"data.tags={_quoted(source.tags_path)}",
+        *[f"data.split.{key}={value}" for key, value in divided.items()],
+        f"seed={seed}",
+        f"runs_dir={_quoted(folder.parent)}",
+        f"name={folder.name}",
+        "if_exists=resume",
+    ]
+    return load_config(TrainConfig, compose_config("train", given))
+
+
+def make_run(config: TrainConfig) -> RunFolder:
+    """Make a run, or find it made."""
+    return RunFolder(train(config, say=lambda _: None))
+
+
+def drop_model(run: RunFolder) -> None:
+    """Take a run's model away: models are nearly all that a run weighs, and dozens are made."""
+    shutil.rmtree(run.path / "model", ignore_errors=True)
+
+
+def predict_elsewhere(run: RunFolder, items: Sequence[Item]) -> FloatArray:
+    """Return what a run says of items that it was not trained on, (n_items, n_tags), and keep it.
+
+    Raises:
+        UserError: when what was kept is about other items.
+    """
+    path = run.path / ELSEWHERE
+    keys = [item.content_hash for item in items]
+    if not path.exists():
+        write_predictions(path, keys, run.tags, run.load_classifier().predict_proba(items))
+    rows = read_predictions(path, run.tags)
+    if list(rows) != list(dict.fromkeys(keys)):
+        raise UserError(
+            f"{path} is about other items", hint="Remove the folder, or choose another --out."
+        )
+    return np.array([rows[key] for key in keys])
+
+
+def _quoted(path: Path) -> str:
+    """Quote a path for Hydra's command line."""
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

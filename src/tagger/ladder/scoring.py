@@ -1,0 +1,182 @@
+"""What out-of-fold predictions are worth, and whether a difference between two is luck."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from tagger.config import DecisionConfig
+from tagger.decision.decider import CalibrationRows, fit_rule
+from tagger.decision.policies import REVIEW
+from tagger.evaluation.calibration import adaptive_error
+from tagger.evaluation.selective import (
+    COVERAGES,
+    area_under_risk_coverage,
+    precision_at_coverage,
+)
+from tagger.ladder.cells import FloatArray, IntArray
+from tagger.scores import OVERALL, confusion_matrix, scores_from_confusion
+
+SCORES = tuple(name for name in OVERALL if not name.startswith("micro"))
+LEVEL = 0.95
+RESAMPLES = 4000
+
+
+def score_rung(
+    probabilities: FloatArray,
+    true: IntArray,
+    fold: IntArray,
+    config: DecisionConfig,
+) -> dict[str, float | None]:
+    """Score an approach: means over seeds of what its pooled out-of-fold predictions are worth.
+
+    The rule of a fold is fitted to the other folds' predictions, so nothing is fitted to the rows
+    that it is judged by.
+
+    Args:
+        probabilities: (n_seeds, n, n_tags).
+        true: Position of each item's tag, (n,).
+        fold: (n_seeds, n).
+        config: How probabilities are corrected, and what is published.
+
+    Returns:
+        Those of `SCORES`, each also with `_sd` over seeds; `precision_at_80%` and so on, the
+        precision of the surest; `aurc`; `ece_before` and `ece`, over bins of equally many rows,
+        without and with correction; and `coverage` and `published_precision` of the policy, the
+        latter None where it publishes nothing.
+    """
+    per_seed = []
+    for rows, folds in zip(probabilities, fold, strict=True):
+        predicted = rows.argmax(axis=1)
+        counts = confusion_matrix(true, predicted, rows.shape[1])
+        values = {name: float(scores_from_confusion(counts)[name]) for name in SCORES}
+        corrected, decided = _cross_fitted(rows, true, folds, config)
+        published = decided != REVIEW
+        confidences, right = corrected.max(axis=1), corrected.argmax(axis=1) == true
+        values |= {
+            f"precision_at_{coverage:.0%}": precision_at_coverage(confidences, right, coverage)
+            for coverage in COVERAGES
+        }
+        values |= {
+            "aurc": area_under_risk_coverage(confidences, right),
+            "ece_before": adaptive_error(rows.max(axis=1), predicted == true),
+            "ece": adaptive_error(confidences, right),
+            "coverage": float(published.mean()),
+            "published_precision": float(right[published].mean()) if published.any() else np.nan,
+        }
+        per_seed.append(values)
+    result: dict[str, float | None] = {}
+    for name in per_seed[0]:
+        known = [one[name] for one in per_seed if not np.isnan(one[name])]
+        result[name] = float(np.mean(known)) if known else None
+    for name in SCORES:
+        values_of = [one[name] for one in per_seed]
+        result[f"{name}_sd"] = float(np.std(values_of, ddof=1)) if len(per_seed) > 1 else 0.0
+    return result
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One approach minus another.
+
+    Attributes:
+        one: Name of the first.
+        other: Name of the second.
+        value: Difference of the mean scores over seeds.
+        low: Lower end of the simultaneous interval.
+        high: Upper end.
+    """
+
+    one: str
+    other: str
+    value: float
+    low: float
+    high: float
+
+    @property
+    def proven(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+def compare_all(
+    probabilities: Mapping[str, FloatArray],
+    true: IntArray,
+    score: str,
+    *,
+    baseline: str | None = None,
+    seed: int = 0,
+) -> list[Difference]:
+    """Compare all pairs, or all with one, by intervals that hold at once with `LEVEL`.
+
+    Items are drawn with replacement, the same for all approaches and seeds. Intervals are as wide
+    as the largest standardised deviation of any pair demands (max-T: Westfall & Young 1993), which
+    takes their correlation into account, where Bonferroni's correction would not.
+
+    Args:
+        probabilities: (n_seeds, n, n_tags) by name.
+        true: Position of each item's tag, (n,).
+        score: A name of `SCORES`.
+        baseline: The one that all others are compared with; None compares all pairs.
+        seed: Of the resampling.
+
+    Returns:
+        Each minus the baseline; or all pairs in the order of the names, the earlier one first.
+    """
+    n_tags = next(iter(probabilities.values())).shape[2]
+    random = np.random.default_rng(seed)
+    n = len(true)
+    weights = np.vstack([np.ones((1, n)), random.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)])
+    means = {
+        name: np.mean(
+            [_resampled(rows.argmax(axis=1), true, n_tags, weights, score) for rows in seeds],
+            axis=0,
+        )
+        for name, seeds in probabilities.items()
+    }
+    pairs = list(combinations(means, 2))
+    if baseline is not None:
+        pairs = [(name, baseline) for name in means if name != baseline]
+    if not pairs:
+        return []
+    values = np.stack([means[one] - means[other] for one, other in pairs])  # (pairs, 1 + resamples)
+    observed, drawn = values[:, 0], values[:, 1:]
+    errors = np.maximum(drawn.std(axis=1, ddof=1), 1e-12)
+    largest = (np.abs(drawn - drawn.mean(axis=1, keepdims=True)) / errors[:, None]).max(axis=0)
+    width = float(np.quantile(largest, LEVEL)) * errors
+    return [
+        Difference(one, other, float(value), float(value - half), float(value + half))
+        for (one, other), value, half in zip(pairs, observed, width, strict=True)
+    ]
+
+
+def better_than(differences: list[Difference], name: str) -> list[str]:
+    """Return the approaches that a given one is proven to be better than."""
+    below = [one.other for one in differences if one.one == name and one.low > 0]
+    return below + [one.one for one in differences if one.other == name and one.high < 0]
+
+
+def _resampled(
+    predicted: IntArray, true: IntArray, n_tags: int, weights: FloatArray, score: str
+) -> FloatArray:
+    """Score one set of decisions under each set of weights: (resamples,)."""
+    cells = np.zeros((len(true), n_tags * n_tags))
+    cells[np.arange(len(true)), true * n_tags + predicted] = 1
+    counts = (weights @ cells).round().astype(np.int64).reshape(-1, n_tags, n_tags)
+    values: FloatArray = scores_from_confusion(counts)[score]
+    return values
+
+
+def _cross_fitted(
+    probabilities: FloatArray, true: IntArray, fold: IntArray, config: DecisionConfig
+) -> tuple[FloatArray, IntArray]:
+    """Apply to each fold the rule that is fitted to the others: probabilities and decisions."""
+    corrected = np.zeros_like(probabilities)
+    decided = np.zeros(len(true), dtype=np.int64)
+    for one in np.unique(fold):
+        inside = fold == one
+        others = CalibrationRows(probabilities[~inside], true[~inside], None, "the other folds")
+        result = fit_rule(config, others).apply(probabilities[inside], None)
+        corrected[inside], decided[inside] = result.probabilities, result.tags
+    return corrected, decided
