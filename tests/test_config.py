@@ -259,14 +259,14 @@ NO_VALIDATION = "data.split.validation=0"
             ["decision.novelty=none", *ENSEMBLE],
         ),
         (
+            ["decision.folds=5", "model.combine=weights", *ENSEMBLE],
+            "decision.folds can't be given with model.combine=weights",
             ["decision.folds=5", *ENSEMBLE],
-            "decision.folds can't be given for an ensemble",
-            ["decision.folds=5", "model=rules"],
         ),
         (
-            ["decision=threshold", *ENSEMBLE],
-            "decision.folds can't be given for an ensemble",
-            ["decision=threshold", "decision.folds=null", *ENSEMBLE],
+            ["decision=threshold", "model.combine=weights", *ENSEMBLE],
+            "decision.folds can't be given with model.combine=weights",
+            ["decision=threshold", "decision.folds=null", "model.combine=weights", *ENSEMBLE],
         ),
         (
             ["decision.policy=threshold", NO_VALIDATION],

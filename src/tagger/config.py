@@ -278,8 +278,8 @@ class DecisionConfig(Section):
     )
     error: Open = Field(description="policy=conformal: share of a tag's items that sets may miss")
     folds: int | None = Field(
-        ge=2, le=20, description="fit to the training rows, out of this many folds; null: to the "
-        "validation rows"
+        ge=2, le=20, description="fit to the training rows, out of this many folds (of an "
+        "ensemble: as its members were); null: to the validation rows"
     )  # fmt: skip
     novelty: Literal["none", "neighbours", "mahalanobis"] = Field(
         description="ask a person about items unlike those trained on"
@@ -325,9 +325,14 @@ class TrainConfig(Section):
                 f"decision.novelty={self.decision.novelty} needs a model with an encoder, and "
                 f"approach={self.model.approach} has none"
             )
-        if self.decision.folds is not None and isinstance(self.model, EnsembleConfig):
+        if (
+            self.decision.folds is not None
+            and isinstance(self.model, EnsembleConfig)
+            and self.model.combine == "weights"
+        ):
             raise ValueError(
-                "decision.folds can't be given for an ensemble: its members are trained already"
+                "decision.folds can't be given with model.combine=weights: what its members said "
+                "out of folds is not what the mean of their weights says"
             )
         fitted = {"policy": "argmax", "novelty": "none"}
         needy = [

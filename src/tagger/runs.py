@@ -280,6 +280,15 @@ def read_predictions(path: Path, tags: Sequence[str]) -> dict[str, NDArray[np.fl
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
+def read_ids(path: Path) -> list[str]:
+    """Read the ids of a run's csv file, its first column; `UserError` when it is damaged."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [row[0] for row in csv.reader(file)][1:]
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
 def write_calibration(
     path: Path,
     items: Sequence[Item],

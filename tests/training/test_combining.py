@@ -13,9 +13,14 @@ from tagger.errors import UserError
 from tagger.files import sha256_of
 from tagger.models.ensemble import EnsembleClassifier
 from tagger.models.transformer import TransformerClassifier
-from tagger.runs import RunFolder, read_predictions
+from tagger.runs import RunFolder, read_calibration, read_ids, read_predictions
 from tagger.training import fitting
-from tagger.training.combining import check_members, combine_runs, seen_by_members
+from tagger.training.combining import (
+    check_members,
+    combine_runs,
+    joint_predictions,
+    seen_by_members,
+)
 from tagger.training.train_run import train
 
 TAGS = ("fruit", "metal", "weather")
@@ -434,3 +439,56 @@ def test_an_ensemble_that_was_killed_does_not_go_on_with_other_members(bench, mo
     with pytest.raises(UserError, match="can't go on") as error:
         train(resume)
     assert error.value.problems == ("two changed since the run was begun",)
+
+
+@pytest.fixture
+def folded(bench):
+    """Two members that keep what they said of their training rows, out of folds."""
+    for name, model in (("rough", {"strength": 0.1}), ("close", {"strength": 20.0})):
+        bench.of(LINEAR.model_copy(update=model), name, "decision.folds=3")
+    return bench
+
+
+def test_a_decision_is_fitted_to_the_mean_of_what_members_said_out_of_folds(folded):
+    run = folded.of(ensemble("rough", "close"), "both", "decision.folds=3")
+    ids = read_ids(run.path / "calibration.csv")
+    found, true, _ = read_calibration(run.path / "calibration.csv", TAGS)
+    assert sorted(ids) == sorted(row.id for row in run.split_rows() if row.split == "train")
+    said = []
+    for name in ("rough", "close"):
+        path = folded.folder / name / "calibration.csv"
+        said.append(dict(zip(read_ids(path), read_calibration(path, TAGS)[0], strict=True)))
+    expected = [(said[0][one] + said[1][one]) / 2 for one in ids]
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+    assert np.abs(np.array([said[0][i] - said[1][i] for i in ids])).max() > 0.05
+    tags = {row.id: row.tag for row in run.split_rows()}
+    assert [TAGS[at] for at in true] == [tags[one] for one in ids]
+    fitted = json.loads((run.path / "decision.json").read_text(encoding="utf-8"))["fitted_on"]
+    assert fitted == {"rows": 36, "source": "36 rows that all members predicted out of folds"}
+
+
+def test_rows_that_an_ensemble_holds_out_do_not_fit_its_decision(folded):
+    """Members that were trained on them would be refused: here they are in no part of theirs."""
+    config = ensemble("rough", "close")
+    items = load_items(member(folded, "rough").config.data, TAGS)
+    kept = [item for item in items if item.id in read_ids(folded.folder / "rough/calibration.csv")]
+    common, rows = joint_predictions(config, str(folded.folder), kept[:10], TAGS)
+    assert common == kept[:10]
+    assert rows.shape == (10, 3)
+    none, empty = joint_predictions(config, str(folded.folder), [], TAGS)
+    assert none == []
+    assert empty.shape == (0, 3)
+
+
+def test_members_without_predictions_out_of_folds_are_refused_by_name(folded, toy_folder, tmp_path):
+    lines = (toy_folder / "items.csv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "fewer.csv").write_text("\n".join(lines[:-3]), encoding="utf-8")
+    other = f"data.path={tmp_path / 'fewer.csv'}"
+    folded.of(LINEAR, "fewer", "decision.folds=3", other, *NOTHING_HELD_OUT)
+    with pytest.raises(UserError, match="what its members said out of folds") as error:
+        folded.of(ensemble("rough", "one", "fewer"), "mixed", "decision.folds=3")
+    assert error.value.problems == (
+        "one was trained without decision.folds",
+        "fewer was trained on other items",
+    )
+    assert not (folded.folder / "mixed").exists()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from accelerate.utils import broadcast_object_list
 
-from tagger.config import SplitConfig, TrainConfig
+from tagger.config import EnsembleConfig, SplitConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.data.splits import Split, split_items, unseen_items
 from tagger.decision.decider import NOVELTY_FILE, CalibrationRows, fit_rule, save_rule
@@ -17,6 +17,7 @@ from tagger.decision.novelty import Embeds, Novelty
 from tagger.errors import UserError
 from tagger.models.base import Classifier
 from tagger.runs import read_calibration, write_calibration
+from tagger.training.combining import joint_predictions
 from tagger.training.fitting import Rows, Surroundings, fit_classifier
 
 FloatArray = npt.NDArray[np.float64]
@@ -26,11 +27,13 @@ FOLDS_FOLDER = "folds"
 def plan_folds(train: Sequence[Item], config: TrainConfig) -> list[Split]:
     """Divide the training rows into the folds of `decision.folds`; there are none without it.
 
+    Nor are there for an ensemble: nothing of it is trained.
+
     Raises:
         UserError: when a fold would leave a tag without a row to train on.
     """
     folds = config.decision.folds
-    if folds is None:
+    if folds is None or isinstance(config.model, EnsembleConfig):
         return []
     try:
         return [
@@ -82,6 +85,11 @@ def calibration_rows(
     Returns:
         The rows' items, and their predictions.
     """
+    if isinstance(config.model, EnsembleConfig) and config.decision.folds is not None:
+        known = [*rows.train, *rows.validation]
+        items, probabilities = joint_predictions(config.model, config.runs_dir, known, tags)
+        source = f"{len(items)} rows that all members predicted out of folds"
+        return items, CalibrationRows(probabilities, _positions(items, tags), None, source)
     kind = config.decision.novelty
     if not folds:
         items = list(rows.validation)

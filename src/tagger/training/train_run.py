@@ -46,7 +46,7 @@ from tagger.training.calibration_rows import (
     plan_folds,
     write_decision,
 )
-from tagger.training.combining import check_members, seen_by_members
+from tagger.training.combining import check_folds, check_members, seen_by_members
 from tagger.training.fitting import Fitted, Rows, Surroundings, fit_classifier
 from tagger.training.loop import TrainingStopped
 
@@ -206,6 +206,8 @@ def _examine_model(
         return {config.model.rules: sha256_of(path)}, []
     if not isinstance(config.model, EnsembleConfig):
         return {}, []
+    if config.decision.folds is not None:
+        check_folds(config.model, config.runs_dir, data_sha256(items))
     check_members(
         config.model,
         config.runs_dir,
