@@ -61,6 +61,7 @@ def test_sources_are_scored_at_home_and_abroad(
         assert set(trained) == {"items", "others"}
     text = show_sources(result)
     assert text.count("| linear ") == 3
+    assert text.count("linear, both minus linear, own") == 2
     json.dumps(result, allow_nan=False)
 
 

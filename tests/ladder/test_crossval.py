@@ -98,17 +98,13 @@ def test_another_source_is_predicted_by_a_run_on_all_of_the_first(
     text = (toy_folder / "items.csv").read_text(encoding="utf-8").splitlines()
     (tmp_path / "away.csv").write_text("\n".join(text[:10]), encoding="utf-8")
     away = Source.load(tmp_path / "away.csv", source.tags_path)
-    rows = predict_other_source(
-        LINEAR.rungs["linear"], source, away, tmp_path, name="linear", seeds=2
-    )
+    rows = predict_other_source(LINEAR, source, away, tmp_path, seeds=2)["linear"]
     assert rows.shape == (2, 9, 3)
     run = RunFolder(tmp_path / "linear-seed0")
     assert all(row.split == "train" for row in run.split_rows())
     assert np.array_equal(rows[0].argmax(axis=1), away.true)  # it was trained on them
     shutil.rmtree(run.path / "model", ignore_errors=True)
-    again = predict_other_source(
-        LINEAR.rungs["linear"], source, away, tmp_path, name="linear", seeds=2
-    )
+    again = predict_other_source(LINEAR, source, away, tmp_path, seeds=2)["linear"]
     assert np.array_equal(rows, again)
 
 

@@ -3,7 +3,14 @@ import pytest
 
 from tagger.config import DecisionConfig
 from tagger.ladder.comparison import promised
-from tagger.ladder.scoring import SCORES, Difference, better_than, compare_all, score_rung
+from tagger.ladder.scoring import (
+    SCORES,
+    Difference,
+    better_than,
+    compare_all,
+    score_abroad,
+    score_rung,
+)
 from tagger.scores import FloatArray, IntArray, confusion_matrix, scores_from_confusion
 
 N, TAGS, SEEDS = 240, 3, 2
@@ -116,10 +123,14 @@ def test_intervals_of_level_approaches_rarely_leave_out_zero(true: IntArray) -> 
     assert wrong <= 6
 
 
-def test_with_a_baseline_all_others_are_compared_with_it(true: IntArray) -> None:
-    rungs = {name: answers(true, 0.8, at) for at, name in enumerate("abc")}
-    pairs = compare_all(rungs, true, "weighted_f1", baseline="b")
-    assert [(one.one, one.other) for one in pairs] == [("a", "b"), ("c", "b")]
+def test_chosen_pairs_alone_are_compared_and_by_narrower_intervals(true: IntArray) -> None:
+    rungs = {name: answers(true, 0.8, at) for at, name in enumerate("abcdef")}
+    pairs = compare_all(rungs, true, "weighted_f1", pairs=[("c", "a"), ("b", "a")])
+    assert [(one.one, one.other) for one in pairs] == [("c", "a"), ("b", "a")]
+    everything = compare_all(rungs, true, "weighted_f1")
+    (same,) = [one for one in everything if (one.one, one.other) == ("a", "b")]
+    assert same.value == pytest.approx(-pairs[1].value)
+    assert pairs[1].high - pairs[1].low < same.high - same.low
 
 
 def test_better_than_reads_both_directions() -> None:
@@ -135,3 +146,14 @@ def test_better_than_reads_both_directions() -> None:
 
 def test_one_approach_has_nothing_to_be_compared_with(true: IntArray) -> None:
     assert compare_all({"only": answers(true, 0.8, 0)}, true, "weighted_f1") == []
+
+
+def test_abroad_is_decided_by_what_was_fitted_at_home(true: IntArray) -> None:
+    home = answers(true, 0.97, 0)
+    abroad = answers(true, 0.6, 1)  # as sure as at home, and often wrong
+    result = score_abroad(abroad, true, home, true, promise(0.9))
+    own = score_rung(home, true, folds(), promise(0.9))
+    assert own["published_precision"] is not None and own["published_precision"] > 0.9
+    assert result["coverage"] is not None and result["coverage"] > 0.9
+    assert result["published_precision"] == pytest.approx(0.6, abs=0.08)
+    assert result["weighted_f1"] == pytest.approx(0.6, abs=0.08)

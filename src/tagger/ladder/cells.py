@@ -47,7 +47,7 @@ class Source:
             UserError: when it cannot be used.
         """
         tags = [tag.name for tag in load_tags(resolve_path(tags_path))]
-        overrides = ["data=file", f"data.path={_quoted(path)}"]
+        overrides = ["data=file", f"data.path={quoted(path)}"]
         config = load_config(TrainConfig, compose_config("train", overrides))
         return cls(path, tags_path, load_items(config.data, tags), tags)
 
@@ -78,12 +78,12 @@ def cell_config(
     given = [
         *overrides,
         "data=file",
-        f"data.path={_quoted(source.path)}",
+        f"data.path={quoted(source.path)}",
         f"data.name={source.name}",
-        f"data.tags={_quoted(source.tags_path)}",
+        f"data.tags={quoted(source.tags_path)}",
         *[f"data.split.{key}={value}" for key, value in divided.items()],
         f"seed={seed}",
-        f"runs_dir={_quoted(folder.parent)}",
+        f"runs_dir={quoted(folder.parent)}",
         f"name={folder.name}",
         "if_exists=resume",
     ]
@@ -118,7 +118,7 @@ def predict_elsewhere(run: RunFolder, items: Sequence[Item]) -> FloatArray:
     return np.array([rows[key] for key in keys])
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
     """Quote a path for Hydra's command line."""
     escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

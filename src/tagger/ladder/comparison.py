@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tagger.config import DecisionConfig, LatencyConfig, TrainConfig, compose_config, load_config
 from tagger.data.splits import unseen_items
 from tagger.environment import describe_environment
 from tagger.errors import UserError
 from tagger.files import write_json, write_text
-from tagger.ladder.cells import FloatArray, IntArray, Source
+from tagger.ladder.cells import Source, quoted
 from tagger.ladder.crossval import (
     cross_validate,
     folder_name,
@@ -19,7 +17,7 @@ from tagger.ladder.crossval import (
     predict_other_source,
 )
 from tagger.ladder.rungs import Ladder
-from tagger.ladder.scoring import better_than, compare_all, score_rung
+from tagger.ladder.scoring import better_than, compare_all, score_abroad, score_rung
 
 FEW = (8, 16, 32, 64)
 LATENCY = LatencyConfig(items=200, warmup=20, threads=1)
@@ -106,10 +104,13 @@ def compare_sources(
 ) -> dict[str, Any]:
     """Train every rung on each of two sources and on both; score it on each of them.
 
-    Where a model was trained on what it is scored on, the scores are out of fold.
+    Where a model was trained on what it is scored on, the scores are out of fold. What is published
+    of the other source is decided by what was fitted to the own one.
 
     Returns:
-        Ready for JSON: by rung, by what it was `trained_on`, by what it is `scored_on`, its scores.
+        Ready for JSON: `sources`, `seeds`, `folds`; `rungs`, by rung, by what it was trained on, by
+        what it is scored on, its scores; and `gains_of_both`, by source the differences that
+        training on both makes, with simultaneous intervals.
 
     Raises:
         UserError: for sources with other tags, or that share items.
@@ -117,39 +118,42 @@ def compare_sources(
     one, other = sources
     _check_distinct(one, other)
     promise = promised()
-
-    def score(probabilities: FloatArray, true: IntArray, fold: IntArray) -> dict[str, float | None]:
-        return score_rung(
-            probabilities,
-            true,
-            fold,
-            promise,
+    names = [*ladder.rungs, *ladder.ensembles]
+    table: dict[str, Any] = {name: {one.name: {}, other.name: {}, "both": {}} for name in names}
+    gains: dict[str, list[dict[str, Any]]] = {}
+    for home, away in ((one, other), (other, one)):
+        repeats: dict[str, Any] = {"seeds": seeds, "folds": folds}
+        own = cross_validate(ladder, home, out / home.name, **repeats)
+        extra = f"data.extra=[{quoted(away.path)}]"
+        wider = Ladder(
+            {name: [*given, extra] for name, given in ladder.rungs.items()}, ladder.ensembles
         )
-
-    table: dict[str, Any] = {}
-    for rung, overrides in ladder.rungs.items():
-        cells: dict[str, dict[str, Any]] = {one.name: {}, other.name: {}, "both": {}}
-        single = Ladder({rung: overrides}, {})
-        for home, away in ((one, other), (other, one)):
-            own = cross_validate(single, home, out / home.name, seeds=seeds, folds=folds)[rung]
-            cells[home.name][home.name] = score(own.probabilities, home.true, own.fold)
-            abroad = predict_other_source(
-                overrides, home, away, out / f"{home.name}-all", name=rung, seeds=seeds
+        joint = cross_validate(wider, home, out / f"{home.name}-both", **repeats)
+        abroad = predict_other_source(ladder, home, away, out / f"{home.name}-all", seeds=seeds)
+        for name in names:
+            cells, mine = table[name], own[name]
+            cells[home.name][home.name] = score_rung(
+                mine.probabilities, home.true, mine.fold, promise
             )
-            # No row of the other source was trained on: any division serves to fit thresholds.
-            fold = np.tile(np.arange(len(away.items)) % folds, (seeds, 1))
-            cells[home.name][away.name] = score(abroad, away.true, fold)
-            extra = [*overrides, f"data.extra=['{away.path}']"]
-            joint = cross_validate(
-                Ladder({rung: extra}, {}), home, out / f"{home.name}-both", seeds=seeds, folds=folds
-            )[rung]
-            cells["both"][home.name] = score(joint.probabilities, home.true, joint.fold)
-        table[rung] = cells
+            cells[home.name][away.name] = score_abroad(
+                abroad[name], away.true, mine.probabilities, home.true, promise
+            )
+            cells["both"][home.name] = score_rung(
+                joint[name].probabilities, home.true, joint[name].fold, promise
+            )
+        both_ways = {f"{name}, own": own[name].probabilities for name in names}
+        both_ways |= {f"{name}, both": joint[name].probabilities for name in names}
+        pairs = [(f"{name}, both", f"{name}, own") for name in names]
+        gains[home.name] = [
+            vars(pair) | {"proven": pair.proven}
+            for pair in compare_all(both_ways, home.true, PRIMARY, pairs=pairs)
+        ]
     return {
         "sources": {source.name: len(source.items) for source in sources},
         "seeds": seeds,
         "folds": folds,
         "rungs": table,
+        "gains_of_both": gains,
     }
 
 

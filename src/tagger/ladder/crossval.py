@@ -1,6 +1,6 @@
 """Repeated cross-validation: every item is predicted by models that did not see it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,16 +120,23 @@ def measure_size_and_latency(
 
 
 def predict_other_source(
-    overrides: Sequence[str], source: Source, other: Source, out: Path, *, name: str, seeds: int
-) -> FloatArray:
+    ladder: Ladder, source: Source, other: Source, out: Path, *, seeds: int
+) -> dict[str, FloatArray]:
     """Train on all of one source, and return what is said of another: (n_seeds, n, n_tags)."""
-    rows = []
-    for seed in range(seeds):
-        folder = out / f"{folder_name(name)}-seed{seed}"
-        run = make_run(cell_config(overrides, source, folder, seed, {}))
-        rows.append(predict_elsewhere(run, other.items))
-        drop_model(run)
-    return np.array(rows)
+    results: dict[str, FloatArray] = {}
+    with progress_bar(len(ladder.rungs) * seeds, "abroad", "run") as bar:
+        for name, overrides in ladder.rungs.items():
+            rows = []
+            for seed in range(seeds):
+                folder = out / f"{folder_name(name)}-seed{seed}"
+                run = make_run(cell_config(overrides, source, folder, seed, {}))
+                rows.append(predict_elsewhere(run, other.items))
+                drop_model(run)
+                bar.update()
+            results[name] = np.array(rows)
+    for name, members in ladder.ensembles.items():
+        results[name] = np.mean([results[member] for member in members], axis=0)
+    return results
 
 
 def cell_folder(out: Path, rung: str, seed: int, fold: int) -> Path:

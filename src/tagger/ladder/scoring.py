@@ -1,6 +1,6 @@
 """What out-of-fold predictions are worth, and whether a difference between two is luck."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -24,12 +24,9 @@ RESAMPLES = 4000
 
 
 def score_rung(
-    probabilities: FloatArray,
-    true: IntArray,
-    fold: IntArray,
-    config: DecisionConfig,
+    probabilities: FloatArray, true: IntArray, fold: IntArray, config: DecisionConfig
 ) -> dict[str, float | None]:
-    """Score an approach: means over seeds of what its pooled out-of-fold predictions are worth.
+    """Score an approach by its out-of-fold predictions.
 
     The rule of a fold is fitted to the other folds' predictions, so nothing is fitted to the rows
     that it is judged by.
@@ -41,38 +38,75 @@ def score_rung(
         config: How probabilities are corrected, and what is published.
 
     Returns:
-        Those of `SCORES`, each also with `_sd` over seeds; `precision_at_80%` and so on, the
-        precision of the surest; `aurc`; `ece_before` and `ece`, over bins of equally many rows,
-        without and with correction; and `coverage` and `published_precision` of the policy, the
-        latter None where it publishes nothing.
+        As `score_abroad`.
+    """
+    per_seed = [
+        _score(rows, true, *_cross_fitted(rows, true, folds, config))
+        for rows, folds in zip(probabilities, fold, strict=True)
+    ]
+    return _means(per_seed)
+
+
+def score_abroad(
+    probabilities: FloatArray,
+    true: IntArray,
+    home: FloatArray,
+    home_true: IntArray,
+    config: DecisionConfig,
+) -> dict[str, float | None]:
+    """Score what an approach says of another source, by the rule that is fitted to its own.
+
+    Args:
+        probabilities: Of the other source's items, (n_seeds, n, n_tags).
+        true: Position of each item's tag, (n,).
+        home: Out-of-fold predictions of the items trained on, (n_seeds, m, n_tags).
+        home_true: Position of each of their tags, (m,).
+        config: How probabilities are corrected, and what is published.
+
+    Returns:
+        Means over seeds of what pooled predictions are worth: those of `SCORES`, each also with
+        `_sd` over seeds; `precision_at_80%` and so on, the precision of the surest; `aurc`;
+        `ece_before` and `ece`, over bins of equally many rows, without and with correction; and
+        `coverage` and `published_precision` of the policy, the latter None where it publishes
+        nothing.
     """
     per_seed = []
-    for rows, folds in zip(probabilities, fold, strict=True):
-        predicted = rows.argmax(axis=1)
-        counts = confusion_matrix(true, predicted, rows.shape[1])
-        values = {name: float(scores_from_confusion(counts)[name]) for name in SCORES}
-        corrected, decided = _cross_fitted(rows, true, folds, config)
-        published = decided != REVIEW
-        confidences, right = corrected.max(axis=1), corrected.argmax(axis=1) == true
-        values |= {
-            f"precision_at_{coverage:.0%}": precision_at_coverage(confidences, right, coverage)
-            for coverage in COVERAGES
-        }
-        values |= {
-            "aurc": area_under_risk_coverage(confidences, right),
-            "ece_before": adaptive_error(rows.max(axis=1), predicted == true),
-            "ece": adaptive_error(confidences, right),
-            "coverage": float(published.mean()),
-            "published_precision": float(right[published].mean()) if published.any() else np.nan,
-        }
-        per_seed.append(values)
+    for rows, own in zip(probabilities, home, strict=True):
+        rule = fit_rule(config, CalibrationRows(own, home_true, None, "the own source"))
+        result = rule.apply(rows, None)
+        per_seed.append(_score(rows, true, result.probabilities, result.tags))
+    return _means(per_seed)
+
+
+def _score(
+    rows: FloatArray, true: IntArray, corrected: FloatArray, decided: IntArray
+) -> dict[str, float]:
+    predicted = rows.argmax(axis=1)
+    counts = confusion_matrix(true, predicted, rows.shape[1])
+    values = {name: float(scores_from_confusion(counts)[name]) for name in SCORES}
+    published = decided != REVIEW
+    confidences, right = corrected.max(axis=1), corrected.argmax(axis=1) == true
+    values |= {
+        f"precision_at_{coverage:.0%}": precision_at_coverage(confidences, right, coverage)
+        for coverage in COVERAGES
+    }
+    return values | {
+        "aurc": area_under_risk_coverage(confidences, right),
+        "ece_before": adaptive_error(rows.max(axis=1), predicted == true),
+        "ece": adaptive_error(confidences, right),
+        "coverage": float(published.mean()),
+        "published_precision": float(right[published].mean()) if published.any() else np.nan,
+    }
+
+
+def _means(per_seed: list[dict[str, float]]) -> dict[str, float | None]:
     result: dict[str, float | None] = {}
     for name in per_seed[0]:
         known = [one[name] for one in per_seed if not np.isnan(one[name])]
         result[name] = float(np.mean(known)) if known else None
     for name in SCORES:
-        values_of = [one[name] for one in per_seed]
-        result[f"{name}_sd"] = float(np.std(values_of, ddof=1)) if len(per_seed) > 1 else 0.0
+        values = [one[name] for one in per_seed]
+        result[f"{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return result
 
 
@@ -105,10 +139,10 @@ def compare_all(
     true: IntArray,
     score: str,
     *,
-    baseline: str | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
     seed: int = 0,
 ) -> list[Difference]:
-    """Compare all pairs, or all with one, by intervals that hold at once with `LEVEL`.
+    """Compare pairs by intervals that hold for all of them at once with `LEVEL`.
 
     Items are drawn with replacement, the same for all approaches and seeds. Intervals are as wide
     as the largest standardised deviation of any pair demands (max-T: Westfall & Young 1993), which
@@ -118,11 +152,11 @@ def compare_all(
         probabilities: (n_seeds, n, n_tags) by name.
         true: Position of each item's tag, (n,).
         score: A name of `SCORES`.
-        baseline: The one that all others are compared with; None compares all pairs.
+        pairs: Names of what is compared, the first minus the second; None for all pairs.
         seed: Of the resampling.
 
     Returns:
-        Each minus the baseline; or all pairs in the order of the names, the earlier one first.
+        Those pairs; or all in the order of the names, the earlier minus the later.
     """
     n_tags = next(iter(probabilities.values())).shape[2]
     random = np.random.default_rng(seed)
@@ -135,9 +169,8 @@ def compare_all(
         )
         for name, seeds in probabilities.items()
     }
-    pairs = list(combinations(means, 2))
-    if baseline is not None:
-        pairs = [(name, baseline) for name in means if name != baseline]
+    if pairs is None:
+        pairs = list(combinations(means, 2))
     if not pairs:
         return []
     values = np.stack([means[one] - means[other] for one, other in pairs])  # (pairs, 1 + resamples)

@@ -86,13 +86,20 @@ def show_sources(result: Mapping[str, Any]) -> str:
     """Lay out `compare_sources`: a row for each approach and what it was trained on."""
     sources = list(result["sources"])
     head = ["approach", "trained on"]
-    head += [f"{source}: {score.replace('_', ' ')}" for source in sources for score in SHOWN]
+    titles = {key: title for title, key in COLUMNS.items()}
+    head += [f"{source}: {titles[score]}" for source in sources for score in SHOWN]
     rows = [
         [rung, trained, *(_number(by_source[s][score], 4) for s in sources for score in SHOWN)]
         for rung, cells in result["rungs"].items()
         for trained, by_source in cells.items()
     ]
-    return "\n".join(_table(head, rows))
+    lines = [*_table(head, rows), ""]
+    gains = [
+        [source, f"{pair['one']} minus {pair['other']}", _interval(pair)]
+        for source, pairs in result["gains_of_both"].items()
+        for pair in pairs
+    ]
+    return "\n".join(lines + _table(["scored on", "difference", "weighted F1"], gains))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
