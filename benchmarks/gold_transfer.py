@@ -121,7 +121,7 @@ def gold_run(
 def draw(items: Sequence[Item], size: int, seed: int) -> list[Item]:
     """Draw about `size` items in proportion to their tags, near-duplicates together."""
     share = 1 - size / len(items)
-    config = SplitConfig(validation=share, test=0.0, seed=seed, folds=None, fold=None)
+    config = SplitConfig(validation=share, test=0.0, seed=seed, folds=None, fold=None, per_tag=None)
     return [items[index] for index in split_items(items, config).train]
 
 

@@ -1,0 +1,244 @@
+"""Content from another source: who notices, and what happens to a promise of precision.
+
+    python benchmarks/shift.py --data DATASET.csv
+
+The embedded set and DATASET.csv take turns as the source that is trained on. Each of its five folds
+is predicted by a model that did not see it, and so is all of the other source. What such a model
+knows of a text (probabilities, energy, distance to what it was trained on) is compared in two ways:
+
+* how well it tells the other source from its own (AUROC);
+* whether what it calls surest is right (area under the risk-coverage curve, of both sources at once
+  and of the other one alone).
+
+Policies and limits of novelty are then fitted to the source that was trained on, out of fold, and
+judged on the other one.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+
+from tagger.config import DecisionConfig
+from tagger.data.splits import split_items
+from tagger.decision.decider import CalibrationRows, fit_rule
+from tagger.decision.novelty import Novelty
+from tagger.decision.policies import REVIEW
+from tagger.environment import describe_environment
+from tagger.errors import exit_on_user_error
+from tagger.evaluation.selective import area_under_risk_coverage
+from tagger.files import replacing, write_json
+from tagger.ladder.cells import FloatArray, IntArray, Source, cell_config, drop_model, make_run
+from tagger.ladder.comparison import promised
+from tagger.models.transformer import TransformerClassifier
+
+FOLDS = 5
+NOVELTIES = ("neighbours", "mahalanobis", "energy")
+SCORES = ("probability", *NOVELTIES)
+QUANTILES = (0.80, 0.90, 0.95)
+POLICIES: dict[str, dict[str, Any]] = {
+    "argmax": {"policy": "argmax"},
+    "threshold 0.95": {"policy": "threshold", "precision": 0.95},
+    "threshold 0.97": {"policy": "threshold", "precision": 0.97},
+    "threshold 0.98": {"policy": "threshold", "precision": 0.98},
+    "threshold 0.95 of each tag": {
+        "policy": "threshold",
+        "precision": 0.95,
+        "scope": "per_tag",
+    },
+    "conformal 0.05": {"policy": "conformal", "error": 0.05},
+    "conformal 0.02": {"policy": "conformal", "error": 0.02},
+}
+
+
+@exit_on_user_error
+def main() -> None:
+    """Train, compare scores and policies in both directions, print and save the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, type=Path, help="the other labelled source")
+    parser.add_argument("--recipe", nargs="*", default=["model=minilm"], help="overrides")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/shift"))
+    options = parser.parse_args()
+
+    tags = Path("data/tags.yaml")
+    gold, other = Source.load(Path("data/gold.csv"), tags), Source.load(options.data, tags)
+    report: dict[str, Any] = {}
+    for home, away in ((gold, other), (other, gold)):
+        views = [fold_view(home, away, fold, options) for fold in range(FOLDS)]
+        print(f"\ntrained on {home.name}, the other source is {away.name}")
+        scores = compare_scores(views)
+        policies = compare_policies(views)
+        print_scores(scores)
+        print_policies(policies)
+        report[home.name] = {"scores": scores, "policies": policies}
+    write_json(options.out / "shift.json", report | {"environment": describe_environment()})
+
+
+def fold_view(
+    home: Source, away: Source, fold: int, options: argparse.Namespace
+) -> dict[str, FloatArray]:
+    """Train without one fold; return what the model knows of that fold and of the other source.
+
+    Returns:
+        For `home` and `away`: `<place>_probabilities` (n, n_tags), `<place>_true` (n,), and by name
+        of each of `NOVELTIES` `<place>_<name>` (n,), higher being stranger.
+    """
+    path = options.out / f"{home.name}-fold{fold}.npz"
+    if path.exists():
+        return dict(np.load(path))
+    split = {"folds": FOLDS, "fold": fold, "seed": options.seed}
+    folder = options.out / f"{home.name}-fold{fold}"
+    config = cell_config(options.recipe, home, folder, options.seed, split)
+    run = make_run(config)
+    classifier = run.load_classifier()
+    assert isinstance(classifier, TransformerClassifier)
+    division = split_items(home.items, config.data.split)
+    known = classifier.embed([home.items[at] for at in division.train])
+    known_tags = home.true[division.train].tolist()
+    novelties = {kind: Novelty.fit(kind, known, known_tags) for kind in NOVELTIES[:2]}
+    view: dict[str, FloatArray] = {}
+    for place, source, rows in (
+        ("home", home, division.test),
+        ("away", away, list(range(len(away.items)))),
+    ):
+        vectors = classifier.embed([source.items[at] for at in rows])
+        view[f"{place}_probabilities"] = classifier.predict_from_vectors(vectors)
+        view[f"{place}_true"] = source.true[rows].astype(np.float64)
+        for kind, novelty in novelties.items():
+            view[f"{place}_{kind}"] = novelty.score(vectors)
+        view[f"{place}_energy"] = energy(classifier, vectors)
+    drop_model(run)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **view)  # type: ignore[arg-type]  # arrays by name
+    return view
+
+
+def energy(classifier: TransformerClassifier, vectors: FloatArray) -> FloatArray:
+    """Return the free energy of each vector's logits, (n,): Liu et al., NeurIPS 2020."""
+    head = classifier.module.head
+    parameter = next(head.parameters())
+    with torch.inference_mode():
+        logits = head(torch.from_numpy(vectors).to(parameter.dtype)).double()
+    result: FloatArray = -logits.logsumexp(-1).numpy()
+    return result
+
+
+def compare_scores(views: list[dict[str, FloatArray]]) -> dict[str, dict[str, float]]:
+    """Compare what tells strange items, and wrong decisions: means over the models of the folds."""
+    table: dict[str, list[dict[str, float]]] = {name: [] for name in SCORES}
+    for view in views:
+        right = {
+            place: view[f"{place}_probabilities"].argmax(1) == view[f"{place}_true"]
+            for place in ("home", "away")
+        }
+        both = np.concatenate([right["home"], right["away"]])
+        foreign = np.concatenate([np.zeros(len(right["home"])), np.ones(len(right["away"]))])
+        for name in SCORES:
+            strange = {place: strangeness(view, place, name) for place in right}
+            joined = np.concatenate([strange["home"], strange["away"]])
+            table[name].append(
+                {
+                    "auroc_source": float(roc_auc_score(foreign, joined)),
+                    "auroc_errors_away": float(roc_auc_score(~right["away"], strange["away"])),
+                    "aurc_both": area_under_risk_coverage(-joined, both),
+                    "aurc_away": area_under_risk_coverage(-strange["away"], right["away"]),
+                }
+            )
+    return {
+        name: {key: float(np.mean([one[key] for one in rows])) for key in rows[0]}
+        for name, rows in table.items()
+    }
+
+
+def strangeness(view: Mapping[str, FloatArray], place: str, name: str) -> FloatArray:
+    """Return how strange a score finds each row; a low probability is strange."""
+    if name == "probability":
+        least: FloatArray = -view[f"{place}_probabilities"].max(axis=1)
+        return least
+    return view[f"{place}_{name}"]
+
+
+def compare_policies(views: list[dict[str, FloatArray]]) -> dict[str, dict[str, float]]:
+    """Fit each policy to the folds of the own source, and judge it on both sources."""
+    joined = {key: np.concatenate([view[key] for view in views]) for key in views[0]}
+    fold = np.concatenate([np.full(len(v["home_true"]), at) for at, v in enumerate(views)])
+    table = {}
+    for policy, given in POLICIES.items():
+        for novelty in ("none", *NOVELTIES):
+            for quantile in QUANTILES if novelty != "none" else QUANTILES[:1]:
+                # The rule needs to know of a limit, not of what the scores are made of.
+                asked = {"novelty": "none" if novelty == "none" else "neighbours"}
+                config = promised().model_copy(
+                    update=given | asked | {"novelty_quantile": quantile}
+                )
+                name = policy if novelty == "none" else f"{policy}, {novelty} {quantile:.2f}"
+                table[name] = judge(config, novelty, joined, fold, views)
+    return table
+
+
+def judge(
+    config: DecisionConfig,
+    novelty: str,
+    joined: Mapping[str, FloatArray],
+    fold: IntArray,
+    views: list[dict[str, FloatArray]],
+) -> dict[str, float]:
+    """Return coverage and precision at home, of each fold with what the others say, and away."""
+
+    def rows(chosen: Any) -> CalibrationRows:
+        return CalibrationRows(
+            joined["home_probabilities"][chosen],
+            joined["home_true"][chosen].astype(np.int64),
+            None if novelty == "none" else joined[f"home_{novelty}"][chosen],
+            "",
+        )
+
+    outcomes: dict[str, list[Any]] = {"home": [], "away": []}
+    for at, view in enumerate(views):
+        rule = fit_rule(config, rows(fold != at))
+        for place, parts in outcomes.items():
+            strange = None if novelty == "none" else view[f"{place}_{novelty}"]
+            decided = rule.apply(view[f"{place}_probabilities"], strange).tags
+            parts.append((decided != REVIEW, decided == view[f"{place}_true"]))
+    result = {}
+    for place, parts in outcomes.items():
+        published = np.concatenate([one for one, _ in parts])
+        right = np.concatenate([one for _, one in parts])
+        result[f"{place}_coverage"] = float(published.mean())
+        result[f"{place}_precision"] = float(right[published].mean()) if published.any() else 1.0
+    return result
+
+
+def print_scores(scores: dict[str, dict[str, float]]) -> None:
+    """Print the comparison of scores as a Markdown table."""
+    print("\n| score | AUROC, the other source | AUROC, errors there | AURC, both | AURC, there |")
+    print("|---|---|---|---|---|")
+    for name, row in scores.items():
+        print(
+            f"| {name} | {row['auroc_source']:.3f} | {row['auroc_errors_away']:.3f} | "
+            f"{row['aurc_both']:.4f} | {row['aurc_away']:.4f} |"
+        )
+
+
+def print_policies(policies: dict[str, dict[str, float]]) -> None:
+    """Print the comparison of policies as a Markdown table."""
+    print(
+        "\n| policy, novelty | own source: published | its precision | other source | precision |"
+    )
+    print("|---|---|---|---|---|")
+    for name, row in policies.items():
+        cells = [
+            f"{row[f'{place}_{what}']:.{digits}f}"
+            for place in ("home", "away")
+            for what, digits in (("coverage", 3), ("precision", 4))
+        ]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Training that travels: what helps on content from another source, and what it costs at home.
+
+    python benchmarks/travel.py --data DATASET.csv --stream STREAM.csv
+
+Every variant is trained on the embedded set and on DATASET.csv, on at most `PER_TAG` items of each
+tag, so that a hundred trainings take an hour on two cores; each without a test part that is the
+same for all, over several seeds. It is scored on that test part (at home) and on all of the other
+source (abroad). Differences to the default recipe come with intervals that hold for all variants
+at once. Each run is an ordinary run folder below --out: a killed benchmark goes on where
+it was.
+
+`soup` has the mean of the weights of the default's seeds. `self-training` adds items of STREAM.csv
+with the tags that the default of the same seed and source is surest of. Encoders of
+benchmarks/adapt_encoder.py: --variant 'mlm=model.encoder=FOLDER model.sha256=null'.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tagger.data.sources import iter_unlabelled, scan_unlabelled
+from tagger.data.splits import split_items, unseen_items
+from tagger.environment import describe_environment
+from tagger.errors import exit_on_user_error
+from tagger.evaluation.selective import precision_at_coverage
+from tagger.files import csv_text, write_json, write_text
+from tagger.ladder.cells import (
+    FloatArray,
+    Source,
+    cell_config,
+    drop_model,
+    make_run,
+    predict_elsewhere,
+)
+from tagger.ladder.scoring import Difference, compare_all
+from tagger.models.ensemble import average_weights
+from tagger.runs import open_run, read_predictions
+from tagger.scores import confusion_matrix, scores_from_confusion
+
+DEFAULT = "default"
+VARIANTS = {
+    DEFAULT: [],
+    "plain": [
+        "training.head_init=random",
+        "training.average_decay=0.0",
+        "training.label_smoothing=0.0",
+        "training.head_lr=1e-3",
+        "training.epochs=5",
+    ],
+    "no average": ["training.average_decay=0.0"],
+    "SWA from the half": ["training.average_from=0.5"],
+    "smoothing 0.2": ["training.label_smoothing=0.2"],
+    "mixup 0.4": ["training.mixup=0.4"],
+    "R-Drop": ["training.r_drop=1.0", "model.encoder_dropout=0.1"],
+    "adversarial 0.02": ["training.adversarial=0.02"],
+    "contrast 0.3": ["training.contrast=0.3"],
+    "token dropout 0.1": ["training.token_dropout=0.1"],
+    "field dropout 0.3": ["training.field_dropout=0.3"],
+    "two layers frozen": ["model.freeze_layers=2"],
+    "layer decay 0.8": ["training.layer_decay=0.8"],
+}
+SOUP, SELF_TRAINING = "soup", "self-training"
+TEST = 0.15
+PER_TAG = 150
+SURE = 0.95
+PSEUDO_WEIGHT = 0.3
+SCORES = ("weighted_f1", "macro_f1")
+
+
+@exit_on_user_error
+def main() -> None:
+    """Train and score all variants, print the table, write it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, type=Path, help="the other labelled source")
+    parser.add_argument("--stream", type=Path, help="unlabelled items, for self-training")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--variant", action="append", default=[], help="NAME=OVERRIDES, a further")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/travel"))
+    options = parser.parse_args()
+
+    tags = Path("data/tags.yaml")
+    gold, other = Source.load(Path("data/gold.csv"), tags), Source.load(options.data, tags)
+    variants = VARIANTS | {
+        name: overrides.split()
+        for name, _, overrides in (entry.partition("=") for entry in options.variant)
+    }
+    journeys = [(gold, other), (other, gold)]
+    results: dict[str, dict[str, dict[str, FloatArray]]] = {}
+    for home, away in journeys:
+        out = options.out / home.name
+        table: dict[str, dict[str, FloatArray]] = {}
+        for name, overrides in variants.items():
+            runs = [
+                train_and_predict(overrides, home, away, run_folder(out, name, seed), seed)
+                for seed in range(options.seeds)
+            ]
+            table[name] = stack(runs)
+        table[SOUP] = stack([predict_soup(home, away, out, options.seeds)])
+        if options.stream is not None:
+            pseudo = [
+                write_pseudo_labels(options.stream, [home, away], out, seed)
+                for seed in range(options.seeds)
+            ]
+            overrides = [f"data.extra_weight={PSEUDO_WEIGHT}"]
+            table[SELF_TRAINING] = stack(
+                [
+                    train_and_predict(
+                        [*overrides, f"data.extra=['{path}']"],
+                        home,
+                        away,
+                        run_folder(out, SELF_TRAINING, seed),
+                        seed,
+                    )
+                    for seed, path in enumerate(pseudo)
+                ]
+            )
+        results[home.name] = table
+    summary = {
+        home.name: summarize(results[home.name], home, away, options.seeds)
+        for home, away in journeys
+    }
+    print_tables(summary)
+    write_json(
+        options.out / "travel.json", {"results": summary, "environment": describe_environment()}
+    )
+
+
+def run_folder(out: Path, name: str, seed: int) -> Path:
+    """Return the folder of one run."""
+    return out / f"{name.replace(' ', '-')}-seed{seed}"
+
+
+def train_and_predict(
+    overrides: Sequence[str], home: Source, away: Source, folder: Path, seed: int
+) -> tuple[FloatArray, FloatArray]:
+    """Train one run; return what it says of its test part and of the other source."""
+    split = {"test": TEST, "seed": 0, "per_tag": PER_TAG}
+    config = cell_config(overrides, home, folder, seed, split)
+    run = make_run(config)
+    saved = read_predictions(run.path / "predictions.csv", run.tags)
+    test = [home.items[at].id for at in test_rows(home)]
+    abroad = predict_elsewhere(run, away.items)
+    if not folder.name.startswith(DEFAULT):  # its models make soups and tags for others
+        drop_model(run)
+    return np.array([saved[one] for one in test]), abroad
+
+
+def test_rows(home: Source) -> list[int]:
+    """Return the places of the rows that no variant is trained on."""
+    config = cell_config([], home, Path("unused"), 0, {"test": TEST, "seed": 0})
+    return split_items(home.items, config.data.split).test
+
+
+def predict_soup(
+    home: Source, away: Source, out: Path, seeds: int
+) -> tuple[FloatArray, FloatArray]:
+    """Average the weights of the default's runs; return what that model says of both parts."""
+    folders = [run_folder(out, DEFAULT, seed) for seed in range(seeds)]
+    models = [open_run(str(folder), "").load_classifier() for folder in folders]
+    soup = average_weights(models, [folder.name for folder in folders])
+    test = [home.items[at] for at in test_rows(home)]
+    return soup.predict_proba(test), soup.predict_proba(away.items)
+
+
+def write_pseudo_labels(stream: Path, known: Sequence[Source], out: Path, seed: int) -> Path:
+    """Write the items that the default is sure of, none of them like one of a labelled source."""
+    path = out / f"pseudo-seed{seed}.csv"
+    if path.exists():
+        return path
+    scan_unlabelled(stream)
+    first = {item.content_hash: item for item in reversed(list(iter_unlabelled(stream)))}
+    items = list(first.values())
+    seen = [item for source in known for item in source.items]
+    items = [items[at] for at in unseen_items(items, seen)]
+    run = open_run(str(run_folder(out, DEFAULT, seed)), "")
+    probabilities = run.load_classifier().predict_proba(items)
+    rows = [
+        (f"s{item.id}", item.created_on, item.title, item.description, run.tags[row.argmax()])
+        for item, row in zip(items, probabilities, strict=True)
+        if row.max() >= SURE
+    ]
+    write_text(path, csv_text([("id", "created_on", "title", "description", "tag"), *rows]))
+    return path
+
+
+def stack(runs: Sequence[tuple[FloatArray, FloatArray]]) -> dict[str, FloatArray]:
+    """Put the seeds' predictions together: (n_seeds, n, n_tags) at home and abroad."""
+    return {
+        "home": np.array([one for one, _ in runs]),
+        "abroad": np.array([other for _, other in runs]),
+    }
+
+
+def summarize(
+    table: dict[str, dict[str, FloatArray]], home: Source, away: Source, seeds: int
+) -> dict[str, Any]:
+    """Score all variants at home and abroad, and their differences to the default."""
+    true = {"home": home.true[test_rows(home)], "abroad": away.true}
+    summary: dict[str, Any] = {"home": home.name, "abroad": away.name, "seeds": seeds}
+    rows: dict[str, Any] = {name: {} for name in table}
+    for place, labels in true.items():
+        for name, predictions in table.items():
+            rows[name][place] = score(predictions[place], labels)
+        for which in SCORES:
+            # A soup is one model: it stands beside the mean over seeds.
+            parts = {name: predictions[place] for name, predictions in table.items()}
+            pairs = [(name, DEFAULT) for name in parts if name != DEFAULT]
+            for one in compare_all(parts, labels, which, pairs=pairs):
+                rows[one.one][place][f"{which}_difference"] = interval(one)
+    return summary | {"variants": rows}
+
+
+def score(probabilities: FloatArray, true: NDArray[np.int64]) -> dict[str, Any]:
+    """Score by means over seeds, with the standard deviation of the F1s."""
+    values: dict[str, list[float]] = {}
+    for rows in probabilities:
+        counts = confusion_matrix(true, rows.argmax(1), rows.shape[1])
+        for name in SCORES:
+            values.setdefault(name, []).append(float(scores_from_confusion(counts)[name]))
+        right = rows.argmax(1) == true
+        surest = precision_at_coverage(rows.max(1), right, 0.7)
+        values.setdefault("precision_at_70%", []).append(surest)
+    result = {name: float(np.mean(one)) for name, one in values.items()}
+    for name in SCORES:
+        result[f"{name}_sd"] = float(np.std(values[name], ddof=1)) if len(values[name]) > 1 else 0.0
+    return result
+
+
+def interval(one: Difference) -> dict[str, float]:
+    """Turn a difference into JSON."""
+    return {"value": one.value, "low": one.low, "high": one.high}
+
+
+def print_tables(summary: dict[str, Any]) -> None:
+    """Print one Markdown table a journey."""
+    for one in summary.values():
+        print(f"\ntrained on {one['home']}, abroad is {one['abroad']}, {one['seeds']} seeds\n")
+        print(
+            "| variant | home: weighted F1 | macro F1 | abroad: weighted F1 | macro F1 "
+            "| P of surest 70 % | abroad, weighted F1, difference | at home |"
+        )
+        print("|---" * 8 + "|")
+        for name, row in one["variants"].items():
+            cells = [
+                f"{row[place][which]:.4f} ({row[place][f'{which}_sd']:.4f})"
+                for place in ("home", "abroad")
+                for which in SCORES
+            ]
+            cells.append(f"{row['abroad']['precision_at_70%']:.4f}")
+            for place in ("abroad", "home"):
+                pair = row[place].get("weighted_f1_difference")
+                ends = f" [{pair['low']:+.4f}, {pair['high']:+.4f}]" if pair else ""
+                cells.append(f"{pair['value']:+.4f}{ends}" if pair else "")
+            print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
