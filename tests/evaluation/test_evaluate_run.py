@@ -50,7 +50,7 @@ def test_own_test_rows_give_a_whole_report(runs, items, split, capsys) -> None:
 
     plots = {path.name for path in (run.path / "plots").iterdir()}
     names = ("confusion", "learning-curves", "precision-recall", "reliability", "risk-coverage")
-    assert plots == {f"{name}.png" for name in (*names, "slices")}
+    assert plots == {f"{name}.png" for name in (*names, "reliability-by-tag", "slices")}
     with (run.path / "predictions.csv").open() as file:
         assert [row["id"] for row in csv.DictReader(file)] == [i.id for i in items[25:]]
     printed = capsys.readouterr().out

@@ -15,6 +15,7 @@ from tagger.evaluation.plots import (
     plot_learning_curves,
     plot_precision_recall,
     plot_reliability,
+    plot_reliability_by_tag,
     plot_risk_coverage,
     plot_slices,
     write_figure,
@@ -83,6 +84,7 @@ def test_any_number_of_tags_one_of_them_absent(n_tags: int, tmp_path: Path) -> N
     check(plot_precision_recall(probabilities, true, tags), tmp_path / "pr.png")
     block = calibration(probabilities, probabilities**2, true)
     check(plot_reliability(block), tmp_path / "reliability.png")
+    check(plot_reliability_by_tag(block), tmp_path / "reliability-by-tag.png")
     decided = np.where(np.arange(60) % 3, probabilities.argmax(axis=1), REVIEW)
     published = decision(probabilities, decided, true, "threshold")
     check(plot_risk_coverage(published), tmp_path / "risk-coverage.png")
@@ -99,6 +101,17 @@ def test_precision_recall_states_average_precision_and_absence() -> None:
     probabilities = np.array([[0.9, 0.1, 0], [0.8, 0.2, 0], [0.3, 0.7, 0]])
     figure = plot_precision_recall(probabilities, np.array([0, 0, 1]), ["a", "b", "c"])
     assert legend(figure) == ["a (AP 1.000)", "b (AP 1.000)", "c: no rows"]
+
+
+def test_each_tag_has_its_own_reliability() -> None:
+    before = np.array([[0.95, 0.05]] * 60)
+    after = np.array([[0.75, 0.25]] * 60)
+    figure = plot_reliability_by_tag(calibration(after, before, np.array([0, 0, 0, 1] * 15)))
+    assert [axes.get_title() for axes in figure.axes] == ["0", "1"]
+    for axes, raw, share in zip(figure.axes, (0.95, 0.05), (0.75, 0.25), strict=True):
+        _, drawn, corrected = axes.get_lines()
+        assert drawn.get_xydata() == pytest.approx(np.array([[raw, share]]))
+        assert corrected.get_xydata() == pytest.approx(np.array([[share, share]]))
 
 
 def test_reliability_shows_the_error_before_and_after_correction() -> None:

@@ -74,7 +74,7 @@ def test_every_plot_is_inside_and_described(folder: Path) -> None:
     images = Page((folder / "report.html").read_text()).all("img")
     inside = {base64.b64decode(str(image["src"]).partition(",")[2]) for image in images}
     assert inside == {path.read_bytes() for path in (folder / "plots").iterdir()}
-    assert len(images) == 6
+    assert len(images) == 7
     assert all(len(str(image["alt"])) > 30 for image in images)
 
 
@@ -167,7 +167,7 @@ def test_all_forms_tell_that_nothing_is_published(runs, items, split, monkeypatc
 
 def test_plots_are_linked_from_markdown(folder: Path) -> None:
     links = re.findall(r"^!\[.+\]\((.+)\)$", (folder / "report.md").read_text(), re.MULTILINE)
-    assert len(links) == 6
+    assert len(links) == 7
     assert all((folder / link).is_file() for link in links)
 
 
@@ -180,7 +180,7 @@ def test_without_logs_there_are_no_learning_curves(runs, items, split, monkeypat
     report = evaluate_run(runs.config("r"))
     assert not (run.path / "plots" / "learning-curves.png").exists()
     assert report["errors"] == []
-    assert len(Page((run.path / "report.html").read_text()).all("img")) == 5
+    assert len(Page((run.path / "report.html").read_text()).all("img")) == 6
 
 
 def test_the_terminal_shows_tables_and_unbroken_paths(folder: Path, runs, capsys) -> None:
@@ -191,7 +191,7 @@ def test_the_terminal_shows_tables_and_unbroken_paths(folder: Path, runs, capsys
     for name in (*named, "decision: Policy argmax", "calibration: Calibration error"):
         assert any(name in line for line in lines), name
     assert str(folder / "report.html") in lines
-    assert sum(line.endswith(".png") for line in lines) == 6
+    assert sum(line.endswith(".png") for line in lines) == 7
 
 
 def test_formats() -> None:

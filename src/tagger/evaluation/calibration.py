@@ -25,9 +25,9 @@ def describe_calibration(
     Returns:
         Ready for JSON: `ece` over bins of equal width and `ece_adaptive` over bins of equally many
         rows, both of the tag decided for; the multi-class `brier` score; mean negative log
-        `likelihood`; `per_class`, by tag `ece_adaptive` and `brier` of that tag's probability; and
-        `bins`, a list of `low`, `high`, `num_samples`, `confidence`, `accuracy` (the last two None
-        in a bin without rows).
+        `likelihood`; `bins`, a list of `low`, `high`, `num_samples`, `confidence`, `accuracy` (the
+        last two None in a bin without rows); and `per_class`, by tag `ece_adaptive`, `brier` and
+        `bins` of that tag's probability, over all rows.
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == true
@@ -47,6 +47,7 @@ def describe_calibration(
             tag: {
                 "ece_adaptive": adaptive_error(probabilities[:, at], one_hot[:, at] > 0),
                 "brier": float(np.square(probabilities[:, at] - one_hot[:, at]).mean()),
+                "bins": reliability_bins(probabilities[:, at], one_hot[:, at] > 0),
             }
             for at, tag in enumerate(tags)
         },

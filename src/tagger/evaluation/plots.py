@@ -5,6 +5,7 @@ are those of Okabe and Ito, which people with the common kinds of colour blindne
 a colour says, a label, marker or line style says too.
 """
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,28 +85,8 @@ def plot_reliability(calibration: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(5.6, 5.8), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     bins = calibration["bins"]
-    filled = [one for one in bins if one["num_samples"]]
-    upper.plot([0, 1], [0, 1], color="0.5", linestyle="--", label="perfectly calibrated")
-    before = [one for one in calibration["before"]["bins"] if one["num_samples"]]
-    upper.plot(
-        [one["confidence"] for one in before],
-        [one["accuracy"] for one in before],
-        color=VERMILION,
-        marker="s",
-        linestyle=":",
-        alpha=0.8,
-        label=f"before correction (ECE {calibration['before']['ece_adaptive']:.3f})",
-    )
-    upper.plot(
-        [one["confidence"] for one in filled],
-        [one["accuracy"] for one in filled],
-        color=BLUE,
-        marker="o",
-        label=f"this run (ECE {calibration['ece_adaptive']:.3f})",
-    )
-    upper.set(ylabel="share of right decisions", ylim=(-0.03, 1.03), title="Reliability")
-    upper.legend(loc="upper left", fontsize=9)
-    upper.grid(alpha=0.3)
+    _draw_reliability(upper, calibration["before"], calibration)
+    upper.set(ylabel="share of right decisions", title="Reliability")
     counts = [one["num_samples"] for one in bins]
     bars = lower.bar(
         [one["low"] for one in bins],
@@ -120,6 +101,46 @@ def plot_reliability(calibration: Mapping[str, Any]) -> Figure:
     lower.set(xlabel="probability of the tag decided for", ylabel="rows", xlim=(0, 1))
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     return figure
+
+
+def plot_reliability_by_tag(calibration: Mapping[str, Any]) -> Figure:
+    """Draw for each tag how often it is right over its probability, over all rows.
+
+    Args:
+        calibration: The `calibration` of `report.json`.
+    """
+    tags = list(calibration["per_class"])
+    columns = min(3, len(tags))
+    lines = math.ceil(len(tags) / columns)
+    figure = Figure(figsize=(4 * columns, 3.6 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, tag in zip(grid.flat, tags, strict=False):
+        before, after = (one["per_class"][tag] for one in (calibration["before"], calibration))
+        _draw_reliability(axes, before, after)
+        axes.set_title(tag, fontsize=10)
+    for axes in grid.flat[len(tags) :]:
+        axes.set_visible(False)
+    figure.supxlabel("probability of the tag")
+    figure.supylabel("share of rows that carry it")
+    return figure
+
+
+def _draw_reliability(axes: Axes, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Draw accuracy over confidence before and after correction; points are as large as bins."""
+    axes.plot([0, 1], [0, 1], color="0.5", linestyle="--", label="perfectly calibrated")
+    for name, block, color, line, marker in (
+        ("before correction", before, VERMILION, ":", "s"),
+        ("this run", after, BLUE, "-", "o"),
+    ):
+        filled = [one for one in block["bins"] if one["num_samples"]]
+        x, y = ([one[key] for one in filled] for key in ("confidence", "accuracy"))
+        label = f"{name} (ECE {block['ece_adaptive']:.3f})"
+        axes.plot(x, y, color=color, linestyle=line, marker=marker, markersize=3, label=label)
+        rows = np.array([one["num_samples"] for one in filled])
+        axes.scatter(x, y, s=12 + 200 * rows / rows.sum(), color=color, marker=marker, alpha=0.7)
+    axes.set(ylim=(-0.04, 1.04), xlim=(-0.02, 1.02))
+    axes.legend(loc="lower right", fontsize=8)
+    axes.grid(alpha=0.3)
 
 
 def plot_risk_coverage(decision: Mapping[str, Any]) -> Figure:

@@ -16,6 +16,7 @@ from tagger.evaluation.plots import (
     plot_learning_curves,
     plot_precision_recall,
     plot_reliability,
+    plot_reliability_by_tag,
     plot_risk_coverage,
     plot_slices,
     write_figure,
@@ -285,6 +286,11 @@ def _write_plots(
             "Share of right decisions over their probability, with the number of rows of each "
             f"bin, before and after correction. {_calibration(report['calibration'])}",
         ),
+        "reliability-by-tag": (
+            plot_reliability_by_tag(report["calibration"]),
+            "For each tag, the share of rows that carry it over its probability, before and after "
+            f"correction. {_calibration_by_tag(report['calibration'])}.",
+        ),
         "risk-coverage": (
             plot_risk_coverage(report["decision"]),
             "Share of wrong decisions over the share of rows that are published, the surest "
@@ -384,6 +390,15 @@ def _calibration(calibration: Mapping[str, Any]) -> str:
         f"Calibration error {calibration['ece_adaptive']:.3f} (before correction "
         f"{before['ece_adaptive']:.3f}), Brier score {calibration['brier']:.3f} "
         f"({before['brier']:.3f})."
+    )
+
+
+def _calibration_by_tag(calibration: Mapping[str, Any]) -> str:
+    before = calibration["before"]["per_class"]
+    return "; ".join(
+        f"{tag}: error {one['ece_adaptive']:.3f} ({before[tag]['ece_adaptive']:.3f}), Brier score "
+        f"{one['brier']:.3f} ({before[tag]['brier']:.3f})"
+        for tag, one in calibration["per_class"].items()
     )
 
 
