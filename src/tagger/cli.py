@@ -96,7 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
     leaderboard.add_argument(
         "--data", type=Path, action="append", default=[], metavar="FILE", help="a labelled file"
     )
-    leaderboard.add_argument("--tags", type=Path, default=Path("data/tags.yaml"))
+    leaderboard.add_argument(
+        "--tags", type=Path, default=Path("data/tags.yaml"), help="default: %(default)s"
+    )
     leaderboard.add_argument(
         "--rung", action="append", default=[], metavar="NAME[=OVERRIDES]",
         help="an approach to compare, or a new one with its overrides of train.py; may be given "

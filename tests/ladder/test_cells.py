@@ -31,6 +31,14 @@ def test_true_tags_are_positions_in_the_approved_list(source: Source) -> None:
     assert [source.tags[at] for at in source.true] == [item.tag for item in source.items]
 
 
+def test_a_rung_that_was_changed_says_what_to_do(source: Source, tmp_path: Path) -> None:
+    make_run(cell_config(["model=linear"], source, tmp_path / "run", 0, {}))
+    changed = cell_config(["model=linear", "model.strength=1"], source, tmp_path / "run", 0, {})
+    with pytest.raises(UserError, match="begun with other settings") as error:
+        make_run(changed)
+    assert error.value.hint is not None and "the rung another name" in error.value.hint
+
+
 def test_predictions_about_other_items_are_not_taken(source: Source, tmp_path: Path) -> None:
     run = make_run(cell_config(["model=linear"], source, tmp_path / "run", 0, {}))
     rows = predict_elsewhere(run, source.items[:5])

@@ -29,7 +29,14 @@ def test_a_new_rung_is_a_name_with_overrides() -> None:
     }
 
 
-@pytest.mark.parametrize(("given", "said"), [("linaer", "no rung 'linaer'"), ("=x", "no name")])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("linaer", "no rung 'linaer'"),
+        ("=x", "no name"),
+        ("x=model=minilm training.epoch=8", "did you mean training.epochs"),
+    ],
+)
 def test_what_is_no_rung_is_refused(given: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         choose_rungs([given])

@@ -110,7 +110,7 @@ def plot_reliability_by_tag(calibration: Mapping[str, Any]) -> Figure:
         calibration: The `calibration` of `report.json`.
     """
     tags = list(calibration["per_class"])
-    columns = min(3, len(tags))
+    columns = min(2 if len(tags) <= 4 else 3, len(tags))
     lines = math.ceil(len(tags) / columns)
     figure = Figure(figsize=(4 * columns, 3.6 * lines), layout="constrained")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)

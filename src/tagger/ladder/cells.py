@@ -91,8 +91,21 @@ def cell_config(
 
 
 def make_run(config: TrainConfig) -> RunFolder:
-    """Make a run, or find it made."""
-    return RunFolder(train(config, say=lambda _: None))
+    """Make a run, or find it made.
+
+    Raises:
+        UserError: when it can't be made, or was made with other settings.
+    """
+    try:
+        return RunFolder(train(config, say=lambda _: None))
+    except UserError as error:
+        if error.hint is None or "if_exists" not in error.hint:
+            raise
+        raise UserError(
+            error.summary,
+            error.problems,
+            "Remove that folder, or give another --out or the rung another name.",
+        ) from None
 
 
 def drop_model(run: RunFolder) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tagger.config import TrainConfig, compose_config, load_config
 from tagger.errors import UserError
 
 RUNGS = {
@@ -41,7 +42,7 @@ def choose_rungs(given: Sequence[str]) -> Ladder:
     Without a choice all of `RUNGS` are taken. Ensembles are taken where all members are.
 
     Raises:
-        UserError: for names that there are not.
+        UserError: for names that there are not, and overrides that are not valid.
     """
     rungs: dict[str, Sequence[str]] = {}
     for entry in given or list(RUNGS):
@@ -56,6 +57,8 @@ def choose_rungs(given: Sequence[str]) -> Ladder:
                 "A new one: --rung 'NAME=model=minilm training.epochs=8'",
             )
         rungs[name] = overrides.split() if equals else RUNGS[name]
+        # A mistake in the last rung should not cost the training of the others.
+        load_config(TrainConfig, compose_config("train", rungs[name]))
     ensembles = {
         name: members for name, members in ENSEMBLES.items() if all(m in rungs for m in members)
     }
