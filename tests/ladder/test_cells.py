@@ -36,7 +36,7 @@ def test_a_rung_that_was_changed_says_what_to_do(source: Source, tmp_path: Path)
     changed = cell_config(["model=linear", "model.strength=1"], source, tmp_path / "run", 0, {})
     with pytest.raises(UserError, match="begun with other settings") as error:
         make_run(changed)
-    assert error.value.hint is not None and "the rung another name" in error.value.hint
+    assert "the rung another name" in error.value.hint
 
 
 def test_predictions_about_other_items_are_not_taken(source: Source, tmp_path: Path) -> None:

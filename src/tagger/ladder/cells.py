@@ -99,7 +99,7 @@ def make_run(config: TrainConfig) -> RunFolder:
     try:
         return RunFolder(train(config, say=lambda _: None))
     except UserError as error:
-        if error.hint is None or "if_exists" not in error.hint:
+        if "if_exists" not in error.hint:
             raise
         raise UserError(
             error.summary,
