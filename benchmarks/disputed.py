@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, type=Path, help="a labelled file")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/ladder"))
+    parser.add_argument("--out", type=Path, default=Path("ladder"), help="where runs are")
     options = parser.parse_args()
 
     source = Source.load(options.data, Path("data/tags.yaml"))

@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--rung", default="minilm")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/ladder"))
+    parser.add_argument("--out", type=Path, default=Path("ladder"), help="where runs are")
     options = parser.parse_args()
 
     source = Source.load(options.data, Path("data/tags.yaml"))
