@@ -10,7 +10,8 @@ stream=$2
 here=$(dirname "$0")
 
 tagger leaderboard --data "$dataset"
-tagger leaderboard --data "$dataset" --few-labels
+tagger leaderboard --data "$dataset" --few-labels \
+  --rung linear --rung frozen --rung minilm --rung setfit
 tagger leaderboard --data "$dataset" --data "$here/../data/gold.csv" --seeds 1 \
   --rung rules --rung linear --rung frozen --rung minilm
 python "$here/disputed.py" --data "$dataset"
