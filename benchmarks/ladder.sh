@@ -22,5 +22,5 @@ for objective in mlm pairs; do
     --out "benchmarks/out/adapted-$objective"
 done
 python "$here/travel.py" --data "$dataset" --stream "$stream" \
-  --variant 'adapted, mlm=model.encoder=benchmarks/out/adapted-mlm model.sha256=null' \
-  --variant 'adapted, pairs=model.encoder=benchmarks/out/adapted-pairs model.sha256=null'
+  --variant 'adapted mlm=model.encoder=benchmarks/out/adapted-mlm model.sha256=null' \
+  --variant 'adapted pairs=model.encoder=benchmarks/out/adapted-pairs model.sha256=null'

@@ -15,6 +15,7 @@ benchmarks/adapt_encoder.py: --variant 'mlm=model.encoder=FOLDER model.sha256=nu
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from tagger.ladder.cells import (
     make_run,
     predict_elsewhere,
 )
+from tagger.ladder.crossval import folder_name
 from tagger.ladder.scoring import Difference, compare_all
 from tagger.models.ensemble import average_weights
 from tagger.runs import open_run, read_predictions
@@ -67,7 +69,7 @@ SOUP, SELF_TRAINING = "soup", "self-training"
 TEST = 0.15
 PER_TAG = 150
 SURE = 0.95
-PSEUDO_WEIGHT = 0.3
+PSEUDO_PER_TAG, PSEUDO_WEIGHT = 300, 0.3
 SCORES = ("weighted_f1", "macro_f1")
 
 
@@ -131,7 +133,7 @@ def main() -> None:
 
 def run_folder(out: Path, name: str, seed: int) -> Path:
     """Return the folder of one run."""
-    return out / f"{name.replace(' ', '-')}-seed{seed}"
+    return out / f"{folder_name(name)}-seed{seed}"
 
 
 def train_and_predict(
@@ -167,7 +169,7 @@ def predict_soup(
 
 
 def write_pseudo_labels(stream: Path, known: Sequence[Source], out: Path, seed: int) -> Path:
-    """Write the items that the default is sure of, none of them like one of a labelled source."""
+    """Write the items of each tag that the default is surest of, none like a labelled one."""
     path = out / f"pseudo-seed{seed}.csv"
     if path.exists():
         return path
@@ -178,11 +180,13 @@ def write_pseudo_labels(stream: Path, known: Sequence[Source], out: Path, seed: 
     items = [items[at] for at in unseen_items(items, seen)]
     run = open_run(str(run_folder(out, DEFAULT, seed)), "")
     probabilities = run.load_classifier().predict_proba(items)
-    rows = [
-        (f"s{item.id}", item.created_on, item.title, item.description, run.tags[row.argmax()])
-        for item, row in zip(items, probabilities, strict=True)
-        if row.max() >= SURE
-    ]
+    rows = []
+    drawn: Counter[str] = Counter()
+    for at in np.argsort(-probabilities.max(axis=1), kind="stable").tolist():
+        item, tag = items[at], run.tags[int(probabilities[at].argmax())]
+        if probabilities[at].max() >= SURE and drawn[tag] < PSEUDO_PER_TAG:
+            drawn[tag] += 1
+            rows.append((f"s{item.id}", item.created_on, item.title, item.description, tag))
     write_text(path, csv_text([("id", "created_on", "title", "description", "tag"), *rows]))
     return path
 

@@ -369,6 +369,8 @@ class EvaluateConfig(Section):
     resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of an interval")
     seed: Seed
     decision: DecisionConfig | None = Field(description="null: as the run decides")
+    behaviour: Literal["on", "off"] = Field(description="try the cases of `behaviour_cases`")
+    behaviour_cases: str = Field(min_length=1, description="a yaml file of cases")
     latency: LatencyConfig
 
 

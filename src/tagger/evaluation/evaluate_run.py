@@ -14,6 +14,7 @@ from tagger.decision.decider import Decider, load_decider, refit_decider
 from tagger.decision.policies import policy_to_json
 from tagger.environment import describe_environment
 from tagger.evaluation.against import compare_runs, pair_rows
+from tagger.evaluation.behaviour import check_behaviour, load_suite
 from tagger.evaluation.calibration import describe_calibration
 from tagger.evaluation.intervals import LEVEL, measure
 from tagger.evaluation.latency import measure_latency
@@ -21,6 +22,7 @@ from tagger.evaluation.predicting import decide, tag_positions
 from tagger.evaluation.rows import load_rows, train_counts
 from tagger.evaluation.selective import describe_decisions
 from tagger.evaluation.slices import build_slices, slice_mask
+from tagger.files import resolve_path
 from tagger.runs import RunFolder, open_run, write_predictions
 from tagger.scores import (
     OVERALL,
@@ -54,6 +56,10 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     # Paired before any work is done: a mistake should not cost the wait for predictions.
     pairing = None if config.against is None else pair_rows(run, rows.items, config)
 
+    suite = None
+    if config.behaviour == "on":
+        suite = load_suite(resolve_path(config.behaviour_cases), run.tags)
+
     decider = open_decider(run, config)
     decisions = decide(decider, rows.items)
     probabilities = decisions.probabilities
@@ -83,6 +89,7 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
             "novelty_limit": decider.rule.novelty_limit,
             **describe_decisions(probabilities, decisions.tags, true, run.tags),
         },
+        "behaviour": None if suite is None else check_behaviour(decider, suite),
         "errors": confident_errors(rows.items, true, probabilities, run.tags),
         "latency": measure_latency(decider, rows.items, config.latency),
         "comparison": None if pairing is None else compare_runs(pairing, true, predicted, config),

@@ -76,6 +76,7 @@ def render_html(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]) ->
         "or_none": _or_none,
         "decision": _decision,
         "calibration": _calibration,
+        "behaviour": _behaviour,
     }
     images = [
         {"source": base64.b64encode(path.read_bytes()).decode("ascii"), "text": text}
@@ -136,6 +137,8 @@ def render_markdown(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]
         lines += ["", f"No rows: {', '.join(map(_cell, report['empty_slices']))}."]
     if report["comparison"]:
         lines += _comparison_markdown(report["comparison"])
+    if report["behaviour"]:
+        lines += _behaviour_markdown(report["behaviour"])
     lines += ["", "## Plots", ""]
     lines += [f"![{_cell(text)}](plots/{path.name})\n" for path, text in plots]
     lines += ["## Most confident errors", ""]
@@ -174,6 +177,15 @@ def print_report(report: Mapping[str, Any], written: Sequence[Path]) -> None:
     console.print(table)
     console.print()
 
+    behaviour = report["behaviour"]
+    if behaviour:
+        table = _table("", ("behaviour", "cases", "passed", "rate"))
+        for name, block in {"all": behaviour, **behaviour["capabilities"]}.items():
+            counts = (str(block["num_cases"]), str(block["passed"]))
+            table.add_row(name, *counts, format_short(block["rate"]))
+        console.print(table)
+        console.print()
+
     # Lines, not tables: a path that a terminal's width breaks in two cannot be copied.
     lines = [
         f"rows: {data['explanation']}",
@@ -192,6 +204,37 @@ def print_report(report: Mapping[str, Any], written: Sequence[Path]) -> None:
     lines += [str(path) for path in written]
     for line in lines:
         console.print(line, soft_wrap=True)
+
+
+def _behaviour_markdown(behaviour: Mapping[str, Any]) -> list[str]:
+    lines = ["", "## Behaviour", "", _behaviour(behaviour), ""]
+    lines += ["| capability | cases | passed | rate | what it is |", "|---|---:|---:|---|---|"]
+    for name, block in behaviour["capabilities"].items():
+        counts = f"{block['num_cases']} | {block['passed']}"
+        rate = format_score(block["rate"])
+        lines.append(f"| {_cell(name)} | {counts} | {rate} | {_cell(block['about'])} |")
+    failures = [
+        (name, one)
+        for name, block in behaviour["capabilities"].items()
+        for one in block["failures"]
+    ]
+    if failures:
+        lines += [
+            "",
+            "| failed | title | description | expected | found |",
+            "|---|---|---|---|---|",
+        ]
+    for name, one in failures:
+        cells = (one[key] for key in ("title", "description", "expected", "found"))
+        lines.append(f"| {_cell(name)} | {' | '.join(_cell(cell[:200]) for cell in cells)} |")
+    return lines
+
+
+def _behaviour(behaviour: Mapping[str, Any]) -> str:
+    return (
+        f"{behaviour['passed']} of {behaviour['num_cases']} cases of "
+        f"{behaviour['cases']['path']} pass: {format_score(behaviour['rate'])}."
+    )
 
 
 def provenance(report: Mapping[str, Any]) -> dict[str, str]:
