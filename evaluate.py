@@ -19,10 +19,20 @@ def import_the_library() -> None:
 
 def main() -> None:
     """Run the command line."""
-    from tagger.evaluation.evaluate_run import evaluate_run
     from tagger.scripts import run_hydra_script
 
-    run_hydra_script("evaluate", evaluate_run)
+    run_hydra_script("evaluate", _evaluate)
+
+
+def _evaluate(config):  # type: ignore[no-untyped-def]  # its type would import much for --help
+    from tagger.evaluation.evaluate_run import evaluate_run
+    from tagger.evaluation.guards import REGRESSED, regressions
+
+    worse = regressions(evaluate_run(config))
+    for line in worse:
+        print(line, file=sys.stderr)
+    if worse:
+        sys.exit(REGRESSED)
 
 
 if __name__ == "__main__":

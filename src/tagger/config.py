@@ -366,6 +366,10 @@ class EvaluateConfig(Section):
         description="unseen: leave out what the run trained or stopped on, and its near-duplicates"
     )
     against: str | None = Field(description="another run, compared item by item")
+    guard: list[str] | None = Field(
+        description="parts that must not be worse than `against` (exit code 3): slices, tags, "
+        "'all rows'; null: all of them"
+    )
     resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of an interval")
     seed: Seed
     decision: DecisionConfig | None = Field(description="null: as the run decides")

@@ -10,8 +10,9 @@ from tagger.config import EvaluateConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.evaluation.comparison import compare_decisions
+from tagger.evaluation.guards import check_guards, guarded_parts
 from tagger.evaluation.predicting import predict
-from tagger.evaluation.rows import drop_seen
+from tagger.evaluation.rows import drop_seen, train_counts
 from tagger.runs import RunFolder, open_run, read_predictions
 from tagger.scores import IntArray
 
@@ -83,9 +84,11 @@ def compare_runs(
 
     Returns:
         Ready for JSON: what `compare_decisions` returns, which run it was, how rows were paired,
-        and for how many of them its recorded predictions served.
+        for how many of them its recorded predictions served, and what `check_guards` found.
     """
     theirs, recorded = _decisions(pairing.other, pairing.items, pairing.run.tags)
+    parts = guarded_parts(pairing.items, pairing.run.tags, train_counts(pairing.run), config.guard)
+    chosen = pairing.positions
     return {
         "against": pairing.other.name,
         "trained_on": pairing.other.meta["data"],
@@ -93,13 +96,14 @@ def compare_runs(
         "recorded_predictions": recorded,
         **compare_decisions(
             pairing.items,
-            true[pairing.positions],
-            predicted[pairing.positions],
+            true[chosen],
+            predicted[chosen],
             theirs,
             pairing.run.tags,
             resamples=config.resamples,
             seed=config.seed,
         ),
+        "guards": check_guards(parts, true[chosen], predicted[chosen], theirs),
     }
 
 

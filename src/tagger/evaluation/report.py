@@ -77,6 +77,7 @@ def render_html(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]) ->
         "decision": _decision,
         "calibration": _calibration,
         "behaviour": _behaviour,
+        "guards": _guards,
     }
     images = [
         {"source": base64.b64encode(path.read_bytes()).decode("ascii"), "text": text}
@@ -201,6 +202,7 @@ def print_report(report: Mapping[str, Any], written: Sequence[Path]) -> None:
             for key, difference in comparison["differences"].items()
         ]
         lines.append(f"  {_mcnemar(comparison['mcnemar'])}")
+        lines.append(f"  {_guards(comparison['guards'])}")
     lines += [str(path) for path in written]
     for line in lines:
         console.print(line, soft_wrap=True)
@@ -377,7 +379,8 @@ def _comparison_markdown(comparison: Mapping[str, Any]) -> list[str]:
         "",
         f"## Against {_cell(comparison['against'])}",
         "",
-        f"{_sentence(comparison['explanation'])} {_sentence(_mcnemar(comparison['mcnemar']))}",
+        f"{_sentence(comparison['explanation'])} {_sentence(_mcnemar(comparison['mcnemar']))} "
+        f"{_sentence(_guards(comparison['guards']))}",
         "",
         "| score | this run | the other | difference |",
         "|---|---|---|---|",
@@ -395,6 +398,12 @@ def _comparison_markdown(comparison: Mapping[str, Any]) -> list[str]:
             for item in items
         ]
     return lines
+
+
+def _guards(guards: Sequence[Mapping[str, Any]]) -> str:
+    worse = [one["name"] for one in guards if one["worse"]]
+    found = f"worse beyond chance: {', '.join(worse)}" if worse else "none worse beyond chance"
+    return f"{len(guards)} guarded parts, {found}"
 
 
 def _mcnemar(test: Mapping[str, Any]) -> str:
