@@ -115,5 +115,12 @@ def compute_scores(
     )
 
 
+def softmax(logits: FloatArray) -> FloatArray:
+    """Turn logits (n, n_tags) into probabilities, whose rows sum to 1."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: FloatArray = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
+
+
 def _divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator != 0)

@@ -440,7 +440,7 @@ def test_a_rule_that_is_fitted_anew_is_the_one_that_training_would_have_fitted(
     given = rows()
     config = asked(policy=policy, precision=0.8, confidence=0.9)
     keep_rows(tmp_path, given)
-    again = refit_rule(tmp_path, TAGS, config)
+    again, _ = refit_rule(tmp_path, TAGS, config)
     expected = fit_rule(config, given)
     fresh = rows(seed=1).probabilities
     # Probabilities are kept with eight digits.
@@ -491,7 +491,7 @@ def test_which_novelty_a_run_has_is_read_off_what_it_keeps(run_with_novelty, ask
     other = {"neighbours": "mahalanobis", "mahalanobis": "neighbours"}[kind]
     # Whatever the decision says that was asked for.
     save_rule(folder, asked(novelty=other), PLAIN, None)
-    assert refit_rule(folder, TAGS, asked(novelty=kind)).novelty_limit is not None
+    assert refit_rule(folder, TAGS, asked(novelty=kind))[0].novelty_limit is not None
     with pytest.raises(UserError, match=f"decision.novelty={kind}, not {other}"):
         refit_rule(folder, TAGS, asked(novelty=other))
 
@@ -507,14 +507,14 @@ def test_novelty_that_is_lost_or_damaged_cannot_be_fitted_to(run_with_novelty, a
     with pytest.raises(UserError, match=r"novelty\.safetensors cannot be read"):
         refit_rule(folder, TAGS, asked(novelty="neighbours"))
     # Without novelty it is not needed.
-    assert refit_rule(folder, TAGS, asked()).novelty_limit is None
+    assert refit_rule(folder, TAGS, asked())[0].novelty_limit is None
 
 
 def test_a_damaged_decision_can_be_fitted_anew_even_with_novelty(run_with_novelty, asked):
     folder = run_with_novelty()
     keep_rows(folder, rows(novelty=True))
     (folder / FILE).write_text("{")
-    rule = refit_rule(folder, TAGS, asked(novelty="neighbours"))
+    rule, _ = refit_rule(folder, TAGS, asked(novelty="neighbours"))
     assert rule.novelty_limit is not None
 
 

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 import yaml
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
+from tagger.data.items import Item
 from tagger.data.problems import Problems
 from tagger.errors import UserError, describe_os_error
 from tagger.files import resolve_path
+from tagger.scores import IntArray
 
 PREDICTION_COLUMNS = ("id", "decision", "tag", "probability")
 
@@ -85,6 +88,12 @@ def load_tags(path: Path) -> tuple[Tag, ...]:
         f"{path} is no valid tag list:", "data/tags.yaml shows the form; quote `yes`, `no`, `null`."
     )
     return tags
+
+
+def tag_positions(items: Sequence[Item], tags: Sequence[str]) -> IntArray:
+    """Return the position of each item's tag in the approved list, shape (n_items,)."""
+    position = {tag: index for index, tag in enumerate(tags)}
+    return np.array([position[str(item.tag)] for item in items], dtype=np.int64)
 
 
 class StrictLoader(yaml.SafeLoader):  # type: ignore[misc]

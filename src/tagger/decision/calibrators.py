@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 
 from tagger.decision.stored import part_from_json, part_to_json
+from tagger.scores import FloatArray, IntArray, softmax
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 TINY = 1e-12
 STRETCH = (0.05, 20.0)
 """Temperatures that are looked at."""
@@ -46,7 +44,7 @@ class Temperature:
 
     def apply(self, probabilities: FloatArray) -> FloatArray:
         """Sharpen (below 1) or soften (above 1)."""
-        return _softmax(_logs(probabilities) / self.temperature)
+        return softmax(_logs(probabilities) / self.temperature)
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Vector:
 
     def apply(self, probabilities: FloatArray) -> FloatArray:
         """Correct each tag by its own two numbers."""
-        return _softmax(_logs(probabilities) * self.scale + self.shift)
+        return softmax(_logs(probabilities) * self.scale + self.shift)
 
 
 @dataclass(frozen=True)
@@ -167,12 +165,6 @@ def calibrator_from_json(values: Mapping[str, Any]) -> Calibrator:
 def _logs(probabilities: FloatArray) -> FloatArray:
     logs: FloatArray = np.log(np.maximum(probabilities, TINY))
     return logs
-
-
-def _softmax(logits: FloatArray) -> FloatArray:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: FloatArray = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def _cross_entropy(logits: FloatArray, true: IntArray) -> float:

@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from tagger.config import DecisionConfig
-from tagger.decision.decider import FILE, CalibrationRows, refit_rule, save_rule
+from tagger.decision.decider import FILE, refit_rule, save_rule
 from tagger.errors import UserError
-from tagger.runs import RunFolder, read_calibration
+from tagger.runs import RunFolder
 
 
 def change_decision(run: RunFolder, given: dict[str, Any]) -> str:
@@ -28,9 +28,7 @@ def change_decision(run: RunFolder, given: dict[str, Any]) -> str:
             "the decision cannot be changed to this:",
             [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()],
         ) from None
-    rule = refit_rule(run.path, run.tags, config)
-    probabilities, true, novelty = read_calibration(run.path / "calibration.csv", run.tags)
-    rows = CalibrationRows(probabilities, true, novelty, f"{len(true)} rows of calibration.csv")
+    rule, rows = refit_rule(run.path, run.tags, config)
     result = save_rule(run.path, config, rule, rows)
     assert result is not None
     fitted = (

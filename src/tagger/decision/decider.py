@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tagger.config import DecisionConfig
 from tagger.data.items import Item
@@ -37,9 +36,8 @@ from tagger.errors import UserError
 from tagger.files import write_json
 from tagger.models.base import Classifier
 from tagger.runs import read_calibration
+from tagger.scores import FloatArray, IntArray
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 FILE, NOVELTY_FILE = "decision.json", "novelty.safetensors"
 
 
@@ -218,8 +216,10 @@ def load_decider(folder: Path, classifier: Classifier) -> Decider:
     return _with_novelty(folder, classifier, load_rule(folder, len(classifier.tags)))
 
 
-def refit_rule(folder: Path, tags: Sequence[str], config: DecisionConfig) -> Rule:
-    """Fit another rule to a run's calibration rows, without training.
+def refit_rule(
+    folder: Path, tags: Sequence[str], config: DecisionConfig
+) -> tuple[Rule, CalibrationRows]:
+    """Fit another rule to a run's calibration rows, without training; return it and the rows.
 
     Raises:
         UserError: when the run has no such rows, or lacks the novelty that is asked for.
@@ -238,12 +238,15 @@ def refit_rule(folder: Path, tags: Sequence[str], config: DecisionConfig) -> Rul
                 f"{folder} was trained with decision.novelty={kind}, not {config.novelty}",
                 hint="Train again with the novelty that you want.",
             )
-    return fit_rule(config, CalibrationRows(probabilities, true, novelty, "calibration.csv"))
+    source = f"{len(true)} rows of calibration.csv"
+    rows = CalibrationRows(probabilities, true, novelty, source)
+    return fit_rule(config, rows), rows
 
 
 def refit_decider(folder: Path, classifier: Classifier, config: DecisionConfig) -> Decider:
     """Put a run's classifier and a rule that is fitted anew together."""
-    return _with_novelty(folder, classifier, refit_rule(folder, classifier.tags, config))
+    rule, _ = refit_rule(folder, classifier.tags, config)
+    return _with_novelty(folder, classifier, rule)
 
 
 def _with_novelty(folder: Path, classifier: Classifier, rule: Rule) -> Decider:

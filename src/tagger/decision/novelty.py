@@ -22,8 +22,8 @@ from safetensors.numpy import load_file, save_file
 
 from tagger.data.items import Item
 from tagger.errors import UserError
+from tagger.scores import FloatArray
 
-FloatArray = npt.NDArray[np.float64]
 ARRAYS = {"neighbours": {"units"}, "mahalanobis": {"means", "whitening"}}
 """What each kind keeps."""
 

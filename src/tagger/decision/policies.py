@@ -14,9 +14,7 @@ import numpy.typing as npt
 from tagger.config import DecisionConfig
 from tagger.decision.bounds import clopper_pearson_lower, p_value_of_precision
 from tagger.decision.stored import part_from_json, part_to_json
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from tagger.scores import FloatArray, IntArray
 
 REVIEW = -1
 NEEDS_REVIEW = "needs review"

@@ -9,6 +9,7 @@ import numpy as np
 
 from tagger.config import EvaluateConfig
 from tagger.data.items import Item
+from tagger.data.tags import tag_positions
 from tagger.decision.calibrators import calibrator_to_json
 from tagger.decision.decider import Decider, load_decider, refit_decider
 from tagger.decision.policies import policy_to_json
@@ -18,7 +19,7 @@ from tagger.evaluation.behaviour import check_behaviour, load_suite
 from tagger.evaluation.calibration import describe_calibration
 from tagger.evaluation.intervals import LEVEL, measure
 from tagger.evaluation.latency import measure_latency
-from tagger.evaluation.predicting import decide, tag_positions
+from tagger.evaluation.predicting import decide
 from tagger.evaluation.rows import load_rows, train_counts
 from tagger.evaluation.selective import describe_decisions
 from tagger.evaluation.slices import build_slices, slice_mask

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from tagger.config import TrainConfig, compose_config, load_config
 from tagger.data.items import Item
 from tagger.data.sources import load_items
-from tagger.data.tags import load_tags
+from tagger.data.tags import load_tags, tag_positions
 from tagger.errors import UserError
 from tagger.files import resolve_path
 from tagger.runs import RunFolder, read_predictions, write_predictions
+from tagger.scores import FloatArray, IntArray
 from tagger.training.train_run import train
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 ELSEWHERE = "elsewhere.csv"
 
 
@@ -59,7 +57,7 @@ class Source:
     @property
     def true(self) -> IntArray:
         """Position of each item's tag, (n,)."""
-        return np.array([self.tags.index(item.tag or "") for item in self.items], dtype=np.int64)
+        return tag_positions(self.items, self.tags)
 
 
 def cell_config(

@@ -12,7 +12,6 @@ from tagger.files import write_json, write_text
 from tagger.ladder.cells import Source, quoted
 from tagger.ladder.crossval import (
     cross_validate,
-    folder_name,
     measure_size_and_latency,
     predict_other_source,
 )
@@ -172,7 +171,7 @@ def promised() -> DecisionConfig:
 def _check_distinct(one: Source, other: Source) -> None:
     if one.tags != other.tags:
         raise UserError("the sources have other tags", [str(one.tags), str(other.tags)])
-    if folder_name(one.name) == folder_name(other.name):
+    if one.name == other.name:
         raise UserError(
             f"both sources are called {one.name}", hint="Give files with different names."
         )

@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 
 from tagger.config import LatencyConfig
-from tagger.data.splits import split_items
 from tagger.decision.decider import PLAIN, Decider
 from tagger.evaluation.latency import measure_latency
 from tagger.ladder.cells import (
-    FloatArray,
-    IntArray,
     Source,
     cell_config,
     drop_model,
@@ -25,6 +22,7 @@ from tagger.models.base import Classifier
 from tagger.models.ensemble import EnsembleClassifier
 from tagger.progress import progress_bar
 from tagger.runs import open_run, read_predictions
+from tagger.scores import FloatArray, IntArray
 
 MIB = 2**20
 
@@ -82,8 +80,8 @@ def cross_validate(
                     if seed or fold:
                         drop_model(run)
                     saved = read_predictions(run.path / "predictions.csv", run.tags)
-                    test = split_items(source.items, config.data.split).test
-                    rows = [saved[source.items[index].id] for index in test]
+                    test = [at for at, item in enumerate(source.items) if item.id in saved]
+                    rows = [saved[source.items[at].id] for at in test]
                     probabilities[seed, test] = np.array(rows)
                     fold_of[seed, test] = fold
                     seconds.append(run.meta["train_seconds"])

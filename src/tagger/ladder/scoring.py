@@ -15,8 +15,7 @@ from tagger.evaluation.selective import (
     area_under_risk_coverage,
     precision_at_coverage,
 )
-from tagger.ladder.cells import FloatArray, IntArray
-from tagger.scores import OVERALL, confusion_matrix, scores_from_confusion
+from tagger.scores import OVERALL, FloatArray, IntArray, confusion_matrix, scores_from_confusion
 
 SCORES = tuple(name for name in OVERALL if not name.startswith("micro"))
 LEVEL = 0.95

@@ -13,6 +13,7 @@ from tagger.config import LinearConfig
 from tagger.data.items import Item
 from tagger.files import write_json
 from tagger.models.base import SETTINGS, read_settings
+from tagger.scores import softmax
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -115,10 +116,7 @@ class LinearClassifier:
             return np.zeros((0, len(self.tags)))
         texts = [item.text for item in items]
         features = _stack([vectorizer.transform(texts) for vectorizer in self._vectorizers])
-        logits = features @ self.weight.T.astype(np.float64) + self.bias
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
-        return probabilities
+        return softmax(features @ self.weight.T.astype(np.float64) + self.bias)
 
     def save(self, folder: Path) -> None:
         """Write a folder that `load` reads: numbers as safetensors, terms as JSON."""

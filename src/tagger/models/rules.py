@@ -20,6 +20,7 @@ from tagger.data.tags import StrictLoader
 from tagger.errors import UserError, describe_os_error
 from tagger.files import write_json, write_text
 from tagger.models.base import SETTINGS, read_settings
+from tagger.scores import softmax
 
 KINDS = {"sure": 3.0, "likely": 1.0, "against": -2.0, "patterns": 3.0}
 """What a find of each kind counts for its tag."""
@@ -76,10 +77,7 @@ class RulesClassifier:
 
     def predict_proba(self, items: Sequence[Item]) -> NDArray[np.float64]:
         """Return the softmax of the points, (n_items, n_tags); all alike where nothing is found."""
-        points = self.points(items)
-        exponentials = np.exp(points - points.max(axis=1, keepdims=True))
-        probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
-        return probabilities
+        return softmax(self.points(items))
 
     def save(self, folder: Path) -> None:
         """Write a folder that `load` reads; the rules stay as they were written."""

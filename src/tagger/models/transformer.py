@@ -24,6 +24,7 @@ from tagger.models.encoders import (
     load_tokenizer,
     read_encoder,
 )
+from tagger.scores import softmax
 
 PREDICTION_BATCH = 32
 SHAPE = ("pooling", "head", "dropout", "max_length", "normalize")
@@ -195,9 +196,7 @@ class TransformerClassifier:
     def predict_proba(self, items: Sequence[Item]) -> NDArray[np.float64]:
         """Return softmax probabilities of shape (n_items, n_tags)."""
         logits = self._compute(lambda *inputs: self.module(*inputs)[0], items, len(self.tags))
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
-        return probabilities
+        return softmax(logits)
 
     def embed(self, items: Sequence[Item]) -> NDArray[np.float64]:
         """Return the encoder's pooled vectors, (n_items, hidden)."""

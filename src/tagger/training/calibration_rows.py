@@ -6,21 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from accelerate.utils import broadcast_object_list
 
 from tagger.config import EnsembleConfig, SplitConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.data.splits import Split, split_items, unseen_items
+from tagger.data.tags import tag_positions
 from tagger.decision.decider import NOVELTY_FILE, CalibrationRows, fit_rule, save_rule
 from tagger.decision.novelty import Embeds, Novelty
 from tagger.errors import UserError
 from tagger.models.base import Classifier
 from tagger.runs import read_calibration, write_calibration
+from tagger.scores import FloatArray
 from tagger.training.combining import joint_predictions
 from tagger.training.fitting import Rows, Surroundings, fit_classifier
 
-FloatArray = npt.NDArray[np.float64]
 FOLDS_FOLDER = "folds"
 
 
@@ -89,7 +89,7 @@ def calibration_rows(
         known = [*rows.train, *rows.validation]
         items, probabilities = joint_predictions(config.model, config.runs_dir, known, tags)
         source = f"{len(items)} rows that all members predicted out of folds"
-        return items, CalibrationRows(probabilities, _positions(items, tags), None, source)
+        return items, CalibrationRows(probabilities, tag_positions(items, tags), None, source)
     kind = config.decision.novelty
     if not folds:
         items = list(rows.validation)
@@ -98,7 +98,7 @@ def calibration_rows(
             novelty = _novelty(classifier, known_items(rows), tags, kind, items)
         probabilities = classifier.predict_proba(items).reshape(len(items), len(tags))
         source = f"{len(items)} validation rows"
-        return items, CalibrationRows(probabilities, _positions(items, tags), novelty, source)
+        return items, CalibrationRows(probabilities, tag_positions(items, tags), novelty, source)
 
     order: list[Item] = []
     parts: list[tuple[FloatArray, FloatArray | None]] = []
@@ -127,7 +127,7 @@ def calibration_rows(
     strange = [novelty for _, novelty in parts if novelty is not None]
     return order, CalibrationRows(
         np.concatenate([probabilities for probabilities, _ in parts]),
-        _positions(order, tags),
+        tag_positions(order, tags),
         np.concatenate(strange) if strange else None,
         f"{len(order)} training rows, out of {len(folds)} folds",
     )
@@ -158,7 +158,7 @@ def write_decision(
     if kind != "none":
         assert isinstance(classifier, Embeds)
         vectors = classifier.embed(known)
-        Novelty.fit(kind, vectors, _positions(known, tags).tolist()).save(folder / NOVELTY_FILE)
+        Novelty.fit(kind, vectors, tag_positions(known, tags).tolist()).save(folder / NOVELTY_FILE)
     save_rule(folder, config.decision, fit_rule(config.decision, rows), rows)
 
 
@@ -175,12 +175,8 @@ def _novelty(
     items: Sequence[Item],
 ) -> FloatArray:
     assert isinstance(classifier, Embeds)  # the config's own check
-    novelty = Novelty.fit(kind, classifier.embed(known), _positions(known, tags).tolist())
+    novelty = Novelty.fit(kind, classifier.embed(known), tag_positions(known, tags).tolist())
     return novelty.score(classifier.embed(items))
-
-
-def _positions(items: Sequence[Item], tags: Sequence[str]) -> npt.NDArray[np.int64]:
-    return np.array([tags.index(item.tag or "") for item in items], dtype=np.int64)
 
 
 def _clear(folder: Path, keep: Path) -> None:
