@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 AVERAGES = ("micro", "macro", "weighted")
 PER_CLASS = ("precision", "recall", "f1")

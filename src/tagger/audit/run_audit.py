@@ -21,11 +21,10 @@ from tagger.data.tags import load_tags
 from tagger.environment import describe_environment
 from tagger.errors import UserError
 from tagger.files import sha256_of
+from tagger.models.embedding import embed_items
 from tagger.models.label_check import LabelCheck, check_labels, count_divisions
 from tagger.models.votes import FOLDS
 from tagger.progress import progress_bar
-
-EMBEDDED_AT_ONCE = 256
 
 
 def audit_file(
@@ -60,7 +59,7 @@ def audit_file(
     items = [item for one in tables for item in one.items]
     own = len(table.items)
 
-    vectors = None if model is None else _embed(items, model, tag_names)
+    vectors = None if model is None else embed_items(items, model, tag_names)
     groups = group_near_duplicates(table.items)
     repeats = [
         one
@@ -121,27 +120,6 @@ def _parts(tables: Sequence[Table], split_column: str | None) -> list[str]:
     for one in tables[1:]:
         parts = parts + [str(one.path)] * len(one.items)
     return parts
-
-
-def _embed(items: Sequence[Item], model: str, tag_names: Sequence[str]) -> npt.NDArray[np.floating]:
-    # torch alone takes seconds to import, and an audit without embeddings does without it.
-    from tagger.config import EncoderConfig, TrainConfig, compose_config, load_config
-    from tagger.models.transformer import TransformerClassifier
-
-    config = load_config(TrainConfig, compose_config("train", [f"model={model}"]))
-    if not isinstance(config.model, EncoderConfig):
-        raise UserError(
-            f"--model {model} has no encoder to compare meanings with",
-            hint="Take one that has, such as minilm; --no-embeddings does without.",
-        )
-    classifier = TransformerClassifier.build_frozen(config.model, tag_names)
-    parts = []
-    with progress_bar(len(items), "embedding", "row") as bar:
-        for start in range(0, len(items), EMBEDDED_AT_ONCE):
-            chosen = items[start : start + EMBEDDED_AT_ONCE]
-            parts.append(classifier.embed(chosen))
-            bar.update(len(chosen))
-    return np.concatenate(parts)
 
 
 def _check_labels(

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from tagger.data.items import Item
 from tagger.errors import UserError
+from tagger.models.embedding import unit_rows
 from tagger.scores import FloatArray
 
 ARRAYS = {"neighbours": {"units"}, "mahalanobis": {"means", "whitening"}}
@@ -67,7 +68,7 @@ class Novelty:
             tags: Position of each item's tag, (n,).
         """
         if kind == "neighbours":
-            return cls(kind, {"units": _unit(vectors).astype(np.float32)})
+            return cls(kind, {"units": unit_rows(vectors).astype(np.float32)})
         labels = np.asarray(tags)
         present = np.unique(labels)
         means = np.stack([vectors[labels == tag].mean(axis=0) for tag in present])
@@ -87,7 +88,7 @@ class Novelty:
         """Return how strange each vector is: (n, width) to (n,)."""
         if self.kind == "neighbours":
             units = self.arrays["units"]
-            similarity = _unit(vectors).astype(np.float32) @ units.T
+            similarity = unit_rows(vectors).astype(np.float32) @ units.T
             nearest = min(NEIGHBOURS, len(units))
             top = np.partition(similarity, -nearest, axis=1)[:, -nearest:]
             scores: FloatArray = 1.0 - top.mean(axis=1, dtype=np.float64)
@@ -118,8 +119,3 @@ class Novelty:
         if kind is None:
             raise UserError(f"{path} holds {sorted(arrays)}, not what novelty is judged by")
         return cls(kind, arrays)
-
-
-def _unit(vectors: FloatArray) -> FloatArray:
-    units: FloatArray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return units

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tagger.models.embedding import unit_rows
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 # Takes (training indices, test indices), returns probabilities (tests, tags).
@@ -120,7 +122,7 @@ def _voters(
     if vectors is None:
         counts = CountVectorizer(binary=True, token_pattern=TOKENS).fit_transform(texts)
         return {"words": by_words, "words (Bayes)": fitted(counts, ComplementNB)}
-    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    units = unit_rows(vectors)
     return {
         "meaning": fitted(units, lambda: LogisticRegression(C=3, solver="newton-cg")),
         "neighbours": _neighbours(units, given, n_tags),
