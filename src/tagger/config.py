@@ -225,6 +225,7 @@ class TrainingConfig(Section):
     field_dropout: Fraction = Field(
         description="share of texts without their title, or without their description, at a step"
     )
+    typos: Fraction = Field(description="share of words that are misspelt at each step")
     max_grad_norm: float = Field(gt=0, le=1e6)
     loss: Literal["cross_entropy", "focal"]
     focal_gamma: float = Field(ge=0, le=10)
@@ -373,8 +374,14 @@ class EvaluateConfig(Section):
     resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of an interval")
     seed: Seed
     decision: DecisionConfig | None = Field(description="null: as the run decides")
-    behaviour: Literal["on", "off"] = Field(description="try the cases of `behaviour_cases`")
+    behaviour: Literal["auto", "on", "off"] = Field(
+        description="try the cases of `behaviour_cases`; auto: if the run knows their tags"
+    )
     behaviour_cases: str = Field(min_length=1, description="a yaml file of cases")
+    explore: Literal["on", "off"] = Field(
+        description="look for weak slices by meaning, show errors beside what was trained on, and "
+        "a map of the rows; off: weak slices by words and length alone"
+    )
     latency: LatencyConfig
 
 

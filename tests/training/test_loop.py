@@ -222,6 +222,7 @@ def test_frozen_weights_stay(run, tiny_config):
         ("model.pooling=max", "model.head=mlp", "training.head_init=random"),
         ("training.precision=bf16",),
         ("training.token_dropout=0.3",),
+        ("training.field_dropout=0.3", "training.typos=0.3"),
         ("model.pooling=cls", "model.freeze_layers=1"),
     ],
 )

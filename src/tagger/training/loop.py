@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -33,6 +33,7 @@ from tagger.training.checkpoint import (
     trainable_weights,
 )
 from tagger.training.losses import build_loss, class_weights
+from tagger.training.noise import disturb
 from tagger.training.objectives import Objective
 from tagger.training.optimizer import build_optimizer, schedule_factor, set_learning_rates
 from tagger.training.probe import start_from_probe
@@ -47,41 +48,18 @@ class TrainingStopped(Exception):
 
 @dataclass(frozen=True)
 class Examples:
-    """Tokenized items: token ids of each, those of its fields, and the position of its tag.
-
-    `field_ids` has title and description of an item by themselves, if it has both and fields are
-    to be dropped; otherwise nothing.
-    """
+    """Tokenized items: token ids of each, and the position of its tag."""
 
     items: Sequence[Item]
     token_ids: list[list[int]]
-    field_ids: list[list[list[int]]]
     targets: Tensor
 
     @classmethod
-    def build(
-        cls, classifier: TransformerClassifier, items: Sequence[Item], fields: bool = False
-    ) -> "Examples":
+    def build(cls, classifier: TransformerClassifier, items: Sequence[Item]) -> "Examples":
         """Tokenize labelled items once, for all epochs."""
         positions = {tag: position for position, tag in enumerate(classifier.tags)}
         targets = torch.tensor([positions[item.tag or ""] for item in items], dtype=torch.long)
-        field_ids: list[list[list[int]]] = [[] for _ in items]
-        if fields:
-            both = [at for at, item in enumerate(items) if item.title and item.description]
-            titles = classifier.tokenize([replace(items[at], description="") for at in both])
-            rests = classifier.tokenize([replace(items[at], title="") for at in both])
-            for at, title, rest in zip(both, titles, rests, strict=True):
-                field_ids[at] = [title, rest]
-        return cls(items, classifier.tokenize(items), field_ids, targets)
-
-    def drop_field(
-        self, index: int, row: list[int], share: float, random: np.random.Generator
-    ) -> list[int]:
-        """Return an item's tokens, or with probability `share` those of one field alone."""
-        fields = self.field_ids[index]
-        if not fields or random.random() >= share:
-            return row
-        return fields[int(random.integers(2))]
+        return cls(items, classifier.tokenize(items), targets)
 
 
 def fit(
@@ -138,7 +116,7 @@ def fit(
     # Not the optimizer: accelerate's wrapper would skip steps by its own count of accumulation.
     model = accelerator.prepare_model(module)
 
-    examples = Examples.build(classifier, train_items, fields=config.field_dropout > 0)
+    examples = Examples.build(classifier, train_items)
     validation = Examples.build(classifier, validation_items)
     lengths = [len(row) for row in examples.token_ids]
     counts = torch.bincount(examples.targets, minlength=len(classifier.tags))
@@ -189,11 +167,10 @@ def fit(
                     place = (progress.step, part, accelerator.process_index)
                     random = _seed_step(seed, *place)
                     rows = [examples.token_ids[index] for index in indices]
-                    if config.field_dropout:
-                        rows = [
-                            examples.drop_field(index, row, config.field_dropout, random)
-                            for index, row in zip(indices, rows, strict=True)
-                        ]
+                    if config.field_dropout or config.typos:
+                        rows = classifier.tokenize(
+                            [disturb(train_items[index], config, random) for index in indices]
+                        )
                     if config.token_dropout:
                         rows = [drop_tokens(row, config.token_dropout, random) for row in rows]
                     ids, mask = classifier.pad(rows)
