@@ -85,6 +85,19 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     decide.set_defaults(command=_decide)
 
+    errors = commands.add_parser(
+        "errors",
+        help="read what an evaluated run gets wrong",
+        description="Show the errors of a run's last evaluation: grouped by what they have in "
+        "common, the surest first, each with the nearest items that the run was trained on, and a "
+        "mark where the label itself looks wrong.",
+    )
+    errors.add_argument("--run", required=True, help="a run folder, or a name below --runs-dir")
+    errors.add_argument("--runs-dir", default="runs", help="default: %(default)s")
+    errors.add_argument("--on", metavar="SOURCE", help="the evaluation on this source (data=...)")
+    errors.add_argument("--doubtful", action="store_true", help="only where the label looks wrong")
+    errors.set_defaults(command=_errors)
+
     leaderboard = commands.add_parser(
         "leaderboard",
         help="list the runs, best first; or compare approaches on a file",
@@ -170,6 +183,14 @@ def _decide(options: argparse.Namespace) -> None:
         if (value := getattr(options, name, None)) is not None
     }
     print(change_decision(run, given))
+
+
+def _errors(options: argparse.Namespace) -> None:
+    from tagger.evaluation.show_errors import print_errors, read_errors
+    from tagger.runs import open_run
+
+    run = open_run(options.run, options.runs_dir)
+    print_errors(read_errors(run, options.on), doubtful_only=options.doubtful)
 
 
 def _audit(options: argparse.Namespace) -> None:

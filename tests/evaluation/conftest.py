@@ -133,6 +133,8 @@ class Runs:
 
     def config(self, run: str, *overrides: str) -> EvaluateConfig:
         quick = ["resamples=200", "latency.items=10", "latency.warmup=1", "latency.threads=1"]
+        # What is about exploration asks for it: embedding the rows takes seconds.
+        quick += ["explore=off"]
         given = [f"run={run}", f"runs_dir={self.folder / 'runs'}", *quick, *overrides]
         return load_config(EvaluateConfig, compose_config("evaluate", given))
 

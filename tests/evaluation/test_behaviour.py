@@ -11,7 +11,7 @@ from tagger.data.items import Item
 from tagger.decision.decider import PLAIN, Decider
 from tagger.errors import UserError
 from tagger.evaluation.behaviour import Suite, check_behaviour, load_suite
-from tagger.evaluation.evaluate_run import evaluate_run
+from tagger.evaluation.evaluate_run import choose_suite, evaluate_run
 from tagger.runs import RunFolder
 
 TAGS = ("fruit", "metal", "weather")
@@ -64,7 +64,7 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.fixture
 def suite(write: Callable[[str], Path]) -> Suite:
-    return load_suite(write(SUITE), TAGS)
+    return load_suite(write(SUITE))
 
 
 def decider() -> Decider:
@@ -103,7 +103,7 @@ sure:
     - {title: apple apple, changed: {title: apple}, tag: fruit, moves: up}
     - {title: apple, changed: {title: apple apple}, tag: metal, moves: down}
 """
-    assert check_behaviour(decider(), load_suite(write(text), TAGS))["passed"] == 2
+    assert check_behaviour(decider(), load_suite(write(text)))["passed"] == 2
 
 
 @pytest.mark.parametrize(
@@ -129,24 +129,66 @@ sure:
             "a: {kind: invariance, about: x, cases: [{title: x, tag: fruit, changed: {title: x}}]}",
             "`changed` changes nothing",
         ),
-        ("a: {kind: minimum, about: x, cases: [{title: x, tag: sport}]}", "sport"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(
     write: Callable[[str], Path], text: str, said: str
 ) -> None:
     with pytest.raises(UserError) as error:
-        load_suite(write(text), TAGS)
+        load_suite(write(text))
     assert said in str(error.value)
     assert "cases.yaml" in str(error.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.yaml"):
-        load_suite(tmp_path / "nowhere.yaml", TAGS)
+        load_suite(tmp_path / "nowhere.yaml")
 
 
-def test_an_evaluation_reports_behaviour_if_it_is_asked_to(
+def test_tags_that_a_run_does_not_know_are_told(suite: Suite) -> None:
+    assert suite.unknown_tags([*TAGS, "sport"]) == []
+    assert suite.unknown_tags(["weather"]) == ["fruit", "metal"]
+
+
+def test_cases_about_other_tags_are_tried_on_no_run(
+    runs, items, split, write: Callable[[str], Path]
+) -> None:
+    run = runs.make("r", items, split)
+    cases = f"behaviour_cases={write(SUITE)}"
+    with pytest.raises(UserError, match=r"cases\.yaml is about other tags") as error:
+        choose_suite(run, runs.config("r", cases, "behaviour=on"))
+    assert error.value.problems == (
+        "of the cases alone: fruit, metal, weather",
+        f"of the run: {', '.join(run.tags)}",
+    )
+    assert "behaviour_cases=FILE" in error.value.hint
+    assert choose_suite(run, runs.config("r", cases)) is None  # auto, the default
+    assert choose_suite(run, runs.config("r", cases, "behaviour=off")) is None
+
+
+def test_cases_about_known_tags_are_tried_unless_switched_off(
+    runs, items, split, write: Callable[[str], Path]
+) -> None:
+    run = runs.make("r", items, split)
+    text = "a: {kind: minimum, about: x, cases: [{title: x, tag: plums}]}"
+    cases = f"behaviour_cases={write(text)}"
+    for given in ([], ["behaviour=on"]):
+        suite = choose_suite(run, runs.config("r", cases, *given))
+        assert suite is not None
+        assert list(suite.capabilities) == ["a"]
+    assert choose_suite(run, runs.config("r", cases, "behaviour=off")) is None
+
+
+def test_cases_that_cannot_be_read_are_not_passed_over(runs, items, split, tmp_path: Path) -> None:
+    run = runs.make("r", items, split)
+    missing = f"behaviour_cases={tmp_path / 'nowhere.yaml'}"
+    for given in ([], ["behaviour=on"]):
+        with pytest.raises(UserError, match=r"nowhere\.yaml"):
+            choose_suite(run, runs.config("r", missing, *given))
+    assert choose_suite(run, runs.config("r", missing, "behaviour=off")) is None
+
+
+def test_an_evaluation_reports_behaviour_if_the_tags_fit(
     copy_run: Callable[..., RunFolder],
     write: Callable[[str], Path],
     capsys: pytest.CaptureFixture[str],
@@ -160,8 +202,9 @@ words:
     - {title: apple pear plum, description: juice sweet ripe, tag: fruit}
     - {title: apple pear plum, description: juice sweet ripe, tag: metal}
 """
-    given = [f"run={run.path}", "resamples=100", "latency.items=10", "latency.warmup=0"]
-    overrides = [*given, "behaviour=on", f"behaviour_cases={write(text)}"]
+    quick = ["resamples=100", "latency.items=10", "latency.warmup=0", "explore=off"]
+    given = [f"run={run.path}", *quick]
+    overrides = [*given, f"behaviour_cases={write(text)}"]
     report = evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", overrides)))
     assert report["behaviour"]["passed"] == 1
     assert "words" in capsys.readouterr().out

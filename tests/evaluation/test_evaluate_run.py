@@ -1,6 +1,6 @@
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tagger.decision.decider import Rule, save_rule
 from tagger.decision.policies import NEVER, Argmax, Threshold
 from tagger.errors import UserError
 from tagger.evaluation import evaluate_run as module
-from tagger.evaluation.evaluate_run import check_against_library, confident_errors, evaluate_run
+from tagger.evaluation.evaluate_run import check_against_library, evaluate_run
 from tagger.runs import read_predictions, write_calibration
 
 
@@ -24,6 +24,10 @@ def without_the_library(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     """Importing `evaluate` takes seconds; one slow test below does it."""
     if "slow" not in request.keywords:
         monkeypatch.setattr(module, "check_against_library", lambda *_: None)
+
+
+def listed_errors(report: dict[str, Any]) -> list[dict[str, Any]]:
+    return [error for group in report["errors"]["groups"] for error in group["errors"]]
 
 
 @pytest.mark.slow
@@ -41,8 +45,10 @@ def test_own_test_rows_give_a_whole_report(runs, items, split, capsys) -> None:
     assert all("num_samples" in block for block in report["slices"].values())
     assert report["slices"]["year 2019"]["num_samples"] == 5
     assert "short text" in report["empty_slices"]
-    assert [error["id"] for error in report["errors"]] == ["i0-30"]
-    assert report["comparison"] is None
+    assert [error["id"] for error in listed_errors(report)] == ["i0-30"]
+    assert (report["errors"]["total"], report["errors"]["shown"]) == (1, 1)
+    assert report["weak_slices"]["slices"] == []
+    assert report["map"] is report["behaviour"] is report["comparison"] is None
     assert report["latency"]["p95_ms"] > 0
     assert report["decision"]["policy"] == {"kind": "argmax"}
     assert (report["decision"]["published"], report["decision"]["coverage"]) == (15, 1)
@@ -62,7 +68,8 @@ def test_own_test_rows_give_a_whole_report(runs, items, split, capsys) -> None:
 def test_the_same_run_gives_the_same_numbers(runs, items, split) -> None:
     runs.make("r", items, split, errs_on=["i0-30"])
     first, second = (evaluate_run(runs.config("r")) for _ in range(2))
-    for part in ("overall", "per_class", "slices", "confusion", "calibration", "decision"):
+    scores = ("overall", "per_class", "slices", "confusion", "calibration", "decision")
+    for part in (*scores, "weak_slices", "errors"):
         assert first[part] == second[part]
 
 
@@ -99,7 +106,7 @@ def test_probabilities_are_corrected_in_the_report_and_raw_in_the_file(runs, ite
     # Of 0.9 and three times 0.1 / 3: the root of each, over the sum of the roots.
     corrected = 0.9**0.5 / (0.9**0.5 + 3 * (0.1 / 3) ** 0.5)
     assert report["decision"]["calibrator"] == {"kind": "temperature", "temperature": 2.0}
-    assert report["errors"][0]["probability"] == pytest.approx(corrected)
+    assert listed_errors(report)[0]["probability"] == pytest.approx(corrected)
     calibration = report["calibration"]
     assert calibration["ece"] == pytest.approx(14 / 15 - corrected)
     assert calibration["before"]["ece"] == pytest.approx(14 / 15 - 0.9)
@@ -282,13 +289,19 @@ def test_tags_in_another_order_are_matched_by_name(runs, items, split) -> None:
     assert report["comparison"]["mcnemar"] == {"fixed": 0, "broken": 0, "p_value": 1.0}
 
 
-def test_the_surest_errors_come_first(new_items: Callable[..., list[Item]]) -> None:
-    items = new_items(4)
-    probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
-    errors = confident_errors(items, np.array([1, 1, 1, 0]), probabilities, ["a", "b"])
-    assert [error["id"] for error in errors] == ["i0-1", "i0-3", "i0-0"]
-    assert errors[0]["true"] == "b"
-    assert errors[0]["predicted"] == "a"
+def test_the_surest_errors_come_first(runs, items, split) -> None:
+    wrong = ["i0-28", "i0-31", "i0-34"]  # pears, which are taken for plums
+    runs.make("r", items, split, errs_on=[*wrong, "i0-30"])
+    runs.models["r"] = LessSure(runs.models["r"], {"i0-28"})
+    report = evaluate_run(runs.config("r"))
+    assert (report["errors"]["total"], report["errors"]["shown"]) == (4, 4)
+    pears, apples = report["errors"]["groups"]
+    assert pears["name"] == "pears-and-other-fruit taken for plums"
+    assert [error["id"] for error in pears["errors"]] == ["i0-31", "i0-34", "i0-28"]
+    assert [error["probability"] for error in pears["errors"]] == pytest.approx([0.9, 0.9, 0.575])
+    assert {error["true"] for error in pears["errors"]} == {"pears-and-other-fruit"}
+    assert {error["predicted"] for error in pears["errors"]} == {"plums"}
+    assert [error["id"] for error in apples["errors"]] == ["i0-30"]
 
 
 @pytest.mark.slow

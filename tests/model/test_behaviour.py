@@ -18,8 +18,7 @@ from tagger.training.train_run import train
 
 @pytest.fixture(scope="module")
 def suite() -> Suite:
-    tags = [tag.name for tag in load_tags(Path("data/tags.yaml"))]
-    return load_suite(resolve_path("data/behaviour.yaml"), tags)
+    return load_suite(resolve_path("data/behaviour.yaml"))
 
 
 def test_there_are_enough_cases_of_every_capability(suite: Suite) -> None:
@@ -31,6 +30,10 @@ def test_there_are_enough_cases_of_every_capability(suite: Suite) -> None:
         "invariance",
         "direction",
     }
+
+
+def test_the_cases_are_about_the_embedded_tags(suite: Suite) -> None:
+    assert suite.unknown_tags([tag.name for tag in load_tags(Path("data/tags.yaml"))]) == []
 
 
 def test_no_case_resembles_an_item_that_is_trained_on(suite: Suite) -> None:

@@ -8,15 +8,20 @@ from nbclient import NotebookClient
 
 from tagger.config import EvaluateConfig, compose_config, load_config
 from tagger.evaluation.evaluate_run import evaluate_run
+from tagger.training.train_run import train
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_run.ipynb"
 
 
 @pytest.mark.slow
-def test_notebook_runs_on_a_finished_run(copy_run, tmp_path, monkeypatch):
-    run = copy_run("explored")
-    overrides = [f"run={run.path}", "latency.items=10", "resamples=100"]
-    evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", overrides)))
+def test_notebook_runs_on_a_finished_run(tiny_config, tmp_path, monkeypatch):
+    # Hardly trained, so that there are errors to show.
+    untaught = ["training.epochs=1", "training.head_init=random", "training.head_lr=1e-6"]
+    path = train(tiny_config("name=explored", f"runs_dir={tmp_path / 'runs'}", *untaught))
+    overrides = [f"run={path}", "latency.items=10", "resamples=100", "explore=off"]
+    report = evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", overrides)))
+    wrong = [error for group in report["errors"]["groups"] for error in group["errors"]]
+    assert wrong
     folder = tmp_path / "notebooks"
     folder.mkdir()
     shutil.copy(NOTEBOOK, folder)
@@ -36,6 +41,7 @@ def test_notebook_runs_on_a_finished_run(copy_run, tmp_path, monkeypatch):
     ]
     assert len(tables) == 5
     assert "explored" in tables[0] and "train" in tables[1] and "fruit" in tables[2]
+    assert all(error["title"] in tables[4] for error in wrong)
 
 
 def test_notebook_is_stored_without_outputs():

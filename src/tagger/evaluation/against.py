@@ -10,11 +10,12 @@ from tagger.config import EvaluateConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.evaluation.comparison import compare_decisions
-from tagger.evaluation.guards import check_guards, guarded_parts
+from tagger.evaluation.guards import check_guards, choose_guards
+from tagger.evaluation.parts import found_parts, named_parts
 from tagger.evaluation.predicting import predict
 from tagger.evaluation.rows import drop_seen, train_counts
 from tagger.runs import RunFolder, open_run, read_predictions
-from tagger.scores import IntArray
+from tagger.scores import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,11 @@ def pair_rows(run: RunFolder, items: Sequence[Item], config: EvaluateConfig) -> 
 
 
 def compare_runs(
-    pairing: Pairing, true: IntArray, predicted: IntArray, config: EvaluateConfig
+    pairing: Pairing,
+    true: IntArray,
+    predicted: IntArray,
+    vectors: FloatArray | None,
+    config: EvaluateConfig,
 ) -> dict[str, Any]:
     """Compare the evaluated run's decisions with the other run's.
 
@@ -80,15 +85,22 @@ def compare_runs(
         pairing: The runs and their common rows.
         true: Position of the true tag of all rows evaluated, shape (n,).
         predicted: What the evaluated run decided for them, shape (n,).
-        config: Resamples and seed.
+        vectors: Of their texts, (n, width), to guard clusters too; None to leave these out.
+        config: What to guard, resamples and seed.
 
     Returns:
         Ready for JSON: what `compare_decisions` returns, which run it was, how rows were paired,
         for how many of them its recorded predictions served, and what `check_guards` found.
     """
     theirs, recorded = _decisions(pairing.other, pairing.items, pairing.run.tags)
-    parts = guarded_parts(pairing.items, pairing.run.tags, train_counts(pairing.run), config.guard)
-    chosen = pairing.positions
+    chosen, tags = pairing.positions, pairing.run.tags
+    guards = choose_guards(
+        named_parts(pairing.items, tags, train_counts(pairing.run)),
+        found_parts(
+            pairing.items, true[chosen], tags, None if vectors is None else vectors[chosen]
+        ),
+        config.guard,
+    )
     return {
         "against": pairing.other.name,
         "trained_on": pairing.other.meta["data"],
@@ -103,7 +115,7 @@ def compare_runs(
             resamples=config.resamples,
             seed=config.seed,
         ),
-        "guards": check_guards(parts, true[chosen], predicted[chosen], theirs),
+        "guards": check_guards(guards, true[chosen], predicted[chosen], theirs, config.seed),
     }
 
 

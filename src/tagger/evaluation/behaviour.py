@@ -111,8 +111,13 @@ class Suite:
     path: Path
     capabilities: Mapping[str, Capability]
 
+    def unknown_tags(self, tags: Sequence[str]) -> list[str]:
+        """Return the tags that the cases are about and that a run does not know."""
+        used = {case.tag for one in self.capabilities.values() for case in one.cases}
+        return sorted(used - set(tags))
 
-def load_suite(path: Path, tags: Sequence[str]) -> Suite:
+
+def load_suite(path: Path) -> Suite:
     """Read a file of behaviour cases; data/behaviour.yaml shows the form.
 
     Raises:
@@ -133,13 +138,6 @@ def load_suite(path: Path, tags: Sequence[str]) -> Suite:
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not yaml:", [" ".join(str(error).split())]) from None
-    used = {case.tag for one in capabilities.values() for case in one.cases}
-    if unknown := sorted(used - set(tags)):
-        raise UserError(
-            f"{path} is about other tags than the run:",
-            [f"of the cases alone: {', '.join(unknown)}", f"of the run: {', '.join(tags)}"],
-            "Write cases for your tags, and give the file: behaviour_cases=FILE",
-        )
     if not capabilities:
         raise UserError(f"{path} holds no behaviour cases")
     return Suite(path, capabilities)

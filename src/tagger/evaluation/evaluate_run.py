@@ -5,8 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tagger.config import EvaluateConfig
 from tagger.data.items import Item
 from tagger.data.tags import tag_positions
@@ -14,12 +12,15 @@ from tagger.decision.calibrators import calibrator_to_json
 from tagger.decision.decider import Decider, load_decider, refit_decider
 from tagger.decision.policies import policy_to_json
 from tagger.environment import describe_environment
+from tagger.errors import UserError
 from tagger.evaluation.against import compare_runs, pair_rows
-from tagger.evaluation.behaviour import check_behaviour, load_suite
+from tagger.evaluation.behaviour import Suite, check_behaviour, load_suite
 from tagger.evaluation.calibration import describe_calibration
+from tagger.evaluation.explore import embed_rows, explore
 from tagger.evaluation.intervals import LEVEL, measure
 from tagger.evaluation.latency import measure_latency
 from tagger.evaluation.predicting import decide
+from tagger.evaluation.results import Results
 from tagger.evaluation.rows import load_rows, train_counts
 from tagger.evaluation.selective import describe_decisions
 from tagger.evaluation.slices import build_slices, slice_mask
@@ -28,13 +29,10 @@ from tagger.runs import RunFolder, open_run, write_predictions
 from tagger.scores import (
     OVERALL,
     PER_CLASS,
-    FloatArray,
     IntArray,
     compute_scores,
     confusion_matrix,
 )
-
-MOST_CONFIDENT_ERRORS = 20
 
 
 def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
@@ -57,15 +55,14 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     # Paired before any work is done: a mistake should not cost the wait for predictions.
     pairing = None if config.against is None else pair_rows(run, rows.items, config)
 
-    suite = None
-    if config.behaviour == "on":
-        suite = load_suite(resolve_path(config.behaviour_cases), run.tags)
-
+    suite = choose_suite(run, config)
     decider = open_decider(run, config)
     decisions = decide(decider, rows.items)
     probabilities = decisions.probabilities
     true = tag_positions(rows.items, run.tags)
     predicted = probabilities.argmax(axis=1)
+    results = Results(rows.items, true, probabilities, run.tags)
+    vectors = embed_rows(rows.items, run.tags) if config.explore == "on" else None
 
     folder = run.path / rows.folder_name if rows.folder_name else run.path
     report = {
@@ -91,9 +88,11 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
             **describe_decisions(probabilities, decisions.tags, true, run.tags),
         },
         "behaviour": None if suite is None else check_behaviour(decider, suite),
-        "errors": confident_errors(rows.items, true, probabilities, run.tags),
+        **explore(run, results, vectors, config.seed),
         "latency": measure_latency(decider, rows.items, config.latency),
-        "comparison": None if pairing is None else compare_runs(pairing, true, predicted, config),
+        "comparison": None
+        if pairing is None
+        else compare_runs(pairing, true, predicted, vectors, config),
         "environment": describe_environment(),
         "evaluated_on": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -108,6 +107,25 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
         _attach_to_tracker(run, report, folder)
     print_report(report, written)
     return report
+
+
+def choose_suite(run: RunFolder, config: EvaluateConfig) -> Suite | None:
+    """Read the behaviour cases; None where they are not asked for, or do not fit the run's tags.
+
+    Raises:
+        UserError: for cases that cannot be read, or asked for outright though they do not fit.
+    """
+    if config.behaviour == "off":
+        return None
+    suite = load_suite(resolve_path(config.behaviour_cases))
+    unknown = suite.unknown_tags(run.tags)
+    if unknown and config.behaviour == "on":
+        raise UserError(
+            f"{suite.path} is about other tags than the run:",
+            [f"of the cases alone: {', '.join(unknown)}", f"of the run: {', '.join(run.tags)}"],
+            "Write cases for your tags, and give the file: behaviour_cases=FILE",
+        )
+    return None if unknown else suite
 
 
 def open_decider(run: RunFolder, config: EvaluateConfig) -> Decider:
@@ -181,26 +199,6 @@ def check_against_library(true: IntArray, predicted: IntArray, tags: Sequence[st
     different = [f"{name}: {one}, {two}" for name, one, two in pairs if abs(one - two) > 1e-9]
     if different:
         raise RuntimeError("scores differ from scikit-learn's: " + "; ".join(different))
-
-
-def confident_errors(
-    items: Sequence[Item], true: IntArray, probabilities: FloatArray, tags: Sequence[str]
-) -> list[dict[str, Any]]:
-    """List the wrong decisions with the highest probability first, at most 20."""
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != true)
-    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_CONFIDENT_ERRORS]
-    return [
-        {
-            "id": items[row].id,
-            "title": items[row].title,
-            "description": items[row].description,
-            "true": tags[true[row]],
-            "predicted": tags[predicted[row]],
-            "probability": float(confidence[row]),
-        }
-        for row in order.tolist()
-    ]
 
 
 def _describe_run(run: RunFolder) -> dict[str, Any]:

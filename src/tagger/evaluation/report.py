@@ -1,6 +1,7 @@
 """The report of an evaluation: for programs (JSON), for people (HTML, Markdown, terminal)."""
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from tagger.evaluation.map_page import draw_map
 from tagger.evaluation.plots import (
     plot_confusion,
     plot_learning_curves,
@@ -78,7 +80,12 @@ def render_html(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]) ->
         "calibration": _calibration,
         "behaviour": _behaviour,
         "guards": _guards,
+        "weak_slices": _weak_slices,
+        "errors": describe_error_total,
+        "error_group": describe_error_group,
+        "sentence": _sentence,
     }
+    script = (Path(__file__).parent / "map.js").read_text(encoding="utf-8")
     images = [
         {"source": base64.b64encode(path.read_bytes()).decode("ascii"), "text": text}
         for path, text in plots
@@ -89,6 +96,9 @@ def render_html(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]) ->
         per_class=PER_CLASS,
         images=images,
         provenance=provenance(report),
+        map=None if report["map"] is None else draw_map(report["map"], report["tags"]),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
 
 
@@ -136,20 +146,14 @@ def render_markdown(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]
         lines.append(f"| {_cell(name)} | {block['num_samples']} | {scores} | {rule} |")
     if report["empty_slices"]:
         lines += ["", f"No rows: {', '.join(map(_cell, report['empty_slices']))}."]
+    lines += _weak_slices_markdown(report["weak_slices"])
     if report["comparison"]:
         lines += _comparison_markdown(report["comparison"])
     if report["behaviour"]:
         lines += _behaviour_markdown(report["behaviour"])
     lines += ["", "## Plots", ""]
     lines += [f"![{_cell(text)}](plots/{path.name})\n" for path, text in plots]
-    lines += ["## Most confident errors", ""]
-    if report["errors"]:
-        lines += ["| id | title | true | decided | probability |", "|---|---|---|---|---:|"]
-    else:
-        lines.append("None.")
-    for error in report["errors"]:
-        cells = [_cell(error[key]) for key in ("id", "title", "true", "predicted")]
-        lines.append(f"| {' | '.join(cells)} | {error['probability']:.3f} |")
+    lines += _errors_markdown(report["errors"])
     lines += ["", "## Provenance", "", "| | |", "|---|---|"]
     lines += [f"| {key} | {_cell(value)} |" for key, value in provenance(report).items()]
     return "\n".join(lines) + "\n"
@@ -157,7 +161,7 @@ def render_markdown(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]
 
 def print_report(report: Mapping[str, Any], written: Sequence[Path]) -> None:
     """Print tables of tags and slices, latency, comparison, and where the report lies."""
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     run, data, overall = report["run"], report["data"], report["overall"]
     title = f"{run['name']} on {data['name']}, with 95% intervals"
     table = _table(title, ("tag", "rows", *map(_label, PER_CLASS)))
@@ -193,7 +197,10 @@ def print_report(report: Mapping[str, Any], written: Sequence[Path]) -> None:
         f"decision: {_decision(report['decision'])}",
         f"calibration: {_calibration(report['calibration'])}",
         f"latency p50/p95/p99: {_latency(report['latency'])}",
+        f"weak slices: {_weak_slices(report['weak_slices'])}",
     ]
+    lines += [f"  {_weak_slice(one)}" for one in report["weak_slices"]["slices"]]
+    lines.append(f"errors: {describe_error_total(report['errors'])}")
     comparison = report["comparison"]
     if comparison:
         lines.append(f"against {comparison['against']}: {comparison['explanation']}")
@@ -206,6 +213,72 @@ def print_report(report: Mapping[str, Any], written: Sequence[Path]) -> None:
     lines += [str(path) for path in written]
     for line in lines:
         console.print(line, soft_wrap=True)
+
+
+def _weak_slices_markdown(weak: Mapping[str, Any]) -> list[str]:
+    lines = ["", "## Weak slices", "", _sentence(_weak_slices(weak)), ""]
+    if weak["slices"]:
+        lines += ["| slice | rows | errors | error rate | elsewhere | p | examples |"]
+        lines += ["|---|---:|---:|---|---:|---:|---|"]
+    for one in weak["slices"]:
+        examples = "; ".join(_cell(row["title"] or row["id"]) for row in one["examples"])
+        rate = f"{format_score(one['error_rate'])} | {one['elsewhere']:.3f} | {one['p_value']:.3g}"
+        counts = f"{one['num_samples']} | {one['errors']}"
+        lines.append(f"| {_cell(one['name'])} | {counts} | {rate} | {examples} |")
+    return lines
+
+
+def _weak_slices(weak: Mapping[str, Any]) -> str:
+    """Say what the search found; a colon leads to the slices."""
+    found = len(weak["slices"])
+    looked = f"of {weak['looked_at']:,} parts that were looked at"
+    if not found:
+        return f"none {looked} has more errors than chance allows"
+    verb = "has" if found == 1 else "have"
+    return f"{found} {looked} {verb} more errors than chance allows"
+
+
+def _weak_slice(one: Mapping[str, Any]) -> str:
+    return (
+        f"{one['name']}: {one['errors']} of {one['num_samples']} wrong, elsewhere "
+        f"{one['elsewhere']:.1%}"
+    )
+
+
+def _errors_markdown(errors: Mapping[str, Any]) -> list[str]:
+    lines = ["## Errors", "", _sentence(describe_error_total(errors))]
+    for group in errors["groups"]:
+        lines += ["", f"### {_cell(describe_error_group(group))}", ""]
+        lines += ["| title | true | decided | probability | label | nearest items trained on |"]
+        lines += ["|---|---|---|---:|---|---|"]
+        for one in group["errors"]:
+            cells = [_cell(one["title"] or one["id"]), _cell(one["true"]), _cell(one["predicted"])]
+            label = "doubtful" if one["label_doubtful"] else ""
+            near = "; ".join(f"{row['title']} ({row['tag']})" for row in one["neighbours"])
+            cells += [f"{one['probability']:.3f}", label, _cell(near)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def describe_error_total(errors: Mapping[str, Any]) -> str:
+    """Say in a line how many errors there are, given the `errors` of a report."""
+    if not errors["total"]:
+        return "none"
+    shown = "" if errors["shown"] == errors["total"] else f", the {errors['shown']} surest shown"
+    groups = len(errors["groups"])
+    return (
+        f"{errors['total']:,} of the rows{shown}, in {groups} group{'s' if groups != 1 else ''}; "
+        f"{errors['doubtful_labels']} of their labels look wrong"
+    )
+
+
+def describe_error_group(group: Mapping[str, Any]) -> str:
+    """Say what the errors of a group have in common, and how rich in errors that is."""
+    many = len(group["errors"])
+    text = f"{group['name']}: {many} error{'s' if many != 1 else ''}"
+    if group["error_rate"] is None:
+        return text
+    return f"{text}; of its {group['num_samples']} rows {format_score(group['error_rate'])} wrong"
 
 
 def _behaviour_markdown(behaviour: Mapping[str, Any]) -> list[str]:
@@ -400,10 +473,10 @@ def _comparison_markdown(comparison: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _guards(guards: Sequence[Mapping[str, Any]]) -> str:
-    worse = [one["name"] for one in guards if one["worse"]]
+def _guards(guards: Mapping[str, Any]) -> str:
+    worse = [one["name"] for one in guards["parts"] if one["worse"]]
     found = f"worse beyond chance: {', '.join(worse)}" if worse else "none worse beyond chance"
-    return f"{len(guards)} guarded parts, {found}"
+    return f"{guards['looked_at']:,} guarded parts, {found}"
 
 
 def _mcnemar(test: Mapping[str, Any]) -> str:

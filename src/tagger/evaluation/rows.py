@@ -1,7 +1,7 @@
 """Which rows a run is judged on: never, unless asked, those that shaped it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tagger.config import EvaluateConfig
@@ -102,11 +102,8 @@ def drop_seen(run: RunFolder, items: Sequence[Item]) -> tuple[list[Item], str]:
     recorded = {row.content_hash for row in run.split_rows() if row.split != "test"}
     unequal = [item for item in items if item.content_hash not in recorded]
     equal = len(items) - len(unequal)
-    # A run folder keeps hashes, not texts: its source is read again to find near-duplicates.
     try:
-        data = run.config.data
-        known = [*load_items(data, run.tags), *load_extra(data, run.tags)]
-        seen = [item for item in known if item.content_hash in recorded]
+        seen = items_of(run, recorded)
     except UserError as error:
         return unequal, (
             f"left out {equal} that {run.name} has seen; near-duplicates of these could not be "
@@ -119,6 +116,28 @@ def drop_seen(run: RunFolder, items: Sequence[Item]) -> tuple[list[Item], str]:
     if missing:
         part += f" ({missing} rows that it has seen are not in its source)"
     return chosen, part
+
+
+def items_of(run: RunFolder, hashes: Collection[str]) -> list[Item]:
+    """Return the items of a run's sources that have these content hashes.
+
+    A run folder keeps hashes, not texts: its sources are read again.
+
+    Raises:
+        UserError: when they cannot be read.
+    """
+    data = run.config.data
+    known = [*load_items(data, run.tags), *load_extra(data, run.tags)]
+    return [item for item in known if item.content_hash in hashes]
+
+
+def trained_on(run: RunFolder) -> list[Item]:
+    """Return the items that a run was trained on; none where its sources cannot be read."""
+    hashes = {row.content_hash for row in run.split_rows() if row.split in ("train", "extra")}
+    try:
+        return items_of(run, hashes)
+    except UserError:
+        return []
 
 
 def train_counts(run: RunFolder) -> dict[str, int]:
