@@ -1,0 +1,176 @@
+"""Is a run refused that was trained without a subfield, and one of another seed let through?
+
+    python benchmarks/regressions.py
+
+Half of the embedded set is trained on, half is evaluated on. The default model is trained on all of
+the first half, once more with each of ten other seeds, and once without each subfield of at least
+`--least` rows (a column that neither model nor gate ever reads). Each is compared with the first
+run by `evaluate.py against=`, whose exit code says whether it is refused.
+
+A model may do without a subfield, when what is left teaches the same. So it is also said how many
+rows of the subfield broke, and whether that is beyond chance by a test of the subfield alone
+(McNemar's exact test, one-sided, p < 0.05), as nobody could do who does not know which is missing.
+
+A benchmark that was stopped goes on where it was.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import binomtest
+
+from tagger.config import SplitConfig
+from tagger.data.splits import split_items
+from tagger.errors import exit_on_user_error
+from tagger.evaluation.guards import REGRESSED
+from tagger.files import csv_text, write_json, write_text
+from tagger.ladder.cells import Source
+from tagger.progress import progress_bar
+
+BASE = "base"
+
+
+@exit_on_user_error
+def main() -> None:
+    """Train and compare all of them, then print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("data/gold.csv"))
+    parser.add_argument("--least", type=int, default=40, help="rows of a subfield")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/regressions"))
+    options = parser.parse_args()
+
+    train, test = halve(options.data)
+    sizes = Counter(row["subfield"] for row in train + test)
+    left_out = [name for name, size in sizes.most_common() if size >= options.least]
+    write_rows(options.out / "test.csv", test)
+    runs = {BASE: (train, 0)}
+    runs |= {f"seed-{seed}": (train, seed) for seed in range(1, options.seeds + 1)}
+    runs |= {
+        f"without-{name}": ([row for row in train if row["subfield"] != name], 0)
+        for name in left_out
+    }
+    with progress_bar(len(runs), "retrain", "run") as bar:
+        for name, (rows, seed) in runs.items():
+            file = options.out / f"{name}.csv"
+            write_rows(file, rows)
+            train_run(options, name, file, seed)
+            if name != BASE:
+                compare(options, name)
+            bar.update()
+    summarise(options, [name for name in runs if name != BASE], test)
+
+
+def halve(path: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Divide the rows of a file in two halves, near-duplicates together."""
+    source = Source.load(path, Path("data/tags.yaml"))
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    halves = SplitConfig(validation=0.0, test=0.5, seed=0, folds=None, fold=None, per_tag=None)
+    split = split_items(source.items, halves)
+    return [rows[place] for place in split.train], [rows[place] for place in split.test]
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    """Write rows, with their subfield, which nothing reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))
+
+
+def train_run(options: argparse.Namespace, name: str, file: Path, seed: int) -> None:
+    """Train a run, or take it as it is when it is there."""
+    _call(
+        "train.py",
+        [
+            f"name={name}",
+            f"runs_dir={options.out}",
+            "if_exists=resume",
+            f"seed={seed}",
+            "data=file",
+            f"data.name={name}",
+            f"data.path={file}",
+            "data.split.test=0",
+            f"training.threads={options.threads}",
+        ],
+        {0},
+    )
+
+
+def compare(options: argparse.Namespace, name: str) -> None:
+    """Evaluate a run against the first one, unless that is done."""
+    if (options.out / f"{name}.json").exists():
+        return
+    code = _call(
+        "evaluate.py",
+        [
+            f"run={name}",
+            f"runs_dir={options.out}",
+            f"against={BASE}",
+            "data=file",
+            "data.name=test",
+            f"data.path={options.out / 'test.csv'}",
+            "behaviour=off",
+            "latency.items=10",
+            "latency.warmup=0",
+        ],
+        {0, REGRESSED},
+    )
+    report = json.loads((options.out / name / "on-test" / "report.json").read_text())
+    comparison = report["comparison"]
+    write_json(
+        options.out / f"{name}.json",
+        {
+            "refused": code == REGRESSED,
+            "worse": [one["name"] for one in comparison["guards"]["parts"] if one["worse"]],
+            "fixed": [one["id"] for one in comparison["fixed"]],
+            "broken": [one["id"] for one in comparison["broken"]],
+        },
+    )
+
+
+def summarise(options: argparse.Namespace, names: list[str], test: list[dict[str, str]]) -> None:
+    """Print a line a run, and the counts."""
+    subfield = {row["id"]: row["subfield"] for row in test}
+    lines = {name: json.loads((options.out / f"{name}.json").read_text()) for name in names}
+    print("| run | broken | fixed | of the subfield | refused | worse |")
+    print("|---|---:|---:|---|---|---|")
+    beyond = []
+    for name, line in lines.items():
+        missing = name.removeprefix("without-")
+        counts = [sum(subfield[one] == missing for one in line[key]) for key in ("broken", "fixed")]
+        of_it = "" if missing == name else f"{counts[0]} broken, {counts[1]} fixed"
+        total = sum(counts)
+        if total and binomtest(counts[0], total, alternative="greater").pvalue < 0.05:
+            beyond.append(name)
+            of_it += ", beyond chance"
+        print(
+            f"| {name} | {len(line['broken'])} | {len(line['fixed'])} | {of_it} | "
+            f"{'yes' if line['refused'] else 'no'} | {'; '.join(line['worse'][:3])} |"
+        )
+    seeds = [line["refused"] for name, line in lines.items() if name.startswith("seed-")]
+    print(f"\n{sum(seeds)} of {len(seeds)} other seeds refused")
+    refused = sum(lines[name]["refused"] for name in beyond)
+    print(f"{refused} of {len(beyond)} runs refused whose missing subfield broke beyond chance")
+    spared = [one for one in lines if one.startswith("without-") and one not in beyond]
+    refused = int(np.sum([lines[name]["refused"] for name in spared]))
+    print(f"{refused} of {len(spared)} runs refused that could do without theirs")
+
+
+def _call(script: str, arguments: list[str], expected: set[int]) -> int:
+    done = subprocess.run(
+        [sys.executable, script, *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode not in expected:
+        sys.exit(f"{script} {' '.join(arguments)}\n{done.stderr}")
+    return done.returncode
+
+
+if __name__ == "__main__":
+    main()
