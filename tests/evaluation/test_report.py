@@ -253,7 +253,7 @@ def test_both_forms_tell_the_whole_story(folder: Path, name: str) -> None:
         "+0.000",
         "Kept step",
         "200 resamples, seed 0",
-        "None of 1 parts that were looked at has more errors than chance allows.",
+        "None of 1 part looked at has more errors than chance allows.",
         "2 of the rows, in 2 groups; ",
         "apples taken for pears-and-other-fruit: 1 error",
         " guarded parts, none worse beyond chance.",
@@ -325,7 +325,7 @@ def test_the_terminal_shows_tables_and_unbroken_paths(folder: Path, runs, capsys
     evaluate_run(runs.config("ours", "against=theirs"))
     lines = capsys.readouterr().out.splitlines()
     named = ("pears-and-other-fruit", "macro", "all rows", "year 2021", "latency", "against")
-    found = ("weak slices: none of 1 parts", "errors: 2 of the rows, in 2 groups")
+    found = ("weak slices: none of 1 part looked at", "errors: 2 of the rows, in 2 groups")
     for name in (*named, *found, "decision: Policy argmax", "calibration: Calibration error"):
         assert any(name in line for line in lines), name
     assert str(folder / "report.html") in lines

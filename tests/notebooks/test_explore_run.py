@@ -39,9 +39,9 @@ def test_notebook_runs_on_a_finished_run(tiny_config, tmp_path, monkeypatch):
     tables = [
         output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})
     ]
-    assert len(tables) == 5
+    assert len(tables) == 6
     assert "explored" in tables[0] and "train" in tables[1] and "fruit" in tables[2]
-    assert all(error["title"] in tables[4] for error in wrong)
+    assert all(error["title"] in tables[5] for error in wrong)
 
 
 def test_notebook_is_stored_without_outputs():

@@ -229,9 +229,10 @@ def _weak_slices_markdown(weak: Mapping[str, Any]) -> list[str]:
 
 
 def _weak_slices(weak: Mapping[str, Any]) -> str:
-    """Say what the search found; a colon leads to the slices."""
+    """Say what the search found."""
     found = len(weak["slices"])
-    looked = f"of {weak['looked_at']:,} parts that were looked at"
+    many = weak["looked_at"]
+    looked = f"of {many:,} part{'s' if many != 1 else ''} looked at"
     if not found:
         return f"none {looked} has more errors than chance allows"
     verb = "has" if found == 1 else "have"
