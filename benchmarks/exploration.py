@@ -38,6 +38,7 @@ from tagger.evaluation.error_groups import doubtful_labels, nearest_items
 from tagger.evaluation.explore import ENCODER
 from tagger.evaluation.parts import FEWEST_ROWS, found_parts, named_parts
 from tagger.evaluation.results import Results
+from tagger.evaluation.slices import build_slices
 from tagger.evaluation.weak_slices import LEVEL, find_weak_slices
 from tagger.files import write_json
 from tagger.ladder.cells import Source
@@ -223,7 +224,7 @@ def _parts(world: World, rows: IntArray) -> list:  # type: ignore[type-arg]
     counts = {tag: int((world.true == place).sum()) for place, tag in enumerate(world.tags)}
     named = [
         part
-        for part in named_parts(items, world.tags, counts)
+        for part in named_parts(items, world.tags, build_slices(items, counts))
         if FEWEST_ROWS <= len(part.rows) < len(items)
     ]
     return [*named, *found_parts(items, world.true[rows], world.tags, world.vectors[rows])]

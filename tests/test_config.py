@@ -514,6 +514,7 @@ OVERRIDES = st.one_of(
 @example(overrides=["data.columns." + "a" * 3000 + "=1"])
 @example(overrides=["training=" + "[" * 500])
 @example(overrides=["seed=" + "9" * 5000])
+@example(overrides=["~model=0"])
 def test_any_command_line_ends_in_a_config_or_in_a_message(overrides: Sequence[str]) -> None:
     for name in SCHEMAS:
         begin = time.monotonic()

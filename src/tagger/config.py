@@ -371,6 +371,9 @@ class EvaluateConfig(Section):
         description="parts that must not be worse than `against` (exit code 3): slices, tags, "
         "'all rows'; null: all of them"
     )
+    slice_columns: list[str] = Field(
+        description="further columns of the data file whose values are slices"
+    )
     resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of an interval")
     seed: Seed
     decision: DecisionConfig | None = Field(description="null: as the run decides")
@@ -450,7 +453,8 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         load_config(SCHEMAS[name], config)
     except UserError as error:
         problems += error.problems
-    except (HydraException, OmegaConfBaseException, OSError) as error:
+    # Hydra ends in a ValueError too: at `~model=0`, for one.
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         problems.append(_explain(error))
     finally:
         Singleton.set_state(outer)

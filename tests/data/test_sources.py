@@ -20,6 +20,7 @@ from tagger.data.sources import (
     iter_unlabelled,
     load_extra,
     load_items,
+    read_columns,
     scan_unlabelled,
     to_dataset,
 )
@@ -406,3 +407,18 @@ def test_stalled_server_is_given_up(
 def test_unusable_addresses_are_refused(pinned: Callable[..., DataConfig], url: str) -> None:
     with pytest.raises(UserError, match=r"data\.url="):
         download(pinned(url=url))
+
+
+def test_further_columns_are_read_by_id(write: Write, make_data: MakeData) -> None:
+    path = write("items.csv", "key,title,kind\n007,a,paper\n8,b,\n9,c, post \n")
+    data = make_data(path=str(path), columns={"id": "key"})
+    assert read_columns(data, ["kind"]) == {"kind": {"007": "paper", "9": "post"}}
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(
+    write: Write, make_data: MakeData
+) -> None:
+    path = write("items.csv", "id,title,kind\n1,a,paper\n")
+    with pytest.raises(UserError, match="no column kidn") as error:
+        read_columns(make_data(path=str(path)), ["kidn"])
+    assert error.value.hint == "Its columns are id, kind, title."

@@ -314,3 +314,27 @@ def test_a_number_that_the_library_contradicts_is_not_reported(
     monkeypatch.setattr(module, "compute_scores", lambda *_: wrong)
     with pytest.raises(RuntimeError, match="precision"):
         check_against_library(true, predicted, ["a", "b"])
+
+
+def test_a_further_column_makes_slices_to_report_and_to_guard(runs, new_items, split):
+    items = new_items(40)
+    runs.make("ours", items, split)
+    runs.make("theirs", items, split)
+    fresh = new_items(60, seed=9)
+    source = runs.other_source(fresh)
+    path = runs.folder / "source-other.csv"
+    head, *rows = path.read_text().splitlines()
+    shops = ["shop", *("corner" if number < 12 else "market" for number in range(60))]
+    path.write_text(
+        "\n".join(f"{line},{shop}" for line, shop in zip([head, *rows], shops, strict=True)) + "\n"
+    )
+    for name in ("ours", "theirs"):
+        runs.models[name].answers |= {item.content_hash: str(item.tag) for item in fresh}
+    runs.models["ours"].errs_on = frozenset(item.id for item in fresh[:12])
+    config = runs.config("ours", "against=theirs", "slice_columns=[shop]", *source)
+    report = evaluate_run(config)
+    assert report["slices"]["shop corner"]["accuracy"]["value"] == 0
+    assert report["slices"]["shop market"]["accuracy"]["value"] == 1
+    guards = {one["name"]: one for one in report["comparison"]["guards"]["parts"]}
+    assert guards["shop corner"]["worse"] and not guards["shop market"]["worse"]
+    assert report["weak_slices"]["slices"][0]["name"] == "shop corner"

@@ -66,7 +66,7 @@ def results_of(run: RunFolder, items: Sequence[Item], errs_on: Sequence[str]) ->
 def test_a_weak_word_is_found_and_its_errors_shown(run: RunFolder, all_items: list[Item]) -> None:
     errs_on = [all_items[row].id for row in [*range(100, 118), 90, 140]]
     results = results_of(run, all_items, errs_on)
-    found = explore(run, results, embed(results.items), seed=0)
+    found = explore(run, results, [], embed(results.items), seed=0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) == {"weak_slices", "errors", "map"}
     first = found["weak_slices"]["slices"][0]
@@ -79,7 +79,7 @@ def test_neighbours_come_from_what_the_run_was_trained_on(
     run: RunFolder, all_items: list[Item]
 ) -> None:
     results = results_of(run, all_items, [all_items[100].id])
-    (group,) = explore(run, results, embed(results.items), seed=0)["errors"]["groups"]
+    (group,) = explore(run, results, [], embed(results.items), seed=0)["errors"]["groups"]
     (error,) = group["errors"]
     titles = {all_items[row].title for row in PARTS.train}
     assert len(error["neighbours"]) == 5
@@ -91,7 +91,7 @@ def test_without_vectors_weak_slices_are_still_searched(
     run: RunFolder, all_items: list[Item]
 ) -> None:
     errs_on = [all_items[row].id for row in range(100, 118)]
-    found = explore(run, results_of(run, all_items, errs_on), None, seed=0)
+    found = explore(run, results_of(run, all_items, errs_on), [], None, seed=0)
     assert found["map"] is None
     assert [one["name"] for one in found["weak_slices"]["slices"]] == [f'word "{WORD}"']
     errors = [one for group in found["errors"]["groups"] for one in group["errors"]]
@@ -104,20 +104,20 @@ def test_a_source_that_is_gone_costs_neighbours_alone(
 ) -> None:
     (runs.folder / "r.csv").unlink()
     results = results_of(run, all_items, [all_items[100].id])
-    found = explore(run, results, embed(results.items), seed=0)
+    found = explore(run, results, [], embed(results.items), seed=0)
     assert found["errors"]["groups"][0]["errors"][0]["neighbours"] == []
     assert len(found["map"]) == 120
 
 
 def test_the_same_seed_finds_the_same(run: RunFolder, all_items: list[Item]) -> None:
     results = results_of(run, all_items, [all_items[row].id for row in range(95, 118)])
-    first, second = (explore(run, results, embed(results.items), seed=3) for _ in range(2))
+    first, second = (explore(run, results, [], embed(results.items), seed=3) for _ in range(2))
     assert first == second
 
 
 def test_no_error_leaves_nothing_to_say_but_a_map(run: RunFolder, all_items: list[Item]) -> None:
     results = results_of(run, all_items, [])
-    found = explore(run, results, embed(results.items), seed=0)
+    found = explore(run, results, [], embed(results.items), seed=0)
     assert found["weak_slices"]["slices"] == found["errors"]["groups"] == []
     assert len(found["map"]) == 120
 

@@ -25,6 +25,7 @@ from tagger.evaluation.guards import (
     regressions,
 )
 from tagger.evaluation.parts import ALL_ROWS, Part, named_parts
+from tagger.evaluation.slices import build_slices
 from tagger.files import REPO_ROOT
 from tagger.runs import RunFolder
 from tagger.scores import IntArray
@@ -177,7 +178,7 @@ ITEMS = [Item("1", "a library", "", tag="x"), Item("2", "b", "words and words", 
 
 
 def test_parts_are_all_that_have_a_name_and_all_found_unless_some_are_chosen() -> None:
-    named = named_parts(ITEMS, ["x", "y", "z"], {"x": 5, "y": 5, "z": 5})
+    named = named_parts(ITEMS, ["x", "y", "z"], build_slices(ITEMS, {"x": 5, "y": 5, "z": 5}))
     found = [Part("word", 'word "words"', np.array([1]))]
     guarded = choose_guards(named, found, None)
     assert guarded == [*named, *found]
@@ -191,7 +192,7 @@ def test_parts_are_all_that_have_a_name_and_all_found_unless_some_are_chosen() -
 
 
 def test_names_of_no_part_are_listed() -> None:
-    named = named_parts(ITEMS[:1], ["x", "y"], {"x": 1, "y": 1})
+    named = named_parts(ITEMS[:1], ["x", "y"], build_slices(ITEMS[:1], {"x": 1, "y": 1}))
     found = [Part("word", 'word "library"', np.array([0]))]
     with pytest.raises(UserError, match="parts that there are not") as error:
         choose_guards(named, found, ["mlpos", "x", 'word "library"'])

@@ -13,6 +13,7 @@ from tagger.evaluation.parts import (
     membership,
     named_parts,
 )
+from tagger.evaluation.slices import build_slices
 from tagger.scores import FloatArray, IntArray
 
 TAGS = ("fruit", "metal")
@@ -51,7 +52,11 @@ def crowds() -> tuple[list[Item], IntArray, FloatArray]:
 
 def test_named_parts_are_all_rows_slices_and_tags() -> None:
     items = make_items(["an apple tutorial", "iron", "a course on iron"], ["fruit", *["metal"] * 2])
-    parts = named_parts(items, (*TAGS, "weather"), {"fruit": 10, "metal": 1, "weather": 10})
+    parts = named_parts(
+        items,
+        (*TAGS, "weather"),
+        build_slices(items, {"fruit": 10, "metal": 1, "weather": 10}),
+    )
     rows = by_name(parts)
     assert rows["all rows"] == [0, 1, 2]
     assert rows["tutorials and courses"] == [0, 2]

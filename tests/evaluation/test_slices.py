@@ -3,7 +3,14 @@ from datetime import datetime
 import pytest
 
 from tagger.data.items import Item
-from tagger.evaluation.slices import SLICES, build_slices, rare_tags, slice_mask
+from tagger.errors import UserError
+from tagger.evaluation.slices import (
+    SLICES,
+    build_slices,
+    rare_tags,
+    slice_mask,
+    slices_by_column,
+)
 
 
 def item(title: str = "A title of words", description: str = "and a text that says more", **fields):
@@ -66,3 +73,18 @@ def test_the_rare_slice_goes_by_the_true_tag() -> None:
     assert slice_mask(rare[0], items).tolist() == [True, False]
     assert "d" in rare[0].description
     assert not any(one.name == "rare tags" for one in build_slices(items, {"a": 5, "d": 5}))
+
+
+def test_values_of_a_column_are_slices() -> None:
+    items = [Item(str(number), "a title", "") for number in range(4)]
+    slices = slices_by_column({"kind": {"0": "paper", "1": "post", "3": "post", "9": "post"}})
+    assert [one.name for one in slices] == ["kind post", "kind paper"]
+    assert [slice_mask(one, items).tolist() for one in slices] == [
+        [False, True, False, True],
+        [True, False, False, False],
+    ]
+
+
+def test_a_column_of_too_many_values_is_refused() -> None:
+    with pytest.raises(UserError, match="title has 101 values, 100 at most"):
+        slices_by_column({"title": {str(number): f"title {number}" for number in range(101)}})

@@ -41,11 +41,7 @@ def load_items(data: DataConfig, tag_names: Sequence[str]) -> list[Item]:
     """
     if data.source == "hub":
         return _load_hub(data, tag_names)
-    if data.source == "download":
-        path = download(data)
-    else:
-        assert data.path is not None  # the config's own check
-        path = resolve_path(data.path)
+    path = _file_of(data)
     problems = Problems()
     wanted = {data.columns.get(field, field) for field in FIELDS}
     items = labelled_items(read_rows(path, wanted, problems), data.columns, tag_names, problems)
@@ -67,6 +63,36 @@ def load_extra(data: DataConfig, tag_names: Sequence[str]) -> list[Item]:
         )
         problems.raise_if_any(f"{path} cannot be used as labelled data:")
     return items
+
+
+def read_columns(data: DataConfig, columns: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Read further columns of a source's file.
+
+    Returns:
+        By column: the value of each row that has one, by the row's id.
+
+    Raises:
+        UserError: when the source is no file, or has no such column.
+    """
+    if data.source == "hub":
+        raise UserError(f"further columns are read from files, and {data.name} is on the hub")
+    path, problems = _file_of(data), Problems()
+    key = data.columns.get("id", "id")
+    values: dict[str, dict[str, str]] = {column: {} for column in columns}
+    seen: set[str] = set()
+    for row in read_rows(path, {key, *columns}, problems):
+        seen.update(row.columns)
+        for column in columns:
+            value, row_id = (row.values.get(column) or "").strip(), row.values.get(key)
+            if value and row_id is not None:
+                values[column][row_id] = value
+    problems.raise_if_any(f"{path} cannot be read:")
+    if missing := [column for column in columns if column not in seen]:
+        raise UserError(
+            f"{path} has no column {', '.join(missing)}",
+            hint=f"Its columns are {', '.join(sorted(seen))}.",
+        )
+    return values
 
 
 def data_sha256(items: Sequence[Item]) -> str:
@@ -174,6 +200,13 @@ def download(data: DataConfig) -> Path:
                 f"It has changed, broke off, or something else answered. {hint}",
             )
     return path
+
+
+def _file_of(data: DataConfig) -> Path:
+    if data.source == "download":
+        return download(data)
+    assert data.path is not None  # the config's own check
+    return resolve_path(data.path)
 
 
 def _file_name(url: str) -> str:

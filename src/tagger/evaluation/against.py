@@ -13,7 +13,9 @@ from tagger.evaluation.comparison import compare_decisions
 from tagger.evaluation.guards import check_guards, choose_guards
 from tagger.evaluation.parts import found_parts, named_parts
 from tagger.evaluation.predicting import predict
-from tagger.evaluation.rows import drop_seen, train_counts
+from tagger.evaluation.results import Results
+from tagger.evaluation.rows import drop_seen
+from tagger.evaluation.slices import Slice
 from tagger.runs import RunFolder, open_run, read_predictions
 from tagger.scores import FloatArray, IntArray
 
@@ -74,8 +76,8 @@ def pair_rows(run: RunFolder, items: Sequence[Item], config: EvaluateConfig) -> 
 
 def compare_runs(
     pairing: Pairing,
-    true: IntArray,
-    predicted: IntArray,
+    results: Results,
+    slices: Sequence[Slice],
     vectors: FloatArray | None,
     config: EvaluateConfig,
 ) -> dict[str, Any]:
@@ -83,8 +85,8 @@ def compare_runs(
 
     Args:
         pairing: The runs and their common rows.
-        true: Position of the true tag of all rows evaluated, shape (n,).
-        predicted: What the evaluated run decided for them, shape (n,).
+        results: Of the evaluated run, on all rows evaluated.
+        slices: Those that have a name.
         vectors: Of their texts, (n, width), to guard clusters too; None to leave these out.
         config: What to guard, resamples and seed.
 
@@ -94,8 +96,9 @@ def compare_runs(
     """
     theirs, recorded = _decisions(pairing.other, pairing.items, pairing.run.tags)
     chosen, tags = pairing.positions, pairing.run.tags
+    true, predicted = results.true, results.predicted
     guards = choose_guards(
-        named_parts(pairing.items, tags, train_counts(pairing.run)),
+        named_parts(pairing.items, tags, slices),
         found_parts(
             pairing.items, true[chosen], tags, None if vectors is None else vectors[chosen]
         ),

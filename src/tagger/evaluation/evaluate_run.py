@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from tagger.config import EvaluateConfig
-from tagger.data.items import Item
 from tagger.data.tags import tag_positions
 from tagger.decision.calibrators import calibrator_to_json
 from tagger.decision.decider import Decider, load_decider, refit_decider
@@ -21,9 +20,9 @@ from tagger.evaluation.intervals import LEVEL, measure
 from tagger.evaluation.latency import measure_latency
 from tagger.evaluation.predicting import decide
 from tagger.evaluation.results import Results
-from tagger.evaluation.rows import load_rows, train_counts
+from tagger.evaluation.rows import Rows, load_rows
 from tagger.evaluation.selective import describe_decisions
-from tagger.evaluation.slices import build_slices, slice_mask
+from tagger.evaluation.slices import slice_mask
 from tagger.files import resolve_path
 from tagger.runs import RunFolder, open_run, write_predictions
 from tagger.scores import (
@@ -78,7 +77,7 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
         },
         "intervals": {"level": LEVEL, "resamples": config.resamples, "seed": config.seed},
         "tags": list(run.tags),
-        **score_rows(rows.items, true, predicted, run, config),
+        **score_rows(rows, true, predicted, run.tags, config),
         "calibration": describe_calibration(probabilities, true, run.tags)
         | {"before": describe_calibration(decisions.raw, true, run.tags)},
         "decision": {
@@ -88,11 +87,11 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
             **describe_decisions(probabilities, decisions.tags, true, run.tags),
         },
         "behaviour": None if suite is None else check_behaviour(decider, suite),
-        **explore(run, results, vectors, config.seed),
+        **explore(run, results, rows.slices, vectors, config.seed),
         "latency": measure_latency(decider, rows.items, config.latency),
         "comparison": None
         if pairing is None
-        else compare_runs(pairing, true, predicted, vectors, config),
+        else compare_runs(pairing, results, rows.slices, vectors, config),
         "environment": describe_environment(),
         "evaluated_on": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -141,11 +140,7 @@ def open_decider(run: RunFolder, config: EvaluateConfig) -> Decider:
 
 
 def score_rows(
-    items: Sequence[Item],
-    true: IntArray,
-    predicted: IntArray,
-    run: RunFolder,
-    config: EvaluateConfig,
+    rows: Rows, true: IntArray, predicted: IntArray, tags: Sequence[str], config: EvaluateConfig
 ) -> dict[str, Any]:
     """Score all rows, each tag and each slice, with intervals.
 
@@ -153,14 +148,13 @@ def score_rows(
         Ready for JSON: `overall`, `per_class`, `slices`, each block with `num_samples`; the names
         of `empty_slices`; and the `confusion` matrix.
     """
-    tags = run.tags
     confusion = confusion_matrix(true, predicted, len(tags))
     overall, per_class = measure(confusion, tags, config.resamples, config.seed)
     check_against_library(true, predicted, tags)
     slices: dict[str, dict[str, Any]] = {}
     empty = []
-    for one in build_slices(items, train_counts(run)):
-        mask = slice_mask(one, items)
+    for one in rows.slices:
+        mask = slice_mask(one, rows.items)
         if not mask.any():
             empty.append(one.name)
             continue

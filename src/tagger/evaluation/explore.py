@@ -10,7 +10,8 @@ from tagger.evaluation.error_groups import describe_errors, nearest_items
 from tagger.evaluation.parts import FEWEST_ROWS, found_parts, named_parts
 from tagger.evaluation.projection import MOST_ROWS, project
 from tagger.evaluation.results import Results
-from tagger.evaluation.rows import train_counts, trained_on
+from tagger.evaluation.rows import trained_on
+from tagger.evaluation.slices import Slice
 from tagger.evaluation.weak_slices import describe_weak_slices, find_weak_slices
 from tagger.models.embedding import embed_items
 from tagger.runs import RunFolder
@@ -31,13 +32,18 @@ def embed_rows(items: Sequence[Item], tags: Sequence[str]) -> FloatArray | None:
 
 
 def explore(
-    run: RunFolder, results: Results, vectors: FloatArray | None, seed: int
+    run: RunFolder,
+    results: Results,
+    slices: Sequence[Slice],
+    vectors: FloatArray | None,
+    seed: int,
 ) -> dict[str, Any]:
     """Look for weak slices, group the errors, and draw a map.
 
     Args:
         run: Whose training items are shown beside its errors.
         results: Of the rows evaluated, n.
+        slices: Those that have a name.
         vectors: (n, width); None to do without meaning: then there are no clusters, no neighbours
             and no map.
         seed: Of the search and of the map.
@@ -48,7 +54,7 @@ def explore(
     items, tags = results.items, results.tags
     named = [
         part
-        for part in named_parts(items, tags, train_counts(run))
+        for part in named_parts(items, tags, slices)
         if FEWEST_ROWS <= len(part.rows) < len(items)
     ]
     parts = [*named, *found_parts(items, results.true, tags, vectors)]

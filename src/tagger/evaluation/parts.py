@@ -7,14 +7,14 @@ is a fair one, once the number of parts is accounted for.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from tagger.data.items import Item
-from tagger.evaluation.slices import build_slices, slice_mask
+from tagger.evaluation.slices import Slice, slice_mask
 from tagger.models.embedding import unit_rows
 from tagger.scores import FloatArray, IntArray
 
@@ -47,21 +47,16 @@ class Part:
     rows: IntArray
 
 
-def named_parts(
-    items: Sequence[Item], tags: Sequence[str], train_counts: Mapping[str, int]
-) -> list[Part]:
+def named_parts(items: Sequence[Item], tags: Sequence[str], slices: Sequence[Slice]) -> list[Part]:
     """List all rows, each named slice and each tag; some may have no row.
 
     Args:
         items: The rows.
         tags: The approved tags.
-        train_counts: Rows trained on, by tag; see `build_slices`.
+        slices: Those that have a name.
     """
     parts = [Part("all", ALL_ROWS, np.arange(len(items)))]
-    parts += [
-        Part("slice", one.name, np.flatnonzero(slice_mask(one, items)))
-        for one in build_slices(items, train_counts)
-    ]
+    parts += [Part("slice", one.name, np.flatnonzero(slice_mask(one, items))) for one in slices]
     true = np.array([item.tag for item in items])
     parts += [Part("tag", tag, np.flatnonzero(true == tag)) for tag in tags]
     return parts

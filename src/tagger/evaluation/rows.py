@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from tagger.config import EvaluateConfig
 from tagger.data.items import Item
-from tagger.data.sources import data_sha256, load_extra, load_items
+from tagger.data.sources import data_sha256, load_extra, load_items, read_columns
 from tagger.data.splits import unseen_items
 from tagger.data.tags import load_tags
 from tagger.errors import UserError
+from tagger.evaluation.slices import Slice, build_slices, slices_by_column
 from tagger.files import resolve_path
 from tagger.runs import RunFolder
 
@@ -28,6 +29,7 @@ class Rows:
         loaded: Number of items in the source.
         own: Whether the source is the one that the run was trained on.
         explanation: A sentence that says which rows these are.
+        slices: Those that apply to the items.
     """
 
     items: list[Item]
@@ -37,6 +39,7 @@ class Rows:
     loaded: int
     own: bool
     explanation: str
+    slices: list[Slice]
 
     @property
     def folder_name(self) -> str | None:
@@ -90,7 +93,10 @@ def load_rows(run: RunFolder, config: EvaluateConfig) -> Rows:
             hint="Give another source (data=...), train with test rows (data.split.test=0.15), or "
             "take rows=all, knowing that scores on rows that the run has seen are too good.",
         )
-    return Rows(chosen, data.name, found, config.rows, len(items), own, explanation)
+    slices = build_slices(chosen, train_counts(run))
+    if config.slice_columns:
+        slices += slices_by_column(read_columns(data, config.slice_columns))
+    return Rows(chosen, data.name, found, config.rows, len(items), own, explanation, slices)
 
 
 def drop_seen(run: RunFolder, items: Sequence[Item]) -> tuple[list[Item], str]:

@@ -5,6 +5,7 @@ to be kept in step with a second table. To add a slice, write a function and lis
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tagger.data.items import Item
+from tagger.errors import UserError
+
+MOST_VALUES = 100
 
 _LLM_TERMS = re.compile(
     r"\b(llms?|large language models?|language models?|gpt(-?\w+)?|chatgpt|llama\w*|mistral|claude"
@@ -105,6 +109,34 @@ def slices_by_year(items: Sequence[Item]) -> list[Slice]:
         return lambda item: item.created_on is not None and item.created_on.year == year
 
     return [Slice(f"year {year}", f"Published in {year}.", published_in(year)) for year in years]
+
+
+def slices_by_column(values: Mapping[str, Mapping[str, str]]) -> list[Slice]:
+    """One slice for each value of each column, the most frequent first.
+
+    Args:
+        values: By column: the value of a row, by its id.
+
+    Raises:
+        UserError: for a column of more than `MOST_VALUES` values: those are no slices.
+    """
+
+    def one_of(ids: frozenset[str]) -> Callable[[Item], bool]:
+        return lambda item: item.id in ids
+
+    slices = []
+    for column, by_id in values.items():
+        rows: dict[str, set[str]] = defaultdict(set)
+        for row_id, value in by_id.items():
+            rows[value].add(row_id)
+        if len(rows) > MOST_VALUES:
+            raise UserError(
+                f"slice_columns: {column} has {len(rows)} values, {MOST_VALUES} at most make slices"
+            )
+        for value in sorted(rows, key=lambda value: (-len(rows[value]), value)):
+            rule = f"{column} is {value}."
+            slices.append(Slice(f"{column} {value}", rule, one_of(frozenset(rows[value]))))
+    return slices
 
 
 def rare_tags(train_counts: Mapping[str, int]) -> list[str]:
