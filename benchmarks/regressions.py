@@ -41,7 +41,7 @@ def main() -> None:
     """Train and compare all of them, then print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("data/gold.csv"))
-    parser.add_argument("--least", type=int, default=40, help="rows of a subfield")
+    parser.add_argument("--least", type=int, default=45, help="rows of a subfield")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/regressions"))
