@@ -5,9 +5,10 @@ depends on the texts and their tags alone, never on what a model made of them; s
 is a fair one, once the number of parts is accounted for.
 """
 
+import math
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,10 +78,13 @@ def found_parts(
     parts = [*_by_word(words), *_by_length(items)]
     if vectors is not None:
         units = unit_rows(vectors)
-        parts += _by_cluster(units, words, np.arange(len(items)), ROWS_A_CLUSTER, "")
+        groups: dict[str, tuple[IntArray, Sequence[int]]] = {
+            "": (np.arange(len(items)), ROWS_A_CLUSTER)
+        }
         for position, tag in enumerate(tags):
-            rows = np.flatnonzero(true == position)
-            parts += _by_cluster(units, words, rows, ROWS_A_CLUSTER_OF_A_TAG, f"{tag} ")
+            groups[f"{tag} "] = (np.flatnonzero(true == position), ROWS_A_CLUSTER_OF_A_TAG)
+        frequency = Counter(word for own in words for word in own)
+        parts += _by_cluster(units, words, frequency, groups)
     return [part for part in parts if len(part.rows) >= FEWEST_ROWS]
 
 
@@ -122,40 +126,43 @@ def _by_length(items: Sequence[Item]) -> list[Part]:
 def _by_cluster(
     units: FloatArray,
     words: Sequence[frozenset[str]],
-    rows: IntArray,
-    sizes: Sequence[int],
-    prefix: str,
+    frequency: Mapping[str, int],
+    groups: Mapping[str, tuple[IntArray, Sequence[int]]],
 ) -> list[Part]:
-    """Cluster some rows at several resolutions, by k-means on vectors of length 1."""
+    """Cluster groups of rows, each at several resolutions, by k-means on vectors of length 1.
+
+    Args:
+        units: (n_rows, width).
+        words: Of each row.
+        frequency: In how many rows each word is.
+        groups: What names of clusters begin with, rows, and the average sizes of their clusters.
+    """
     from sklearn.cluster import KMeans
 
     parts = []
-    for size in sizes:
-        many = min(len(rows) // size, MOST_CLUSTERS)
-        if many < 2:
-            continue
-        place = KMeans(many, n_init=2, random_state=0).fit_predict(units[rows])
-        for number in range(many):
-            own = rows[place == number]
-            parts.append(Part("cluster", f"{prefix}about {_characteristic(words, own)}", own))
+    for prefix, (rows, sizes) in groups.items():
+        for size in sizes:
+            many = min(len(rows) // size, MOST_CLUSTERS)
+            if many < 2:
+                continue
+            place = KMeans(many, n_init=2, max_iter=100, random_state=0).fit_predict(units[rows])
+            for number in range(many):
+                own = rows[place == number]
+                about = ", ".join(_characteristic(words, frequency, own))
+                parts.append(Part("cluster", f"{prefix}about {about}", own))
     return parts
 
 
-def _characteristic(words: Sequence[frozenset[str]], rows: IntArray) -> str:
+def _characteristic(
+    words: Sequence[frozenset[str]], frequency: Mapping[str, int], rows: IntArray
+) -> list[str]:
     """Name the words that set some rows apart from the others: frequent here, rare elsewhere."""
-    inside: dict[str, int] = defaultdict(int)
-    everywhere: dict[str, int] = defaultdict(int)
-    chosen = set(rows.tolist())
-    for row, own in enumerate(words):
-        for word in own:
-            everywhere[word] += 1
-            inside[word] += row in chosen
-    others = max(len(words) - len(chosen), 1)
+    inside = Counter(word for row in rows.tolist() for word in words[row])
+    others = max(len(words) - len(rows), 1)
 
     def weight(word: str) -> float:
-        here = inside[word] / max(len(chosen), 1)
-        there = (everywhere[word] - inside[word]) / others
-        return here * float(np.log((here + 0.01) / (there + 0.01)))
+        here = inside[word] / len(rows)
+        there = (frequency[word] - inside[word]) / others
+        return here * math.log((here + 0.01) / (there + 0.01))
 
-    best = sorted((word for word in inside if inside[word]), key=lambda word: (-weight(word), word))
-    return ", ".join(best[:SHOWN_WORDS])
+    return sorted(inside, key=lambda word: (-weight(word), word))[:SHOWN_WORDS]
