@@ -34,3 +34,15 @@ def test_nothing_is_suspected_where_nothing_is_wrong():
 def test_one_tag_cannot_be_compared():
     with pytest.raises(ValueError, match="1 tag"):
         find_label_errors(np.full((3, 4), 0.25), [1, 1, 1])
+
+
+def test_a_row_that_is_sure_of_a_tag_that_no_item_has_spoils_nothing() -> None:
+    labels = np.arange(60) % 2
+    probabilities = np.full((60, 3), 0.05)
+    probabilities[np.arange(60), labels] = 0.9
+    given = labels.copy()
+    given[:6] = 1 - given[:6]
+    probabilities[50:52] = [0, 0, 1]
+    found = find_label_errors(probabilities, given.tolist())
+    assert found.suspected[:6].all()
+    assert np.isfinite(found.credibility).all()

@@ -58,7 +58,8 @@ def find_label_errors(probabilities: FloatArray, labels: Sequence[int]) -> Label
         raise ValueError(f"{len(present)} tag occurs, at least 2 are needed to compare")
     # cleanlab counts tags from 0 without gaps.
     position = np.searchsorted(present, given)
-    rows = probabilities[:, present]
+    # A trace for each: a model that gives all of an item to a tag that no item has divides by zero.
+    rows = probabilities[:, present] + 1e-12
     rows = rows / rows.sum(axis=1, keepdims=True)
     return LabelErrors(
         credibility=get_normalized_margin_for_each_label(position, rows),
