@@ -115,7 +115,7 @@ def main() -> None:
     """Run all three, and print a table each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("data/gold.csv"))
-    parser.add_argument("--plantings", type=int, default=50)
+    parser.add_argument("--plantings", type=int, default=69, help="subfields")
     parser.add_argument("--shuffles", type=int, default=400)
     parser.add_argument("--flips", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/exploration.json"))

@@ -7,6 +7,9 @@ the first half, once more with each of ten other seeds, and once without each su
 `--least` rows (a column that neither model nor gate ever reads). Each is compared with the first
 run by `evaluate.py against=`, whose exit code says whether it is refused.
 
+Whether ten seeds are let through depends on the luck of the first run; so all ordered pairs of the
+ten are put before the same gate as well.
+
 A model may do without a subfield, when what is left teaches the same. So it is also said how many
 rows of the subfield broke, and whether that is beyond chance by a test of the subfield alone
 (McNemar's exact test, one-sided, p < 0.05), as nobody could do who does not know which is missing.
@@ -20,6 +23,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +31,17 @@ from scipy.stats import binomtest
 
 from tagger.config import SplitConfig
 from tagger.data.splits import split_items
+from tagger.data.tags import tag_positions
 from tagger.errors import exit_on_user_error
-from tagger.evaluation.guards import REGRESSED
+from tagger.evaluation.explore import ENCODER
+from tagger.evaluation.guards import REGRESSED, check_guards
+from tagger.evaluation.parts import found_parts, named_parts
+from tagger.evaluation.slices import build_slices
 from tagger.files import csv_text, write_json, write_text
 from tagger.ladder.cells import Source
+from tagger.models.embedding import embed_items
 from tagger.progress import progress_bar
+from tagger.runs import read_predictions
 
 BASE = "base"
 
@@ -158,9 +168,33 @@ def summarise(options: argparse.Namespace, names: list[str], test: list[dict[str
     print(f"\n{sum(seeds)} of {len(seeds)} other seeds refused")
     refused = sum(lines[name]["refused"] for name in beyond)
     print(f"{refused} of {len(beyond)} runs refused whose missing subfield broke beyond chance")
+    pairs, refused = judge_pairs(options, [name for name in names if name.startswith("seed-")])
+    print(f"{refused} of {pairs} ordered pairs of these seeds refused")
     spared = [one for one in lines if one.startswith("without-") and one not in beyond]
     refused = int(np.sum([lines[name]["refused"] for name in spared]))
     print(f"{refused} of {len(spared)} runs refused that could do without theirs")
+
+
+def judge_pairs(options: argparse.Namespace, names: list[str]) -> tuple[int, int]:
+    """Put every ordered pair of runs before the gate; return how many, and how many are refused."""
+    source = Source.load(options.out / "test.csv", Path("data/tags.yaml"))
+    true = tag_positions(source.items, source.tags)
+    vectors = embed_items(source.items, ENCODER, source.tags)
+    counts = {tag: int((true == place).sum()) for place, tag in enumerate(source.tags)}
+    parts = [
+        *named_parts(source.items, source.tags, build_slices(source.items, counts)),
+        *found_parts(source.items, true, source.tags, vectors),
+    ]
+    decided = {}
+    for name in names:
+        rows = read_predictions(options.out / name / "on-test" / "predictions.csv", source.tags)
+        decided[name] = np.array([int(rows[item.id].argmax()) for item in source.items])
+    pairs = list(permutations(names, 2))
+    refused = 0
+    for ours, theirs in pairs:
+        guards = check_guards(parts, true, decided[ours], decided[theirs], seed=0)
+        refused += any(one["worse"] for one in guards["parts"])
+    return len(pairs), refused
 
 
 def _call(script: str, arguments: list[str], expected: set[int]) -> int:
