@@ -77,7 +77,7 @@ def test_groups_are_printed_with_their_errors(run: RunFolder, tagger: Tagger) ->
     code, out, err = tagger(run)
     assert (code, err) == (0, "")
     assert out.splitlines() == [
-        "3 of the rows, in 2 groups; 1 of their labels look wrong",
+        "3 of the rows, in 2 groups; 1 label looks wrong",
         "",
         "group 0: 2 errors; of its 40 rows 0.300 [0.180, 0.450] wrong",
         "  0.988  plums taken for apples  i7  Ripe plums",

@@ -266,10 +266,10 @@ def describe_error_total(errors: Mapping[str, Any]) -> str:
     if not errors["total"]:
         return "none"
     shown = "" if errors["shown"] == errors["total"] else f", the {errors['shown']} surest shown"
-    groups = len(errors["groups"])
+    groups, doubtful = len(errors["groups"]), errors["doubtful_labels"]
     return (
         f"{errors['total']:,} of the rows{shown}, in {groups} group{'s' if groups != 1 else ''}; "
-        f"{errors['doubtful_labels']} of their labels look wrong"
+        + ("1 label looks wrong" if doubtful == 1 else f"{doubtful} labels look wrong")
     )
 
 
