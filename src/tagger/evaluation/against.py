@@ -97,13 +97,11 @@ def compare_runs(
     theirs, recorded = _decisions(pairing.other, pairing.items, pairing.run.tags)
     chosen, tags = pairing.positions, pairing.run.tags
     true, predicted = results.true, results.predicted
-    guards = choose_guards(
-        named_parts(pairing.items, tags, slices),
-        found_parts(
-            pairing.items, true[chosen], tags, None if vectors is None else vectors[chosen]
-        ),
-        config.guard,
-    )
+    found = []
+    if config.guard is None:  # clusters take seconds, and no found part can be chosen by name
+        own_vectors = None if vectors is None else vectors[chosen]
+        found = found_parts(pairing.items, true[chosen], tags, own_vectors)
+    guards = choose_guards(named_parts(pairing.items, tags, slices), found, config.guard)
     return {
         "against": pairing.other.name,
         "trained_on": pairing.other.meta["data"],

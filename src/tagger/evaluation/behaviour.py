@@ -21,7 +21,7 @@ from tagger.data.tags import StrictLoader
 from tagger.decision.decider import Decider
 from tagger.decision.policies import has_answer
 from tagger.errors import UserError, describe_os_error
-from tagger.evaluation.intervals import wilson_interval
+from tagger.evaluation.intervals import measure_share
 from tagger.files import sha256_of
 
 SATURATED = 0.95
@@ -212,6 +212,4 @@ def _failure(case: Case, expected: str, found: str) -> dict[str, Any]:
 
 
 def _rate(passed: int, total: int) -> dict[str, Any]:
-    low, high = wilson_interval(passed, total)
-    rate = {"value": passed / total, "low": float(low), "high": float(high)}
-    return {"num_cases": total, "passed": passed, "rate": rate}
+    return {"num_cases": total, "passed": passed, "rate": measure_share(passed, total)}

@@ -13,7 +13,7 @@ import numpy as np
 
 from tagger.data.items import Item
 from tagger.data.label_errors import find_label_errors
-from tagger.evaluation.intervals import wilson_interval
+from tagger.evaluation.intervals import measure_share, wilson_interval
 from tagger.evaluation.parts import Part
 from tagger.evaluation.results import Results
 from tagger.models.embedding import unit_rows
@@ -73,9 +73,7 @@ def describe_errors(
     for name, part, rows in _group(order, results, parts):
         rate = None
         if part is not None:
-            errors = int(wrong[part.rows].sum())
-            low, high = wilson_interval(errors, len(part.rows))
-            rate = {"value": errors / len(part.rows), "low": float(low), "high": float(high)}
+            rate = measure_share(int(wrong[part.rows].sum()), len(part.rows))
         groups.append(
             {
                 "name": name,
@@ -155,15 +153,13 @@ def _group(
     total, errors_in_all = len(wrong), int(wrong.sum())
     left = np.zeros(len(wrong), dtype=np.bool_)
     left[errors] = True
-    candidates = []
-    for part in parts:
-        many = int(wrong[part.rows].sum())
-        chance = hypergeom.sf(many - 1, total, errors_in_all, len(part.rows))
-        if many >= FEWEST_ERRORS and chance <= LEVEL:
-            low, _ = wilson_interval(many, len(part.rows))
-            candidates.append((float(low), part))
+    many = np.array([wrong[part.rows].sum() for part in parts], dtype=np.int64)
+    sizes = np.array([len(part.rows) for part in parts], dtype=np.int64)
+    chances = hypergeom.sf(many - 1, total, errors_in_all, sizes)
+    rich = np.flatnonzero((many >= FEWEST_ERRORS) & (chances <= LEVEL))
+    lowest_rate, _ = wilson_interval(many[rich], sizes[rich])
     groups: list[tuple[str, Part | None, list[int]]] = []
-    for _, part in sorted(candidates, key=lambda one: -one[0]):
+    for part in (parts[place] for place in rich[np.argsort(-lowest_rate, kind="stable")].tolist()):
         own = part.rows[left[part.rows]]
         if len(own) >= FEWEST_ERRORS:
             left[own] = False

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from tagger.errors import UserError
-from tagger.evaluation.parts import Part, membership
+from tagger.evaluation.many_looks import adjust
+from tagger.evaluation.parts import NAMED_KINDS, Part, membership
 from tagger.scores import FloatArray, IntArray
 
 LEVEL = 0.05
@@ -80,7 +81,7 @@ def check_guards(
     chances = _tail(broken, discordant)
     by_chance = _tail(members @ tosses.astype(np.float32), discordant)
     least = by_chance.min(axis=0) if len(parts) else np.ones(TOSSES)
-    adjusted = (1 + (least <= chances[:, None] + 1e-12).sum(axis=1)) / (1 + TOSSES)
+    adjusted = adjust(chances, least)
     results: list[dict[str, Any]] = [
         {
             "name": part.name,
@@ -93,8 +94,8 @@ def check_guards(
         }
         for place, part in enumerate(parts)
     ]
-    named = [one for one in results if one["kind"] in ("all", "slice", "tag")]
-    worse = [one for one in results if one["worse"] and one not in named]
+    named = [one for one in results if one["kind"] in NAMED_KINDS]
+    worse = [one for one in results if one["worse"] and one["kind"] not in NAMED_KINDS]
     worse.sort(key=lambda one: (one["p_value"], one["fixed"] - one["broken"]))
     return {
         "level": LEVEL,

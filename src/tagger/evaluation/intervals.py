@@ -60,6 +60,12 @@ def wilson_interval(
     return low, high
 
 
+def measure_share(successes: int, trials: int) -> dict[str, float]:
+    """Return a proportion of at least one trial as a score: `value`, `low` and `high`."""
+    low, high = wilson_interval(successes, trials)
+    return _scored(successes / trials, low, high)
+
+
 def bootstrap_confusions(confusion: IntArray, resamples: int, rng: np.random.Generator) -> IntArray:
     """Draw rows with replacement, as confusion matrices.
 
@@ -152,5 +158,5 @@ def _bootstrap_ends(
     return ends
 
 
-def _scored(value: FloatArray, low: FloatArray, high: FloatArray) -> dict[str, float]:
+def _scored(value: FloatArray | float, low: FloatArray, high: FloatArray) -> dict[str, float]:
     return {"value": float(value), "low": float(low), "high": float(high)}

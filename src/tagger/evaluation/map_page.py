@@ -21,8 +21,8 @@ def draw_map(rows: Sequence[Mapping[str, Any]], tags: Sequence[str]) -> dict[str
         tags: Names, which decide the colours.
 
     Returns:
-        `width`, `height`, the `legend` of tags and of confidence, and `dots`, each with its place,
-        its classes, and the texts to show and to search.
+        `width`, `height`, the legends `tags` and `sure`, and `dots`, each with its place, its
+        classes, and the row to show and to search.
     """
     position = {tag: number for number, tag in enumerate(tags)}
     dots = []

@@ -20,6 +20,7 @@ from tagger.models.embedding import unit_rows
 from tagger.scores import FloatArray, IntArray
 
 ALL_ROWS = "all rows"
+NAMED_KINDS = ("all", "slice", "tag")
 FEWEST_ROWS = 8
 """A found part has at least so many: of fewer, hardly anything can be proven."""
 

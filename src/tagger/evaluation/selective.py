@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tagger.decision.policies import REVIEW
-from tagger.evaluation.intervals import wilson_interval
+from tagger.evaluation.intervals import measure_share
 from tagger.scores import FloatArray, IntArray
 
 COVERAGES = (0.80, 0.90, 0.95)
@@ -94,5 +94,4 @@ def describe_decisions(
 def _proportion(successes: int, trials: int) -> dict[str, float] | None:
     if not trials:
         return None
-    low, high = wilson_interval(successes, trials)
-    return {"value": successes / trials, "low": float(low), "high": float(high)}
+    return measure_share(successes, trials)

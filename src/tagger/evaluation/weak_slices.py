@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tagger.evaluation.intervals import wilson_interval
+from tagger.evaluation.intervals import measure_share, wilson_interval
+from tagger.evaluation.many_looks import adjust
 from tagger.evaluation.parts import FEWEST_ROWS, Part, membership
 from tagger.evaluation.results import Results
 from tagger.scores import BoolArray, FloatArray, IntArray
@@ -80,7 +81,7 @@ def find_weak_slices(parts: Sequence[Part], wrong: BoolArray, seed: int) -> list
                 for _ in range(DEALS // DEALS_AT_ONCE)
             ]
         )
-        adjusted = (1 + (least <= chances[:, None] + 1e-12).sum(axis=1)) / (1 + DEALS)
+        adjusted = adjust(chances, least)
         weak = np.flatnonzero(adjusted <= LEVEL)
         if not len(weak):
             break
@@ -113,7 +114,6 @@ def describe_weak_slices(
     for one in found:
         rows = one.rows
         errors = int(wrong[rows].sum())
-        low, high = wilson_interval(errors, len(rows))
         wrong_rows = rows[wrong[rows]]
         surest = np.argsort(-results.confidence[wrong_rows], kind="stable")
         examples = wrong_rows[surest][:SHOWN_EXAMPLES]
@@ -123,11 +123,7 @@ def describe_weak_slices(
                 "kind": one.part.kind,
                 "num_samples": len(rows),
                 "errors": errors,
-                "error_rate": {
-                    "value": errors / len(rows),
-                    "low": float(low),
-                    "high": float(high),
-                },
+                "error_rate": measure_share(errors, len(rows)),
                 "elsewhere": float((wrong.sum() - errors) / max(len(wrong) - len(rows), 1)),
                 "p_value": one.p_value,
                 "examples": [
