@@ -33,18 +33,25 @@ class Split:
     test: list[int]
 
 
-def split_items(items: Sequence[Item], config: SplitConfig) -> Split:
+def split_items(
+    items: Sequence[Item], config: SplitConfig, group_of: Sequence[int] | None = None
+) -> Split:
     """Divide labelled items, near-duplicates kept together, tags in proportion.
 
     With `folds`, the test part is fold number `fold`: over all folds each item is tested once.
     `validation` is a share of all items in either case. With `per_tag`, training items beyond that
     number are in no part.
 
+    Args:
+        items: Labelled items.
+        config: How to divide them.
+        group_of: What `group_near_duplicates` says of them; None: it is asked.
+
     Raises:
         UserError: for untagged items, fewer than two tags, or too few distinct items to divide.
     """
     _check_tags(items)
-    group_of = group_near_duplicates(items)
+    group_of = group_near_duplicates(items) if group_of is None else group_of
     everything = range(len(items))
     if config.folds is not None and config.fold is not None:
         fold_share = 1 / config.folds
