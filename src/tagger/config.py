@@ -6,10 +6,12 @@ before any is reported, and unknown keys are refused however they were given (`k
 
 import difflib
 import re
+import shutil
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
@@ -21,14 +23,17 @@ from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tagger.errors import UserError
-from tagger.files import REPO_ROOT, write_text
+from tagger.files import REPO_ROOT, resolve_path, write_text
 
 CONFIG_DIR = REPO_ROOT / "configs"
 
-OPEN_MAPPINGS = ("data.columns.",)
+GIVEN = "given-by-path"
+"""What Hydra knows an experiment's file by that lies elsewhere."""
+
+OPEN_MAPPINGS = ("data.columns.", "search.space.")
 """Keys below these are values of the user's own."""
 
 MISTAKES = "the config has mistakes:"
@@ -150,8 +155,18 @@ class TransformerConfig(EncoderConfig):
     head: Literal["linear", "mlp"]
     dropout: Fraction = Field(description="between pooling and head")
     encoder_dropout: Fraction | None = Field(description="null: what it was pretrained with")
+    keep_layers: list[Annotated[int, Field(ge=0, le=47)]] | None = Field(
+        min_length=1, description="layers of the encoder that stay, 0 the lowest; null: all"
+    )
     freeze_embeddings: bool = Field(description="do not train the token embeddings")
     freeze_layers: int = Field(ge=0, le=48, description="do not train this many lowest layers")
+
+    @field_validator("keep_layers")
+    @classmethod
+    def _in_order(cls, layers: list[int] | None) -> list[int] | None:
+        if layers is not None and layers != sorted(set(layers)):
+            raise ValueError(f"layers are named once each, the lowest first: {layers}")
+        return layers
 
 
 class FrozenConfig(EncoderConfig):
@@ -296,15 +311,9 @@ class TrackingConfig(Section):
     mode: Literal["offline", "online"]
 
 
-class TrainConfig(Section):
-    """All that `train.py` takes."""
+class Recipe(Section):
+    """What is trained, on what, and how."""
 
-    name: FolderName | None = Field(description="of the run folder; null: model, data and time")
-    runs_dir: str = Field(min_length=1)
-    if_exists: Literal["fail", "resume", "replace"] = Field(
-        description="when the run folder is there: refuse, go on with it, or start over"
-    )
-    resume: str | None = Field(description="a run that was stopped; it goes on as it was begun")
     seed: Seed
     data: DataConfig
     model: ModelConfig
@@ -313,7 +322,7 @@ class TrainConfig(Section):
     tracking: TrackingConfig
 
     @model_validator(mode="after")
-    def _check(self) -> "TrainConfig":
+    def _check_parts(self) -> "Recipe":
         fits_head = {
             "head_init=probe": self.training.head_init == "probe",
             "refit_head=true": self.training.refit_head,
@@ -347,6 +356,17 @@ class TrainConfig(Section):
                 "data.split.validation above 0"
             )
         return self
+
+
+class TrainConfig(Recipe):
+    """All that `train.py` takes."""
+
+    name: FolderName | None = Field(description="of the run folder; null: model, data and time")
+    runs_dir: str = Field(min_length=1)
+    if_exists: Literal["fail", "resume", "replace"] = Field(
+        description="when the run folder is there: refuse, go on with it, or start over"
+    )
+    resume: str | None = Field(description="a run that was stopped; it goes on as it was begun")
 
 
 class LatencyConfig(Section):
@@ -388,8 +408,112 @@ class EvaluateConfig(Section):
     latency: LatencyConfig
 
 
+ROW_METRICS = (
+    "accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_precision",
+    "weighted_recall", "weighted_f1", "precision_at_80", "precision_at_90", "precision_at_95",
+    "aurc", "log_loss",
+)  # fmt: skip
+"""Objectives of a sweep that are counted over rows; `tagger.search.metrics` says how."""
+
+COST_METRICS = ("p50_ms", "mib", "seconds")
+"""Objectives of a sweep that are measured on a model."""
+
+Objective = Literal[
+    "accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_precision",
+    "weighted_recall", "weighted_f1", "precision_at_80", "precision_at_90", "precision_at_95",
+    "aurc", "log_loss", "p50_ms", "mib", "seconds",
+]  # fmt: skip
+
+
+class SearchConfig(Section):
+    """What a sweep tries, how it judges, and when it ends; see `tagger.search`."""
+
+    name: FolderName = Field(description="what the space is called")
+    space: dict[str, Any] = Field(
+        description="keys of the training config, nested as there; see `tagger.search.space`"
+    )
+    objectives: list[Objective] = Field(
+        min_length=1, max_length=4, description="one to rank by, or several for a Pareto front"
+    )
+    folds: int = Field(ge=2, le=100, description="of the cross-validation that judges a trial")
+    repeats: int = Field(ge=1, le=100, description="times the rows are divided into folds anew")
+    sampler: Literal["tpe", "random", "gp", "nsga2", "grid"]
+    startup: int = Field(ge=1, le=10_000, description="trials at random before a model chooses")
+    pruner: Literal["items", "wilcoxon", "median", "hyperband", "none"] = Field(
+        description="what stops a trial fold by fold once it is clearly worse"
+    )
+    prune_p: float = Field(gt=0, le=0.5, description="items, wilcoxon: how sure that it is worse")
+    trials: int | None = Field(ge=1, le=1_000_000, description="null: until the hours are over")
+    hours: float | None = Field(gt=0, le=10_000, description="of search; null: all trials")
+    workers: int = Field(ge=1, le=256, description="processes on this machine")
+    storage: str | None = Field(
+        description="null: a file in the sweep's folder; or a database, postgresql://..."
+    )
+    heartbeat: int = Field(
+        ge=1, le=3600, description="seconds between signs of life; after four a trial is retried"
+    )
+    enqueue: list[str] = Field(description="runs, or yaml files of experiments, to try first")
+    confirm: int = Field(ge=0, le=100, description="fresh seeds for the winner and the default")
+    keep_trials: bool = Field(description="keep the folder of each trial: config, curves, rows")
+
+    @model_validator(mode="after")
+    def _check(self) -> "SearchConfig":
+        if self.trials is None and self.hours is None and self.sampler != "grid":
+            raise ValueError(
+                "`trials` and `hours` are both null: give one, or the sweep never ends"
+            )
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"`objectives` names one twice: {', '.join(self.objectives)}")
+        if self.objectives[0] in COST_METRICS:
+            raise ValueError(
+                f"the first of `objectives` picks the winner and must be counted over rows: "
+                f"{self.objectives[0]} is a cost; put it after one of {', '.join(ROW_METRICS)}"
+            )
+        if len(self.objectives) > 1 and self.pruner != "none":
+            raise ValueError(
+                f"pruner={self.pruner} ranks trials by one objective, and there are "
+                f"{len(self.objectives)}: give pruner=none"
+            )
+        if self.pruner == "items" and self.objectives[0] not in ("accuracy", "weighted_f1"):
+            raise ValueError(
+                "pruner=items counts items that are right, which says little of "
+                f"{self.objectives[0]}: give pruner=wilcoxon, or median, hyperband or none"
+            )
+        if self.sampler == "nsga2" and len(self.objectives) == 1 and self.pruner != "none":
+            raise ValueError("sampler=nsga2 learns from whole trials alone: give pruner=none")
+        return self
+
+
+class OptimizeConfig(Recipe):
+    """All that `optimize.py` takes: the recipe to start from, and a search over it."""
+
+    name: FolderName | None = Field(description="of the sweep; null: space, model and data")
+    sweeps_dir: str = Field(min_length=1)
+    runs_dir: str = Field(min_length=1, description="where `search.enqueue` looks for runs")
+    search: SearchConfig
+
+    @model_validator(mode="after")
+    def _check_search(self) -> "OptimizeConfig":
+        if self.data.split.folds is not None:
+            raise ValueError("data.split.folds can't be given: search.folds says how many")
+        if isinstance(self.model, EnsembleConfig):
+            raise ValueError("model=ensemble has nothing to search: its members are finished runs")
+        return self
+
+    @property
+    def base(self) -> TrainConfig:
+        """The config that the search starts from."""
+        recipe = self.model_dump(include=set(Recipe.model_fields))
+        start = {"name": None, "runs_dir": self.runs_dir, "if_exists": "fail", "resume": None}
+        return TrainConfig.model_validate(recipe | start)
+
+
 SectionT = TypeVar("SectionT", bound=Section)
-SCHEMAS: dict[str, type[Section]] = {"train": TrainConfig, "evaluate": EvaluateConfig}
+SCHEMAS: dict[str, type[Section]] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "optimize": OptimizeConfig,
+}
 
 
 def load_config(schema: type[SectionT], config: DictConfig) -> SectionT:
@@ -408,7 +532,7 @@ def load_config(schema: type[SectionT], config: DictConfig) -> SectionT:
     missing = sorted(key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra."))
     problems = [f"{key}: must be given" for key in missing]
     try:
-        valid = _validate(schema, plain, MISTAKES)
+        valid = validate_config(schema, plain, MISTAKES)
     except UserError as error:
         problems = list(dict.fromkeys([*problems, *error.problems]))
     if problems:
@@ -419,6 +543,8 @@ def load_config(schema: type[SectionT], config: DictConfig) -> SectionT:
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     """Compose `configs/<name>.yaml` with overrides, reporting every mistake in one message.
 
+    A yaml file serves as an experiment too, wherever it lies: `experiment=sweeps/NAME/best.yaml`.
+
     Raises:
         UserError: for groups, keys, values or syntax that are not valid.
     """
@@ -426,6 +552,7 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     keys = list(schema_keys(SCHEMAS[name]))
     problems: list[str] = []
     accepted: list[str] = []
+    experiment: Path | None = None
     for text in overrides:
         try:
             override = OverridesParser.create().parse_override(text)
@@ -435,6 +562,15 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
                 f"{_short(text)!r} is no KEY=VALUE, or its value needs quotes, \"KEY='VALUE'\": "
                 + _first_line(error)
             )
+            continue
+        if _is_experiment_file(override):
+            path = resolve_path(str(override.value()))
+            problem = _check_experiment_file(path)
+            if problem:
+                problems.append(f"{_short(text)}: {problem}")
+            else:
+                experiment = path
+                accepted.append(f"experiment={GIVEN}")
             continue
         problem = _check_override(override, text, groups) or _check_key(override, keys, groups)
         if problem:
@@ -448,7 +584,16 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     outer = Singleton.get_state()
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        with (
+            TemporaryDirectory() as place,
+            initialize_config_dir(str(CONFIG_DIR), version_base="1.3"),
+        ):
+            if experiment is not None:
+                # Hydra looks for choices in folders of the group's name alone.
+                group = Path(place, "experiment")
+                group.mkdir()
+                shutil.copy(experiment, group / f"{GIVEN}.yaml")
+                accepted.append(f"hydra.searchpath=['file://{place}']")
             config = compose(name, accepted)
         load_config(SCHEMAS[name], config)
     except UserError as error:
@@ -463,6 +608,23 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
+def compose_section(group: str, choice: str) -> dict[str, Any]:
+    """Return a choice of a group as its file in `configs/` has it, for `train.py`.
+
+    It is not validated: in some, keys are left for the user to give.
+    """
+    outer = Singleton.get_state()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            config = compose("train", [f"{group}={choice}"])
+    finally:
+        Singleton.set_state(outer)
+    section = OmegaConf.to_container(config[group], resolve=True)
+    assert isinstance(section, dict)
+    return {str(key): value for key, value in section.items()}
+
+
 def config_groups(name: str) -> dict[str, list[str]]:
     """Return the choices of each group that `configs/<name>.yaml` takes, by the group's name."""
     content = yaml.safe_load((CONFIG_DIR / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -472,6 +634,34 @@ def config_groups(name: str) -> dict[str, list[str]]:
         for group in names
         if not group.startswith("override ")
     }
+
+
+def validate_config(schema: type[SectionT], plain: Mapping[Any, Any], summary: str) -> SectionT:
+    """Turn plain data into a typed config.
+
+    Args:
+        schema: Which config.
+        plain: All of its keys.
+        summary: What an error begins with.
+
+    Raises:
+        UserError: naming every invalid key.
+    """
+    try:
+        return schema.model_validate(plain)
+    except ValidationError as error:
+        raise UserError(summary, _describe(error, schema)) from None
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 def save_config(config: Section, path: Path) -> None:
@@ -494,14 +684,28 @@ def load_saved_config(schema: type[SectionT], path: Path) -> SectionT:
         raise UserError(f"{path} is damaged, it is not yaml: {_first_line(error)}") from None
     if not isinstance(plain, dict):
         raise UserError(f"{path} is damaged: a mapping was expected")
-    return _validate(schema, plain, f"{path} does not fit this version of the code:")
+    return validate_config(schema, plain, f"{path} does not fit this version of the code:")
 
 
-def _validate(schema: type[SectionT], plain: dict[Any, Any], summary: str) -> SectionT:
+def _is_experiment_file(override: Override) -> bool:
+    if override.key_or_group != "experiment" or override.is_sweep_override():
+        return False
+    value = None if override.is_delete() else override.value()
+    return isinstance(value, str) and value.endswith((".yaml", ".yml"))
+
+
+def _check_experiment_file(path: Path) -> str | None:
+    """Say why a file can't serve as an experiment, if it can't."""
     try:
-        return schema.model_validate(plain)
-    except ValidationError as error:
-        raise UserError(summary, _describe(error, schema)) from None
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+    except FileNotFoundError:
+        return "there is no such file"
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        return f"it cannot be read as yaml: {' '.join(str(error).split())}"
+    if not isinstance(content, dict) or not re.search(r"^# *@package +_global_ *$", text, re.M):
+        return "it is no experiment, which has the line `# @package _global_` at its head"
+    return None
 
 
 def _check_override(
@@ -527,8 +731,7 @@ def _check_override(
     if not isinstance(choice, str):
         return f"{text}: expected one of {choices}"
     if choice not in groups[key]:
-        nearest = _nearest(choice, groups[key])
-        return f"{key}={choice}: no such choice{nearest}; there are {choices}"
+        return f"{key}={choice}: no such choice{nearest(choice, groups[key])}; there are {choices}"
     if override.is_add() or override.is_force_add():
         return f"{text}: write it without the plus, {key}={choice}"
     return None
@@ -541,7 +744,7 @@ def _check_key(
     key = override.key_or_group
     if key in keys or key in groups or key.startswith(OPEN_MAPPINGS):
         return None
-    return f"{_short(key)}: no such key{_nearest(key, keys)}"
+    return f"{_short(key)}: no such key{nearest(key, keys)}"
 
 
 def _describe(error: ValidationError, schema: type[Section]) -> list[str]:
@@ -559,7 +762,7 @@ def _describe(error: ValidationError, schema: type[Section]) -> list[str]:
                 section = key.partition(".")[0]
                 problems.append(f"{key}: the chosen {section} has no such key")
             else:
-                problems.append(f"{_short(key)}: no such key{_nearest(key, keys)}")
+                problems.append(f"{_short(key)}: no such key{nearest(key, keys)}")
         elif detail["type"] == "missing":
             section, _, name = key.rpartition(".")
             missing.setdefault(section, []).append(name)
@@ -600,8 +803,8 @@ def _expected(message: str) -> str:
     return re.sub(r"^Input should be( a| an)?( valid)? ", "expected ", message)
 
 
-def _nearest(name: str, names: Sequence[str]) -> str:
-    """Suggest a name: the closest as a whole, else one whose last part is the closest."""
+def nearest(name: str, names: Sequence[str]) -> str:
+    """Return " (did you mean NAME?)": the closest as a whole, else by its last part; or nothing."""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if not close:
         by_leaf = {known.rsplit(".", 1)[-1]: known for known in names}

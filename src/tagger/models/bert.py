@@ -58,7 +58,8 @@ class BertEncoder(nn.Module):
 
     def save_pretrained(self, folder: Path) -> None:
         """Write `config.json` and `model.safetensors` as transformers writes and reads them."""
-        settings = {"architectures": ["BertModel"], **self.settings}
+        layers = {"num_hidden_layers": len(self.encoder.layer)}  # fewer than were read, perhaps
+        settings = {"architectures": ["BertModel"], **self.settings, **layers}
         write_json(folder / "config.json", settings)
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

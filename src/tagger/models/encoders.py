@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import zipfile
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,30 @@ def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
         f"{type(encoder).__name__} has no stack of {config.num_hidden_layers} layers: "
         "layer_decay and freeze_layers cannot be used with it"
     )
+
+
+def keep_layers(encoder: nn.Module, kept: Sequence[int]) -> None:
+    """Take all but some layers out of an encoder, in place: the student of a larger one.
+
+    Args:
+        encoder: Of any kind that has a stack of layers.
+        kept: Which layers stay, 0 the lowest, ascending.
+
+    Raises:
+        UserError: when there is no such layer.
+    """
+    stack = encoder_layers(encoder)
+    absent = [layer for layer in kept if layer >= len(stack)]
+    if absent:
+        raise UserError(
+            f"model.keep_layers={list(kept)}: there is no layer {absent[0]}",
+            hint=f"The encoder has {len(stack)} layers, counted from 0.",
+        )
+    chosen = [stack[layer] for layer in kept]
+    del stack[:]
+    stack.extend(chosen)
+    config: Any = encoder.config
+    config.num_hidden_layers = len(chosen)
 
 
 def _package_folder(name: str) -> Path:

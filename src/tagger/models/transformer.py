@@ -20,6 +20,7 @@ from tagger.files import write_json
 from tagger.models.base import SETTINGS, read_settings
 from tagger.models.encoders import (
     encoder_layers,
+    keep_layers,
     load_encoder,
     load_tokenizer,
     read_encoder,
@@ -142,6 +143,8 @@ class TransformerClassifier:
         random state.
         """
         encoder, tokenizer = load_encoder(config)
+        if config.keep_layers is not None:
+            keep_layers(encoder, config.keep_layers)
         module = TransformerModule(
             encoder,
             len(tags),

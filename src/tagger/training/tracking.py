@@ -30,7 +30,7 @@ class Tracker:
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a", encoding="utf-8")
         self._wandb = (
-            _start_wandb(folder, tracking, run_config) if tracking.kind == "wandb" else None
+            start_wandb(folder, tracking, run_config) if tracking.kind == "wandb" else None
         )
 
     def log(self, metrics: Metrics) -> None:
@@ -65,20 +65,35 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def attach_report(folder: Path, tracking: TrackingConfig, report: Path, scores: Metrics) -> None:
     """Add a report and its headline scores to the wandb run of a finished run folder."""
-    run = _start_wandb(folder, tracking, {})
+    run = start_wandb(folder, tracking, {})
     run.summary.update(scores)
     run.save(str(report), base_path=str(report.parent), policy="now")
     run.finish()
 
 
-def _start_wandb(folder: Path, tracking: TrackingConfig, run_config: dict[str, Any]) -> Any:
+def start_wandb(
+    folder: Path, tracking: TrackingConfig, run_config: dict[str, Any], group: str | None = None
+) -> Any:
+    """Start a wandb run, or go on with one, that is called like a folder and keeps its files there.
+
+    Args:
+        folder: Of the run.
+        tracking: The project, and whether to upload.
+        run_config: What the run was made with.
+        group: What the run is one of, such as a sweep; its name comes before that of the run.
+
+    Raises:
+        UserError: when wandb cannot start.
+    """
     import wandb
 
+    name = folder.name if group is None else f"{group}-{folder.name}"
     try:
         return wandb.init(
             project=tracking.project,
-            name=folder.name,
-            id=folder.name,
+            name=name,
+            id=name,
+            group=group,
             resume="allow" if tracking.mode == "online" else None,
             dir=str(folder),
             mode=tracking.mode,

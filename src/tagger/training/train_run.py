@@ -18,6 +18,7 @@ from tagger.config import (
     RulesConfig,
     TrainConfig,
     compose_config,
+    flatten,
     load_config,
     save_config,
 )
@@ -70,14 +71,14 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
     else:
         folder = Path(config.runs_dir) / (config.name or _default_name(config))
 
-    _make_deterministic()
+    make_deterministic()
     # Autocast is ours (training.precision): weights stay fp32, and so does what is served.
     # Without cpu=True, processes on CPUs would not find each other.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
     torch.set_num_threads(_threads(config, accelerator))
     # Each process makes up a name of its own; the main one's counts.
     folder = Path(broadcast_object_list([str(folder)])[0])
-    precision = _resolve_precision(config.training.precision, accelerator.device)
+    precision = resolve_precision(config.training.precision, accelerator.device)
 
     tags = [tag.name for tag in load_tags(resolve_path(config.data.tags))]
     items = load_items(config.data, tags)
@@ -313,22 +314,15 @@ def _first_meta(
 
 
 def _differences(one: TrainConfig, other: TrainConfig, ignored: set[str]) -> list[str]:
-    before, after = _flat(one.model_dump(exclude=ignored)), _flat(other.model_dump(exclude=ignored))
+    before, after = (
+        flatten(one.model_dump(exclude=ignored)),
+        flatten(other.model_dump(exclude=ignored)),
+    )
     return [
         f"{key}: {before.get(key)!r} and {after.get(key)!r}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _default_name(config: TrainConfig) -> str:
@@ -340,7 +334,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _make_deterministic() -> None:
+def make_deterministic() -> None:
+    """Ask torch for algorithms that give the same numbers each time."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # `use_deterministic_algorithms` does the same and imports torch's compiler, 1.5 s, on the way.
     torch.set_deterministic_debug_mode("warn")
@@ -354,7 +349,7 @@ def _threads(config: TrainConfig, accelerator: Accelerator) -> int:
     return config.training.threads or max(1, available_cores() // local)
 
 
-def _resolve_precision(wanted: str, device: torch.device) -> str:
+def resolve_precision(wanted: str, device: torch.device) -> str:
     """Decide on bf16: it pays on GPUs that compute in it, and on CPUs with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         supported = torch.cuda.is_bf16_supported()
