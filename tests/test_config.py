@@ -73,6 +73,7 @@ def test_there_are_choices_for_every_group() -> None:
     assert set(groups) == {"data", "model", "training", "decision", "tracking", "experiment"}
     assert all(groups.values())
     assert set(config_groups("evaluate")) == {"data", "decision"}
+    assert set(config_groups("optimize")) == set(groups) | {"search"}
 
 
 @pytest.mark.parametrize("file", YAML_FILES)
@@ -82,7 +83,8 @@ def test_every_yaml_composes_and_validates(file: str) -> None:
         compose_config(file, needed)
         return
     group, choice = file.split("/")
-    compose_config("train", [f"{group}={choice}", *NEEDED.get(file, [])])
+    script = "optimize" if group == "search" else "train"
+    compose_config(script, [f"{group}={choice}", *NEEDED.get(file, [])])
     if group in config_groups("evaluate"):
         config = compose_config("evaluate", ["run=x", f"{group}={choice}", *NEEDED.get(file, [])])
         assert getattr(load_config(EvaluateConfig, config), group) is not None

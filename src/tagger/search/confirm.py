@@ -1,0 +1,215 @@
+"""The winner against the default, on seeds that had no part in choosing it.
+
+The best of many trials is partly the luckiest of them. Both are trained again, on fresh divisions
+of the rows: what the winner loses on the way was luck (Cawley and Talbot, JMLR 2010), and what is
+left of its lead is held against the chance draw of the items.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from tagger.config import TrainConfig
+from tagger.evaluation.selective import area_under_risk_coverage, precision_at_coverage
+from tagger.ladder.scoring import SCORES, compare_all
+from tagger.scores import FloatArray, IntArray
+from tagger.search.folds import Folds
+from tagger.search.metrics import COVERAGE, LEAST_PROBABILITY, SMALLER_IS_BETTER
+from tagger.search.space import SearchSpace
+from tagger.search.study import DEFAULT, FINISHED, ORIGIN
+from tagger.search.trials import folds_of, judge
+
+CANDIDATES = ("default", "winner")
+CHOSEN = "chosen"
+LEVEL = 0.95
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What became of the winner's lead.
+
+    Attributes:
+        metric: What trials were ranked by.
+        seeds: How many fresh divisions.
+        searched: Mean score by candidate, as the search saw it.
+        confirmed: Mean score by candidate, on the fresh seeds.
+        gain: The winner's confirmed score minus the default's, of pooled predictions.
+        low: Lower end of its 95 % interval over items.
+        high: Upper end.
+    """
+
+    metric: str
+    seeds: int
+    searched: dict[str, float]
+    confirmed: dict[str, float]
+    gain: float
+    low: float
+    high: float
+
+    @property
+    def luck(self) -> float:
+        """The optimism of the search: how much worse the winner is on seeds that are new to it."""
+        lost = self.searched["winner"] - self.confirmed["winner"]
+        return -lost if self.metric in SMALLER_IS_BETTER else lost
+
+    @property
+    def proven(self) -> bool:
+        """Whether the winner is better than the default beyond the chance draw of items."""
+        return self.high < 0 if self.metric in SMALLER_IS_BETTER else self.low > 0
+
+
+def find_winner(study: Study) -> FrozenTrial | None:
+    """Return the best complete trial: of several objectives, the front's best by the first."""
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    if not complete:
+        return None
+    sign = 1 if study.directions[0].name == "MINIMIZE" else -1
+    return min(complete, key=lambda trial: (sign * trial.values[0], trial.number))
+
+
+def find_default(study: Study) -> FrozenTrial | None:
+    """Return the finished trial of the config that the search started from."""
+    for trial in study.get_trials(deepcopy=False, states=FINISHED):
+        if trial.user_attrs.get(ORIGIN) == DEFAULT:
+            return trial
+    return None
+
+
+def confirmation_name(name: str, winner: FrozenTrial) -> str:
+    """Return the name of the study that confirms a winner."""
+    return f"{name}/confirm-{winner.number}"
+
+
+def enqueue_confirmation(
+    study: Study, winner: FrozenTrial, default: FrozenTrial, seeds: int
+) -> None:
+    """Put the trainings that confirm a winner into the queue of their own study, once."""
+    chosen = {"default": default.params, "winner": winner.params}
+    for repeat in range(seeds):
+        for candidate in CANDIDATES:
+            study.enqueue_trial(
+                {"candidate": candidate, "repeat": repeat},
+                user_attrs={CHOSEN: chosen[candidate]},
+                skip_if_exists=True,
+            )
+
+
+def plan_confirmation(
+    trial: Trial, space: SearchSpace, folds: Folds
+) -> tuple[TrainConfig, Sequence[int]]:
+    """Say what a trial of a confirmation trains, and on which steps of the fresh divisions."""
+    trial.suggest_categorical("candidate", CANDIDATES)
+    repeat = trial.suggest_int("repeat", 0, folds.repeats - 1)
+    config = space.apply(space.decode(trial.user_attrs[CHOSEN]))
+    each = folds.config.search.folds
+    return config, range(repeat * each, (repeat + 1) * each)
+
+
+def conclude(
+    study: Study, winner: FrozenTrial, default: FrozenTrial, folds: Folds
+) -> Confirmation | None:
+    """Compare what the winner and the default gave on fresh seeds; None before all is there.
+
+    Args:
+        study: Of the confirmation.
+        winner: The best trial of the search.
+        default: The trial of the config that the search started from.
+        folds: The fresh divisions.
+    """
+    metric = folds.config.search.objectives[0]
+    trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    done: dict[str, dict[int, FrozenTrial]] = {candidate: {} for candidate in CANDIDATES}
+    for trial in trials:
+        done[trial.params["candidate"]][trial.params["repeat"]] = trial
+    seeds = sorted(done["winner"].keys() & done["default"].keys())
+    if len(seeds) < folds.repeats:
+        return None
+    searched = {
+        "default": judge(default.user_attrs, metric),
+        "winner": judge(winner.user_attrs, metric),
+    }
+    outcomes = {
+        candidate: [_pool(by_seed[seed], folds) for seed in seeds]
+        for candidate, by_seed in done.items()
+    }
+    gain, low, high = _paired_interval(metric, outcomes, folds)
+    return Confirmation(
+        metric=metric,
+        seeds=len(seeds),
+        searched={name: one.mean for name, one in searched.items() if one is not None},
+        confirmed={
+            name: float(np.mean([trial.values[0] for trial in by_seed.values()]))
+            for name, by_seed in done.items()
+        },
+        gain=gain,
+        low=low,
+        high=high,
+    )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What models said of all rows, each by the one that had not seen it."""
+
+    predicted: IntArray
+    confidence: FloatArray
+    of_true: FloatArray
+
+
+def _pool(trial: FrozenTrial, folds: Folds) -> _Outcome:
+    """Put the folds of one seed together in the order of the rows."""
+    n = len(folds.items)
+    predicted = np.zeros(n, dtype=np.int64)
+    confidence, of_true = np.zeros(n), np.zeros(n)
+    each = folds.config.search.folds
+    first = trial.params["repeat"] * each
+    for step, fold in zip(range(first, first + each), folds_of(trial.user_attrs), strict=True):
+        rows = folds.split(step).test
+        predicted[rows] = fold["predicted"]
+        confidence[rows] = fold["confidence"]
+        of_true[rows] = fold["of_true"]
+    return _Outcome(predicted, confidence, of_true)
+
+
+def _paired_interval(
+    metric: str, outcomes: dict[str, list[_Outcome]], folds: Folds
+) -> tuple[float, float, float]:
+    """Return the winner's score minus the default's, and its interval over items drawn anew."""
+    true = folds.true
+    if metric in SCORES:
+        certain = {
+            name: np.eye(len(folds.tags))[[one.predicted for one in seeds]]
+            for name, seeds in outcomes.items()
+        }
+        pair = compare_all(certain, true, metric, pairs=[("winner", "default")])[0]
+        return pair.value, pair.low, pair.high
+    rng = np.random.default_rng(folds.config.seed)
+    drawn = []
+    for resample in range(RESAMPLES + 1):
+        rows = np.arange(len(true)) if not resample else rng.integers(len(true), size=len(true))
+        means = {
+            name: np.mean([_score(metric, one, true, rows) for one in seeds])
+            for name, seeds in outcomes.items()
+        }
+        drawn.append(float(means["winner"] - means["default"]))
+    low, high = np.quantile(drawn[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return drawn[0], float(low), float(high)
+
+
+def _score(metric: str, outcome: _Outcome, true: IntArray, rows: IntArray) -> float:
+    if metric == "log_loss":
+        return float(-np.log(np.maximum(outcome.of_true[rows], LEAST_PROBABILITY)).mean())
+    right = outcome.predicted[rows] == true[rows]
+    if metric == "aurc":
+        return area_under_risk_coverage(outcome.confidence[rows], right)
+    return precision_at_coverage(outcome.confidence[rows], right, COVERAGE[metric])
+
+
+def describe(confirmation: Confirmation) -> dict[str, Any]:
+    """Return a confirmation ready for JSON."""
+    return vars(confirmation) | {"luck": confirmation.luck, "proven": confirmation.proven}

@@ -1,0 +1,260 @@
+"""The rows that all trials are judged on: repeated cross-validation, the same folds for each."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from tagger.config import (
+    COST_METRICS,
+    ROW_METRICS,
+    LatencyConfig,
+    OptimizeConfig,
+    SplitConfig,
+    TrainConfig,
+)
+from tagger.data.duplicates import group_near_duplicates
+from tagger.data.items import Item
+from tagger.data.sources import load_extra, load_items
+from tagger.data.splits import Split, split_items, unseen_items
+from tagger.data.tags import load_tags, tag_positions
+from tagger.decision.decider import PLAIN, Decider
+from tagger.environment import available_cores
+from tagger.evaluation.latency import measure_latency
+from tagger.files import resolve_path
+from tagger.models.base import Classifier
+from tagger.scores import FloatArray, IntArray
+from tagger.search.metrics import score_rows
+from tagger.training.fitting import Rows, Surroundings, fit_classifier
+from tagger.training.train_run import make_deterministic, resolve_precision
+
+CONFIRMING = 1_000_003
+"""Added to the seeds of a search by those that confirm its winner, so that none is used twice."""
+
+DIGITS = 6
+LATENCY = LatencyConfig(items=200, warmup=20, threads=1)
+MIB = 2**20
+NEVER = 1e9
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What one training gave on the fold that it did not see.
+
+    Attributes:
+        scores: By metric, those that the sweep is about.
+        predicted: Position of the tag that each row was given, (n,).
+        wrong: Places of the rows that were given another tag than theirs.
+        confidence: The largest probability of each row, (n,).
+        of_true: The probability of each row's own tag, (n,).
+        seconds: Spent in training.
+        predicting: Seconds spent in prediction, and in measuring costs.
+    """
+
+    scores: dict[str, float]
+    predicted: list[int]
+    wrong: list[int]
+    confidence: list[float]
+    of_true: list[float]
+    seconds: float
+    predicting: float
+
+    def plain(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        return asdict(self)
+
+
+class Folds:
+    """The rows of a sweep, divided once for all of its trials.
+
+    Rows that the config holds out for testing (`data.split.test`) are in no fold: no trial is
+    judged on them, so the winner can still be.
+
+    Args:
+        config: Of the sweep.
+        confirming: Divide with seeds that the search has not used.
+    """
+
+    def __init__(self, config: OptimizeConfig, confirming: bool) -> None:
+        self.config = config
+        self.first_seed = config.seed + (CONFIRMING if confirming else 0)
+        self.repeats = config.search.confirm if confirming else config.search.repeats
+        self._splits: dict[int, Split] = {}
+        self._extra: dict[tuple[int, tuple[str, ...]], list[Item]] = {}
+
+    @property
+    def steps(self) -> int:
+        """How many trainings judge a trial: folds times repeats."""
+        return self.config.search.folds * self.repeats
+
+    @cached_property
+    def tags(self) -> list[str]:
+        """The approved tags."""
+        return [tag.name for tag in load_tags(resolve_path(self.config.data.tags))]
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """The rows that are not held out for testing."""
+        items = load_items(self.config.data, self.tags)
+        split = self.config.data.split
+        if not split.test:
+            return items
+        parts = split_items(items, split)
+        return [items[index] for index in sorted([*parts.train, *parts.validation])]
+
+    @cached_property
+    def group_of(self) -> list[int]:
+        """The group of near-duplicates that each row is in, (n,)."""
+        return group_near_duplicates(self.items)
+
+    @cached_property
+    def true(self) -> IntArray:
+        """Position of each row's tag, (n,)."""
+        return tag_positions(self.items, self.tags)
+
+    def seed(self, step: int) -> int:
+        """Return the seed of a step: of its division into folds and of its training."""
+        return self.first_seed + step // self.config.search.folds
+
+    def split(self, step: int) -> Split:
+        """Return the rows of a step: which to train on, to stop on, and to judge by.
+
+        Raises:
+            UserError: when there are too few rows to divide so.
+        """
+        if step not in self._splits:
+            given = self.config.data.split
+            self._splits[step] = split_items(
+                self.items,
+                SplitConfig(
+                    validation=given.validation,
+                    test=0.0,
+                    seed=self.seed(step),
+                    folds=self.config.search.folds,
+                    fold=step % self.config.search.folds,
+                    per_tag=given.per_tag,
+                ),
+                self.group_of,
+            )
+        return self._splits[step]
+
+    def extra(self, step: int, config: TrainConfig) -> list[Item]:
+        """Return the rows of further files, without any that resembles a row judged by."""
+        key = (step, tuple(config.data.extra))
+        if key not in self._extra:
+            extra = load_extra(config.data, self.tags)
+            if extra:
+                split = self.split(step)
+                held_out = [self.items[index] for index in (*split.validation, *split.test)]
+                extra = [extra[index] for index in unseen_items(extra, held_out)]
+            self._extra[key] = extra
+        return self._extra[key]
+
+
+def run_fold(
+    folds: Folds,
+    step: int,
+    config: TrainConfig,
+    *,
+    accelerator: Accelerator,
+    folder: Path,
+) -> FoldResult:
+    """Train on one division and predict the rows that were left out.
+
+    Args:
+        folds: The divisions.
+        step: Which of them.
+        config: What to train; its seed gives way to that of the step.
+        accelerator: The device.
+        folder: For curves and checkpoints.
+
+    Raises:
+        UserError: for what can't be trained.
+        TrainingStopped: after SIGTERM or Ctrl-C.
+        ArithmeticError: when training diverged.
+    """
+    split = folds.split(step)
+    seed = folds.seed(step)
+    given = config.model_copy(
+        update={
+            "seed": seed,
+            # The unit that is lost by a kill is a fold, which its checkpoints would outweigh.
+            "training": config.training.model_copy(update={"checkpoint_seconds": NEVER}),
+            "tracking": config.tracking.model_copy(update={"kind": "none"}),
+            "data": config.data.model_copy(
+                update={"split": config.data.split.model_copy(update={"seed": seed})}
+            ),
+        }
+    )
+    rows = Rows(
+        train=[folds.items[index] for index in split.train],
+        validation=[folds.items[index] for index in split.validation],
+        extra=folds.extra(step, given),
+    )
+    precision = resolve_precision(config.training.precision, accelerator.device)
+    started = time.monotonic()
+    fitted = fit_classifier(
+        given, folds.tags, rows, Surroundings(accelerator, precision, folder)
+    ).classifier
+    trained = time.monotonic()
+    judged = [folds.items[index] for index in split.test]
+    probabilities = fitted.predict_proba(judged)
+    if not np.isfinite(probabilities).all():
+        raise ArithmeticError("training diverged: probabilities are not finite")
+    scores = _scores(folds.config.search.objectives, probabilities, folds.true[split.test])
+    if step == folds.steps - 1:
+        scores |= _costs(folds.config.search.objectives, fitted, judged, folder)
+    if "seconds" in folds.config.search.objectives:
+        scores["seconds"] = trained - started
+    best, true = probabilities.argmax(axis=1), folds.true[split.test]
+    return FoldResult(
+        scores=scores,
+        predicted=best.tolist(),
+        wrong=np.flatnonzero(best != true).tolist(),
+        confidence=probabilities.max(axis=1).round(DIGITS).tolist(),
+        of_true=probabilities[np.arange(len(true)), true].round(DIGITS).tolist(),
+        seconds=trained - started,
+        predicting=time.monotonic() - trained,
+    )
+
+
+def prepare_process(config: OptimizeConfig) -> Accelerator:
+    """Set this process up to train as `train.py` would, on its share of the cores."""
+    make_deterministic()
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
+    shared = max(1, available_cores() // config.search.workers)
+    torch.set_num_threads(config.training.threads or shared)
+    return accelerator
+
+
+def _scores(
+    objectives: Sequence[str], probabilities: FloatArray, true: IntArray
+) -> dict[str, float]:
+    return {
+        metric: score_rows(metric, probabilities, true)
+        for metric in objectives
+        if metric in ROW_METRICS
+    }
+
+
+def _costs(
+    objectives: Sequence[str], classifier: Classifier, items: Sequence[Item], folder: Path
+) -> dict[str, float]:
+    costs = {}
+    if "mib" in objectives:
+        saved = folder / "model"
+        classifier.save(saved)
+        size = sum(path.stat().st_size for path in saved.rglob("*") if path.is_file())
+        costs["mib"] = size / MIB
+        shutil.rmtree(saved)
+    if "p50_ms" in objectives:
+        timed = measure_latency(Decider(classifier, PLAIN, None), items, LATENCY)
+        costs["p50_ms"] = float(timed["p50_ms"])
+    return {name: costs[name] for name in COST_METRICS if name in costs}

@@ -1,0 +1,45 @@
+"""What a trial can be judged by."""
+
+import numpy as np
+from optuna.study import StudyDirection
+
+from tagger.config import COST_METRICS
+from tagger.evaluation.selective import area_under_risk_coverage, precision_at_coverage
+from tagger.scores import FloatArray, IntArray, confusion_matrix, scores_from_confusion
+
+SMALLER_IS_BETTER = ("aurc", "log_loss", *COST_METRICS)
+COVERAGE = {"precision_at_80": 0.80, "precision_at_90": 0.90, "precision_at_95": 0.95}
+LEAST_PROBABILITY = 1e-12
+
+
+def score_rows(metric: str, probabilities: FloatArray, true: IntArray) -> float:
+    """Score the predictions of some rows.
+
+    Args:
+        metric: A name of `tagger.config.ROW_METRICS`. Precision at a coverage is that of the surest
+            rows; `aurc` and `log_loss` are better the smaller they are.
+        probabilities: (n, n_tags).
+        true: Position of each row's tag, (n,).
+    """
+    best = probabilities.argmax(axis=1)
+    if metric == "log_loss":
+        of_true = probabilities[np.arange(len(true)), true]
+        return float(-np.log(np.maximum(of_true, LEAST_PROBABILITY)).mean())
+    if metric == "aurc":
+        return area_under_risk_coverage(probabilities.max(axis=1), best == true)
+    if metric in COVERAGE:
+        return precision_at_coverage(probabilities.max(axis=1), best == true, COVERAGE[metric])
+    return float(
+        scores_from_confusion(confusion_matrix(true, best, probabilities.shape[1]))[metric]
+    )
+
+
+def direction_of(metric: str) -> StudyDirection:
+    """Return which way a metric is to go."""
+    smaller = metric in SMALLER_IS_BETTER
+    return StudyDirection.MINIMIZE if smaller else StudyDirection.MAXIMIZE
+
+
+def is_better(metric: str, one: float, other: float) -> bool:
+    """Whether the first value of a metric is better than the second."""
+    return one < other if metric in SMALLER_IS_BETTER else one > other

@@ -1,0 +1,218 @@
+"""The Optuna study of a sweep: where it is stored, who is alive, what was spent."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.storages import RDBStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from tagger.config import SearchConfig
+from tagger.errors import UserError
+from tagger.search.metrics import direction_of
+from tagger.search.racing import build_pruner
+
+FILE = "study.db"
+BEATS = 4
+"""Signs of life that a worker may miss before its trial is given to another."""
+
+MOST_RETRIES = 3
+WORKER = "worker"
+ERROR = "error"
+ORIGIN = "origin"
+DEFAULT = "default"
+MADE_FROM = "made_from"
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def quiet_optuna() -> None:
+    """Keep Optuna from writing a line a trial, and from warning of what this project tests."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)
+    # Its own loop gives signs of life; that of `tagger.search.worker` does too.
+    warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with")
+
+
+def storage_url(config: SearchConfig, folder: Path) -> str:
+    """Return the address of a sweep's storage: the database, or a file in its folder.
+
+    Raises:
+        UserError: for an address that is none.
+    """
+    if config.storage is None:
+        return f"sqlite:///{(folder / FILE).resolve()}"
+    try:
+        url = make_url(config.storage)
+    except ArgumentError:
+        raise UserError(
+            f"search.storage: {config.storage!r} is no address of a database",
+            hint="It looks like postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.",
+        ) from None
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")  # the driver that the project installs
+    return url.render_as_string(hide_password=False)
+
+
+def open_storage(url: str, heartbeat: int) -> RDBStorage:
+    """Open a storage, and make its tables where there are none.
+
+    Args:
+        url: From `storage_url`.
+        heartbeat: Seconds between signs of life of a trial.
+
+    Raises:
+        UserError: when it cannot be reached, or holds something else.
+    """
+    shown = make_url(url).render_as_string(hide_password=True)
+    local = url.startswith("sqlite:")
+    # A writer waits for another's turn; a server may have closed what was idle.
+    settings: dict[str, Any] = (
+        {"connect_args": {"timeout": 120}} if local else {"pool_pre_ping": True}
+    )
+    try:
+        return RDBStorage(
+            url,
+            engine_kwargs=settings,
+            heartbeat_interval=heartbeat,
+            grace_period=BEATS * heartbeat,
+            heartbeat_stale_trial_callback=retry,
+        )
+    except ImportError as error:
+        raise UserError(
+            f"search.storage={shown}: its driver is not installed: {error.name or error}",
+            hint="Install it, or use PostgreSQL: its driver came with requirements.txt.",
+        ) from None
+    except (SQLAlchemyError, RuntimeError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise UserError(f"search.storage={shown} cannot be used: {reason}") from None
+
+
+def open_study(
+    storage: RDBStorage, name: str, config: SearchConfig, objectives: Sequence[str], steps: int
+) -> Study:
+    """Open a study, or make it.
+
+    Args:
+        storage: Where it is kept.
+        name: Of the study.
+        config: Its pruner.
+        objectives: What its trials are ranked by.
+        steps: How many trainings judge a trial.
+    """
+    return optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=[direction_of(metric) for metric in objectives],
+        load_if_exists=True,
+        sampler=RandomSampler(seed=0),  # `worker` puts another in its place for each trial
+        pruner=build_pruner(config, steps),
+    )
+
+
+def build_sampler(config: SearchConfig, seed: int) -> BaseSampler:
+    """Build the sampler that a config names; of `grid` all trials are enqueued, none is drawn."""
+    if config.sampler == "tpe":
+        return TPESampler(seed=seed, n_startup_trials=config.startup, multivariate=True, group=True)
+    if config.sampler == "gp":
+        return GPSampler(
+            seed=seed, n_startup_trials=config.startup, warn_independent_sampling=False
+        )
+    if config.sampler == "nsga2":
+        return NSGAIISampler(seed=seed, population_size=config.startup)
+    return RandomSampler(seed=seed)
+
+
+def retry(study: Study, trial: FrozenTrial) -> None:
+    """Put a trial that was not finished back into the queue, with the folds that it has done."""
+    before = trial.system_attrs.get("retry_history", [])
+    history = [*before, trial.number]
+    if len(history) > MOST_RETRIES:
+        return
+    kept = {key: value for key, value in trial.user_attrs.items() if key != WORKER}
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs=kept,
+            system_attrs=trial.system_attrs
+            | {"failed_trial": history[0], "retry_history": history},
+        )
+    )
+
+
+def give_back(study: Study, number: int) -> None:
+    """Fail a trial that is not finished, and retry it; nothing happens if another did so before."""
+    try:
+        trial = study.tell(number, state=TrialState.FAIL)
+    except (ValueError, UpdateFinishedTrialError):
+        return
+    retry(study, trial)
+
+
+def fail_unheard_of(study: Study, heartbeat: int) -> None:
+    """Give back trials whose worker died before its first sign of life.
+
+    Optuna fails those that fell silent, and leaves those alone that never said anything.
+    """
+    limit = datetime.now() - timedelta(seconds=BEATS * heartbeat)
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        started = trial.datetime_start
+        if WORKER not in trial.user_attrs and started is not None and started < limit:
+            give_back(study, trial.number)
+
+
+def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Leave out the trials that were cut short and stand in the queue again under a new number."""
+    again = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
+    return [trial for trial in trials if trial.number not in again]
+
+
+def begun(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Leave out the trials that wait."""
+    return [trial for trial in trials if trial.state != TrialState.WAITING]
+
+
+def hours_spent(trials: Sequence[FrozenTrial]) -> float:
+    """Return for how long a study was at work: hours in which at least one trial ran."""
+    spans = sorted(
+        (trial.datetime_start, trial.datetime_complete or datetime.now())
+        for trial in trials
+        if trial.datetime_start is not None
+    )
+    total = timedelta()
+    end: datetime | None = None
+    for start, stop in spans:
+        begin = start if end is None else max(start, end)
+        if stop > begin:
+            total += stop - begin
+        end = stop if end is None else max(end, stop)
+    return total.total_seconds() / 3600
+
+
+def enqueue(
+    study: Study, assignments: Sequence[dict[str, Any]], origin: Callable[[int], str]
+) -> None:
+    """Put parameters at the end of the queue, but for those that were there before.
+
+    Args:
+        study: Of the sweep.
+        assignments: As Optuna stores them.
+        origin: Says where the one at a position comes from, for the report.
+    """
+    for position, stored in enumerate(assignments):
+        study.enqueue_trial(stored, user_attrs={ORIGIN: origin(position)}, skip_if_exists=True)

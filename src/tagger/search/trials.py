@@ -1,0 +1,145 @@
+"""What one trial is: a config, the folds that judge it, and the score that comes of them."""
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from accelerate import Accelerator
+from optuna.trial import Trial
+
+from tagger.config import TrainConfig, save_config
+from tagger.files import write_json
+from tagger.search.folds import Folds, run_fold
+from tagger.search.racing import FOLD, RUNNING_MEANS
+from tagger.training.loop import TrainingStopped
+from tagger.training.tracking import start_wandb
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A trial's score by one objective.
+
+    Attributes:
+        mean: Over the folds that it was judged on.
+        error: Standard error of that mean over folds; 0 where it is measured once.
+        folds: How many those were.
+    """
+
+    mean: float
+    error: float
+    folds: int
+
+
+def judge(attributes: Mapping[str, Any], metric: str) -> Judged | None:
+    """Score a trial by what it keeps of its folds; None before the first of them.
+
+    Folds share training rows, so the error is smaller than that of independent repetitions (Bengio
+    and Grandvalet 2004): it tells a shaky mean from a firm one, and is no interval.
+    """
+    values = [fold["scores"][metric] for fold in folds_of(attributes) if metric in fold["scores"]]
+    if not values:
+        return None
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    return Judged(float(np.mean(values)), error, len(values))
+
+
+def folds_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the fold results that a trial keeps, in the order of the steps."""
+    prefix = FOLD.format("")
+    steps = sorted(int(key.removeprefix(prefix)) for key in attributes if key.startswith(prefix))
+    return [attributes[FOLD.format(step)] for step in steps]
+
+
+def run_trial(
+    trial: Trial,
+    config: TrainConfig,
+    folds: Folds,
+    steps: Sequence[int],
+    *,
+    accelerator: Accelerator,
+    folder: Path,
+    prune: bool,
+    stopped: Callable[[], bool],
+) -> dict[str, float]:
+    """Judge a config on folds, one by one, and keep what each gives in the study.
+
+    Folds that an earlier worker has done are not done again.
+
+    Args:
+        trial: Where results are kept.
+        config: What to judge.
+        folds: The divisions.
+        steps: Which of them.
+        accelerator: The device.
+        folder: Of the trial: curves, and what is kept of it.
+        prune: Whether to give up on it once it is clearly worse than the best.
+        stopped: Asked between two trainings.
+
+    Returns:
+        The mean for each objective that was measured.
+
+    Raises:
+        optuna.TrialPruned: when it is clearly worse than the best.
+        UserError: for what can't be trained.
+        TrainingStopped: when it is to stop.
+        ArithmeticError: when training diverged.
+    """
+    search = folds.config.search
+    objective = search.objectives[0]
+    attributes = dict(trial.user_attrs)
+    tracking = folds.config.tracking
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_config(config, folder / "config.yaml")
+    wandb = None
+    if tracking.kind == "wandb":
+        wandb = start_wandb(folder, tracking, config.model_dump(), group=folder.parent.parent.name)
+    try:
+        for step in steps:
+            if stopped():
+                raise TrainingStopped
+            key = FOLD.format(step)
+            known = key in attributes
+            if not known:
+                scratch = folder / f"fold-{step:02}"
+                result = run_fold(folds, step, config, accelerator=accelerator, folder=scratch)
+                shutil.rmtree(scratch / "checkpoints", ignore_errors=True)
+                attributes[key] = result.plain()
+                trial.set_user_attr(key, attributes[key])
+            if wandb is not None:
+                wandb.log({"fold": step, **attributes[key]["scores"]})
+            if not prune:
+                continue
+            judged = judge(attributes, objective)
+            assert judged is not None
+            running = search.pruner in RUNNING_MEANS
+            score = judged.mean if running else attributes[key]["scores"][objective]
+            trial.report(score, step)
+            if not known and step != steps[-1] and trial.should_prune():
+                raise optuna.TrialPruned
+        values: dict[str, float] = {}
+        for metric in search.objectives:
+            judged = judge(attributes, metric)
+            if judged is not None:
+                values[metric] = judged.mean
+        if wandb is not None:
+            wandb.summary.update(values)
+        return values
+    finally:
+        if wandb is not None:
+            wandb.finish()
+        if search.keep_trials:
+            write_json(folder / "folds.json", folds_of(attributes))
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def this_worker() -> str:
+    """Return a name for this process that no other has while it lives."""
+    return f"{socket.gethostname()}:{os.getpid()}"

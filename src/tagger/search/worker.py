@@ -1,0 +1,177 @@
+"""A process that takes trials from a study until there is nothing left to do."""
+
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from filelock import FileLock
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.storages._heartbeat import get_heartbeat_thread
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from tagger.config import OptimizeConfig, SearchConfig
+from tagger.errors import UserError
+from tagger.search.confirm import plan_confirmation
+from tagger.search.folds import Folds, prepare_process
+from tagger.search.space import SearchSpace
+from tagger.search.study import (
+    DEFAULT,
+    ERROR,
+    ORIGIN,
+    WORKER,
+    begun,
+    build_sampler,
+    counted,
+    fail_unheard_of,
+    give_back,
+    hours_spent,
+    open_storage,
+    open_study,
+    quiet_optuna,
+)
+from tagger.search.trials import run_trial, this_worker
+from tagger.training.loop import TrainingStopped
+
+POLL_SECONDS = 1.0
+SEEDS = 100_003
+ORPHAN_SECONDS = 60.0
+"""How long a worker whose parent died may take to come to the next step of its training."""
+
+
+@dataclass(frozen=True)
+class Post:
+    """What a worker needs to know.
+
+    Attributes:
+        config: Of the sweep.
+        folder: Of the sweep.
+        url: Of the storage. It is in no file of the sweep, for it may hold a password.
+        study: The name of the study.
+        confirming: Whether the study confirms a winner, rather than looking for one.
+    """
+
+    config: OptimizeConfig
+    folder: Path
+    url: str
+    study: str
+    confirming: bool
+
+    @property
+    def trials_folder(self) -> Path:
+        """Where the folders of trials are."""
+        return self.folder / ("confirmation" if self.confirming else "trials")
+
+
+def work(post: Post) -> None:
+    """Take trials until none is left; the target of a process.
+
+    SIGTERM ends it at the next step of training, with its trial back in the queue. If the process
+    that started it dies, it ends in the same way.
+    """
+    os.setsid()  # Ctrl-C goes to the process that started this one, which then says what to do
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
+    quiet_optuna()
+    accelerator = prepare_process(post.config)
+    folds = Folds(post.config, post.confirming)
+    space = SearchSpace.parse(post.config.search.space, post.config.base)
+    storage = open_storage(post.url, post.config.search.heartbeat)
+    objectives = post.config.search.objectives[: 1 if post.confirming else None]
+    study = open_study(storage, post.study, post.config.search, objectives, folds.steps)
+
+    while not stop.is_set():
+        trial = take(study, storage, space, post)
+        if trial is None:
+            # A trial that runs may come back into the queue.
+            if not study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+                return
+            stop.wait(POLL_SECONDS)
+            continue
+        try:
+            with get_heartbeat_thread(trial._trial_id, storage):
+                if post.confirming:
+                    config, steps = plan_confirmation(trial, space, folds)
+                else:
+                    config, steps = space.apply(space.suggest(trial)), range(folds.steps)
+                values = run_trial(
+                    trial,
+                    config,
+                    folds,
+                    steps,
+                    accelerator=accelerator,
+                    folder=post.trials_folder / f"{trial.number:04}",
+                    prune=_may_be_stopped(trial, post),
+                    stopped=stop.is_set,
+                )
+            told = [values[metric] for metric in objectives]
+            study.tell(trial, told, skip_if_finished=True)
+        except optuna.TrialPruned:
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        except TrainingStopped:
+            give_back(study, trial.number)
+            return
+        except UpdateFinishedTrialError:
+            continue  # this process was silent for too long, and another has the trial by now
+        except Exception as error:  # the other trials go on
+            known = isinstance(error, UserError | ArithmeticError)
+            trial.set_user_attr(ERROR, str(error) if known else traceback.format_exc())
+            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def take(study: Study, storage: RDBStorage, space: SearchSpace, post: Post) -> Trial | None:
+    """Take the next trial: one that waits, or a new one; None when there is none for now.
+
+    Processes of this machine do so one after another: a file has no locks of rows, and each then
+    knows what the others are trying.
+    """
+    search = post.config.search
+    with FileLock(post.folder / ".take.lock"):
+        optuna.storages.fail_stale_trials(study)
+        fail_unheard_of(study, search.heartbeat)
+        trials = counted(study.get_trials(deepcopy=False))
+        if not may_begin(trials, search, post.confirming):
+            return None
+        # A seed for each trial: a sweep that was stopped draws what it would have drawn.
+        study.sampler = build_sampler(search, post.config.seed * SEEDS + len(begun(trials)))
+        trial = study.ask()
+        storage.record_heartbeat(trial._trial_id)
+        trial.set_user_attr(WORKER, this_worker())
+        if not post.confirming:
+            space.suggest(trial)
+        return trial
+
+
+def may_begin(trials: Sequence[FrozenTrial], search: SearchConfig, confirming: bool) -> bool:
+    """Whether the budget allows for another trial; `trials` are the counted ones."""
+    waiting = len(trials) - len(begun(trials))
+    if confirming:
+        return waiting > 0
+    if search.trials is not None and len(begun(trials)) >= search.trials:
+        return False
+    if search.hours is not None and hours_spent(trials) >= search.hours:
+        return False
+    return waiting > 0 or search.sampler != "grid"
+
+
+def _may_be_stopped(trial: Trial, post: Post) -> bool:
+    """Whether a trial that is worse may be given up: not what everything is compared with."""
+    if post.confirming or len(post.config.search.objectives) > 1:
+        return False
+    return bool(trial.user_attrs.get(ORIGIN) != DEFAULT)
+
+
+def _follow_parent(parent: int) -> None:
+    wait = threading.Event()
+    while os.getppid() == parent:
+        wait.wait(POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait.wait(ORPHAN_SECONDS)
+    os._exit(1)
