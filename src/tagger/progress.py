@@ -11,11 +11,12 @@ def progress_bar(
 ) -> "tqdm[Any]":
     """Make a bar on standard error: lively in a terminal, a line every ten seconds in a log."""
     interval = 0.1 if sys.stderr.isatty() else 10.0
+    hidden = {} if shown else {"disable": True}  # else TQDM_DISABLE decides
     return tqdm(
         total=total,
         initial=initial,
         desc=description,
         unit=unit,
         mininterval=interval,
-        disable=not shown,
+        **hidden,
     )

@@ -49,6 +49,7 @@ from tagger.search.study import (
     ORIGIN,
     counted,
     enqueue,
+    exclusive,
     hours_spent,
     open_storage,
     open_study,
@@ -101,12 +102,13 @@ def search(config: OptimizeConfig, say: Callable[[str], None] = print) -> Path:
     storage = open_storage(url, config.search.heartbeat)
     objectives = config.search.objectives
     study = open_study(storage, name, config.search, objectives, folds.steps)
-    _check_made_from(study, config, folds, folder)
+    with exclusive(url):
+        _check_made_from(study, config, folds, folder)
+        enqueue(study, [space.encode(chosen) for _, chosen in first], lambda at: first[at][0])
     public = config.model_copy(
         update={"search": config.search.model_copy(update={"storage": _without_password(config)})}
     )
     save_config(public, folder / "config.yaml")
-    enqueue(study, [space.encode(chosen) for _, chosen in first], lambda at: first[at][0])
 
     post = Post(config, folder, url, name, confirming=False)
     confirmation: Confirmation | None = None
@@ -213,7 +215,8 @@ def _confirm(
     folds = Folds(config, confirming=True)
     name = confirmation_name(study.study_name, winner)
     confirming = open_study(storage, name, config.search, config.search.objectives[:1], folds.steps)
-    enqueue_confirmation(confirming, winner, default, config.search.confirm)
+    with exclusive(url):
+        enqueue_confirmation(confirming, winner, default, config.search.confirm)
     _run_workers(Post(config, folder, url, name, confirming=True), confirming, "confirm")
     return conclude(confirming, winner, default, folds)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from filelock import FileLock
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._heartbeat import get_heartbeat_thread
@@ -29,6 +28,7 @@ from tagger.search.study import (
     begun,
     build_sampler,
     counted,
+    exclusive,
     fail_unheard_of,
     give_back,
     hours_spent,
@@ -129,11 +129,11 @@ def work(post: Post) -> None:
 def take(study: Study, storage: RDBStorage, space: SearchSpace, post: Post) -> Trial | None:
     """Take the next trial: one that waits, or a new one; None when there is none for now.
 
-    Processes of this machine do so one after another: a file has no locks of rows, and each then
-    knows what the others are trying.
+    Workers do so one after another: each then knows what the others are trying, and together they
+    don't exceed the budget.
     """
     search = post.config.search
-    with FileLock(post.folder / ".take.lock"):
+    with exclusive(post.url):
         optuna.storages.fail_stale_trials(study)
         fail_unheard_of(study, search.heartbeat)
         trials = counted(study.get_trials(deepcopy=False))
