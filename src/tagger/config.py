@@ -10,6 +10,7 @@ import shutil
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, TypeVar
@@ -552,7 +553,6 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     keys = list(schema_keys(SCHEMAS[name]))
     problems: list[str] = []
     accepted: list[str] = []
-    experiment: Path | None = None
     for text in overrides:
         try:
             override = OverridesParser.create().parse_override(text)
@@ -563,16 +563,11 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
                 + _first_line(error)
             )
             continue
-        if _is_experiment_file(override):
-            path = resolve_path(str(override.value()))
-            problem = _check_experiment_file(path)
-            if problem:
-                problems.append(f"{_short(text)}: {problem}")
-            else:
-                experiment = path
-                accepted.append(f"experiment={GIVEN}")
-            continue
-        problem = _check_override(override, text, groups) or _check_key(override, keys, groups)
+        path = _experiment_file(override)
+        if path is None:
+            problem = _check_override(override, text, groups) or _check_key(override, keys, groups)
+        else:
+            problem = _check_experiment_file(path, text)
         if problem:
             problems.append(problem)
         elif override.key_or_group in groups:
@@ -585,16 +580,10 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with (
-            TemporaryDirectory() as place,
+            experiment_by_path(accepted) as found,
             initialize_config_dir(str(CONFIG_DIR), version_base="1.3"),
         ):
-            if experiment is not None:
-                # Hydra looks for choices in folders of the group's name alone.
-                group = Path(place, "experiment")
-                group.mkdir()
-                shutil.copy(experiment, group / f"{GIVEN}.yaml")
-                accepted.append(f"hydra.searchpath=['file://{place}']")
-            config = compose(name, accepted)
+            config = compose(name, found)
         load_config(SCHEMAS[name], config)
     except UserError as error:
         problems += error.problems
@@ -606,6 +595,41 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     if problems:
         raise UserError(MISTAKES, problems, WHERE_TO_LOOK)
     return config
+
+
+@contextmanager
+def experiment_by_path(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """Let Hydra find the file of `experiment=PATH.yaml`, wherever it lies.
+
+    Args:
+        arguments: Of a script: overrides, and options of Hydra's own.
+
+    Yields:
+        The arguments as Hydra takes them.
+
+    Raises:
+        UserError: when the file is not there, or no experiment.
+    """
+    found: list[str] = []
+    with TemporaryDirectory() as place:
+        for text in arguments:
+            try:
+                path = _experiment_file(OverridesParser.create().parse_override(text))
+            except HydraException:  # an option, or a mistake that Hydra speaks of
+                path = None
+            if path is None:
+                found.append(text)
+                continue
+            problem = _check_experiment_file(path, text)
+            if problem:
+                raise UserError(MISTAKES, [problem])
+            # Hydra looks for choices in folders of the group's name alone.
+            group = Path(place, "experiment")
+            group.mkdir(exist_ok=True)
+            shutil.copy(path, group / f"{GIVEN}.yaml")
+            # Beside each other: overrides must not be on both sides of an option.
+            found += [f"experiment={GIVEN}", f"hydra.searchpath=['file://{place}']"]
+        yield found
 
 
 def compose_section(group: str, choice: str) -> dict[str, Any]:
@@ -687,24 +711,28 @@ def load_saved_config(schema: type[SectionT], path: Path) -> SectionT:
     return validate_config(schema, plain, f"{path} does not fit this version of the code:")
 
 
-def _is_experiment_file(override: Override) -> bool:
+def _experiment_file(override: Override) -> Path | None:
+    """Return the file that an override names as the experiment; None for what is a choice."""
     if override.key_or_group != "experiment" or override.is_sweep_override():
-        return False
+        return None
     value = None if override.is_delete() else override.value()
-    return isinstance(value, str) and value.endswith((".yaml", ".yml"))
+    if not isinstance(value, str) or not value.endswith((".yaml", ".yml")):
+        return None
+    return resolve_path(value)
 
 
-def _check_experiment_file(path: Path) -> str | None:
-    """Say why a file can't serve as an experiment, if it can't."""
+def _check_experiment_file(path: Path, text: str) -> str | None:
+    """Say why a file can't serve as the experiment that an override names, if it can't."""
+    where = _short(text)
     try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
+        written = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(written)
     except FileNotFoundError:
-        return "there is no such file"
+        return f"{where}: there is no such file"
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        return f"it cannot be read as yaml: {' '.join(str(error).split())}"
-    if not isinstance(content, dict) or not re.search(r"^# *@package +_global_ *$", text, re.M):
-        return "it is no experiment, which has the line `# @package _global_` at its head"
+        return f"{where}: it cannot be read as yaml: {' '.join(str(error).split())}"
+    if not isinstance(content, dict) or not re.search(r"^# *@package +_global_ *$", written, re.M):
+        return f"{where}: is no experiment, which has the line `# @package _global_` at its head"
     return None
 
 

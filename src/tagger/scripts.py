@@ -7,7 +7,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from tagger.config import CONFIG_DIR, SCHEMAS, compose_config, load_config
+from tagger.config import CONFIG_DIR, SCHEMAS, compose_config, experiment_by_path, load_config
 from tagger.errors import exit_on_user_error
 
 
@@ -33,4 +33,5 @@ def run_hydra_script(config_name: str, function: Callable[[Any], object]) -> Non
     def job(config: DictConfig) -> None:
         function(load_config(SCHEMAS[config_name], config))
 
-    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(job)()
+    with experiment_by_path(overrides) as sys.argv[1:]:
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(job)()
