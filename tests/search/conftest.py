@@ -1,9 +1,28 @@
-from collections.abc import Callable
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
+import optuna
 import pytest
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from tagger.config import OptimizeConfig, compose_config, load_config
+from tagger.files import REPO_ROOT
+from tagger.search.folds import FoldResult
+from tagger.search.metrics import direction_of
+from tagger.search.racing import FOLD
+from tagger.search.space import Assignment, SearchSpace
+
+PASSWORD = "open-sesame"
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +58,105 @@ def sweep_config(toy_sweep: Callable[..., list[str]]) -> Callable[..., OptimizeC
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def start_sweep() -> Callable[..., subprocess.Popen[str]]:
+    """Starts `optimize.py` as users do, in a process of its own."""
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "optimize.py", *arguments],
+            cwd=REPO_ROOT,
+            env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src"), "OMP_NUM_THREADS": "1"},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of a PostgreSQL server that runs for these tests alone."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
+        Path(found) for found in [shutil.which("initdb")] if found
+    ]
+    if not found:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    programs = found[-1].parent
+    # It refuses to run as root; Debian's package comes with a user for it.
+    user = "postgres" if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="sweep-db-"))
+    if user:
+        shutil.chown(folder, user)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    password = folder / "password"
+    password.write_text(PASSWORD)
+    password.chmod(0o644)
+
+    def run(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(programs / program), *arguments],
+            user=user, group=user, extra_groups=[] if user else None,
+            cwd=folder, check=True, capture_output=True,
+        )  # fmt: skip
+
+    run("initdb", "-D", f"{folder}/data", "-A", "md5", "-U", "us", f"--pwfile={password}", "-N")
+    options = f"-p {port} -k {folder} -c fsync=off -c listen_addresses=127.0.0.1"
+    # Its log must not be a pipe of ours, which would stay open as long as the server.
+    run("pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", options, "start")
+    try:
+        yield f"postgresql://us:{PASSWORD}@127.0.0.1:{port}/postgres"
+    finally:
+        run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def study_of() -> Callable[..., Study]:
+    """Makes a study in memory of trials that are told; scores of folds stand for their training."""
+
+    def make(space: SearchSpace, metrics: Sequence[str], *trials: dict[str, Any]) -> Study:
+        study = optuna.create_study(directions=[direction_of(metric) for metric in metrics])
+        for number, told in enumerate(trials):
+            study.add_trial(_trial(space, metrics, number, **told))
+        return study
+
+    return make
+
+
+def _trial(
+    space: SearchSpace,
+    metrics: Sequence[str],
+    number: int,
+    *,
+    chosen: Assignment,
+    scores: Sequence[float | dict[str, float]] = (),
+    state: TrialState = TrialState.COMPLETE,
+    wall: float = 10.0,
+    system: dict[str, Any] | None = None,
+    **attributes: Any,
+) -> FrozenTrial:
+    """A trial with a fold for each score: of the first metric, or of several by name."""
+    folds = [one if isinstance(one, dict) else {metrics[0]: one} for one in scores]
+    for step, by_metric in enumerate(folds):
+        attributes[FOLD.format(step)] = FoldResult(
+            scores=by_metric, predicted=[0], wrong=[], confidence=[0.9], of_true=[0.9],
+            seconds=2.0, predicting=0.5,
+        ).plain()  # fmt: skip
+    values = None
+    if state == TrialState.COMPLETE:
+        values = [fmean(fold[metric] for fold in folds if metric in fold) for metric in metrics]
+    stored = space.encode(chosen)
+    began = datetime(2026, 1, 1) + number * timedelta(minutes=1)
+    ended = began + timedelta(seconds=wall) if state.is_finished() else None
+    return FrozenTrial(
+        number=-1, trial_id=-1, state=state, value=None, values=values, params=stored,
+        distributions={one.path: one.distribution for one in space.parameters if one.path in stored},
+        datetime_start=None if state == TrialState.WAITING else began, datetime_complete=ended,
+        user_attrs=attributes, system_attrs=system or {}, intermediate_values={},
+    )  # fmt: skip

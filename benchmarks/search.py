@@ -1,0 +1,340 @@
+"""Our sweep beside random search, other pruners and Hydra's multirun, on the same rows and folds.
+
+    python benchmarks/search.py --data DATASET.csv --space linear --model linear --minutes 3
+    python benchmarks/search.py --data DATASET.csv --space quick --model student --minutes 20
+
+Race: for each seed, sweeps run at the same time for the same wall time, each with an equal share of
+the cores: random search without pruning, ours, and ours without its pruner. All have tried the
+default first, as every sweep does; figures are given with it, and for what was drawn alone, the
+time of the default taken off.
+
+Pruners: the trials of random search, whose folds are all known, are raced again by each pruner.
+
+Multirun: the trials that our sweep began are trained one by one by `train.py -m`, fold by fold.
+"""
+
+import argparse
+import json
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from tagger.config import OptimizeConfig, SearchConfig, compose_config, load_config
+from tagger.data.tags import tag_positions
+from tagger.environment import describe_environment
+from tagger.errors import exit_on_user_error
+from tagger.files import REPO_ROOT, write_json, write_text
+from tagger.runs import RunFolder, read_predictions
+from tagger.search.folds import Folds
+from tagger.search.metrics import score_rows
+from tagger.search.racing import FOLD, build_pruner
+from tagger.search.recipe import write_experiment
+from tagger.search.space import SearchSpace
+from tagger.search.study import (
+    DEFAULT,
+    FILE,
+    ORIGIN,
+    counted,
+    open_storage,
+    open_study,
+    quiet_optuna,
+)
+from tagger.search.trials import folds_of
+
+ARMS = {
+    "random": ["search.sampler=random", "search.pruner=none"],
+    "ours": [],
+    "unpruned": ["search.pruner=none"],
+}
+METRIC = "weighted_f1"
+ROUNDING = 1e-9
+PRUNERS = {
+    "items": ["search.pruner=items"],
+    "wilcoxon": ["search.pruner=wilcoxon", "search.prune_p=0.1"],
+    "median": ["search.pruner=median"],
+    "hyperband": ["search.pruner=hyperband"],
+}
+
+
+@exit_on_user_error
+def main() -> None:
+    """Run the race for each seed, then what its trials allow; print tables, save all figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--space", default="linear")
+    parser.add_argument("--model", default="linear")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of each sweep")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--multirun", type=int, default=12, help="trials that multirun repeats")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/search"))
+    parser.add_argument("overrides", nargs="*", help="further settings of all sweeps")
+    options = parser.parse_args()
+    quiet_optuna()
+    out = options.out / f"{options.space}-{options.model}"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    settings = [
+        *(f"search={options.space}", f"model={options.model}", "data=file", "data.name=mwml"),
+        *(f"data.path={options.data}", "data.split.test=0", f"sweeps_dir={out}"),
+        *("search.trials=null", f"search.hours={options.minutes / 60}", "search.confirm=0"),
+        *options.overrides,
+    ]
+
+    races, replays = [], []
+    for seed in range(options.seeds):
+        races.append(race([*settings, f"seed={seed}"], options.arms, seed))
+        print(json.dumps({"seed": seed, **races[-1]}), flush=True)
+        replays.append(replay([*settings, f"seed={seed}"], f"random-{seed}"))
+        print(json.dumps(replays[-1]), flush=True)
+        show_races(races, options.arms)
+        show_replays(replays)
+    multirun = run_one_by_one([*settings, "seed=0"], "ours-0", options.multirun, out / "multirun")
+    print(json.dumps(multirun, indent=2))
+    write_json(
+        out / "figures.json",
+        {
+            "settings": settings,
+            "races": races,
+            "replays": replays,
+            "multirun": multirun,
+            "environment": describe_environment(),
+        },
+    )
+
+
+def race(settings: Sequence[str], arms: Sequence[str], seed: int) -> dict[str, Any]:
+    """Run all arms side by side; say when each reached what random search had at its end."""
+    cores = sorted(os.sched_getaffinity(0))
+    processes = {}
+    started = datetime.now()
+    for position, arm in enumerate(arms):
+        # Each has one core, another one with each seed; more arms than cores share them all.
+        mine = {cores[(position + seed) % len(cores)]} if len(cores) >= len(arms) else set(cores)
+        processes[arm] = start(["optimize.py", *settings, *ARMS[arm], f"name={arm}-{seed}"], mine)
+    for arm, process in processes.items():
+        errors = process.communicate()[0]
+        if process.returncode:
+            raise SystemExit(f"{arm} failed:\n{errors[-2000:]}")
+
+    curves = {}
+    result: dict[str, Any] = {}
+    for arm in arms:
+        config = read_config([*settings, *ARMS[arm]])
+        trials = read_trials(config, f"{arm}-{seed}")
+        curves[arm] = [
+            (trial, (trial.datetime_complete - started).total_seconds())
+            for trial in trials
+            if trial.state == TrialState.COMPLETE and trial.datetime_complete is not None
+        ]
+        summary = json.loads(
+            Path(config.sweeps_dir, f"{arm}-{seed}", "summary.json").read_text(encoding="utf-8")
+        )
+        result[arm] = {
+            "trials": sum(trial.state.is_finished() for trial in trials),
+            "complete": len(curves[arm]),
+            "folds": sum(len(folds_of(trial.user_attrs)) for trial in trials),
+            "best": max(trial.values[0] for trial, _ in curves[arm]),
+            "default": next(trial.values[0] for trial, _ in curves[arm] if is_default(trial)),
+            "overhead": summary["overhead"],
+        }
+    for scope in ("with the default", "drawn"):
+        kept = {arm: points(curve, drawn=scope == "drawn") for arm, curve in curves.items()}
+        goal = max((score for _, score in kept["random"]), default=None)
+        if goal is None:
+            continue
+        end = reached(kept["random"], goal)
+        result[scope] = {"goal": goal} | {
+            arm: {"seconds": reached(curve, goal), "share": reached(curve, goal) / end}
+            for arm, curve in kept.items()
+        }
+    return result
+
+
+def points(curve: Sequence[tuple[FrozenTrial, float]], *, drawn: bool) -> list[tuple[float, float]]:
+    """Return when each trial was complete, and its score."""
+    off = 0.0
+    if drawn:
+        first = next(trial for trial, _ in curve if is_default(trial))
+        assert first.duration is not None
+        off = first.duration.total_seconds()
+    return [
+        (seconds - off, trial.values[0])
+        for trial, seconds in curve
+        if not (drawn and is_default(trial))
+    ]
+
+
+def reached(curve: Sequence[tuple[float, float]], goal: float) -> float:
+    """Return the seconds after which a score was reached first; infinite where it never was."""
+    return min((seconds for seconds, score in curve if score >= goal), default=math.inf)
+
+
+def replay(settings: Sequence[str], name: str) -> dict[str, Any]:
+    """Race trials again whose folds are all known, by each pruner."""
+    config = read_config(settings)
+    trials = [trial for trial in read_trials(config, name) if trial.state == TrialState.COMPLETE]
+    steps = config.search.folds * config.search.repeats
+    truth = max(trials, key=lambda trial: trial.values[0]).values[0]
+    outcome = {}
+    for pruner, own in PRUNERS.items():
+        search = read_config([*settings, *own]).search
+        used, best, stopped = race_again(trials, search, steps)
+        outcome[pruner] = {
+            "folds": used / (steps * len(trials)),
+            "stopped": stopped,
+            "lost": truth - best,
+        }
+    return outcome
+
+
+def race_again(
+    trials: Sequence[FrozenTrial], search: SearchConfig, steps: int
+) -> tuple[int, float, int]:
+    """Return the folds that a pruner lets be trained, the best score left, and trials stopped."""
+    study = optuna.create_study(direction="maximize", pruner=build_pruner(search, steps))
+    used = stopped = 0
+    for known in trials:
+        trial = study.ask()
+        for step in range(steps):
+            fold = known.user_attrs[FOLD.format(step)]
+            trial.set_user_attr(FOLD.format(step), fold)
+            scores = [one["scores"][METRIC] for one in folds_of(known.user_attrs)[: step + 1]]
+            running = search.pruner in ("median", "hyperband")
+            trial.report(statistics.mean(scores) if running else scores[-1], step)
+            used += 1
+            if step != steps - 1 and not is_default(known) and trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                stopped += 1
+                break
+        else:
+            study.tell(trial, known.values[0])
+    return used, study.best_value, stopped
+
+
+def run_one_by_one(settings: Sequence[str], name: str, count: int, out: Path) -> dict[str, Any]:
+    """Train trials of a sweep with `train.py -m`, each fold a job, and compare time and scores."""
+    config = read_config(settings)
+    space = SearchSpace.parse(config.search.space, config.base)
+    trials = [trial for trial in read_trials(config, name) if trial.state.is_finished()][:count]
+    place = out.resolve() / "choices"
+    for trial in trials:
+        text = write_experiment(space.apply(space.decode(trial.params)), [f"trial {trial.number}"])
+        write_text(place / "experiment" / f"t{trial.number}.yaml", text)
+    seconds = 0.0
+    for repeat in range(config.search.repeats):
+        seed = config.seed + repeat
+        command = [
+            *("train.py", "-m", f"hydra.searchpath=['file://{place}']"),
+            "experiment=" + ",".join(f"t{trial.number}" for trial in trials),
+            "data.split.fold=" + ",".join(map(str, range(config.search.folds))),
+            *(f"data.split.folds={config.search.folds}", f"seed={seed}", f"data.split.seed={seed}"),
+            *(f"runs_dir={out}", "training.checkpoint_seconds=1e9"),
+            f"name=${{hydra:runtime.choices.experiment}}-{repeat}-${{data.split.fold}}",
+        ]
+        began = time.perf_counter()
+        process = start(command, set(os.sched_getaffinity(0)))
+        errors = process.communicate()[0]
+        seconds += time.perf_counter() - began
+        if process.returncode:
+            raise SystemExit(f"multirun failed:\n{errors[-2000:]}")
+
+    folds = Folds(config, confirming=False)
+    differing = 0
+    for trial in trials:
+        for step, fold in enumerate(folds_of(trial.user_attrs)):
+            repeat, number = divmod(step, config.search.folds)
+            run = RunFolder(out / f"t{trial.number}-{repeat}-{number}")
+            judged = [folds.items[row] for row in folds.split(step).test]
+            predictions = read_predictions(run.path / "predictions.csv", run.tags)
+            scores = [predictions[item.id] for item in judged]
+            true = tag_positions(judged, folds.tags)
+            score = score_rows(METRIC, np.array(scores), true)
+            differing += abs(score - fold["scores"][METRIC]) > ROUNDING
+    ours = sum(trial.duration.total_seconds() for trial in trials if trial.duration)
+    return {
+        "trials": len(trials),
+        "folds": {
+            "multirun": len(trials) * folds.steps,
+            "ours": sum(len(folds_of(trial.user_attrs)) for trial in trials),
+        },
+        "folds that scored differently": differing,
+        "seconds": {"multirun": seconds, "ours": ours},
+    }
+
+
+def start(command: Sequence[str], cores: set[int]) -> subprocess.Popen[str]:
+    """Start a script of ours on some cores."""
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=REPO_ROOT,
+        env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src"), "TQDM_DISABLE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509  # no threads here
+    )
+
+
+def read_config(settings: Sequence[str]) -> OptimizeConfig:
+    """Return the config of a command line."""
+    return load_config(OptimizeConfig, compose_config("optimize", list(settings)))
+
+
+def read_trials(config: OptimizeConfig, name: str) -> list[FrozenTrial]:
+    """Return the trials of a sweep, in the order in which they began."""
+    url = f"sqlite:///{Path(config.sweeps_dir, name, FILE).resolve()}"
+    storage = open_storage(url, config.search.heartbeat)
+    study = open_study(storage, name, config.search, config.search.objectives, 1)
+    return counted(study.get_trials())
+
+
+def is_default(trial: FrozenTrial) -> bool:
+    """Whether a trial is that of the config that the sweep started from."""
+    return bool(trial.user_attrs.get(ORIGIN) == DEFAULT)
+
+
+def show_races(races: Sequence[dict[str, Any]], arms: Sequence[str]) -> None:
+    """Print the medians over seeds."""
+    print("\n| search | trials begun | folds | final best | overhead |\n|---|---|---|---|---|")
+    for arm in arms:
+        cells = [statistics.median(one[arm][key] for one in races) for key in ("trials", "folds")]
+        best = statistics.median(one[arm]["best"] for one in races)
+        spent = statistics.median(one[arm]["overhead"] for one in races)
+        print(f"| {arm} | {cells[0]:g} | {cells[1]:g} | {best:.4f} | {spent:.1%} |")
+    print(
+        "\n| time to random search's final best | scope | each seed | median |\n|---|---|---|---|"
+    )
+    for scope in ("with the default", "drawn"):
+        for arm in arms:
+            shares = [one[scope][arm]["share"] for one in races if scope in one]
+            each = ", ".join(f"{share:.2f}" for share in shares)
+            print(f"| {arm} | {scope} | {each} | {statistics.median(shares):.2f} |")
+
+
+def show_replays(replays: Sequence[dict[str, Any]]) -> None:
+    """Print the means over seeds."""
+    print("\n| pruner | folds trained | trials stopped | best score lost |\n|---|---|---|---|")
+    for pruner in PRUNERS:
+        folds, stopped, lost = (
+            statistics.mean(one[pruner][key] for one in replays)
+            for key in ("folds", "stopped", "lost")
+        )
+        print(f"| {pruner} | {folds:.0%} | {stopped:.1f} | {lost:.4f} |")
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

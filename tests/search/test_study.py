@@ -1,0 +1,505 @@
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from filelock import FileLock, Timeout
+from optuna.storages import RDBStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.engine import make_url
+
+from tagger.config import OptimizeConfig
+from tagger.errors import UserError
+from tagger.files import REPO_ROOT
+from tagger.search.study import (
+    BEATS,
+    ERROR,
+    MOST_RETRIES,
+    ORIGIN,
+    WORKER,
+    begun,
+    build_sampler,
+    counted,
+    enqueue,
+    exclusive,
+    fail_unheard_of,
+    give_back,
+    hours_spent,
+    open_storage,
+    open_study,
+    quiet_optuna,
+    retry,
+    storage_url,
+)
+
+DEADLINE = 120
+NOW = datetime.now()
+Config = Callable[..., OptimizeConfig]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    quiet_optuna()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'study.db'}"
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts Python with some lines of code; what still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(code: str, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src")},
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def tell(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{text}\n")
+    process.stdin.flush()
+
+
+def ran(begin: float, end: float | None, number: int = 0) -> FrozenTrial:
+    """A trial that began and ended at some hour from now; None: it still runs."""
+    trial = create_trial(state=TrialState.RUNNING)
+    trial.number = number
+    trial.datetime_start = NOW + timedelta(hours=begin)
+    if end is not None:
+        trial.state = TrialState.FAIL
+        trial.datetime_complete = NOW + timedelta(hours=end)
+    return trial
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plain", "two words", "what?now", "what?x=1&y", "a#b", "50%", "50%20", "a@b:c", "Prüfung ✓",
+     "it's", 'so "called"', "{x}", "semi;colon", "back\\slash"],
+)  # fmt: skip
+def test_a_file_lies_in_the_folder_of_the_sweep(
+    sweep_config: Config, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    url = storage_url(sweep_config(tmp_path).search, folder)
+    storage = open_storage(url, 15)
+    optuna.create_study(storage=storage, study_name="x")
+    storage.engine.dispose()
+    assert (folder / "study.db").read_bytes().startswith(b"SQLite format 3")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert optuna.get_all_study_names(open_storage(url, 15)) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("postgresql://me:secret@host:99/db", "postgresql+psycopg://me:secret@host:99/db"),
+        ("postgresql://me:p%40ss@host/db?a=b", "postgresql+psycopg://me:p%40ss@host/db?a=b"),
+        ("postgresql+psycopg2://me@host/db", "postgresql+psycopg2://me@host/db"),
+        ("sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
+    ],
+)
+def test_postgresql_gets_the_driver_that_is_installed(
+    sweep_config: Config, tmp_path: Path, given: str, expected: str
+) -> None:
+    config = sweep_config(tmp_path, f"search.storage='{given}'")
+    assert storage_url(config.search, tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    "given", ["nonsense", "''", "://", "postgresql:/db", "postgresql://me@host:port/db"]
+)
+def test_what_is_no_address_is_refused(sweep_config: Config, tmp_path: Path, given: str) -> None:
+    config = sweep_config(tmp_path, f"search.storage='{given.strip(chr(39))}'")
+    with pytest.raises(UserError, match=r"search\.storage.*is no address of a database"):
+        storage_url(config.search, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("postgresql+psycopg://me:secret@localhost:1/db", "refused"),
+        ("mysql+nosuch://me:secret@localhost/db", "nosuch"),
+        ("mysql://me:secret@localhost/db", "driver is not installed: MySQLdb"),
+        ("sqlite:///{}/text.db?password=secret", "not a database"),
+        ("sqlite:///{}", "unable to open"),
+        ("sqlite:///{}/text.db/below.db", "cannot be used"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_named_without_its_password(
+    tmp_path: Path, given: str, reason: str
+) -> None:
+    (tmp_path / "text.db").write_text("No database, but a text that is long enough. " * 99)
+    given = given.format(tmp_path)
+    with pytest.raises(UserError, match=reason) as caught:
+        open_storage(given, 15)
+    shown = make_url(given).render_as_string(hide_password=True)
+    assert f"search.storage={shown}" in str(caught.value)
+    assert ":secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+# Several processes
+
+HOLD = """
+import sys, time
+from tagger.search.study import exclusive
+with exclusive(sys.argv[1]):
+    print("inside", flush=True)
+    sys.stdin.readline()
+print("outside", flush=True)
+sys.stdin.readline()
+"""
+
+COUNT = """
+import sys, time
+from pathlib import Path
+from tagger.search.study import exclusive
+path = Path(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(25):
+    with exclusive(sys.argv[1]):
+        count = int(path.read_text())
+        time.sleep(0.002)
+        path.write_text(str(count + 1))
+"""
+
+OPEN = """
+import sys
+from tagger.search.study import open_storage
+print("ready", flush=True)
+sys.stdin.readline()
+open_storage(sys.argv[1], 15)
+"""
+
+WRITE = """
+import sys
+from itertools import count
+import optuna
+from tagger.search.study import open_storage, quiet_optuna
+quiet_optuna()
+storage = open_storage(sys.argv[1], 15)
+study = optuna.create_study(storage=storage, study_name="x", load_if_exists=True)
+for number in count():
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    trial.set_user_attr("fold_0", {"wrong": list(range(500))})
+    study.tell(trial, 1.0)
+    print(trial.number, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_signal", [True, False])
+def test_a_turn_ends_with_the_process_that_had_it(
+    start: Callable[..., subprocess.Popen[str]], url: str, tmp_path: Path, by_signal: bool
+) -> None:
+    holder = start(HOLD, url)
+    assert read_line(holder) == "inside"
+    with pytest.raises(Timeout), FileLock(tmp_path / "study.db.lock", timeout=0):
+        pass
+    if by_signal:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    else:
+        tell(holder, "go on")
+        assert read_line(holder) == "outside"
+    with exclusive(url), pytest.raises(Timeout), FileLock(tmp_path / "study.db.lock", timeout=0):
+        pass
+
+
+@pytest.mark.slow
+def test_one_process_at_a_time_has_its_turn(
+    start: Callable[..., subprocess.Popen[str]], url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "count"
+    path.write_text("0")
+    processes = [start(COUNT, url, str(path)) for _ in range(3)]
+    assert [read_line(process) for process in processes] == ["ready"] * 3
+    for process in processes:
+        tell(process, "go")
+    assert [process.wait(DEADLINE) for process in processes] == [0, 0, 0]
+    assert path.read_text() == "75"
+
+
+@pytest.mark.slow
+def test_processes_may_make_the_same_file_at_once(
+    start: Callable[..., subprocess.Popen[str]], url: str
+) -> None:
+    processes = [start(OPEN, url) for _ in range(4)]
+    assert [read_line(process) for process in processes] == ["ready"] * 4
+    for process in processes:
+        tell(process, "go")
+    assert [process.wait(DEADLINE) for process in processes] == [0, 0, 0, 0]
+    optuna.create_study(storage=open_storage(url, 15), study_name="x")
+
+
+@pytest.mark.slow
+def test_a_killed_writer_leaves_a_whole_file(
+    start: Callable[..., subprocess.Popen[str]], url: str, tmp_path: Path
+) -> None:
+    told = -1
+    for _ in range(3):
+        writer = start(WRITE, url)
+        for _ in range(15):
+            told = int(read_line(writer))
+        writer.send_signal(signal.SIGKILL)
+        rest, _ = writer.communicate()
+        told = max([told, *map(int, rest.split())])
+        with sqlite3.connect(tmp_path / "study.db") as file:
+            assert file.execute("pragma integrity_check").fetchall() == [("ok",)]
+            assert file.execute("pragma journal_mode").fetchall() == [("wal",)]
+        file.close()
+        study = optuna.load_study(storage=open_storage(url, 15), study_name="x")
+        complete = {one.number for one in study.trials if one.state == TrialState.COMPLETE}
+        wanted = {one.number for one in study.trials if one.number <= told}
+        assert len(complete) >= 15 and told in complete
+        assert all(len(study.trials[one].user_attrs["fold_0"]["wrong"]) == 500 for one in complete)
+        # What was cut short is a trial that runs, one at most for each kill.
+        assert len(wanted - complete) < 3
+
+
+# Studies
+
+
+def test_a_study_goes_on_where_it_was(sweep_config: Config, url: str, tmp_path: Path) -> None:
+    config = sweep_config(tmp_path).search
+    for number in range(2):
+        study = open_study(open_storage(url, 15), "x", config, ["accuracy", "mib", "aurc"], 3)
+        assert [one.name for one in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
+        assert len(study.trials) == number
+        study.tell(study.ask(), [0.5, 1.0, 0.1])
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_trials_of_silent_workers_are_retried(
+    sweep_config: Config, url: str, tmp_path: Path, silent: bool
+) -> None:
+    storage = open_storage(url, 15)
+    assert (storage.heartbeat_interval, storage.grace_period) == (15, 60)
+    study = open_study(storage, "x", sweep_config(tmp_path).search, ["accuracy"], 3)
+    trial = study.ask()
+    storage.record_heartbeat(trial._trial_id)
+    with sqlite3.connect(tmp_path / "study.db") as file:
+        ago = f"-{61 if silent else 30} seconds"
+        file.execute("update trial_heartbeats set heartbeat = datetime(heartbeat, ?)", (ago,))
+    file.close()
+    optuna.storages.fail_stale_trials(study)
+    expected = [TrialState.FAIL, TrialState.WAITING] if silent else [TrialState.RUNNING]
+    assert [one.state for one in study.trials] == expected
+
+
+def interrupted(study: Study) -> optuna.Trial:
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    trial.suggest_categorical("y", ["a", "b"])
+    trial.set_user_attr(WORKER, f"host:{trial.number}")
+    return trial
+
+
+def test_a_retried_trial_keeps_its_choices_and_folds_but_not_its_worker() -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({"x": 0.5}, user_attrs={ORIGIN: "default"})
+    first = interrupted(study)
+    first.set_user_attr("fold_0", {"scores": {"accuracy": 0.5}})
+    give_back(study, first.number)
+    failed, waiting = study.trials
+    assert (failed.state, waiting.state) == (TrialState.FAIL, TrialState.WAITING)
+    assert waiting.params == failed.params == first.params
+    assert waiting.user_attrs == {ORIGIN: "default", "fold_0": {"scores": {"accuracy": 0.5}}}
+    again = interrupted(study)
+    assert again.number == 1 and again.params == first.params
+
+
+def test_a_trial_is_retried_so_many_times() -> None:
+    study = optuna.create_study()
+    for number in range(MOST_RETRIES + 1):
+        trial = interrupted(study)
+        trial.set_user_attr(f"fold_{number}", {})
+        assert trial.number == number
+        give_back(study, number)
+    assert {one.state for one in study.trials} == {TrialState.FAIL}
+    assert len({str(one.params) for one in study.trials}) == 1
+    assert [len(one.user_attrs) for one in study.trials] == [2, 3, 4, 5]
+    assert [one.number for one in counted(study.trials)] == [MOST_RETRIES]
+
+
+def test_what_was_drawn_before_the_end_of_the_draws_is_kept() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    value = trial.suggest_float("x", 0, 1)
+    give_back(study, trial.number)
+    again = interrupted(study)
+    assert again.params["x"] == value and set(again.params) == {"x", "y"}
+
+
+@pytest.mark.parametrize(
+    "state", [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING]
+)
+def test_only_a_trial_that_runs_is_given_back(state: TrialState) -> None:
+    study = optuna.create_study()
+    value = 1.0 if state == TrialState.COMPLETE else None
+    study.add_trial(create_trial(state=state, value=value))
+    give_back(study, 0)
+    give_back(study, 99)
+    assert [one.state for one in study.trials] == [state]
+
+
+def test_it_is_given_back_once() -> None:
+    study = optuna.create_study()
+    trial = interrupted(study)
+    give_back(study, trial.number)
+    give_back(study, trial.number)
+    assert len(study.trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "attributes", "given_back"),
+    [
+        (BEATS * 10 + 5, {}, True),
+        (BEATS * 10 - 20, {}, False),
+        (BEATS * 10 + 5, {WORKER: "host:1"}, False),  # its signs of life say how it is
+    ],
+)
+def test_a_worker_may_die_before_its_first_sign_of_life(
+    seconds: float, attributes: dict[str, str], given_back: bool
+) -> None:
+    study = optuna.create_study()
+    trial = create_trial(state=TrialState.RUNNING, user_attrs=attributes)
+    trial.datetime_start = datetime.now() - timedelta(seconds=seconds)
+    study.add_trial(trial)
+    fail_unheard_of(study, heartbeat=10)
+    states = [TrialState.FAIL, TrialState.WAITING] if given_back else [TrialState.RUNNING]
+    assert [one.state for one in study.trials] == states
+
+
+def test_trials_that_stand_in_the_queue_again_do_not_count() -> None:
+    study = optuna.create_study()
+    one, two = interrupted(study), interrupted(study)
+    study.enqueue_trial({"x": 0.1})
+    give_back(study, one.number)
+    study.tell(two, 0.5)
+    assert [trial.number for trial in counted(study.trials)] == [1, 2, 3]
+    assert [trial.number for trial in begun(counted(study.trials))] == [1]
+    assert [trial.number for trial in begun(study.trials)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("trials", "expected"),
+    [
+        ([], 0),
+        ([(-9, -8)], 1),
+        ([(-9, -8), (-5, -3)], 3),  # a gap
+        ([(-9, -6), (-8, -5)], 4),  # two at once
+        ([(-9, -2), (-8, -7), (-6, -5)], 7),  # one within another
+        ([(-5, -4), (-9, -8)], 2),  # in whichever order
+        ([(-2, None)], 2),
+        ([(-4, -1), (-3, None)], 4),
+        ([(-4, None), (-3, -2)], 4),
+    ],
+)
+def test_hours_are_those_in_which_a_trial_ran(
+    trials: list[tuple[float, float | None]], expected: float
+) -> None:
+    waiting = create_trial(state=TrialState.WAITING)
+    assert hours_spent([*(ran(*one) for one in trials), waiting]) == pytest.approx(expected, abs=0.2)
+
+
+def test_a_queue_holds_each_trial_once() -> None:
+    study = optuna.create_study()
+    wanted: list[dict[str, Any]] = [{"x": 0.1, "y": "[1, 2]"}, {"x": 0.2, "y": None}]
+    origins = ["default", "a run"]
+    enqueue(study, wanted, lambda at: origins[at])
+    enqueue(study, [*wanted, {"x": 0.3, "y": None}], lambda at: [*origins, "another"][at])
+    assert [one.state for one in study.trials] == [TrialState.WAITING] * 3
+    assert [one.user_attrs for one in study.trials] == [
+        {ORIGIN: "default"}, {ORIGIN: "a run"}, {ORIGIN: "another"},
+    ]  # fmt: skip
+    trial = study.ask()
+    assert trial.suggest_float("x", 0, 1) == 0.1
+    assert trial.suggest_categorical("y", ["[1, 2]", None]) == "[1, 2]"
+    study.tell(trial, 1.0)
+    enqueue(study, wanted, lambda at: origins[at])
+    assert len(study.trials) == 3
+
+
+def draws(config: OptimizeConfig, seed: int) -> list[float]:
+    """What a sampler draws after some trials, with the best values around 0.8."""
+    study = optuna.create_study(direction="maximize")
+    space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    for number in range(12):
+        x = number / 12
+        study.add_trial(
+            create_trial(value=-abs(x - 0.8), params={"x": x}, distributions=space)
+        )
+    drawn = []
+    for at in range(12):
+        study.sampler = build_sampler(config.search, seed + at)
+        trial = study.ask()
+        drawn.append(trial.suggest_float("x", 0, 1))
+        study.tell(trial, -abs(drawn[-1] - 0.8))
+    return drawn
+
+
+@pytest.mark.parametrize(
+    ("name", "learns"),
+    [
+        ("tpe", True),
+        pytest.param("gp", True, marks=pytest.mark.slow),
+        ("random", False),
+        ("grid", False),
+        ("nsga2", False),
+    ],
+)
+def test_a_seed_decides_what_each_sampler_draws(
+    sweep_config: Config, tmp_path: Path, name: str, learns: bool
+) -> None:
+    config = sweep_config(tmp_path, f"search.sampler={name}", "search.pruner=none")
+    one = draws(config, 0)
+    assert one == draws(config, 0) != draws(config, 100)
+    assert len(set(one)) > 6
+    if learns:
+        near = [abs(x - 0.8) < 0.2 for x in draws(config, 0) + draws(config, 100)]
+        assert sum(near) >= 14  # of 24; 10 would be chance
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp", "random", "nsga2"])
+def test_each_sampler_draws_with_the_shortest_start(
+    sweep_config: Config, tmp_path: Path, name: str
+) -> None:
+    config = sweep_config(
+        tmp_path, f"search.sampler={name}", "search.startup=1", "search.pruner=none"
+    )
+    assert all(0 <= x <= 1 for x in draws(config, 0))

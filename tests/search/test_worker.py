@@ -1,0 +1,399 @@
+import json
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from tagger.config import OptimizeConfig
+from tagger.files import REPO_ROOT
+from tagger.search.space import SearchSpace
+from tagger.search.study import (
+    DEFAULT,
+    ERROR,
+    ORIGIN,
+    WORKER,
+    begun,
+    counted,
+    enqueue,
+    fail_unheard_of,
+    give_back,
+    open_storage,
+    open_study,
+    quiet_optuna,
+    storage_url,
+)
+from tagger.search.trials import folds_of, this_worker
+from tagger.search.worker import Post, may_begin, take, work
+
+DEADLINE = 180
+Config = Callable[..., OptimizeConfig]
+STATES = {
+    "c": TrialState.COMPLETE, "p": TrialState.PRUNED, "f": TrialState.FAIL,
+    "r": TrialState.RUNNING, "w": TrialState.WAITING,
+}  # fmt: skip
+
+ORPHAN = """
+import multiprocessing, sys
+from pathlib import Path
+from tagger.config import OptimizeConfig, compose_config, load_config
+from tagger.search.worker import Post, work
+folder, url, *overrides = sys.argv[1:]
+config = load_config(OptimizeConfig, compose_config("optimize", overrides))
+worker = multiprocessing.get_context("spawn").Process(
+    target=work, args=(Post(config, Path(folder), url, "x", False),)
+)
+worker.start()
+print(worker.pid, flush=True)
+worker.join()
+"""
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    quiet_optuna()
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Post], BaseProcess]]:
+    """Starts workers; those that still live at the end are killed."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    workers: list[BaseProcess] = []
+
+    def run(post: Post) -> BaseProcess:
+        worker = multiprocessing.get_context("spawn").Process(target=work, args=(post,))
+        worker.start()
+        workers.append(worker)
+        return worker
+
+    yield run
+    for worker in workers:
+        worker.kill()
+        worker.join()
+
+
+class Sweep:
+    """The study of a sweep in a file, as this process sees it."""
+
+    def __init__(self, config: OptimizeConfig, folder: Path, confirming: bool = False) -> None:
+        folder.mkdir(exist_ok=True, parents=True)
+        self.post = Post(config, folder, storage_url(config.search, folder), "x", confirming)
+        self.space = SearchSpace.parse(config.search.space, config.base)
+        self.storage: RDBStorage
+        self.study: Study
+        self.reopen()
+
+    def reopen(self) -> None:
+        search = self.post.config.search
+        self.storage = open_storage(self.post.url, search.heartbeat)
+        self.study = open_study(self.storage, "x", search, search.objectives[:1], 3)
+
+    def take(self) -> Trial | None:
+        return take(self.study, self.storage, self.space, self.post)
+
+    def take_one(self) -> Trial:
+        trial = self.take()
+        assert trial is not None
+        return trial
+
+    @property
+    def states(self) -> list[TrialState]:
+        return [trial.state for trial in self.study.trials]
+
+    def wait_for(self, ready: Callable[[list[FrozenTrial]], bool]) -> list[FrozenTrial]:
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            if ready(self.study.trials):
+                return self.study.trials
+            time.sleep(0.05)
+        raise AssertionError(f"it did not come to that: {self.states}")
+
+
+def with_space(config: OptimizeConfig, space: dict[str, Any]) -> OptimizeConfig:
+    return config.model_copy(update={"search": config.search.model_copy(update={"space": space})})
+
+
+def trials_of(states: str, hours: float = 0.0) -> list[FrozenTrial]:
+    """Trials by the letters of `STATES`, one after another; together they took those hours."""
+    trials = []
+    took = sum(state != "w" for state in states)
+    for number, letter in enumerate(states):
+        trial = create_trial(state=STATES[letter], value=1.0 if letter == "c" else None)
+        trial.number = number
+        if letter != "w":
+            start = datetime.now() - timedelta(hours=hours * (1 - number / took))
+            trial.datetime_start = start
+            if letter != "r":
+                trial.datetime_complete = start + timedelta(hours=hours / took)
+        trials.append(trial)
+    return trials
+
+
+TRIALS_3 = ["search.trials=3"]
+HOUR = ["search.trials=null", "search.hours=1"]
+GRID = ["search.sampler=grid", "search.trials=null"]
+
+
+@pytest.mark.parametrize(
+    ("given", "states", "hours", "expected"),
+    [
+        (TRIALS_3, "", 0, True),
+        (TRIALS_3, "cp", 9, True),
+        (TRIALS_3, "cpf", 0, False),  # what failed counts
+        (TRIALS_3, "ccr", 0, False),  # what runs counts
+        (TRIALS_3, "ccww", 0, True),  # what waits doesn't
+        (TRIALS_3, "cccww", 0, False),
+        (HOUR, "", 0, True),
+        (HOUR, "cccccc", 0.8, True),
+        (HOUR, "cf", 1.2, False),
+        (HOUR, "ccr", 1.2, False),
+        (HOUR, "ccw", 1.2, False),
+        ([*TRIALS_3, "search.hours=1"], "cc", 0.8, True),
+        ([*TRIALS_3, "search.hours=1"], "ccc", 0.8, False),
+        ([*TRIALS_3, "search.hours=1"], "cc", 1.2, False),
+        (GRID, "ccww", 0, True),
+        (GRID, "ccrw", 0, True),
+        (GRID, "ccr", 0, False),
+        (GRID, "ccc", 0, False),
+        ([*GRID, "search.hours=1"], "cww", 1.2, False),
+        (["search.sampler=grid", *TRIALS_3], "cccw", 0, False),
+    ],
+)
+def test_the_budget_of_a_search(
+    sweep_config: Config,
+    tmp_path: Path,
+    given: list[str],
+    states: str,
+    hours: float,
+    expected: bool,
+) -> None:
+    search = sweep_config(tmp_path, *given).search
+    assert may_begin(trials_of(states, hours), search, confirming=False) is expected
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [("ccccw", True), ("w", True), ("cccc", False), ("ccr", False), ("", False)],
+)
+@pytest.mark.parametrize("given", [TRIALS_3, HOUR, GRID])
+def test_a_confirmation_ends_with_its_queue(
+    sweep_config: Config, tmp_path: Path, given: list[str], states: str, expected: bool
+) -> None:
+    search = sweep_config(tmp_path, *given).search
+    assert may_begin(trials_of(states, 5.0), search, confirming=True) is expected
+
+
+@pytest.mark.parametrize(
+    "sampler", ["tpe", "random", "nsga2", pytest.param("gp", marks=pytest.mark.slow)]
+)
+def test_a_sweep_that_was_stopped_draws_what_it_would_have_drawn(
+    sweep_config: Config, tmp_path: Path, sampler: str
+) -> None:
+    def draw(name: str, stops: Sequence[int], *more: str) -> list[dict[str, Any]]:
+        config = sweep_config(
+            tmp_path, f"search.sampler={sampler}", "search.pruner=none", "search.startup=3",
+            "search.trials=8", *more,
+        )  # fmt: skip
+        sweep = Sweep(config, tmp_path / name)
+        taken = 0
+        while (trial := sweep.take()) is not None:
+            assert set(trial.params) == {one.path for one in sweep.space.parameters}
+            taken += 1
+            if taken in stops:
+                give_back(sweep.study, trial.number)
+                sweep.reopen()
+            else:
+                sweep.study.tell(trial, -abs(np.log(trial.params["model.strength"])))
+        assert taken == 8 + len(stops)
+        return [trial.params for trial in counted(sweep.study.trials)]
+
+    whole = draw("whole", [])
+    assert len({json.dumps(one) for one in whole}) == 8
+    assert draw("stopped", [1, 4, 5, 9]) == whole
+    assert draw("other", [], "seed=1") != whole
+
+
+def test_what_is_taken_says_who_has_it(sweep_config: Config, tmp_path: Path) -> None:
+    sweep = Sweep(sweep_config(tmp_path), tmp_path / "sweep")
+    trial = sweep.take_one()
+    assert sweep.study.trials[0].user_attrs == {WORKER: this_worker()}
+    assert sweep.study.trials[0].params == trial.params != {}
+    with sqlite3.connect(sweep.post.folder / "study.db") as file:
+        assert file.execute("select trial_id from trial_heartbeats").fetchall() == [
+            (trial._trial_id,)
+        ]
+    file.close()
+
+
+def test_what_is_enqueued_is_taken_first(sweep_config: Config, tmp_path: Path) -> None:
+    sweep = Sweep(sweep_config(tmp_path, "search.trials=3"), tmp_path / "sweep")
+    base = sweep.space.encode(sweep.space.assignment_of(sweep.post.config.base))
+    wanted = [base, base | {"model.strength": 0.5}]
+    enqueue(sweep.study, wanted, lambda at: [DEFAULT, "a run"][at])
+    trials = [sweep.take_one() for _ in range(3)]
+    assert [trial.params for trial in trials[:2]] == wanted
+    assert trials[2].params not in wanted
+    assert [trial.user_attrs.get(ORIGIN) for trial in trials] == [DEFAULT, "a run", None]
+    assert sweep.take() is None
+
+
+@pytest.mark.parametrize("silent", ["after signs of life", "from the start"])
+def test_the_trial_of_a_dead_worker_is_taken_again(
+    sweep_config: Config, tmp_path: Path, silent: str
+) -> None:
+    sweep = Sweep(sweep_config(tmp_path, "search.trials=1"), tmp_path / "sweep")
+    first = sweep.take_one()
+    first.set_user_attr("fold_0", {"scores": {}})
+    assert sweep.take() is None
+    with sqlite3.connect(sweep.post.folder / "study.db") as file:
+        if silent == "from the start":
+            file.execute("delete from trial_heartbeats")
+            file.execute("delete from trial_user_attributes where key = ?", (WORKER,))
+            file.execute("update trials set datetime_start = datetime(datetime_start, '-1 hour')")
+        else:
+            file.execute("update trial_heartbeats set heartbeat = datetime(heartbeat, '-1 hour')")
+    file.close()
+    sweep.reopen()
+    again = sweep.take_one()
+    assert (again.number, again.params) == (1, first.params)
+    assert again.user_attrs == {"fold_0": {"scores": {}}, WORKER: this_worker()}
+    assert sweep.states == [TrialState.FAIL, TrialState.RUNNING]
+    assert sweep.take() is None
+
+
+def test_workers_together_keep_to_the_budget(sweep_config: Config, tmp_path: Path) -> None:
+    config = sweep_config(tmp_path, "search.trials=10")
+    sweeps = [Sweep(config, tmp_path / "sweep") for _ in range(4)]
+    taken: list[int] = []
+
+    def take_all(sweep: Sweep) -> None:
+        while (trial := sweep.take()) is not None:
+            taken.append(trial.number)
+
+    threads = [threading.Thread(target=take_all, args=(sweep,)) for sweep in sweeps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert sorted(taken) == list(range(10))
+    params = {json.dumps(trial.params) for trial in sweeps[0].study.trials}
+    assert len(params) == 10
+
+
+def test_a_confirmation_draws_nothing(sweep_config: Config, tmp_path: Path) -> None:
+    sweep = Sweep(sweep_config(tmp_path), tmp_path / "sweep", confirming=True)
+    assert sweep.take() is None
+    sweep.study.enqueue_trial({"candidate": "winner", "repeat": 0})
+    trial = sweep.take_one()
+    assert trial.params == {}
+    assert trial.suggest_categorical("candidate", ["default", "winner"]) == "winner"
+    assert sweep.take() is None
+
+
+@pytest.mark.slow
+def test_a_worker_goes_on_after_trials_that_fail(
+    sweep_config: Config, tmp_path: Path, start: Callable[[Post], BaseProcess]
+) -> None:
+    missing = str(tmp_path / "missing.csv")
+    config = with_space(
+        sweep_config(tmp_path, "search.sampler=grid", "search.trials=null"),
+        {
+            "model": {"strength": {"choices": [1.0, 4.0]}},
+            "data": {"extra": {"choices": [[missing], []]}},
+        },
+    )
+    sweep = Sweep(config, tmp_path / "sweep")
+    grid = [sweep.space.encode(one) for one in sweep.space.grid(0)]
+    enqueue(sweep.study, grid, lambda _: "grid")
+    worker = start(sweep.post)
+    worker.join(DEADLINE)
+    assert worker.exitcode == 0
+    trials = sweep.study.trials
+    assert [trial.params for trial in trials] == grid
+    for trial in trials:
+        folds = folds_of(trial.user_attrs)
+        if trial.params["data.extra"] == "[]":
+            assert (trial.state, len(folds)) == (TrialState.COMPLETE, 3)
+            scores = [fold["scores"]["weighted_f1"] for fold in folds]
+            assert trial.value == pytest.approx(np.mean(scores))
+            assert ERROR not in trial.user_attrs
+        else:
+            assert (trial.state, folds) == (TrialState.FAIL, [])
+            assert missing in trial.user_attrs[ERROR]
+            assert "Traceback" not in trial.user_attrs[ERROR]
+        assert trial.user_attrs[WORKER].endswith(f":{worker.pid}")
+    assert list((sweep.post.folder / "trials").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_sigterm_puts_the_trial_back_with_its_folds(
+    sweep_config: Config, tmp_path: Path, start: Callable[[Post], BaseProcess]
+) -> None:
+    sweep = Sweep(sweep_config(tmp_path, "search.repeats=100"), tmp_path / "sweep")
+    worker = start(sweep.post)
+    sweep.wait_for(lambda trials: bool(trials) and len(folds_of(trials[0].user_attrs)) >= 2)
+    worker.terminate()
+    worker.join(DEADLINE)
+    assert worker.exitcode == 0
+    failed, waiting = sweep.study.trials
+    assert (failed.state, waiting.state) == (TrialState.FAIL, TrialState.WAITING)
+    assert failed.params == waiting.params
+    assert 2 <= len(folds_of(failed.user_attrs)) < 300
+    assert folds_of(failed.user_attrs) == folds_of(waiting.user_attrs)
+    assert ERROR not in failed.user_attrs
+
+
+@pytest.mark.slow
+def test_a_worker_ends_when_its_parent_dies(
+    sweep_config: Config, toy_sweep: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    given = ["search.repeats=100"]
+    sweep = Sweep(sweep_config(tmp_path, *given), tmp_path / "sweep")
+    parent = subprocess.Popen(
+        [sys.executable, "-c", ORPHAN, str(sweep.post.folder), sweep.post.url,
+         *toy_sweep(tmp_path, *given)],
+        env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    try:
+        sweep.wait_for(lambda trials: bool(trials) and "fold_0" in trials[0].user_attrs)
+        parent.kill()
+        parent.wait()
+        sweep.wait_for(lambda trials: len(trials) == 2)
+        assert sweep.states == [TrialState.FAIL, TrialState.WAITING]
+        deadline = time.monotonic() + DEADLINE
+        while lives(worker):
+            assert time.monotonic() < deadline, "the worker goes on without its parent"
+            time.sleep(0.05)
+    finally:
+        parent.kill()
+        parent.communicate()
+        if lives(worker):
+            os.kill(worker, signal.SIGKILL)
+    assert 1 <= len(folds_of(sweep.study.trials[1].user_attrs)) < 300
+
+
+def lives(process: int) -> bool:
+    """Whether a process runs; one that ended may have nobody who asks for its exit code."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
