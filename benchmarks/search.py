@@ -169,10 +169,12 @@ def race(settings: Sequence[str], arms: Sequence[str], seed: int) -> dict[str, A
     return result
 
 
-def points(curve: Sequence[tuple[FrozenTrial, float]], *, drawn: bool) -> list[tuple[float, float]]:
-    """Return when each trial was complete, and its score."""
+def points(
+    curve: Sequence[tuple[FrozenTrial, float]], without_default: bool
+) -> list[tuple[float, float]]:
+    """Return when each trial was complete, and its score; without the default, its time goes."""
     off = 0.0
-    if drawn:
+    if without_default:
         first = next(trial for trial, _ in curve if is_default(trial))
         assert first.duration is not None
         off = first.duration.total_seconds()
@@ -320,14 +322,14 @@ def show_races(races: Sequence[dict[str, Any]], arms: Sequence[str]) -> None:
         best = statistics.median(one[arm]["best"] for one in races)
         spent = statistics.median(one[arm]["overhead"] for one in races)
         print(f"| {arm} | {cells[0]:g} | {cells[1]:g} | {best:.4f} | {spent:.1%} |")
-    print(
-        "\n| time to random search's final best | scope | each seed | median |\n|---|---|---|---|"
-    )
-    for scope in ("with the default", "drawn"):
+    print("\n| until random's final best | share | each seed | median |\n|---|---|---|---|")
+    for scope in SCOPES:
         for arm in arms:
-            shares = [one[scope][arm]["share"] for one in races if scope in one]
-            each = ", ".join(f"{share:.2f}" for share in shares)
-            print(f"| {arm} | {scope} | {each} | {statistics.median(shares):.2f} |")
+            for share in ("of its time", "of the budget"):
+                shares = [one[scope][arm][share] for one in races]
+                each = ", ".join(f"{one:.2f}" for one in shares)
+                median = statistics.median(shares)
+                print(f"| {arm}, {scope} | {share} | {each} | {median:.2f} |")
 
 
 def show_replays(replays: Sequence[dict[str, Any]]) -> None:

@@ -20,6 +20,7 @@ from tagger.config import (
     EvaluateConfig,
     FrozenConfig,
     LinearConfig,
+    OptimizeConfig,
     RulesConfig,
     Section,
     TrainConfig,
@@ -426,6 +427,278 @@ def test_an_experiment_lies_over_the_choices_and_under_the_command_line() -> Non
     assert gold.data.split.test == 0
     over = train_config("experiment=gold", "data.split.test=0.3", "model=tiny")
     assert (over.data.split.test, over.model.name) == (0.3, "tiny")
+
+
+HEAD = "# @package _global_\n"
+
+
+@pytest.fixture
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | bytes], str]:
+    """Writes an experiment that lies elsewhere than the others, and gives its override."""
+    folder = tmp_path_factory.mktemp("x")  # short, for messages cut what is long
+
+    def write(content: str | bytes) -> str:
+        path = folder / "mine.yaml"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return f"experiment={path}"
+
+    return write
+
+
+Experiment = Callable[[str | bytes], str]
+
+
+@pytest.mark.parametrize("script", ["train", "optimize"])
+def test_an_experiment_may_lie_anywhere(experiment: Experiment, script: str) -> None:
+    given = experiment(
+        f"{HEAD}# A note.\ndefaults:\n  - override /model: linear\n"
+        "model: {strength: 7.0}\ntraining: {epochs: 3}\n"
+    )
+    config = compose_config(script, [given])
+    assert (config.model.name, config.model.strength, config.training.epochs) == ("linear", 7.0, 3)
+    assert (
+        config.model.word_ngrams == train_config("model=linear").model.model_dump()["word_ngrams"]
+    )
+
+
+def test_a_file_among_the_experiments_is_the_same_by_its_path() -> None:
+    for choice in ("gold", "setfit"):
+        by_path = train_config(f"experiment={CONFIG_DIR / 'experiment' / choice}.yaml")
+        assert by_path == train_config(f"experiment={choice}")
+    # A relative one counts from the repository, as the paths in configs do.
+    assert train_config("experiment=configs/experiment/both.yaml") == train_config(
+        "experiment=both"
+    )
+
+
+def test_overrides_win_over_an_experiment_by_path(experiment: Experiment) -> None:
+    given = experiment(
+        f"{HEAD}defaults:\n  - override /model: linear\n  - override /decision: threshold\n"
+        "seed: 7\ntraining: {epochs: 3, lr: 0.1}\n"
+    )
+    config = train_config("training.epochs=9", "model=tiny", given, "seed=3", "+name=x")
+    assert (config.training.epochs, config.training.lr, config.seed) == (9, 0.1, 3)
+    assert (config.model.name, config.decision.policy, config.name) == ("tiny", "threshold", "x")
+
+
+def test_a_composition_with_a_file_leaves_nothing_behind(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    given = experiment(f"{HEAD}seed: 5\n")
+    assert train_config(given).seed == 5
+    assert not list(scratch.iterdir())
+    assert train_config("experiment=gold").seed == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (f"{HEAD}a: [", "it cannot be read as yaml: while parsing a flow node"),
+        (f"{HEAD}seed: 1\nseed: 2", "it cannot be read as yaml: "),
+        (HEAD.encode() + b"name: \xff", "it cannot be read as yaml: 'utf-8' codec can't decode"),
+        ("", "is no experiment, which has the line `# @package _global_` at its head"),
+        ("seed: 1", "is no experiment, which has the line `# @package _global_` at its head"),
+        (f"{HEAD}[1, 2]", "is no experiment, which has the line"),
+        ("# @package training\nlr: 1", "is no experiment, which has the line"),
+        (f"seed: 1\n{HEAD}", "is no experiment, which has the line"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_experiment_is_named(
+    experiment: Experiment, content: str | bytes, problem: str
+) -> None:
+    given = experiment(content)
+    (found,) = mistakes("train", given)
+    assert found.startswith(f"{given}: {problem}")
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [("override /modle: tiny", "Could not override 'modle'"), ("nothing", "Could not load")],
+)
+def test_a_mistake_in_what_an_experiment_chooses_is_named_with_its_file(
+    experiment: Experiment, entry: str, problem: str
+) -> None:
+    (found,) = mistakes("train", experiment(f"{HEAD}defaults:\n  - {entry}\n"))
+    assert problem in found
+    assert "mine.yaml" in found
+    assert "given-by-path" not in found
+
+
+def test_an_experiment_by_path_is_read_as_hydra_reads_it(experiment: Experiment) -> None:
+    """To Hydra, which knows no dates, this is text; to yaml it is a date that does not exist."""
+    assert train_config(experiment(f"{HEAD}name: 2020-99-99\n")).name == "2020-99-99"
+
+
+@pytest.mark.parametrize("name", ["nowhere/mine.yaml", "/nowhere/mine.yml"])
+def test_an_experiment_that_is_not_there_is_named(name: str) -> None:
+    assert mistakes("train", f"experiment={name}") == (f"experiment={name}: there is no such file",)
+
+
+def test_a_path_that_can_be_none_is_named() -> None:
+    (found,) = mistakes("train", "experiment='a\x00.yaml'")
+    assert found.startswith("experiment='a\x00.yaml': ")
+
+
+def test_a_folder_is_no_experiment(tmp_path: Path) -> None:
+    folder = tmp_path / "x.yaml"
+    folder.mkdir()
+    (found,) = mistakes("train", f"experiment={folder}")
+    assert found.startswith(f"experiment={folder}: it cannot be read as yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("training: {lrr: 0.1}", "training.lrr: no such key (did you mean training.lr?)"),
+        ("training: {lr: fast}", "training.lr: found 'fast', expected number"),
+        ("training: {lr: '${nope}'}", "training.lr: Interpolation key 'nope' not found"),
+        ("modle: {dropout: 0.1}", "modle: no such key (did you mean model?)"),
+        ("model: {keep_layers: [1, 0]}", "model.keep_layers: layers are named once each, the "
+         "lowest first: [1, 0]"),
+        ("defaults: [{override /model: tniy}]", "In 'train': Could not find 'model/tniy'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_within_an_experiment_is_named(
+    experiment: Experiment, content: str, problem: str
+) -> None:
+    assert mistakes("train", experiment(f"{HEAD}{content}\n")) == (problem,)
+
+
+@pytest.mark.parametrize(
+    ("form", "problem"),
+    [
+        ("+experiment={}", "write it without the plus"),
+        ("++experiment={}", "write it without the plus"),
+        ("experiment@model={}", "a choice can't be put elsewhere"),
+    ],
+)
+def test_a_path_takes_no_other_form_than_a_choice(
+    experiment: Experiment, form: str, problem: str
+) -> None:
+    path = experiment(f"{HEAD}seed: 1\n").removeprefix("experiment=")
+    for choice in ("gold", path):
+        assert problem in mistakes("train", form.format(choice))[0]
+
+
+def test_an_experiment_is_not_taken_where_there_are_none(experiment: Experiment) -> None:
+    given = experiment(f"{HEAD}seed: 1\n")
+    assert mistakes("evaluate", "run=x", given) == ("experiment: no such key",)
+    assert mistakes("evaluate", "run=x", "experiment=gold") == ("experiment: no such key",)
+
+
+# Each is refused with the first overrides and taken with those that follow.
+@pytest.mark.parametrize(
+    ("refused", "message", "taken"),
+    [
+        (
+            ["search.trials=null"],
+            "search: `trials` and `hours` are both null: give one, or the sweep never ends",
+            ["search.trials=null", "search.hours=0.5"],
+        ),
+        (
+            ["search.trials=null", "search.sampler=random"],
+            "search: `trials` and `hours` are both null: give one, or the sweep never ends",
+            ["search.trials=null", "search.sampler=grid"],
+        ),
+        (
+            ["search.objectives=[accuracy,macro_f1,accuracy]", "search.pruner=none"],
+            "search: `objectives` names one twice: accuracy, macro_f1, accuracy",
+            ["search.objectives=[accuracy,macro_f1]", "search.pruner=none"],
+        ),
+        *(
+            (
+                [f"search.objectives=[{cost},accuracy]", "search.pruner=none"],
+                "search: the first of `objectives` picks the winner and must be counted over rows: "
+                f"{cost} is a cost; put it after one of accuracy, macro_precision",
+                [f"search.objectives=[accuracy,{cost}]", "search.pruner=none"],
+            )
+            for cost in ("p50_ms", "mib", "seconds")
+        ),
+        *(
+            (
+                ["search.objectives=[weighted_f1,mib]", f"search.pruner={pruner}"],
+                f"search: pruner={pruner} ranks trials by one objective, and there are 2: give "
+                "pruner=none",
+                [f"search.pruner={pruner}"],
+            )
+            for pruner in ("items", "wilcoxon", "median", "hyperband")
+        ),
+        *(
+            (
+                [f"search.objectives=[{metric}]"],
+                "search: pruner=items counts items that are right, which says little of "
+                f"{metric}: give pruner=wilcoxon, or median, hyperband or none",
+                [f"search.objectives=[{metric}]", "search.pruner=wilcoxon"],
+            )
+            for metric in ("macro_f1", "log_loss", "precision_at_90")
+        ),
+        (
+            ["search.sampler=nsga2"],
+            "search: sampler=nsga2 learns from whole trials alone: give pruner=none",
+            ["search.sampler=nsga2", "search.pruner=none"],
+        ),
+        (
+            ["data.split.folds=5", "data.split.fold=0"],
+            "data.split.folds can't be given: search.folds says how many",
+            ["search.folds=3"],
+        ),
+        (
+            ["model=ensemble", "model.runs=[one,two]"],
+            "model=ensemble has nothing to search: its members are finished runs",
+            ["model=linear"],
+        ),
+        (["model.head=mlp"], "training.head_init=probe needs model.head=linear", ["model=tiny"]),
+    ],
+)
+def test_settings_of_a_search_that_do_not_go_together_are_refused(
+    refused: list[str], message: str, taken: list[str]
+) -> None:
+    (problem,) = mistakes("optimize", *refused)
+    assert problem.startswith(message)
+    load_config(OptimizeConfig, compose_config("optimize", taken))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("search.objectives=[]", "search.objectives: found [], "),
+        ("search.objectives=[f1]", "search.objectives.0: found 'f1', expected 'accuracy', "),
+        ("search.objectives=accuracy", "search.objectives: found 'accuracy', expected list"),
+        ("search.folds=1", "search.folds: found 1, expected greater than or equal to 2"),
+        ("search.repeats=0", "search.repeats: found 0, expected greater than or equal to 1"),
+        ("search.sampler=cmaes", "search.sampler: found 'cmaes', expected 'tpe', 'random'"),
+        ("search.pruner=halving", "search.pruner: found 'halving', expected 'items', 'wilcoxon'"),
+        ("search.prune_p=0.6", "search.prune_p: found 0.6, expected less than or equal to 0.5"),
+        ("search.trials=0", "search.trials: found 0, expected greater than or equal to 1"),
+        ("search.hours=0", "search.hours: found 0, expected greater than 0"),
+        ("search.workers=0", "search.workers: found 0, expected greater than or equal to 1"),
+        ("search.confirm=-1", "search.confirm: found -1, expected greater than or equal to 0"),
+        ("search.trails=5", "search.trails: no such key (did you mean search.trials?)"),
+        ("name=a/b", "name: found 'a/b'"),
+        ("search=fientune", "search=fientune: no such choice (did you mean finetune?)"),
+    ],
+)
+def test_a_wrong_value_of_a_search_is_named(override: str, message: str) -> None:
+    (problem,) = mistakes("optimize", override)
+    assert problem.startswith(message)
+
+
+def test_keys_of_a_space_are_the_users_own() -> None:
+    """They are checked later, with the config that they change."""
+    given = ["search.space.training.lr.high=1e-3", "search.space.training.typos.choices=[0.1,0.2]"]
+    config = load_config(OptimizeConfig, compose_config("optimize", given))
+    assert config.search.space["training"]["lr"] == {"low": 1e-5, "high": 1e-3, "log": True}
+    assert config.search.space["training"]["typos"] == {"choices": [0.1, 0.2]}
+
+
+def test_a_search_starts_from_the_config_that_is_given() -> None:
+    given = ["model=tiny", "training.lr=0.01", "seed=3", "runs_dir=mine"]
+    config = load_config(OptimizeConfig, compose_config("optimize", [*given, "name=sweep-1"]))
+    assert config.base == train_config(*given)
 
 
 @pytest.mark.parametrize("choice", ["frozen", "linear", "rules", "ensemble"])

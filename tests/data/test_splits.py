@@ -55,6 +55,34 @@ def test_near_duplicates_stay_together(items: list[Item], make_split: MakeSplit)
         assert all(part_of[n] == part_of[n - 1] for n in range(9, 200, 10))
 
 
+def test_groups_that_are_given_are_those_that_stay_together(
+    items: list[Item], make_split: MakeSplit
+) -> None:
+    """Pairs of neighbours, which share no words: found by nothing but the given groups."""
+    pairs = [index // 2 for index in range(200)]
+    for config in (make_split(), make_split(folds=5, fold=2, validation=0.1)):
+        alone = split_items(items, config)
+        paired = split_items(items, config, pairs)
+        part_of = {index: part for part in PARTS for index in getattr(paired, part)}
+        assert all(part_of[n] == part_of[n + 1] for n in range(0, 200, 2))
+        assert sorted(part_of) == list(range(200))
+        assert paired != alone
+
+
+def test_groups_known_beforehand_give_the_same_split(
+    items: list[Item], make_split: MakeSplit
+) -> None:
+    group_of = group_near_duplicates(items)
+    for fold in range(3):
+        config = make_split(folds=3, fold=fold, per_tag=20)
+        assert split_items(items, config, group_of) == split_items(items, config)
+
+
+def test_groups_that_leave_too_little_are_refused(items: list[Item], make_split: MakeSplit) -> None:
+    with pytest.raises(UserError, match="are too few"):
+        split_items(items, make_split(), [0] * 200)
+
+
 def test_seed_decides_the_split(items: list[Item], make_split: MakeSplit) -> None:
     assert split_items(items, make_split(seed=1)) == split_items(items, make_split(seed=1))
     assert split_items(items, make_split(seed=1)) != split_items(items, make_split(seed=2))

@@ -152,11 +152,12 @@ def _trial(
     if state == TrialState.COMPLETE:
         values = [fmean(fold[metric] for fold in folds if metric in fold) for metric in metrics]
     stored = space.encode(chosen)
+    drawn = {one.path: one.distribution for one in space.parameters if one.path in stored}
     began = datetime(2026, 1, 1) + number * timedelta(minutes=1)
     ended = began + timedelta(seconds=wall) if state.is_finished() else None
     return FrozenTrial(
         number=-1, trial_id=-1, state=state, value=None, values=values, params=stored,
-        distributions={one.path: one.distribution for one in space.parameters if one.path in stored},
-        datetime_start=None if state == TrialState.WAITING else began, datetime_complete=ended,
+        distributions=drawn, datetime_complete=ended,
+        datetime_start=None if state == TrialState.WAITING else began,
         user_attrs=attributes, system_attrs=system or {}, intermediate_values={},
     )  # fmt: skip

@@ -18,7 +18,7 @@ from tagger.environment import available_cores
 from tagger.errors import UserError
 from tagger.evaluation.selective import precision_at_coverage
 from tagger.search.folds import CONFIRMING, FoldResult, Folds, prepare_process, run_fold
-from tagger.training.fitting import Fitted
+from tagger.training.fitting import Fitted, fit_classifier
 
 HELD_OUT = ["data.split.validation=0.2", "data.split.test=0.2"]
 ALL_ROWS = ["data.split.validation=0", "data.split.test=0"]
@@ -185,7 +185,7 @@ def test_a_result_agrees_with_the_rows(
     assert result.wrong == np.flatnonzero(~right).tolist()
     of_true = np.array(result.of_true)
     assert np.array_equal(of_true == confidence, right)
-    assert (of_true <= confidence).all() and (0 < of_true).all() and (confidence <= 1).all()
+    assert (of_true <= confidence).all() and (of_true > 0).all() and (confidence <= 1).all()
     assert result.scores == {
         "weighted_f1": pytest.approx(f1_score(true, predicted, average="weighted")),
         "accuracy": pytest.approx(right.mean()),
@@ -334,16 +334,13 @@ def test_the_seed_of_a_step_is_that_of_its_training(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tagger.search import folds as module
-
     given: list[TrainConfig] = []
-    fit = module.fit_classifier
 
     def watch(config: TrainConfig, *rest: object) -> Fitted:
         given.append(config)
-        return fit(config, *rest)  # type: ignore[arg-type]
+        return fit_classifier(config, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "fit_classifier", watch)
+    monkeypatch.setattr("tagger.search.folds.fit_classifier", watch)
     config = sweep_config(tmp_path, "seed=3", "search.repeats=2", "tracking=wandb")
     divisions = Folds(config, confirming=False)
     for step in (2, 3):

@@ -57,7 +57,8 @@ def test_the_file_makes_the_same_config(overrides: list[str], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["a ${b}.csv", "${oc.env:HOME}.csv", "1e5", "null", "2024", "yes", "~", "'", "a\\b", "x: y"]
+    "text",
+    ["a ${b}.csv", "${oc.env:HOME}.csv", "1e5", "null", "2024", "yes", "~", "'", "a\\b", "x: y"],
 )
 def test_text_stays_text(text: str, tmp_path: Path) -> None:
     """What yaml or Hydra would read as something else: a reference, a number, nothing."""

@@ -1,10 +1,8 @@
-import multiprocessing
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import optuna
 import pytest
 from filelock import FileLock, Timeout
-from optuna.storages import RDBStorage
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import make_url
@@ -23,7 +21,6 @@ from tagger.errors import UserError
 from tagger.files import REPO_ROOT
 from tagger.search.study import (
     BEATS,
-    ERROR,
     MOST_RETRIES,
     ORIGIN,
     WORKER,
@@ -38,7 +35,6 @@ from tagger.search.study import (
     open_storage,
     open_study,
     quiet_optuna,
-    retry,
     storage_url,
 )
 
@@ -434,7 +430,9 @@ def test_hours_are_those_in_which_a_trial_ran(
     trials: list[tuple[float, float | None]], expected: float
 ) -> None:
     waiting = create_trial(state=TrialState.WAITING)
-    assert hours_spent([*(ran(*one) for one in trials), waiting]) == pytest.approx(expected, abs=0.2)
+    assert hours_spent([*(ran(*one) for one in trials), waiting]) == pytest.approx(
+        expected, abs=0.2
+    )
 
 
 def test_a_queue_holds_each_trial_once() -> None:
@@ -458,12 +456,10 @@ def test_a_queue_holds_each_trial_once() -> None:
 def draws(config: OptimizeConfig, seed: int) -> list[float]:
     """What a sampler draws after some trials, with the best values around 0.8."""
     study = optuna.create_study(direction="maximize")
-    space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    space: dict[str, BaseDistribution] = {"x": FloatDistribution(0, 1)}
     for number in range(12):
         x = number / 12
-        study.add_trial(
-            create_trial(value=-abs(x - 0.8), params={"x": x}, distributions=space)
-        )
+        study.add_trial(create_trial(value=-abs(x - 0.8), params={"x": x}, distributions=space))
     drawn = []
     for at in range(12):
         study.sampler = build_sampler(config.search, seed + at)

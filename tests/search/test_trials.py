@@ -21,6 +21,7 @@ from tagger.search.trials import Judged, folds_of, judge, run_trial, this_worker
 from tagger.training.loop import TrainingStopped
 
 Config = Callable[..., OptimizeConfig]
+KEYS = ["fold_0", "fold_1", "fold_2"]
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +35,7 @@ def mixed_up(toy_folder: Path, tmp_path: Path) -> str:
     head, *lines = (toy_folder / "items.csv").read_text(encoding="utf-8").splitlines()
     order = np.random.default_rng(0).permutation(len(lines))
     tags = [line.rsplit(",", 1)[1] for line in lines]
-    mixed = [
-        f"{line.rsplit(',', 1)[0]},{tags[at]}" for line, at in zip(lines, order, strict=True)
-    ]
+    mixed = [f"{line.rsplit(',', 1)[0]},{tags[at]}" for line, at in zip(lines, order, strict=True)]
     path = tmp_path / "mixed.csv"
     path.write_text("\n".join([head, *mixed]), encoding="utf-8")
     return f"data.path={path}"
@@ -84,7 +83,7 @@ class Sweep:
     def add_best(self) -> None:
         """Add a complete trial that is never wrong."""
         steps = range(self.folds.steps)
-        attributes = {FOLD.format(step): {"wrong": []} for step in steps}
+        attributes: dict[str, Any] = {FOLD.format(step): {"wrong": []} for step in steps}
         values = {step: 1.0 for step in steps}
         self.study.add_trial(
             create_trial(value=1.0, user_attrs=attributes, intermediate_values=values)
@@ -121,8 +120,9 @@ def test_a_cost_is_measured_once() -> None:
 
 
 def test_folds_are_in_the_order_of_their_steps() -> None:
-    attributes = {FOLD.format(step): step for step in (10, 2, 0, 11, 1)} | {"origin": "default"}
-    assert folds_of(attributes) == [0, 1, 2, 10, 11]
+    attributes = {FOLD.format(step): {"step": step} for step in (10, 2, 0, 11, 1)}
+    found = folds_of({"origin": "default", **attributes})
+    assert [fold["step"] for fold in found] == [0, 1, 2, 10, 11]
 
 
 def test_each_fold_is_kept_at_once(sweep_config: Config, tmp_path: Path) -> None:
@@ -167,33 +167,37 @@ def test_folds_that_are_there_are_not_done_again(sweep_config: Config, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("prune", "before", "done"),
+    ("before", "done"),
     [
-        (True, [], ["fold_0"]),
-        (True, ["fold_0"], ["fold_0", "fold_1"]),  # what a stopped worker left is not held again
-        (True, ["fold_0", "fold_1"], ["fold_0", "fold_1", "fold_2"]),  # the last one is done
-        (False, [], ["fold_0", "fold_1", "fold_2"]),
+        (0, 1),
+        (1, 2),  # what a stopped worker left is not held against it
+        (2, 3),  # after the last one there is nothing to save
     ],
 )
 def test_a_trial_that_is_clearly_worse_is_given_up(
-    sweep_config: Config,
-    mixed_up: str,
-    tmp_path: Path,
-    prune: bool,
-    before: list[str],
-    done: list[str],
+    sweep_config: Config, mixed_up: str, tmp_path: Path, before: int, done: int
 ) -> None:
     sweep = Sweep(sweep_config(tmp_path, mixed_up), tmp_path)
     sweep.add_best()
-    given = {key: {"scores": {"weighted_f1": 0.3}, "wrong": list(range(9))} for key in before}
-    if len(done) < 3:
+    bad = {"scores": {"weighted_f1": 0.3}, "wrong": list(range(9))}
+    given = dict.fromkeys(KEYS[:before], bad)
+    if done < 3:
         with pytest.raises(optuna.TrialPruned):
-            sweep.run(before=given, prune=prune)
+            sweep.run(before=given)
     else:
-        assert 0 < sweep.run(before=given, prune=prune)["weighted_f1"] < 0.7
-    assert sorted(sweep.kept) == done
+        assert 0 < sweep.run(before=given)["weighted_f1"] < 0.7
+    assert sorted(sweep.kept) == KEYS[:done]
     assert list(sweep.folder.iterdir()) == []
-    assert len(sweep.study.trials[-1].intermediate_values) == (len(done) if prune else 0)
+    assert list(sweep.study.trials[-1].intermediate_values) == list(range(done))
+
+
+def test_what_all_is_compared_with_is_never_given_up(
+    sweep_config: Config, mixed_up: str, tmp_path: Path
+) -> None:
+    sweep = Sweep(sweep_config(tmp_path, mixed_up), tmp_path)
+    sweep.add_best()
+    assert 0 < sweep.run(prune=False)["weighted_f1"] < 0.7
+    assert sorted(sweep.kept) == KEYS
 
 
 @pytest.mark.parametrize("pruner", ["items", "wilcoxon", "median", "hyperband"])
