@@ -5,12 +5,14 @@ before any is reported, and unknown keys are refused however they were given (`k
 """
 
 import difflib
+import itertools
 import re
 import shutil
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, TypeVar
@@ -19,7 +21,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -416,6 +418,8 @@ ROW_METRICS = (
 )  # fmt: skip
 """Objectives of a sweep that are counted over rows; `tagger.search.metrics` says how."""
 
+SMALLEST_POPULATION = 2
+
 COST_METRICS = ("p50_ms", "mib", "seconds")
 """Objectives of a sweep that are measured on a model."""
 
@@ -480,6 +484,8 @@ class SearchConfig(Section):
                 "pruner=items counts items that are right, which says little of "
                 f"{self.objectives[0]}: give pruner=wilcoxon, or median, hyperband or none"
             )
+        if self.sampler == "nsga2" and self.startup < SMALLEST_POPULATION:
+            raise ValueError(f"sampler=nsga2 crosses a population of `startup`: {self.startup} < 2")
         if self.sampler == "nsga2" and len(self.objectives) == 1 and self.pruner != "none":
             raise ValueError("sampler=nsga2 learns from whole trials alone: give pruner=none")
         return self
@@ -553,6 +559,7 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     keys = list(schema_keys(SCHEMAS[name]))
     problems: list[str] = []
     accepted: list[str] = []
+    files: list[Path] = []
     for text in overrides:
         try:
             override = OverridesParser.create().parse_override(text)
@@ -563,10 +570,11 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
                 + _first_line(error)
             )
             continue
-        path = _experiment_file(override)
+        path = _experiment_file(override) if "experiment" in groups else None
         if path is None:
             problem = _check_override(override, text, groups) or _check_key(override, keys, groups)
         else:
+            files = [path]
             problem = _check_experiment_file(path, text)
         if problem:
             problems.append(problem)
@@ -589,7 +597,8 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         problems += error.problems
     # Hydra ends in a ValueError too: at `~model=0`, for one.
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-        problems.append(_explain(error))
+        named = str(files[0]) if files else ""
+        problems.append(_explain(error).replace(f"experiment/{GIVEN}", named))
     finally:
         Singleton.set_state(outer)
     if problems:
@@ -632,10 +641,12 @@ def experiment_by_path(arguments: Sequence[str]) -> Iterator[list[str]]:
         yield found
 
 
-def compose_section(group: str, choice: str) -> dict[str, Any]:
+@cache
+def compose_section(group: str, choice: str) -> Mapping[str, Any]:
     """Return a choice of a group as its file in `configs/` has it, for `train.py`.
 
-    It is not validated: in some, keys are left for the user to give.
+    It is not validated: in some, keys are left for the user to give. It is composed once, so it is
+    not to be changed.
     """
     outer = Singleton.get_state()
     GlobalHydra.instance().clear()
@@ -713,9 +724,10 @@ def load_saved_config(schema: type[SectionT], path: Path) -> SectionT:
 
 def _experiment_file(override: Override) -> Path | None:
     """Return the file that an override names as the experiment; None for what is a choice."""
-    if override.key_or_group != "experiment" or override.is_sweep_override():
+    plain = override.type == OverrideType.CHANGE and override.package is None
+    if override.key_or_group != "experiment" or override.is_sweep_override() or not plain:
         return None
-    value = None if override.is_delete() else override.value()
+    value = override.value()
     if not isinstance(value, str) or not value.endswith((".yaml", ".yml")):
         return None
     return resolve_path(value)
@@ -726,12 +738,15 @@ def _check_experiment_file(path: Path, text: str) -> str | None:
     where = _short(text)
     try:
         written = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(written)
+        content = OmegaConf.create(written)
     except FileNotFoundError:
         return f"{where}: there is no such file"
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    # A name with a zero byte, and bytes that are no text, are ValueErrors.
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         return f"{where}: it cannot be read as yaml: {' '.join(str(error).split())}"
-    if not isinstance(content, dict) or not re.search(r"^# *@package +_global_ *$", written, re.M):
+    head = itertools.takewhile(lambda line: not line or line.startswith("#"), written.splitlines())
+    is_global = any(re.fullmatch(r"# *@package +_global_ *", line) for line in head)
+    if not isinstance(content, DictConfig) or not is_global:
         return f"{where}: is no experiment, which has the line `# @package _global_` at its head"
     return None
 
@@ -758,10 +773,10 @@ def _check_override(
         return f"{text}: nothing to choose; to leave out a choice that was made, write ~{key}"
     if not isinstance(choice, str):
         return f"{text}: expected one of {choices}"
-    if choice not in groups[key]:
-        return f"{key}={choice}: no such choice{nearest(choice, groups[key])}; there are {choices}"
     if override.is_add() or override.is_force_add():
         return f"{text}: write it without the plus, {key}={choice}"
+    if choice not in groups[key]:
+        return f"{key}={choice}: no such choice{nearest(choice, groups[key])}; there are {choices}"
     return None
 
 

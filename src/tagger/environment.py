@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -13,8 +14,11 @@ from tagger.files import REPO_ROOT
 
 LIBRARIES = (
     "tagger", "torch", "transformers", "tokenizers", "accelerate", "datasets", "evaluate",
-    "scikit-learn", "numpy",
+    "scikit-learn", "numpy", "optuna",
 )  # fmt: skip
+
+PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*@")
+"""In the address of a database; a file that is shared must not hold it."""
 
 
 def describe_environment() -> dict[str, Any]:
@@ -23,7 +27,7 @@ def describe_environment() -> dict[str, Any]:
         "git": git_revision(),
         "versions": {"python": platform.python_version()} | library_versions(),
         "hardware": hardware(),
-        "command": sys.argv,
+        "command": [PASSWORD.sub(r"\1***@", argument) for argument in sys.argv],
     }
 
 

@@ -21,6 +21,7 @@ from tagger.search.folds import FoldResult
 from tagger.search.metrics import direction_of
 from tagger.search.racing import FOLD
 from tagger.search.space import Assignment, SearchSpace
+from tagger.search.study import DONE
 
 PASSWORD = "open-sesame"
 
@@ -139,21 +140,27 @@ def _trial(
     state: TrialState = TrialState.COMPLETE,
     wall: float = 10.0,
     system: dict[str, Any] | None = None,
+    taken_over: int = 0,
     **attributes: Any,
 ) -> FrozenTrial:
-    """A trial with a fold for each score: of the first metric, or of several by name."""
+    """A trial with a fold for each score: of the first metric, or of several by name.
+
+    The first folds may be taken over from an earlier trial.
+    """
     folds = [one if isinstance(one, dict) else {metrics[0]: one} for one in scores]
+    began = datetime(2026, 1, 1) + number * timedelta(minutes=1)
     for step, by_metric in enumerate(folds):
-        attributes[FOLD.format(step)] = FoldResult(
+        result = FoldResult(
             scores=by_metric, predicted=[0], wrong=[], confidence=[0.9], of_true=[0.9],
             seconds=2.0, predicting=0.5,
-        ).plain()  # fmt: skip
+        )  # fmt: skip
+        done = began + timedelta(seconds=-1 if step < taken_over else 2.5 * (step + 1))
+        attributes[FOLD.format(step)] = result.plain() | {DONE: done.isoformat()}
     values = None
     if state == TrialState.COMPLETE:
         values = [fmean(fold[metric] for fold in folds if metric in fold) for metric in metrics]
     stored = space.encode(chosen)
     drawn = {one.path: one.distribution for one in space.parameters if one.path in stored}
-    began = datetime(2026, 1, 1) + number * timedelta(minutes=1)
     ended = began + timedelta(seconds=wall) if state.is_finished() else None
     return FrozenTrial(
         number=-1, trial_id=-1, state=state, value=None, values=values, params=stored,

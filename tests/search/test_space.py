@@ -130,7 +130,7 @@ def test_whole_numbers_serve_as_ends_of_a_range_of_any_number() -> None:
     ("space", "problem"),
     [
         ("{}", ": there is nothing in it to search"),
-        ("training: {}", ".training: is empty"),
+        ("training: {}", ".training: is empty; null leaves it out"),
         ("training: {lr: 0.1}", ".training.lr: found 0.1, expected a mapping with low and high, or "
          "with choices"),
         ("training: {schedule: cosine}", ".training.schedule: found 'cosine', expected a mapping "
@@ -199,7 +199,7 @@ def test_whole_numbers_serve_as_ends_of_a_range_of_any_number() -> None:
         ("training: {mixup: {choices: [1, 1.0]}}", ".training.mixup.choices: [1, 1.0] names one "
          "twice"),
         ("training: {epochs: {choices: [1, 2], low: 1, log: true}}", ".training.epochs: give "
-         "choices, or a range; low, log is too much"),
+         "choices, or a range; low, log is too much (null takes it away)"),
         ("model: {low: 0, high: 1}", ".model: needs choices"),
         ("model: {when: {training.loss: focal}}", ".model: needs choices"),
         ("model: {choices: [tiny, liner]}", ".model.choices: 'liner': no such choice (did you mean "

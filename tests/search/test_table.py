@@ -53,7 +53,7 @@ def test_a_row_tells_all_of_a_trial(space: SearchSpace, study_of: StudyOf) -> No
     assert first == {
         "number": 0, "state": "complete", "origin": "default",
         "accuracy": pytest.approx(0.6), "accuracy_error": pytest.approx(0.1 / np.sqrt(3)),
-        "folds": 3, "seconds": 7.5, "wall_seconds": 10.0, "model.keep_layers": None,
+        "folds": 3, "model_seconds": 7.5, "wall_seconds": 10.0, "model.keep_layers": None,
         "training.lr": 1e-4, "training.epochs": 3, "training.loss": "cross_entropy",
         "training.focal_gamma": None, "worker": "host:1", "error": None,
     }  # fmt: skip

@@ -19,6 +19,7 @@ from tagger.ladder.scoring import SCORES, compare_all
 from tagger.scores import FloatArray, IntArray
 from tagger.search.folds import Folds
 from tagger.search.metrics import COVERAGE, LEAST_PROBABILITY, SMALLER_IS_BETTER
+from tagger.search.racing import rank
 from tagger.search.space import SearchSpace
 from tagger.search.study import DEFAULT, FINISHED, ORIGIN
 from tagger.search.trials import folds_of, judge
@@ -66,10 +67,7 @@ class Confirmation:
 def find_winner(study: Study) -> FrozenTrial | None:
     """Return the best complete trial: of several objectives, the front's best by the first."""
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    if not complete:
-        return None
-    sign = 1 if study.directions[0].name == "MINIMIZE" else -1
-    return min(complete, key=lambda trial: (sign * trial.values[0], trial.number))
+    return rank(complete, study.directions)[0] if complete else None
 
 
 def find_default(study: Study) -> FrozenTrial | None:

@@ -27,6 +27,7 @@ from tagger.data.splits import Split, split_items, unseen_items
 from tagger.data.tags import load_tags, tag_positions
 from tagger.decision.decider import PLAIN, Decider
 from tagger.environment import available_cores
+from tagger.errors import UserError
 from tagger.evaluation.latency import measure_latency
 from tagger.files import resolve_path
 from tagger.models.base import Classifier
@@ -106,7 +107,8 @@ class Folds:
         split = self.config.data.split
         if not split.test:
             return items
-        parts = split_items(items, split)
+        # `per_tag` makes training sets smaller, and not what is judged.
+        parts = split_items(items, split.model_copy(update={"per_tag": None}))
         return [items[index] for index in sorted([*parts.train, *parts.validation])]
 
     @cached_property
@@ -131,18 +133,25 @@ class Folds:
         """
         if step not in self._splits:
             given = self.config.data.split
-            self._splits[step] = split_items(
-                self.items,
-                SplitConfig(
-                    validation=given.validation,
-                    test=0.0,
-                    seed=self.seed(step),
-                    folds=self.config.search.folds,
-                    fold=step % self.config.search.folds,
-                    per_tag=given.per_tag,
-                ),
-                self.group_of,
-            )
+            try:
+                self._splits[step] = split_items(
+                    self.items,
+                    SplitConfig(
+                        validation=given.validation,
+                        test=0.0,
+                        seed=self.seed(step),
+                        folds=self.config.search.folds,
+                        fold=step % self.config.search.folds,
+                        per_tag=given.per_tag,
+                    ),
+                    self.group_of,
+                )
+            except UserError as error:
+                raise UserError(
+                    f"search.folds={self.config.search.folds}: {error.summary}",
+                    error.problems,
+                    "Take fewer folds, a smaller data.split.validation, or add items.",
+                ) from None
         return self._splits[step]
 
     def extra(self, step: int, config: TrainConfig) -> list[Item]:

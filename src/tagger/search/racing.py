@@ -1,5 +1,7 @@
 """What stops a trial, fold by fold, once it is clearly worse than the best so far."""
 
+from collections.abc import Sequence
+
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -7,8 +9,8 @@ from optuna.pruners import (
     NopPruner,
     WilcoxonPruner,
 )
-from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import binomtest
 
 from tagger.config import SearchConfig
@@ -18,6 +20,19 @@ FOLD = "fold_{}"
 
 RUNNING_MEANS = ("median", "hyperband")
 """Pruners that compare how far trials have come by a step; the others pair the steps themselves."""
+
+
+def rank(
+    complete: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
+) -> list[FrozenTrial]:
+    """Sort complete trials, the best first: by the first objective, then by the next ones."""
+    signs = [1 if direction == StudyDirection.MINIMIZE else -1 for direction in directions]
+
+    def key(trial: FrozenTrial) -> tuple[float, ...]:
+        values = (sign * value for sign, value in zip(signs, trial.values, strict=True))
+        return (*values, trial.number)
+
+    return sorted(complete, key=key)
 
 
 class ItemsPruner(BasePruner):
@@ -37,10 +52,11 @@ class ItemsPruner(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether the trial is clearly worse than the best one that is complete."""
-        try:
-            best = study.best_trial
-        except ValueError:
+        # `study.best_trial` copies all that a trial keeps, which takes longer than the test.
+        complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        if not complete:
             return False
+        best = rank(complete, study.directions)[0]
         worse = better = 0
         for step in trial.intermediate_values:
             mine = trial.user_attrs.get(FOLD.format(step))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from tagger.config import TrainConfig, compose_section, config_groups, flatten
 
@@ -27,9 +27,8 @@ def write_experiment(config: TrainConfig, comment: list[str]) -> str:
         defaults.append({f"override /{group}": choice})
         if changed:
             content[group] = changed
-    body = yaml.safe_dump(
-        {"defaults": defaults} | content, sort_keys=False, allow_unicode=True, width=100
-    )
+    # It quotes what it would read as a number; yaml's own writer goes by other rules.
+    body = OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults} | content))
     head = "".join(f"# {line}\n" for line in comment)
     return f"# @package _global_\n{head}{body}"
 
@@ -53,5 +52,14 @@ def _nearest_choice(group: str, section: Mapping[str, Any]) -> tuple[str, dict[s
         at = changed
         for name in parents:
             at = at.setdefault(name, {})
-        at[last] = given[key]
+        at[last] = _literal(given[key])
     return best[1], changed
+
+
+def _literal(value: Any) -> Any:
+    """Keep text from being taken for an interpolation."""
+    if isinstance(value, str):
+        return value.replace("${", r"\${")
+    if isinstance(value, list):
+        return [_literal(one) for one in value]
+    return value

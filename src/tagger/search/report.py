@@ -101,7 +101,7 @@ def overhead(rows: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the share of the trials' time that was spent on neither training nor prediction."""
     whole = [row for row in rows if row["wall_seconds"] and row["state"] != "failed"]
     wall = sum(row["wall_seconds"] for row in whole)
-    return 1 - sum(row["seconds"] for row in whole) / wall if wall else None
+    return 1 - sum(row["model_seconds"] for row in whole) / wall if wall else None
 
 
 def tell(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], space: SearchSpace) -> str:
@@ -152,7 +152,7 @@ def _what_mattered(
 ) -> str:
     if not shares:
         return "There are too few trials to say what mattered."
-    known = [row for row in rows if row[metric] is not None and row["state"] != "failed"]
+    known = [row for row in rows if row["state"] == "complete"]
     sign = 1 if metric in SMALLER_IS_BETTER else -1
     known.sort(key=lambda row: sign * row[metric])
     top = known[: max(3, round(TOP_SHARE * len(known)))]

@@ -39,7 +39,8 @@ from tagger.search.confirm import (
     find_winner,
 )
 from tagger.search.folds import Folds
-from tagger.search.metrics import SMALLER_IS_BETTER
+from tagger.search.metrics import direction_of
+from tagger.search.racing import rank
 from tagger.search.report import write_results
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
@@ -232,7 +233,7 @@ def _run_workers(post: Post, study: Study, description: str) -> None:
     deaths = finished_before = 0
 
     def trials() -> list[FrozenTrial]:
-        return counted(study.get_trials(deepcopy=False))
+        return study.get_trials(deepcopy=False)
 
     def start() -> None:
         with _no_bars():
@@ -240,17 +241,22 @@ def _run_workers(post: Post, study: Study, description: str) -> None:
             worker.start()
         workers.append(worker)
 
+    def hours_are_over(now: Sequence[FrozenTrial]) -> bool:
+        if post.confirming or search.hours is None:
+            return False
+        return hours_spent(now) >= search.hours
+
     def wanted(now: Sequence[FrozenTrial]) -> bool:
         running = any(trial.state == TrialState.RUNNING for trial in now)
         return running or may_begin(now, search, post.confirming)
 
-    total = len(trials()) if post.confirming or search.trials is None else search.trials
+    total = len(counted(trials())) if post.confirming or search.trials is None else search.trials
     with progress_bar(total, description, "trial", _done(trials())) as bar:
         try:
             while wanted(now := trials()):
                 _show(bar, now, search, post.confirming)
                 _check_failures(now)
-                if not post.confirming and search.hours and hours_spent(now) >= search.hours:
+                if hours_are_over(now):
                     break
                 for worker in [one for one in workers if not one.is_alive()]:
                     workers.remove(worker)
@@ -289,7 +295,7 @@ def _stop(workers: Sequence[BaseProcess]) -> None:
 
 
 def _done(trials: Sequence[FrozenTrial]) -> int:
-    return sum(trial.state.is_finished() for trial in trials)
+    return sum(trial.state.is_finished() for trial in counted(trials))
 
 
 def _show(bar: Any, trials: Sequence[FrozenTrial], search: SearchConfig, confirming: bool) -> None:
@@ -298,8 +304,7 @@ def _show(bar: Any, trials: Sequence[FrozenTrial], search: SearchConfig, confirm
     parts = []
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if complete and not confirming:
-        sign = 1 if metric in SMALLER_IS_BETTER else -1
-        best = min(complete, key=lambda trial: (sign * trial.values[0], trial.number))
+        best = rank(complete, [direction_of(one) for one in search.objectives])[0]
         judged = judge(best.user_attrs, metric)
         assert judged is not None
         parts.append(f"best {metric} {judged.mean:.4f} ± {judged.error:.4f} (trial {best.number})")
@@ -322,7 +327,7 @@ def _check_failures(trials: Sequence[FrozenTrial]) -> None:
     Raises:
         UserError: with what the last one said.
     """
-    finished = [trial for trial in trials if trial.state.is_finished()]
+    finished = [trial for trial in counted(trials) if trial.state.is_finished()]
     failed = [trial for trial in finished if trial.state == TrialState.FAIL]
     if not failed:
         return

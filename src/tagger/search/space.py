@@ -1,7 +1,8 @@
 """What a sweep may change: keys of the training config, their ranges, and when each applies.
 
 A space is nested as the config is. A parameter is a mapping with `low` and `high` (and `step`, or
-`log: true`), or with `choices`; `when` names other keys and the values that it applies with:
+`log: true`), or with `choices`; `when` names other keys and the values that it applies with. A
+null in its place leaves it out.
 
     training:
       lr: {low: 1.0e-5, high: 1.0e-3, log: true}
@@ -11,10 +12,12 @@ A space is nested as the config is. A parameter is a mapping with `low` and `hig
 """
 
 import json
+import math
 import random
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -54,6 +57,7 @@ TRIED = 200
 """Random configs that are validated before the first trial."""
 
 LARGEST_GRID = 10_000
+LONGEST = 40
 
 Range = IntDistribution | FloatDistribution
 
@@ -154,7 +158,7 @@ class SearchSpace:
                 parameters[path] = parameter
         if not parameters and not problems:
             problems.append("search.space: there is nothing in it to search")
-        _check_conditions(parameters, problems)
+        _check_conditions(parameters, base.model_dump(), problems)
         _raise(problems)
         found = cls(base, tuple(_in_order(parameters, problems)))
         _raise(problems)
@@ -265,7 +269,7 @@ class SearchSpace:
             elif any(other.path == key for other in self.parameters):
                 return False  # of a branch that is not taken
             else:
-                value = plain["model"]["name"] if key == "model" else _get(plain, key)
+                value = _unsearched(key, plain)
             if value not in values:
                 return False
         return True
@@ -275,7 +279,7 @@ class SearchSpace:
         within = {p.path for p in self.parameters if p.path.startswith(f"{one.path}.")}
         given = flatten({one.path: plain[one.path]})
         for choice in one.choices:
-            section = flatten({one.path: _section(one.path, choice)})
+            section = flatten({one.path: compose_section(one.path, choice)})
             differ = {key for key in section.keys() | given if section.get(key) != given.get(key)}
             if section.keys() == given.keys() and differ <= within:
                 return str(choice)
@@ -341,18 +345,24 @@ def _leaves(
     """Yield each parameter of a nested space with its dotted key."""
     for name, content in space.items():
         path = f"{prefix}{name}"
+        if content is None:  # how a command line takes a parameter out again
+            continue
         if not isinstance(content, Mapping):
             problems.append(
                 f"search.space.{path}: found {content!r}, expected a mapping with low and high, or "
                 "with choices"
             )
             continue
-        spec = {key: value for key, value in content.items() if key in PARAMETER_KEYS}
+        spec = {
+            key: value
+            for key, value in content.items()
+            if key in PARAMETER_KEYS and value is not None
+        }
         rest = {key: value for key, value in content.items() if key not in PARAMETER_KEYS}
         if spec:
             yield path, spec
         elif not rest:
-            problems.append(f"search.space.{path}: is empty")
+            problems.append(f"search.space.{path}: is empty; null leaves it out")
         if rest and spec and path not in GROUPS:
             known = ", ".join(PARAMETER_KEYS)
             problems.append(
@@ -381,16 +391,19 @@ def _read_parameter(path: str, spec: Mapping[str, Any], problems: list[str]) -> 
     if "choices" in spec:
         unneeded = [key for key in ("low", "high", "step", "log") if key in spec]
         if unneeded:
-            problems.append(f"{where}: give choices, or a range; {', '.join(unneeded)} is too much")
+            problems.append(
+                f"{where}: give choices, or a range; {', '.join(unneeded)} is too much (null takes "
+                "it away)"
+            )
         choices = _read_choices(path, spec["choices"], problems)
         if len(problems) > before:
             return None
         stored = CategoricalDistribution([_encode(choice) for choice in choices])
         return Parameter(path, stored, tuple(choices), when)
+    missing = [key for key in ("low", "high") if key not in spec]
     if is_group:
         problems.append(f"{where}: needs choices")
-    missing = [key for key in ("low", "high") if spec.get(key) is None]
-    if missing:
+    elif missing:
         problems.append(f"{where}: lacks {' and '.join(missing)}, or choices")
     if len(problems) > before:
         return None
@@ -403,8 +416,7 @@ def _read_choices(path: str, choices: Any, problems: list[str]) -> list[Any]:
     if not isinstance(choices, list) or not choices:
         problems.append(f"{where}: found {choices!r}, expected a list of one or more")
         return []
-    encoded = [_encode(choice) for choice in choices]
-    if len({json.dumps(choice) for choice in encoded}) < len(encoded):
+    if any(one in choices[:at] for at, one in enumerate(choices)):
         problems.append(f"{where}: {choices} names one twice")
     if path in GROUPS:
         known = config_groups("train")[path]
@@ -428,9 +440,9 @@ def _read_range(path: str, spec: Mapping[str, Any], problems: list[str]) -> Rang
         if key == "step" and value is None:
             continue
         fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not fits:
+        if not fits or not _is_real(value):
             kind = "whole number" if whole else "number"
-            problems.append(f"{where}.{key}: found {value!r}, expected a {kind}")
+            problems.append(f"{where}.{key}: found {_short(value)}, expected a {kind}")
     if not isinstance(log, bool):
         problems.append(f"{where}.log: found {log!r}, expected true or false")
     if len(problems) > before:
@@ -462,15 +474,19 @@ def _read_conditions(where: str, when: Any, problems: list[str]) -> dict[str, tu
     }
 
 
-def _check_conditions(parameters: Mapping[str, Parameter], problems: list[str]) -> None:
+def _check_conditions(
+    parameters: Mapping[str, Parameter], plain: Mapping[str, Any], problems: list[str]
+) -> None:
     """Refuse conditions on what does not exist, or that can't hold."""
     for one in parameters.values():
         where = f"search.space.{one.path}.when"
         for key, values in one.when.items():
             other = parameters.get(key)
-            if other is None:
-                if key not in _keys() and key not in GROUPS:
-                    problems.append(f"{where}: {key}: no such key{nearest(key, sorted(_keys()))}")
+            if not values:
+                problems.append(f"{where}: {key}: expected one value or more, found none")
+            elif other is None:
+                problem = _never(key, values, parameters, plain)
+                problems += [f"{where}: {problem}"] if problem else []
             elif not other.choices:
                 problems.append(f"{where}: {key} has a range, and a condition needs its choices")
             else:
@@ -479,6 +495,36 @@ def _check_conditions(parameters: Mapping[str, Parameter], problems: list[str]) 
                     problems.append(
                         f"{where}: {key} is never {absent[0]!r}, it is one of {list(other.choices)}"
                     )
+
+
+def _never(
+    key: str,
+    values: Sequence[Any],
+    parameters: Mapping[str, Parameter],
+    plain: Mapping[str, Any],
+) -> str | None:
+    """Say why a condition on a key that is not searched never holds, if it never does."""
+    if key not in _keys() and key not in GROUPS:
+        return f"{key}: no such key{nearest(key, sorted(_keys()))}"
+    group = key.partition(".")[0]
+    if group in parameters and key != group:
+        return f"{key} is not searched, and {group} is: name a choice of {group}"
+    try:
+        value = _unsearched(key, plain)
+    except KeyError:
+        return f"{key} is not searched, and the config that the search starts from has none"
+    if value not in values:
+        return f"{key} is not searched and stays {value!r}, so that this never applies"
+    return None
+
+
+def _unsearched(key: str, plain: Mapping[str, Any]) -> Any:
+    """Return what a condition on a key compares; `KeyError` where the config has no such key."""
+    if key == "model":
+        return plain["model"]["name"]
+    if key in GROUPS:
+        raise KeyError(key)
+    return _get(plain, key)
 
 
 def _in_order(parameters: Mapping[str, Parameter], problems: list[str]) -> list[Parameter]:
@@ -508,6 +554,18 @@ def _raise(problems: Sequence[str]) -> None:
         )
 
 
+def _is_real(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def _encode(choice: Any) -> Any:
     if choice is None or isinstance(choice, bool | int | float | str):
         return choice
@@ -521,12 +579,6 @@ def _is_fixed(path: str) -> bool:
 @cache
 def _keys() -> frozenset[str]:
     return frozenset(schema_keys(TrainConfig))
-
-
-@cache
-def _section(group: str, choice: str) -> Mapping[str, Any]:
-    """Return a group's choice as it is in `configs/`: shared, so not to be changed."""
-    return compose_section(group, choice)
 
 
 def _kinds(path: str) -> set[type]:
@@ -565,7 +617,7 @@ def _options(annotation: Any) -> list[Any]:
 
 def _set(plain: dict[str, Any], path: str, value: Any) -> None:
     if path in GROUPS:
-        plain[path] = dict(_section(path, value))
+        plain[path] = deepcopy(compose_section(path, value))
         return
     *parents, last = path.split(".")
     for name in parents:

@@ -1,11 +1,14 @@
 """The Optuna study of a sweep: where it is stored, who is alive, what was spent."""
 
+import os
+import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 from filelock import FileLock
@@ -28,7 +31,7 @@ from sqlalchemy.pool import NullPool
 from tagger.config import SearchConfig
 from tagger.errors import UserError
 from tagger.search.metrics import direction_of
-from tagger.search.racing import build_pruner
+from tagger.search.racing import FOLD, build_pruner
 
 FILE = "study.db"
 ADVISORY_LOCK = 0x7A66E4
@@ -43,6 +46,9 @@ ERROR = "error"
 ORIGIN = "origin"
 DEFAULT = "default"
 MADE_FROM = "made_from"
+DONE = "done"
+"""When a fold was finished, kept with it."""
+
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -61,10 +67,13 @@ def storage_url(config: SearchConfig, folder: Path) -> str:
         UserError: for an address that is none.
     """
     if config.storage is None:
-        return f"sqlite:///{(folder / FILE).resolve()}"
+        # Quoted, for `?` and `%` mean something in an address, and `{` to Optuna.
+        return f"sqlite:///{quote(str((folder / FILE).resolve()))}"
     try:
         url = make_url(config.storage)
-    except ArgumentError:
+        if url.get_backend_name() == "sqlite" and not url.database:
+            raise ValueError("in memory, where no other process finds it")
+    except (ArgumentError, ValueError):
         raise UserError(
             f"search.storage: {config.storage!r} is no address of a database",
             hint="It looks like postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.",
@@ -107,7 +116,7 @@ def open_storage(url: str, heartbeat: int) -> RDBStorage:
             f"search.storage={shown}: its driver is not installed: {error.name or error}",
             hint="Install it, or use PostgreSQL: its driver came with requirements.txt.",
         ) from None
-    except (SQLAlchemyError, RuntimeError) as error:
+    except (SQLAlchemyError, RuntimeError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise UserError(f"search.storage={shown} cannot be used: {reason}") from None
 
@@ -233,12 +242,19 @@ def begun(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state != TrialState.WAITING]
 
 
+def this_worker() -> str:
+    """Return a name for this process that no other has while it lives."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 def hours_spent(trials: Sequence[FrozenTrial]) -> float:
-    """Return for how long a study was at work: hours in which at least one trial ran."""
+    """Return for how long a study was at work: hours in which at least one trial ran.
+
+    Args:
+        trials: All of the study, also those that were cut short.
+    """
     spans = sorted(
-        (trial.datetime_start, trial.datetime_complete or datetime.now())
-        for trial in trials
-        if trial.datetime_start is not None
+        (trial.datetime_start, _end(trial)) for trial in trials if trial.datetime_start is not None
     )
     total = timedelta()
     end: datetime | None = None
@@ -248,6 +264,36 @@ def hours_spent(trials: Sequence[FrozenTrial]) -> float:
             total += stop - begin
         end = stop if end is None else max(end, stop)
     return total.total_seconds() / 3600
+
+
+def _end(trial: FrozenTrial) -> datetime:
+    """Return until when a trial was worked at, which of one that was cut short nobody noted.
+
+    It is taken for the end of its last fold, lest a night between two runs be counted.
+    """
+    ended_well = trial.state in FINISHED or ERROR in trial.user_attrs
+    if ended_well and trial.datetime_complete is not None:
+        return trial.datetime_complete
+    if trial.state == TrialState.RUNNING and _is_alive(trial.user_attrs.get(WORKER, "")):
+        return datetime.now()
+    assert trial.datetime_start is not None
+    folds = [fold for key, fold in trial.user_attrs.items() if key.startswith(FOLD.format(""))]
+    done = [datetime.fromisoformat(fold[DONE]) for fold in folds if DONE in fold]
+    return max([trial.datetime_start, *done])
+
+
+def _is_alive(worker: str) -> bool:
+    """Whether a worker runs on this machine."""
+    host, _, number = worker.rpartition(":")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
 
 
 def enqueue(

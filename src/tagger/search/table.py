@@ -1,7 +1,8 @@
 """The trials of a sweep as a table, and what the parameters had to do with the score."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from tagger.files import replacing
 from tagger.search.metrics import direction_of
 from tagger.search.space import SearchSpace
-from tagger.search.study import ERROR, FINISHED, ORIGIN, WORKER, counted
+from tagger.search.study import DONE, ERROR, FINISHED, ORIGIN, WORKER, counted
 from tagger.search.trials import folds_of, judge
 
 STATES = {
@@ -33,9 +34,9 @@ def tabulate(study: Study, space: SearchSpace, metrics: Sequence[str]) -> list[d
 
     Returns:
         `number`, `state`, `origin` (default, a run, grid, or the sampler's); by metric its mean and
-        `METRIC_error`, None before the first fold; `folds`; `seconds` of training and prediction,
-        `wall_seconds` of the whole trial; by dotted key the value of each parameter, None where it
-        did not apply; `worker`, `error`.
+        `METRIC_error`, None before the first fold; `folds`; `wall_seconds` of the trial, and
+        `model_seconds` of training and prediction within it, without folds that it took over; by
+        dotted key the value of each parameter, None where it did not apply; `worker`, `error`.
     """
     rows = []
     for trial in counted(study.get_trials(deepcopy=False)):
@@ -51,11 +52,12 @@ def tabulate(study: Study, space: SearchSpace, metrics: Sequence[str]) -> list[d
             judged = judge(trial.user_attrs, metric)
             row[metric] = None if judged is None else judged.mean
             row[f"{metric}_error"] = None if judged is None else judged.error
-        wall = trial.duration.total_seconds() if trial.duration is not None else None
         row |= {
             "folds": len(folds),
-            "seconds": sum(fold["seconds"] + fold["predicting"] for fold in folds),
-            "wall_seconds": wall,
+            "model_seconds": sum(
+                fold["seconds"] + fold["predicting"] for fold in folds if _is_own(fold, trial)
+            ),
+            "wall_seconds": None if trial.duration is None else trial.duration.total_seconds(),
         }
         chosen = space.decode(trial.params)
         row |= {one.path: chosen.get(one.path) for one in space.parameters}
@@ -112,6 +114,12 @@ def importances(study: Study, best: FrozenTrial, metric: str, seed: int) -> dict
         return {}
     shares = get_param_importances(copy, evaluator=FanovaImportanceEvaluator(seed=seed))
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def _is_own(fold: Mapping[str, Any], trial: FrozenTrial) -> bool:
+    """Whether a trial trained a fold itself, rather than taking it over from an earlier one."""
+    started = trial.datetime_start
+    return started is not None and datetime.fromisoformat(fold[DONE]) >= started
 
 
 def _scores(trial: FrozenTrial, metric: str) -> dict[str, float]:

@@ -1,10 +1,9 @@
 """What one trial is: a config, the folds that judge it, and the score that comes of them."""
 
-import os
 import shutil
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tagger.config import TrainConfig, save_config
 from tagger.files import write_json
 from tagger.search.folds import Folds, run_fold
 from tagger.search.racing import FOLD, RUNNING_MEANS
+from tagger.search.study import DONE
 from tagger.training.loop import TrainingStopped
 from tagger.training.tracking import start_wandb
 
@@ -99,18 +99,19 @@ def run_trial(
     save_config(config, folder / "config.yaml")
     wandb = None
     if tracking.kind == "wandb":
-        wandb = start_wandb(folder, tracking, config.model_dump(), group=folder.parent.parent.name)
+        sweep = folder.parent.parent
+        name = "-".join(folder.parts[-3:])
+        wandb = start_wandb(sweep, tracking, config.model_dump(), name=name, group=sweep.name)
     try:
         for step in steps:
             if stopped():
                 raise TrainingStopped
             key = FOLD.format(step)
-            known = key in attributes
-            if not known:
+            if key not in attributes:
                 scratch = folder / f"fold-{step:02}"
                 result = run_fold(folds, step, config, accelerator=accelerator, folder=scratch)
                 shutil.rmtree(scratch / "checkpoints", ignore_errors=True)
-                attributes[key] = result.plain()
+                attributes[key] = result.plain() | {DONE: datetime.now().isoformat()}
                 trial.set_user_attr(key, attributes[key])
             if wandb is not None:
                 wandb.log({"fold": step, **attributes[key]["scores"]})
@@ -121,13 +122,15 @@ def run_trial(
             running = search.pruner in RUNNING_MEANS
             score = judged.mean if running else attributes[key]["scores"][objective]
             trial.report(score, step)
-            if not known and step != steps[-1] and trial.should_prune():
+            if step != steps[-1] and trial.should_prune():
                 raise optuna.TrialPruned
         values: dict[str, float] = {}
         for metric in search.objectives:
             judged = judge(attributes, metric)
             if judged is not None:
                 values[metric] = judged.mean
+        if not np.isfinite(list(values.values())).all():
+            raise ArithmeticError(f"a score is not a number: {values}")
         if wandb is not None:
             wandb.summary.update(values)
         return values
@@ -138,8 +141,3 @@ def run_trial(
             write_json(folder / "folds.json", folds_of(attributes))
         else:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def this_worker() -> str:
-    """Return a name for this process that no other has while it lives."""
-    return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,5 +1,6 @@
 """A process that takes trials from a study until there is nothing left to do."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -19,10 +20,12 @@ from tagger.config import OptimizeConfig, SearchConfig
 from tagger.errors import UserError
 from tagger.search.confirm import plan_confirmation
 from tagger.search.folds import Folds, prepare_process
+from tagger.search.racing import FOLD
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
     DEFAULT,
     ERROR,
+    FINISHED,
     ORIGIN,
     WORKER,
     begun,
@@ -35,8 +38,9 @@ from tagger.search.study import (
     open_storage,
     open_study,
     quiet_optuna,
+    this_worker,
 )
-from tagger.search.trials import run_trial, this_worker
+from tagger.search.trials import run_trial
 from tagger.training.loop import TrainingStopped
 
 POLL_SECONDS = 1.0
@@ -78,7 +82,9 @@ def work(post: Post) -> None:
     os.setsid()  # Ctrl-C goes to the process that started this one, which then says what to do
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # its id: it may be dead already, and this process adopted
+    threading.Thread(target=_follow_parent, args=(parent.pid,), daemon=True).start()
     quiet_optuna()
     accelerator = prepare_process(post.config)
     folds = Folds(post.config, post.confirming)
@@ -122,8 +128,7 @@ def work(post: Post) -> None:
             continue  # this process was silent for too long, and another has the trial by now
         except Exception as error:  # the other trials go on
             known = isinstance(error, UserError | ArithmeticError)
-            trial.set_user_attr(ERROR, str(error) if known else traceback.format_exc())
-            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            _fail(study, trial, str(error) if known else traceback.format_exc())
 
 
 def take(study: Study, storage: RDBStorage, space: SearchSpace, post: Post) -> Trial | None:
@@ -136,9 +141,10 @@ def take(study: Study, storage: RDBStorage, space: SearchSpace, post: Post) -> T
     with exclusive(post.url):
         optuna.storages.fail_stale_trials(study)
         fail_unheard_of(study, search.heartbeat)
-        trials = counted(study.get_trials(deepcopy=False))
-        if not may_begin(trials, search, post.confirming):
+        everything = study.get_trials(deepcopy=False)
+        if not may_begin(everything, search, post.confirming):
             return None
+        trials = counted(everything)
         # A seed for each trial: a sweep that was stopped draws what it would have drawn.
         study.sampler = build_sampler(search, post.config.seed * SEEDS + len(begun(trials)))
         trial = study.ask()
@@ -146,15 +152,27 @@ def take(study: Study, storage: RDBStorage, space: SearchSpace, post: Post) -> T
         trial.set_user_attr(WORKER, this_worker())
         if not post.confirming:
             space.suggest(trial)
+            _share(trial, trials)
         return trial
 
 
+def _share(trial: Trial, trials: Sequence[FrozenTrial]) -> None:
+    """Give a trial the folds of an earlier one of the same config, which would come out alike."""
+    for twin in trials:
+        if twin.state in FINISHED and twin.params == trial.params:
+            for key, fold in twin.user_attrs.items():
+                if key.startswith(FOLD.format("")) and key not in trial.user_attrs:
+                    trial.set_user_attr(key, fold)
+            return
+
+
 def may_begin(trials: Sequence[FrozenTrial], search: SearchConfig, confirming: bool) -> bool:
-    """Whether the budget allows for another trial; `trials` are the counted ones."""
-    waiting = len(trials) - len(begun(trials))
+    """Whether the budget allows for another trial; `trials` are all that there are."""
+    count = len(begun(counted(trials)))
+    waiting = len(counted(trials)) - count
     if confirming:
         return waiting > 0
-    if search.trials is not None and len(begun(trials)) >= search.trials:
+    if search.trials is not None and count >= search.trials:
         return False
     if search.hours is not None and hours_spent(trials) >= search.hours:
         return False
@@ -166,6 +184,14 @@ def _may_be_stopped(trial: Trial, post: Post) -> bool:
     if post.confirming or len(post.config.search.objectives) > 1:
         return False
     return bool(trial.user_attrs.get(ORIGIN) != DEFAULT)
+
+
+def _fail(study: Study, trial: Trial, reason: str) -> None:
+    try:
+        trial.set_user_attr(ERROR, reason)
+    except UpdateFinishedTrialError:  # it was too long silent, and has been given to another
+        return
+    study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def _follow_parent(parent: int) -> None:

@@ -72,22 +72,28 @@ def attach_report(folder: Path, tracking: TrackingConfig, report: Path, scores: 
 
 
 def start_wandb(
-    folder: Path, tracking: TrackingConfig, run_config: dict[str, Any], group: str | None = None
+    folder: Path,
+    tracking: TrackingConfig,
+    run_config: dict[str, Any],
+    *,
+    name: str | None = None,
+    group: str | None = None,
 ) -> Any:
-    """Start a wandb run, or go on with one, that is called like a folder and keeps its files there.
+    """Start a wandb run, or go on with one.
 
     Args:
-        folder: Of the run.
+        folder: Where it keeps its files.
         tracking: The project, and whether to upload.
         run_config: What the run was made with.
-        group: What the run is one of, such as a sweep; its name comes before that of the run.
+        name: What it is called; None: like the folder.
+        group: What it is one of, such as a sweep.
 
     Raises:
         UserError: when wandb cannot start.
     """
     import wandb
 
-    name = folder.name if group is None else f"{group}-{folder.name}"
+    name = name or folder.name
     try:
         return wandb.init(
             project=tracking.project,
