@@ -10,7 +10,8 @@ and its time is taken off. Beside that, figures are given with the default in al
 
 Pruners: the trials of random search, whose folds are all known, are raced again by each pruner.
 
-Multirun: the trials that our sweep began are trained one by one by `train.py -m`, fold by fold.
+Multirun: a sweep of a few trials, then the same trials one by one by `train.py -m`, a job a fold,
+both whole commands.
 """
 
 import argparse
@@ -108,7 +109,7 @@ def main() -> None:
         print(json.dumps(replays[-1]), flush=True)
         show_races(races, options.arms)
         show_replays(replays)
-    multirun = run_one_by_one([*settings, "seed=0"], "ours-0", options.multirun, out / "multirun")
+    multirun = run_one_by_one([*settings, "seed=0"], options.multirun, out / "multirun")
     print(json.dumps(multirun, indent=2))
     write_json(
         out / "figures.json",
@@ -232,11 +233,15 @@ def race_again(
     return used, study.best_value, stopped
 
 
-def run_one_by_one(settings: Sequence[str], name: str, count: int, out: Path) -> dict[str, Any]:
-    """Train trials of a sweep with `train.py -m`, each fold a job, and compare time and scores."""
-    config = read_config(settings)
+def run_one_by_one(settings: Sequence[str], count: int, out: Path) -> dict[str, Any]:
+    """Sweep a few trials, train the same with `train.py -m`, and compare time and scores."""
+    cores = set(os.sched_getaffinity(0))
+    name = "few"
+    few = [*settings, f"search.trials={count}", "search.hours=null", f"name={name}"]
+    ours = measure(["optimize.py", *few], cores)
+    config = read_config(few)
     space = SearchSpace.parse(config.search.space, config.base)
-    trials = [trial for trial in read_trials(config, name) if trial.state.is_finished()][:count]
+    trials = read_trials(config, name)
     place = out.resolve() / "choices"
     for trial in trials:
         text = write_experiment(space.apply(space.decode(trial.params)), [f"trial {trial.number}"])
@@ -252,12 +257,7 @@ def run_one_by_one(settings: Sequence[str], name: str, count: int, out: Path) ->
             *(f"runs_dir={out}", "training.checkpoint_seconds=1e9"),
             f"name=${{hydra:runtime.choices.experiment}}-{repeat}-${{data.split.fold}}",
         ]
-        began = time.perf_counter()
-        process = start(command, set(os.sched_getaffinity(0)))
-        errors = process.communicate()[0]
-        seconds += time.perf_counter() - began
-        if process.returncode:
-            raise SystemExit(f"multirun failed:\n{errors[-2000:]}")
+        seconds += measure(command, cores)
 
     folds = Folds(config, confirming=False)
     differing = 0
@@ -271,7 +271,6 @@ def run_one_by_one(settings: Sequence[str], name: str, count: int, out: Path) ->
             true = tag_positions(judged, folds.tags)
             score = score_rows(METRIC, np.array(scores), true)
             differing += abs(score - fold["scores"][METRIC]) > ROUNDING
-    ours = sum(trial.duration.total_seconds() for trial in trials if trial.duration)
     return {
         "trials": len(trials),
         "folds": {
@@ -281,6 +280,16 @@ def run_one_by_one(settings: Sequence[str], name: str, count: int, out: Path) ->
         "folds that scored differently": differing,
         "seconds": {"multirun": seconds, "ours": ours},
     }
+
+
+def measure(command: Sequence[str], cores: set[int]) -> float:
+    """Run a script of ours to its end; return wall seconds."""
+    began = time.perf_counter()
+    process = start(command, cores)
+    errors = process.communicate()[0]
+    if process.returncode:
+        raise SystemExit(f"{command} failed:\n{errors[-2000:]}")
+    return time.perf_counter() - began
 
 
 def start(command: Sequence[str], cores: set[int]) -> subprocess.Popen[str]:

@@ -353,7 +353,7 @@ def test_what_the_space_leaves_out_is_not_enqueued(
 def test_too_few_rows_are_refused_before_the_first_trial(
     tmp_path: Path, sweep_config: SweepConfig
 ) -> None:
-    with pytest.raises(UserError, match="search.folds=100: .* too few"):
+    with pytest.raises(UserError, match=r"search\.folds=100: .* too few"):
         search(sweep_config(tmp_path, "search.folds=100"))
     assert not list(tmp_path.iterdir())
 

@@ -16,8 +16,8 @@ from optuna.trial import create_trial
 from tagger.config import OptimizeConfig, TrainConfig, load_saved_config
 from tagger.search.folds import Folds
 from tagger.search.racing import FOLD, build_pruner
-from tagger.search.study import quiet_optuna
-from tagger.search.trials import Judged, folds_of, judge, run_trial, this_worker
+from tagger.search.study import quiet_optuna, this_worker
+from tagger.search.trials import Judged, folds_of, judge, run_trial
 from tagger.training.loop import TrainingStopped
 
 Config = Callable[..., OptimizeConfig]
@@ -166,29 +166,19 @@ def test_folds_that_are_there_are_not_done_again(sweep_config: Config, tmp_path:
     assert sweep.study.trials[-1].intermediate_values == {0: 0.125, 1: scores, 2: 0.25}
 
 
-@pytest.mark.parametrize(
-    ("before", "done"),
-    [
-        (0, 1),
-        (1, 2),  # what a stopped worker left is not held against it
-        (2, 3),  # after the last one there is nothing to save
-    ],
-)
+@pytest.mark.parametrize("before", [0, 1, 2])  # folds that a stopped worker left
 def test_a_trial_that_is_clearly_worse_is_given_up(
-    sweep_config: Config, mixed_up: str, tmp_path: Path, before: int, done: int
+    sweep_config: Config, mixed_up: str, tmp_path: Path, before: int
 ) -> None:
     sweep = Sweep(sweep_config(tmp_path, mixed_up), tmp_path)
     sweep.add_best()
     bad = {"scores": {"weighted_f1": 0.3}, "wrong": list(range(9))}
     given = dict.fromkeys(KEYS[:before], bad)
-    if done < 3:
-        with pytest.raises(optuna.TrialPruned):
-            sweep.run(before=given)
-    else:
-        assert 0 < sweep.run(before=given)["weighted_f1"] < 0.7
-    assert sorted(sweep.kept) == KEYS[:done]
+    with pytest.raises(optuna.TrialPruned):
+        sweep.run(before=given)
+    assert sorted(sweep.kept) == KEYS[: max(before, 1)]
     assert list(sweep.folder.iterdir()) == []
-    assert list(sweep.study.trials[-1].intermediate_values) == list(range(done))
+    assert list(sweep.study.trials[-1].intermediate_values) == [0]
 
 
 def test_what_all_is_compared_with_is_never_given_up(
@@ -280,7 +270,7 @@ def test_wandb_has_a_run_for_each_trial_in_the_group_of_the_sweep(
     # They are there to be uploaded later, whatever else of a trial is kept.
     records = sorted((tmp_path / "sweep").rglob("offline-run-*/*.wandb"))
     assert len(records) == 2
-    for record, name in zip(records, (b"sweep-0000", b"sweep-0001"), strict=True):
+    for record, name in zip(records, (b"sweep-trials-0000", b"sweep-trials-0001"), strict=True):
         expected = (name, b"\x05sweep", b"fold", b"weighted_f1")  # five letters: the group
         logged = b""
         deadline = time.monotonic() + 60

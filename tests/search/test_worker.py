@@ -34,8 +34,9 @@ from tagger.search.study import (
     open_study,
     quiet_optuna,
     storage_url,
+    this_worker,
 )
-from tagger.search.trials import folds_of, this_worker
+from tagger.search.trials import folds_of
 from tagger.search.worker import Post, may_begin, take, work
 
 DEADLINE = 180
@@ -130,7 +131,10 @@ def trials_of(states: str, hours: float = 0.0) -> list[FrozenTrial]:
     trials = []
     took = sum(state != "w" for state in states)
     for number, letter in enumerate(states):
-        trial = create_trial(state=STATES[letter], value=1.0 if letter == "c" else None)
+        attributes = {"r": {WORKER: this_worker()}, "f": {ERROR: "it diverged"}}.get(letter)
+        trial = create_trial(
+            state=STATES[letter], value=1.0 if letter == "c" else None, user_attrs=attributes
+        )
         trial.number = number
         if letter != "w":
             start = datetime.now() - timedelta(hours=hours * (1 - number / took))
