@@ -21,8 +21,8 @@ from tagger.search.study import FILE, counted, open_storage
 from tagger.search.trials import folds_of
 from tagger.training.train_run import train
 
-START = ("model.strength=0.05", "model.word_ngrams=1", "model.char_ngrams=2")
-"""A start that is easily surpassed."""
+# On these rows nothing errs, so that only the loss can tell configs apart.
+START = ("model.strength=0.05", "search.objectives=[log_loss]", "search.pruner=none")
 
 NAME = "linear-linear-toy"
 DEADLINE = 180
@@ -78,7 +78,7 @@ def test_it_leaves_all_that_is_promised(swept: tuple[OptimizeConfig, Path, str])
     assert len(table) == config.search.trials
     assert table.origin[0] == "default"
     complete = table[table.state == "complete"]
-    assert complete.weighted_f1.max() >= table.weighted_f1[0]
+    assert complete.log_loss.min() < table.log_loss[0]
     assert (complete.folds == 3).all()
 
 
@@ -101,7 +101,8 @@ def test_the_winner_is_confirmed_on_fresh_seeds(swept: tuple[OptimizeConfig, Pat
     assert summary["best"] != summary["default"]
     confirmation = summary["confirmation"]
     assert confirmation["seeds"] == 2
-    assert confirmation["low"] <= confirmation["gain"] <= confirmation["high"]
+    assert confirmation["low"] < confirmation["gain"] < confirmation["high"] < 0
+    assert confirmation["proven"]
     assert "fresh seeds" in said
 
 
@@ -117,7 +118,9 @@ def test_the_same_command_finds_it_done(swept: tuple[OptimizeConfig, Path, str])
 
 @pytest.mark.slow
 def test_more_trials_are_added_to_those_that_are_there(
-    swept: tuple[OptimizeConfig, Path, str], sweep_config: SweepConfig, tmp_path: Path
+    swept: tuple[OptimizeConfig, Path, str],
+    sweep_config: SweepConfig,
+    tmp_path: Path,
 ) -> None:
     _, folder, _ = swept
     shutil.copytree(folder, tmp_path / NAME)
@@ -136,12 +139,15 @@ def test_more_trials_are_added_to_those_that_are_there(
         ("search.folds=4", "search.folds: 3 and 4"),
         ("seed=1", "seed: 0 and 1"),
         ("search.space.model.strength.high=9.5", "search.space.model.strength.high: 100.0 and 9.5"),
-        ("search.pruner=none", "search.pruner: 'items' and 'none'"),
-        ("model.word_ngrams=2", "model.word_ngrams: 1 and 2"),
+        ("search.pruner=median", "search.pruner: 'none' and 'median'"),
+        ("model.word_ngrams=1", "model.word_ngrams: 2 and 1"),
     ],
 )
 def test_another_sweep_does_not_go_on_in_its_place(
-    swept: tuple[OptimizeConfig, Path, str], sweep_config: SweepConfig, changed: str, key: str
+    swept: tuple[OptimizeConfig, Path, str],
+    sweep_config: SweepConfig,
+    changed: str,
+    key: str,
 ) -> None:
     config, folder, _ = swept
     before = (folder / "config.yaml").read_bytes()
@@ -300,18 +306,20 @@ def test_several_objectives_give_a_front(tmp_path: Path, sweep_config: SweepConf
         assert surpassed == (number not in front.index)
     assert {int(path.stem) for path in (folder / "front").glob("*.yaml")} == set(summary["front"])
     assert summary["best"] in summary["front"]
-    assert "Pareto front" in said[0]
+    assert ("Pareto front" in said[0]) == (len(front) > 1)
 
 
 @pytest.mark.slow
 def test_earlier_runs_come_first(
-    tmp_path: Path, sweep_config: SweepConfig, swept: tuple[OptimizeConfig, Path, str]
+    tmp_path: Path,
+    sweep_config: SweepConfig,
+    swept: tuple[OptimizeConfig, Path, str],
 ) -> None:
     config, _, _ = swept
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
         "# @package _global_\ndefaults:\n- override /model: linear\n"
-        "model:\n  strength: 33.0\n  word_ngrams: 1\n  char_ngrams: 2\n"
+        "model:\n  strength: 33.0\n"
         f"data:\n  path: {config.data.path}\n  tags: {config.data.tags}\n"
     )
     base = config.base.model_copy(update={"runs_dir": str(tmp_path / "runs"), "name": "earlier"})
