@@ -83,7 +83,8 @@ def test_all_that_is_known_is_told_in_one_paragraph(space: SearchSpace) -> None:
         "trials); training.loss (20% of the variation, mostly cross_entropy in the best 3 trials). "
         "On 3 fresh seeds the winner has weighted f1 0.8700 and the default 0.8100: a difference "
         "of +0.0600, 95 % interval [+0.0200, +0.1000], which is more than chance makes. The search "
-        "had promised +0.1000; of the winner's score +0.0300 was luck."
+        "had promised +0.1000, of which +0.0400 was luck; the winner's own score was 0.9000 there, "
+        "an optimism of +0.0300."
     )
 
 
@@ -94,8 +95,8 @@ def test_all_that_is_known_is_told_in_one_paragraph(space: SearchSpace) -> None:
          "default config, which no trial surpassed."),
         ({"default": None}, "over 3 folds; the default config was not judged."),
         ({"default": 9}, "over 3 folds; the default config was not judged."),
-        ({}, "There are too few trials to say what mattered. The winner was not confirmed on fresh "
-         "seeds, so part of this is luck."),
+        ({}, "There are too few trials, or too little between them, to say what mattered. The "
+         "winner was not confirmed on fresh seeds, so part of this is luck."),
         ({"hours": 0.001}, "Of 3 trials in 4 seconds 3 were judged on all folds."),
         ({"hours": 1.9}, "Of 3 trials in 114 min 3 were judged"),
         ({"hours": 12.34}, "Of 3 trials in 12.3 hours 3 were judged"),
@@ -157,7 +158,7 @@ def test_the_verdict_is_that_of_the_interval(
 ) -> None:
     told = tell(summary(confirmation=describe(confirmation(**changes))), ROWS, space)
     assert f"], {verdict}." in told
-    assert told.endswith(f"of the winner's score {luck} was luck.")
+    assert told.endswith(f" there, an optimism of {luck}.")
 
 
 def test_one_fresh_seed_is_no_seeds(space: SearchSpace) -> None:

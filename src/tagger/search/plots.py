@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from optuna.distributions import IntDistribution
 
 from tagger.evaluation.plots import BLUE, GREEN, ORANGE, VERMILION
 from tagger.search.metrics import is_better
@@ -77,6 +79,8 @@ def plot_slices(
             axes.set_xlim(-0.5, len(one.choices) - 0.5)
         elif one.range.log:
             axes.set_xscale("log")
+        elif isinstance(one.range, IntDistribution):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(one.path, fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)

@@ -32,6 +32,9 @@ from tagger.search.table import importances, tabulate, write_table
 TOP_SHARE = 0.25
 """The share of trials whose values are called good."""
 
+FEW = 3
+"""Parameters whose plots fit beside others."""
+
 MATTERS = 0.1
 """The share of variation from which on a parameter is worth a mention."""
 
@@ -151,7 +154,7 @@ def _what_mattered(
     metric: str,
 ) -> str:
     if not shares:
-        return "There are too few trials to say what mattered."
+        return "There are too few trials, or too little between them, to say what mattered."
     known = [row for row in rows if row["state"] == "complete"]
     sign = 1 if metric in SMALLER_IS_BETTER else -1
     known.sort(key=lambda row: sign * row[metric])
@@ -177,6 +180,7 @@ def _what_mattered(
 def _what_held(confirmation: Mapping[str, Any], name: str) -> str:
     confirmed, searched = confirmation["confirmed"], confirmation["searched"]
     low, high, gain = (confirmation[key] for key in ("low", "high", "gain"))
+    promised = searched["winner"] - searched["default"]
     verdict = "which is more than chance makes" if confirmation["proven"] else "which may be chance"
     if not confirmation["proven"] and (low > 0 or high < 0):
         verdict = "so the default is the better one"
@@ -184,8 +188,9 @@ def _what_held(confirmation: Mapping[str, Any], name: str) -> str:
         f"On {_many(confirmation['seeds'], 'fresh seed')} the winner has {name} "
         f"{confirmed['winner']:.4f} and the default {confirmed['default']:.4f}: a difference of "
         f"{gain:+.4f}, 95 % interval [{low:+.4f}, {high:+.4f}], {verdict}. "
-        f"The search had promised {searched['winner'] - searched['default']:+.4f}; of the winner's "
-        f"score {confirmation['luck']:+.4f} was luck."
+        f"The search had promised {promised:+.4f}, of which {promised - gain:+.4f} was luck; the "
+        f"winner's own score was {searched['winner']:.4f} there, an optimism of "
+        f"{confirmation['luck']:+.4f}."
     )
 
 
@@ -296,7 +301,11 @@ def _render(
         by_number={row["number"]: row for row in rows},
         parameters=[one.path for one in space.parameters],
         images=[
-            {"source": base64.b64encode(path.read_bytes()).decode("ascii"), "text": text}
+            {
+                "source": base64.b64encode(path.read_bytes()).decode("ascii"),
+                "text": text,
+                "wide": path.stem in ("slices", "parallel") and len(space.parameters) > FEW,
+            }
             for path, text in plots
         ],
         duration=_duration(summary["hours"]),

@@ -99,8 +99,10 @@ def search(config: OptimizeConfig, say: Callable[[str], None] = print) -> Path:
     first = _first_trials(config, space)
     url = storage_url(config.search, folder)
 
-    folder.mkdir(parents=True, exist_ok=True)
+    if config.search.storage is None:
+        folder.mkdir(parents=True, exist_ok=True)
     storage = open_storage(url, config.search.heartbeat)
+    folder.mkdir(parents=True, exist_ok=True)
     objectives = config.search.objectives
     study = open_study(storage, name, config.search, objectives, folds.steps)
     with exclusive(url):
