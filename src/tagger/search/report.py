@@ -237,14 +237,6 @@ def _write_plots(
             plot_history(judged, metrics[0], best),
             f"{name} of each trial, with the standard error over folds, and the best so far.",
         ),
-        "slices": (
-            plot_slices(judged, space.parameters, metrics[0], best),
-            f"{name} over each parameter.",
-        ),
-        "parallel": (
-            plot_parallel(judged, space.parameters, metrics[0], best),
-            "A line through the values of each trial; the darker, the better.",
-        ),
     }
     if summary["importances"]:
         figures["importances"] = (
@@ -258,6 +250,14 @@ def _write_plots(
             plot_front(judged, metrics, summary["front"], best),
             "The Pareto front: trials that nothing surpasses in all objectives.",
         )
+    figures["slices"] = (
+        plot_slices(judged, space.parameters, metrics[0], best),
+        f"{name} over each parameter.",
+    )
+    figures["parallel"] = (
+        plot_parallel(judged, space.parameters, metrics[0], best),
+        "A line through the values of each trial; the darker, the better.",
+    )
     shutil.rmtree(folder, ignore_errors=True)
     written = []
     for stem, (figure, text) in figures.items():
