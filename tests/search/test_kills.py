@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from tagger.search.study import FILE, WORKER, counted, open_storage
+from tagger.search.study import DEATHS, FILE, MOST_RETRIES, WORKER, counted, open_storage
 from tagger.search.trials import folds_of
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,10 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 
 
 def kill_some(process: subprocess.Popen[str], url: str, rng: random.Random, kills: int) -> int:
-    """Kill processes of a sweep while it goes on; return how many had a trial in hand."""
+    """Kill processes of a sweep while it goes on; return how many had a trial in hand.
+
+    A trial is spared that would be given up, because too many of its workers have died.
+    """
     hit = 0
     deadline = time.monotonic() + DEADLINE
     while kills and process.poll() is None and time.monotonic() < deadline:
@@ -58,7 +61,9 @@ def kill_some(process: subprocess.Popen[str], url: str, rng: random.Random, kill
         running = {
             int(trial.user_attrs[WORKER].rpartition(":")[2])
             for trial in trials_of(url)
-            if trial.state == TrialState.RUNNING and WORKER in trial.user_attrs
+            if trial.state == TrialState.RUNNING
+            and WORKER in trial.user_attrs
+            and trial.user_attrs.get(DEATHS, 0) < MOST_RETRIES
         }
         at_work = [child for child in children(process) if child in running]
         if not at_work:

@@ -43,7 +43,6 @@ from tagger.search.study import (
 )
 
 DEADLINE = 120
-NOW = datetime.now()
 Config = Callable[..., OptimizeConfig]
 
 
@@ -92,10 +91,10 @@ def ran(begin: float, end: float | None, number: int = 0) -> FrozenTrial:
     """A trial that began and ended at some hour from now; None: it still runs."""
     trial = create_trial(state=TrialState.RUNNING, user_attrs={WORKER: this_worker()})
     trial.number = number
-    trial.datetime_start = NOW + timedelta(hours=begin)
+    trial.datetime_start = datetime.now() + timedelta(hours=begin)
     if end is not None:
         trial.state = TrialState.PRUNED
-        trial.datetime_complete = NOW + timedelta(hours=end)
+        trial.datetime_complete = datetime.now() + timedelta(hours=end)
     return trial
 
 
@@ -343,17 +342,25 @@ def test_a_retried_trial_keeps_its_choices_and_folds_but_not_its_worker() -> Non
     assert again.number == 1 and again.params == first.params
 
 
-def test_a_trial_is_retried_so_many_times() -> None:
+def test_a_trial_whose_workers_die_is_retried_so_many_times() -> None:
     study = optuna.create_study()
     for number in range(MOST_RETRIES + 1):
         trial = interrupted(study)
         trial.set_user_attr(f"fold_{number}", {})
         assert trial.number == number
-        give_back(study, number)
+        give_back(study, number, died=True)
     assert {one.state for one in study.trials} == {TrialState.FAIL}
     assert len({str(one.params) for one in study.trials}) == 1
-    assert [len(one.user_attrs) for one in study.trials] == [2, 3, 4, 5]
+    assert [len(one.user_attrs) for one in study.trials] == [2, 4, 5, 6]
     assert [one.number for one in counted(study.trials)] == [MOST_RETRIES]
+
+
+def test_a_trial_may_be_stopped_any_number_of_times() -> None:
+    study = optuna.create_study()
+    for number in range(3 * MOST_RETRIES):
+        assert interrupted(study).number == number
+        give_back(study, number)
+    assert study.trials[-1].state == TrialState.WAITING
 
 
 def test_what_was_drawn_before_the_end_of_the_draws_is_kept() -> None:
@@ -458,7 +465,7 @@ def test_a_night_between_two_runs_does_not_count(
     ended.wait()
     host = this_worker().rpartition(":")[0]
     trial.user_attrs = {WORKER: f"{host}:{ended.pid}"} | {
-        FOLD.format(step): {DONE: (NOW + timedelta(hours=hour)).isoformat()}
+        FOLD.format(step): {DONE: (datetime.now() + timedelta(hours=hour)).isoformat()}
         for step, hour in enumerate(folds)
     }
     assert hours_spent([trial]) == pytest.approx(expected, abs=0.01)

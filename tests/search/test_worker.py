@@ -23,6 +23,7 @@ from tagger.config import OptimizeConfig
 from tagger.files import REPO_ROOT
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
+    DEATHS,
     DEFAULT,
     ERROR,
     ORIGIN,
@@ -267,7 +268,7 @@ def test_the_trial_of_a_dead_worker_is_taken_again(
     sweep.reopen()
     again = sweep.take_one()
     assert (again.number, again.params) == (1, first.params)
-    assert again.user_attrs == {"fold_0": {"scores": {}}, WORKER: this_worker()}
+    assert again.user_attrs == {"fold_0": {"scores": {}}, DEATHS: 1, WORKER: this_worker()}
     assert sweep.states == [TrialState.FAIL, TrialState.RUNNING]
     assert sweep.take() is None
 

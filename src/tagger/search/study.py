@@ -41,6 +41,9 @@ BEATS = 4
 """Signs of life that a worker may miss before its trial is given to another."""
 
 MOST_RETRIES = 3
+DEATHS = "deaths"
+"""How many workers a trial has outlived."""
+
 WORKER = "worker"
 ERROR = "error"
 ORIGIN = "origin"
@@ -191,13 +194,20 @@ def build_sampler(config: SearchConfig, seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-def retry(study: Study, trial: FrozenTrial) -> None:
-    """Put a trial that was not finished back into the queue, with the folds that it has done."""
-    before = trial.system_attrs.get("retry_history", [])
-    history = [*before, trial.number]
-    if len(history) > MOST_RETRIES:
-        return
+def retry(study: Study, trial: FrozenTrial, *, died: bool = True) -> None:
+    """Put a trial that was not finished back into the queue, with the folds that it has done.
+
+    Args:
+        study: Of the sweep.
+        trial: What was cut short.
+        died: Whether its worker died, which it may be the reason of: after a few times it is left.
+    """
+    history = [*trial.system_attrs.get("retry_history", []), trial.number]
     kept = {key: value for key, value in trial.user_attrs.items() if key != WORKER}
+    if died:
+        kept[DEATHS] = kept.get(DEATHS, 0) + 1
+        if kept[DEATHS] > MOST_RETRIES:
+            return
     study.add_trial(
         optuna.trial.create_trial(
             state=TrialState.WAITING,
@@ -210,13 +220,13 @@ def retry(study: Study, trial: FrozenTrial) -> None:
     )
 
 
-def give_back(study: Study, number: int) -> None:
+def give_back(study: Study, number: int, *, died: bool = False) -> None:
     """Fail a trial that is not finished, and retry it; nothing happens if another did so before."""
     try:
         trial = study.tell(number, state=TrialState.FAIL)
     except (ValueError, UpdateFinishedTrialError):
         return
-    retry(study, trial)
+    retry(study, trial, died=died)
 
 
 def fail_unheard_of(study: Study, heartbeat: int) -> None:
@@ -228,7 +238,7 @@ def fail_unheard_of(study: Study, heartbeat: int) -> None:
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         started = trial.datetime_start
         if WORKER not in trial.user_attrs and started is not None and started < limit:
-            give_back(study, trial.number)
+            give_back(study, trial.number, died=True)
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
