@@ -8,7 +8,8 @@ the cores: random search without pruning, ours, and ours without its pruner. All
 first, as every sweep of ours does and plain random search does not: there it counts for nothing,
 and its time is taken off. Beside that, figures are given with the default in all, and in none.
 
-Pruners: the trials of random search, whose folds are all known, are raced again by each pruner.
+Pruners: the trials of random search, whose folds are all known, are raced again by each pruner, in
+20 random orders, the default first. `--replay-only` does it for races that were run before.
 
 Multirun: a sweep of a few trials, then the same trials one by one by `train.py -m`, a job a fold,
 both whole commands.
@@ -67,9 +68,13 @@ ARMS = {
     "unpruned": ["search.pruner=none"],
 }
 METRIC = "weighted_f1"
+ORDERS = 20
 ROUNDING = 1e-9
 PRUNERS = {
     "items": ["search.pruner=items"],
+    "items, p 0.05": ["search.pruner=items", "search.prune_p=0.05"],
+    "items, p 0.1": ["search.pruner=items", "search.prune_p=0.1"],
+    "items, p 0.3": ["search.pruner=items", "search.prune_p=0.3"],
     "wilcoxon": ["search.pruner=wilcoxon", "search.prune_p=0.1"],
     "median": ["search.pruner=median"],
     "hyperband": ["search.pruner=hyperband"],
@@ -86,14 +91,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0, help="of each sweep")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--replay-only", action="store_true", help="of the races that are in --out")
     parser.add_argument("--multirun", type=int, default=12, help="trials that multirun repeats")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/search"))
     parser.add_argument("overrides", nargs="*", help="further settings of all sweeps")
     options = parser.parse_args()
     quiet_optuna()
     out = options.out / f"{options.space}-{options.model}"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    if not options.replay_only:
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
     settings = [
         *(f"search={options.space}", f"model={options.model}", "data=file", "data.name=mwml"),
         *(f"data.path={options.data}", "data.split.test=0", f"sweeps_dir={out}"),
@@ -103,12 +110,17 @@ def main() -> None:
 
     races, replays = [], []
     for seed in range(options.seeds):
-        races.append(race([*settings, f"seed={seed}"], options.arms, seed))
-        print(json.dumps({"seed": seed, **races[-1]}), flush=True)
-        replays.append(replay([*settings, f"seed={seed}"], f"random-{seed}"))
+        seeded = [*settings, f"seed={seed}"]
+        if not options.replay_only:
+            races.append(race(seeded, options.arms, seed))
+            print(json.dumps({"seed": seed, **races[-1]}), flush=True)
+            show_races(races, options.arms)
+        replays.append(replay(seeded, f"random-{seed}"))
         print(json.dumps(replays[-1]), flush=True)
-        show_races(races, options.arms)
         show_replays(replays)
+    if options.replay_only:
+        write_json(out / "replays.json", {"settings": settings, "replays": replays})
+        return
     multirun = run_one_by_one([*settings, "seed=0"], options.multirun, out / "multirun")
     print(json.dumps(multirun, indent=2))
     write_json(
@@ -200,11 +212,16 @@ def replay(settings: Sequence[str], name: str) -> dict[str, Any]:
     outcome = {}
     for pruner, own in PRUNERS.items():
         search = read_config([*settings, *own]).search
-        used, best, stopped = race_again(trials, search, steps)
+        rng = np.random.default_rng(config.seed)
+        orders = [
+            race_again([trials[0], *(trials[1 + at] for at in order)], search, steps)
+            for order in (rng.permutation(len(trials) - 1) for _ in range(ORDERS))
+        ]
         outcome[pruner] = {
-            "folds": used / (steps * len(trials)),
-            "stopped": stopped,
-            "lost": truth - best,
+            "folds": statistics.mean(used for used, _, _ in orders) / (steps * len(trials)),
+            "stopped": statistics.mean(stopped for _, _, stopped in orders) / len(trials),
+            "lost": statistics.mean(truth - best for _, best, _ in orders),
+            "times lost": sum(best < truth for _, best, _ in orders),
         }
     return outcome
 
@@ -343,13 +360,14 @@ def show_races(races: Sequence[dict[str, Any]], arms: Sequence[str]) -> None:
 
 def show_replays(replays: Sequence[dict[str, Any]]) -> None:
     """Print the means over seeds."""
-    print("\n| pruner | folds trained | trials stopped | best score lost |\n|---|---|---|---|")
+    print("\n| pruner | folds trained | trials stopped | best lost | by |\n|---|---|---|---|---|")
     for pruner in PRUNERS:
         folds, stopped, lost = (
             statistics.mean(one[pruner][key] for one in replays)
             for key in ("folds", "stopped", "lost")
         )
-        print(f"| {pruner} | {folds:.0%} | {stopped:.1f} | {lost:.4f} |")
+        times = f"{sum(one[pruner]['times lost'] for one in replays)} of {ORDERS * len(replays)}"
+        print(f"| {pruner} | {folds:.0%} | {stopped:.0%} | {times} | {lost:.4f} |")
     print(flush=True)
 
 
