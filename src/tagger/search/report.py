@@ -304,7 +304,8 @@ def _render(
             {
                 "source": base64.b64encode(path.read_bytes()).decode("ascii"),
                 "text": text,
-                "wide": path.stem in ("slices", "parallel") and len(space.parameters) > FEW,
+                "wide": (path.stem in ("slices", "parallel") and len(space.parameters) > FEW)
+                or (path.stem == "front" and len(summary["objectives"]) >= FEW),
             }
             for path, text in plots
         ],
