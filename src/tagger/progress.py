@@ -18,5 +18,6 @@ def progress_bar(
         desc=description,
         unit=unit,
         mininterval=interval,
+        miniters=0,  # by time alone: what stands behind the bar changes while the count does not
         **hidden,
     )

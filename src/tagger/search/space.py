@@ -58,6 +58,7 @@ TRIED = 200
 
 LARGEST_GRID = 10_000
 LONGEST = 40
+ROUNDING = 1e-9
 
 Range = IntDistribution | FloatDistribution
 
@@ -109,7 +110,8 @@ class Parameter:
             raise ValueError(f"{value!r} is no number from {low} to {high}")
         if not low <= value <= high:
             raise ValueError(f"{value!r} is not from {low} to {high}")
-        if not self.range._contains(value):
+        step = self.range.step
+        if step is not None and abs((value - low) / step - round((value - low) / step)) > ROUNDING:
             raise ValueError(f"{value!r} is not on a step of {self.range.step} from {low}")
         return value
 
@@ -171,7 +173,7 @@ class SearchSpace:
         chosen: Assignment = {}
         for one in self.parameters:
             if self._applies(one, chosen):
-                chosen[one.path] = one.decode(trial._suggest(one.path, one.distribution))
+                chosen[one.path] = one.decode(_suggest(trial, one))
         return chosen
 
     def decode(self, stored: Mapping[str, Any]) -> Assignment:
@@ -324,6 +326,15 @@ class SearchSpace:
         return [f"search.space: {text}" for text in problems.values()]
 
 
+def _suggest(trial: Trial, one: Parameter) -> Any:
+    drawn = one.distribution
+    if isinstance(drawn, CategoricalDistribution):
+        return trial.suggest_categorical(one.path, drawn.choices)
+    if isinstance(drawn, IntDistribution):
+        return trial.suggest_int(one.path, drawn.low, drawn.high, step=drawn.step, log=drawn.log)
+    return trial.suggest_float(one.path, drawn.low, drawn.high, step=drawn.step, log=drawn.log)
+
+
 def _shown(chosen: Assignment) -> str:
     return ", ".join(
         f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
@@ -451,7 +462,7 @@ def _read_range(path: str, spec: Mapping[str, Any], problems: list[str]) -> Rang
         problems.append(f"{where}: the range is empty: low={low} is not below high={high}")
     if step is not None and step <= 0:
         problems.append(f"{where}.step: found {step}, expected more than 0")
-    elif step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
+    elif step is not None and abs((high - low) / step - round((high - low) / step)) > ROUNDING:
         problems.append(f"{where}: no whole number of steps of {step} leads from {low} to {high}")
     if log and step is not None:
         problems.append(f"{where}: log and step exclude each other")
