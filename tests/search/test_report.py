@@ -161,6 +161,21 @@ def test_the_verdict_is_that_of_the_interval(
     assert told.endswith(f" there, an optimism of {luck}.")
 
 
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({}, "promised +0.1000, of which +0.0400 was luck;"),
+        ({"gain": 0.12}, "promised +0.1000, which held;"),
+        ({"metric": "aurc"}, "promised +0.1000, which held;"),
+        ({"metric": "aurc", "gain": 0.12}, "promised +0.1000, of which -0.0200 was luck;"),
+    ],
+)
+def test_a_promise_holds_or_was_luck(
+    space: SearchSpace, changes: dict[str, Any], kept: str
+) -> None:
+    assert kept in tell(summary(confirmation=describe(confirmation(**changes))), ROWS, space)
+
+
 def test_one_fresh_seed_is_no_seeds(space: SearchSpace) -> None:
     told = tell(summary(confirmation=describe(confirmation(seeds=1))), ROWS, space)
     assert "On 1 fresh seed the winner" in told

@@ -181,6 +181,9 @@ def _what_held(confirmation: Mapping[str, Any], name: str) -> str:
     confirmed, searched = confirmation["confirmed"], confirmation["searched"]
     low, high, gain = (confirmation[key] for key in ("low", "high", "gain"))
     promised = searched["winner"] - searched["default"]
+    lost = promised - gain
+    is_less = lost < 0 if confirmation["metric"] in SMALLER_IS_BETTER else lost > 0
+    kept = f"of which {lost:+.4f} was luck" if is_less else "which held"
     verdict = "which is more than chance makes" if confirmation["proven"] else "which may be chance"
     if not confirmation["proven"] and (low > 0 or high < 0):
         verdict = "so the default is the better one"
@@ -188,9 +191,8 @@ def _what_held(confirmation: Mapping[str, Any], name: str) -> str:
         f"On {_many(confirmation['seeds'], 'fresh seed')} the winner has {name} "
         f"{confirmed['winner']:.4f} and the default {confirmed['default']:.4f}: a difference of "
         f"{gain:+.4f}, 95 % interval [{low:+.4f}, {high:+.4f}], {verdict}. "
-        f"The search had promised {promised:+.4f}, of which {promised - gain:+.4f} was luck; the "
-        f"winner's own score was {searched['winner']:.4f} there, an optimism of "
-        f"{confirmation['luck']:+.4f}."
+        f"The search had promised {promised:+.4f}, {kept}; the winner's own score was "
+        f"{searched['winner']:.4f} there, an optimism of {confirmation['luck']:+.4f}."
     )
 
 
