@@ -35,8 +35,11 @@ SETTINGS = (
 
 
 def trials_of(url: str) -> list[FrozenTrial]:
-    study = optuna.load_study(study_name="shared", storage=open_storage(url, 1))
-    return study.get_trials()
+    storage = open_storage(url, 1)
+    try:
+        return optuna.load_study(study_name="shared", storage=storage).get_trials()
+    finally:
+        storage.engine.dispose()
 
 
 def result(trial: FrozenTrial) -> list[tuple[list[int], float]]:

@@ -31,7 +31,10 @@ SweepConfig = Callable[..., OptimizeConfig]
 
 def trials_of(folder: Path) -> list[FrozenTrial]:
     storage = open_storage(f"sqlite:///{folder / FILE}", 15)
-    return counted(optuna.load_study(study_name=folder.name, storage=storage).get_trials())
+    try:
+        return counted(optuna.load_study(study_name=folder.name, storage=storage).get_trials())
+    finally:
+        storage.engine.dispose()
 
 
 def summary_of(folder: Path) -> dict[str, Any]:

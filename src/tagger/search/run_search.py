@@ -126,6 +126,7 @@ def search(config: OptimizeConfig, say: Callable[[str], None] = print) -> Path:
                 shutil.rmtree(folder / scratch, ignore_errors=True)
         if find_winner(study) is not None:
             say(write_results(folder, config, space, study, confirmation))
+        storage.engine.dispose()
     return folder
 
 
