@@ -41,17 +41,17 @@ from tagger.files import REPO_ROOT, write_json, write_text
 from tagger.runs import RunFolder, read_predictions
 from tagger.search.folds import Folds
 from tagger.search.metrics import score_rows
-from tagger.search.racing import FOLD, build_pruner
+from tagger.search.racing import FOLD, RUNNING_MEANS, build_pruner
 from tagger.search.recipe import write_experiment
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
     DEFAULT,
-    FILE,
     ORIGIN,
     counted,
     open_storage,
     open_study,
     quiet_optuna,
+    storage_url,
 )
 from tagger.search.trials import folds_of
 
@@ -138,16 +138,15 @@ def main() -> None:
 def race(settings: Sequence[str], arms: Sequence[str], seed: int) -> dict[str, Any]:
     """Run all arms side by side; say when each reached what random search had at its end."""
     cores = sorted(os.sched_getaffinity(0))
-    processes = {}
+    processes = []
     started = datetime.now()
     for position, arm in enumerate(arms):
         # Each has one core, another one with each seed; more arms than cores share them all.
         mine = {cores[(position + seed) % len(cores)]} if len(cores) >= len(arms) else set(cores)
-        processes[arm] = start(["optimize.py", *settings, *ARMS[arm], f"name={arm}-{seed}"], mine)
-    for arm, process in processes.items():
-        errors = process.communicate()[0]
-        if process.returncode:
-            raise SystemExit(f"{arm} failed:\n{errors[-2000:]}")
+        command = ["optimize.py", *settings, *ARMS[arm], f"name={arm}-{seed}"]
+        processes.append(start(command, mine))
+    for process in processes:
+        finish(process)
 
     curves = {}
     result: dict[str, Any] = {}
@@ -238,7 +237,7 @@ def race_again(
             fold = known.user_attrs[FOLD.format(step)]
             trial.set_user_attr(FOLD.format(step), fold)
             scores = [one["scores"][METRIC] for one in folds_of(known.user_attrs)[: step + 1]]
-            running = search.pruner in ("median", "hyperband")
+            running = search.pruner in RUNNING_MEANS
             trial.report(statistics.mean(scores) if running else scores[-1], step)
             used += 1
             if step != steps - 1 and not is_default(known) and trial.should_prune():
@@ -302,11 +301,15 @@ def run_one_by_one(settings: Sequence[str], count: int, out: Path) -> dict[str, 
 def measure(command: Sequence[str], cores: set[int]) -> float:
     """Run a script of ours to its end; return wall seconds."""
     began = time.perf_counter()
-    process = start(command, cores)
+    finish(start(command, cores))
+    return time.perf_counter() - began
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    """Wait for the end of a script; what it says of a failure ends this one."""
     errors = process.communicate()[0]
     if process.returncode:
-        raise SystemExit(f"{command} failed:\n{errors[-2000:]}")
-    return time.perf_counter() - began
+        raise SystemExit(f"{process.args!r} failed:\n{errors[-2000:]}")
 
 
 def start(command: Sequence[str], cores: set[int]) -> subprocess.Popen[str]:
@@ -329,7 +332,7 @@ def read_config(settings: Sequence[str]) -> OptimizeConfig:
 
 def read_trials(config: OptimizeConfig, name: str) -> list[FrozenTrial]:
     """Return the trials of a sweep, in the order in which they began."""
-    url = f"sqlite:///{Path(config.sweeps_dir, name, FILE).resolve()}"
+    url = storage_url(config.search, Path(config.sweeps_dir, name))
     storage = open_storage(url, config.search.heartbeat)
     study = open_study(storage, name, config.search, config.search.objectives, 1)
     return counted(study.get_trials())

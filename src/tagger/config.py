@@ -699,6 +699,20 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return a line for each setting, by dotted key, that is another one afterwards."""
+    return [
+        f"{key}: {before.get(key)!r} and {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def is_within(key: str, sections: Sequence[str]) -> bool:
+    """Whether a dotted key is one of some keys, or below one of them."""
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
 def save_config(config: Section, path: Path) -> None:
     """Write a config as yaml that `load_saved_config` reads back."""
     write_text(path, yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True))

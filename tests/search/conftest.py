@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from tagger.search.space import Assignment, SearchSpace
 from tagger.search.study import DONE
 
 PASSWORD = "open-sesame"
+DEADLINE = 300
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +78,21 @@ def start_sweep() -> Callable[..., subprocess.Popen[str]]:
         )
 
     return start
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Callable[..., None]:
+    """Waits until a condition holds; a process that it depends on must not end before."""
+
+    def wait(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while not condition():
+            if process is not None and process.poll() is not None:
+                raise AssertionError(process.communicate()[0])
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    return wait
 
 
 @pytest.fixture(scope="session")

@@ -26,10 +26,10 @@ from tagger.search.confirm import (
     describe,
     enqueue_confirmation,
     find_default,
-    find_winner,
     plan_confirmation,
 )
 from tagger.search.folds import Folds
+from tagger.search.racing import find_winner
 from tagger.search.space import SearchSpace
 from tagger.search.study import DEFAULT, ORIGIN, quiet_optuna
 from tagger.search.trials import folds_of, run_trial

@@ -48,15 +48,6 @@ def folds_done(folder: Path) -> int:
         return 0
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        if process.poll() is not None:
-            raise AssertionError(process.communicate()[0])
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 @pytest.fixture(scope="module")
 def swept(
     tmp_path_factory: pytest.TempPathFactory, sweep_config: SweepConfig
@@ -183,6 +174,7 @@ def test_a_stop_leaves_a_report_and_the_command_goes_on(
     tmp_path: Path,
     toy_sweep: Callable[..., list[str]],
     start_sweep: Callable[..., subprocess.Popen[str]],
+    wait_for: Callable[..., None],
     number: int,
 ) -> None:
     # Only as many trials as needed; the sampler is then asked what it would have been asked.

@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from tagger.config import TrainConfig, compose_config, load_config
-from tagger.search.confirm import find_winner
+from tagger.search.racing import find_winner
 from tagger.search.space import SearchSpace
 from tagger.search.table import estimate, importances, tabulate, write_table
 

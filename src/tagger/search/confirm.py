@@ -14,12 +14,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tagger.config import TrainConfig
-from tagger.evaluation.selective import area_under_risk_coverage, precision_at_coverage
 from tagger.ladder.scoring import SCORES, compare_all
 from tagger.scores import FloatArray, IntArray
 from tagger.search.folds import Folds
-from tagger.search.metrics import COVERAGE, LEAST_PROBABILITY, SMALLER_IS_BETTER
-from tagger.search.racing import rank
+from tagger.search.metrics import as_loss, score_confidence
 from tagger.search.space import SearchSpace
 from tagger.search.study import DEFAULT, FINISHED, ORIGIN
 from tagger.search.trials import folds_of, judge
@@ -55,19 +53,13 @@ class Confirmation:
     @property
     def luck(self) -> float:
         """The optimism of the search: how much worse the winner is on seeds that are new to it."""
-        lost = self.searched["winner"] - self.confirmed["winner"]
-        return -lost if self.metric in SMALLER_IS_BETTER else lost
+        searched, confirmed = self.searched["winner"], self.confirmed["winner"]
+        return as_loss(self.metric, confirmed) - as_loss(self.metric, searched)
 
     @property
     def proven(self) -> bool:
         """Whether the winner is better than the default beyond the chance draw of items."""
-        return self.high < 0 if self.metric in SMALLER_IS_BETTER else self.low > 0
-
-
-def find_winner(study: Study) -> FrozenTrial | None:
-    """Return the best complete trial: of several objectives, the front's best by the first."""
-    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    return rank(complete, study.directions)[0] if complete else None
+        return max(as_loss(self.metric, end) for end in (self.low, self.high)) < 0
 
 
 def find_default(study: Study) -> FrozenTrial | None:
@@ -200,12 +192,8 @@ def _paired_interval(
 
 
 def _score(metric: str, outcome: _Outcome, true: IntArray, rows: IntArray) -> float:
-    if metric == "log_loss":
-        return float(-np.log(np.maximum(outcome.of_true[rows], LEAST_PROBABILITY)).mean())
     right = outcome.predicted[rows] == true[rows]
-    if metric == "aurc":
-        return area_under_risk_coverage(outcome.confidence[rows], right)
-    return precision_at_coverage(outcome.confidence[rows], right, COVERAGE[metric])
+    return score_confidence(metric, outcome.confidence[rows], right, outcome.of_true[rows])
 
 
 def describe(confirmation: Confirmation) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What stops a trial, fold by fold, once it is clearly worse than the best so far."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from optuna.pruners import (
     BasePruner,
@@ -22,6 +23,12 @@ RUNNING_MEANS = ("median", "hyperband")
 """Pruners that compare how far trials have come by a step; the others pair the steps themselves."""
 
 
+def fold_results(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Pick the results of folds, by the name of each, out of all that a trial keeps."""
+    prefix = FOLD.format("")
+    return {key: value for key, value in attributes.items() if key.startswith(prefix)}
+
+
 def rank(
     complete: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
 ) -> list[FrozenTrial]:
@@ -33,6 +40,12 @@ def rank(
         return (*values, trial.number)
 
     return sorted(complete, key=key)
+
+
+def find_winner(study: Study) -> FrozenTrial | None:
+    """Return the best complete trial: of several objectives, the front's best by the first."""
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    return rank(complete, study.directions)[0] if complete else None
 
 
 class ItemsPruner(BasePruner):
@@ -53,10 +66,9 @@ class ItemsPruner(BasePruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether the trial is clearly worse than the best one that is complete."""
         # `study.best_trial` copies all that a trial keeps, which takes longer than the test.
-        complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        if not complete:
+        best = find_winner(study)
+        if best is None:
             return False
-        best = rank(complete, study.directions)[0]
         worse = better = 0
         for step in trial.intermediate_values:
             mine = trial.user_attrs.get(FOLD.format(step))

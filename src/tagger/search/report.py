@@ -15,8 +15,8 @@ from tagger.config import OptimizeConfig
 from tagger.environment import describe_environment
 from tagger.evaluation.plots import write_figure
 from tagger.files import write_json, write_text
-from tagger.search.confirm import Confirmation, describe, find_default, find_winner
-from tagger.search.metrics import SMALLER_IS_BETTER
+from tagger.search.confirm import Confirmation, describe, find_default
+from tagger.search.metrics import as_loss, is_better
 from tagger.search.plots import (
     plot_front,
     plot_history,
@@ -24,6 +24,7 @@ from tagger.search.plots import (
     plot_parallel,
     plot_slices,
 )
+from tagger.search.racing import find_winner
 from tagger.search.recipe import write_experiment
 from tagger.search.space import SearchSpace
 from tagger.search.study import hours_spent
@@ -156,8 +157,7 @@ def _what_mattered(
     if not shares:
         return "There are too few trials, or too little between them, to say what mattered."
     known = [row for row in rows if row["state"] == "complete"]
-    sign = 1 if metric in SMALLER_IS_BETTER else -1
-    known.sort(key=lambda row: sign * row[metric])
+    known.sort(key=lambda row: as_loss(metric, row[metric]))
     top = known[: max(3, round(TOP_SHARE * len(known)))]
     parts: list[str] = []
     for path, share in shares.items():
@@ -181,9 +181,8 @@ def _what_held(confirmation: Mapping[str, Any], name: str) -> str:
     confirmed, searched = confirmation["confirmed"], confirmation["searched"]
     low, high, gain = (confirmation[key] for key in ("low", "high", "gain"))
     promised = searched["winner"] - searched["default"]
-    lost = promised - gain
-    is_less = lost < 0 if confirmation["metric"] in SMALLER_IS_BETTER else lost > 0
-    kept = f"of which {lost:+.4f} was luck" if is_less else "which held"
+    is_less = is_better(confirmation["metric"], promised, gain)
+    kept = f"of which {promised - gain:+.4f} was luck" if is_less else "which held"
     verdict = "which is more than chance makes" if confirmation["proven"] else "which may be chance"
     if not confirmation["proven"] and (low > 0 or high < 0):
         verdict = "so the default is the better one"
@@ -287,13 +286,12 @@ def _render(
     )
     environment.filters["value"] = _value
     metric = config.search.objectives[0]
-    sign = 1 if metric in SMALLER_IS_BETTER else -1
     unknown = np.inf
     ranked = sorted(
         rows,
         key=lambda row: (
             row["state"] != "complete",
-            unknown if row[metric] is None else sign * row[metric],
+            unknown if row[metric] is None else as_loss(metric, row[metric]),
         ),
     )
     return environment.get_template("sweep.html.j2").render(

@@ -21,7 +21,9 @@ from tagger.config import (
     SearchConfig,
     TrainConfig,
     compose_config,
+    differences,
     flatten,
+    is_within,
     load_config,
     load_saved_config,
     save_config,
@@ -36,11 +38,10 @@ from tagger.search.confirm import (
     confirmation_name,
     enqueue_confirmation,
     find_default,
-    find_winner,
 )
 from tagger.search.folds import Folds
 from tagger.search.metrics import direction_of
-from tagger.search.racing import rank
+from tagger.search.racing import find_winner, rank
 from tagger.search.report import write_results
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
@@ -56,9 +57,10 @@ from tagger.search.study import (
     open_study,
     quiet_optuna,
     storage_url,
+    without_password,
 )
 from tagger.search.trials import folds_of, judge
-from tagger.search.worker import Post, may_begin, work
+from tagger.search.worker import Post, hours_are_over, may_begin, work
 
 CHANGEABLE = (
     "sweeps_dir", "runs_dir", "name", "tracking", "search.trials", "search.hours",
@@ -108,10 +110,7 @@ def search(config: OptimizeConfig, say: Callable[[str], None] = print) -> Path:
     with exclusive(url):
         _check_made_from(study, config, folds, folder)
         enqueue(study, [space.encode(chosen) for _, chosen in first], lambda at: first[at][0])
-    public = config.model_copy(
-        update={"search": config.search.model_copy(update={"storage": _without_password(config)})}
-    )
-    save_config(public, folder / "config.yaml")
+    _save_config(config, folder)
 
     post = Post(config, folder, url, name, confirming=False)
     confirmation: Confirmation | None = None
@@ -177,20 +176,14 @@ def _read_recipe(given: str, config: OptimizeConfig) -> TrainConfig:
 def _check_made_from(study: Study, config: OptimizeConfig, folds: Folds, folder: Path) -> None:
     """Note in the study what it is made from, or refuse to go on with something else."""
     plain = flatten(config.model_dump(mode="json"))
-    made_from = {
-        key: value
-        for key, value in plain.items()
-        if not any(key == free or key.startswith(f"{free}.") for free in CHANGEABLE)
-    } | {"the rows": data_sha256(folds.items)}
+    made_from = {key: value for key, value in plain.items() if not is_within(key, CHANGEABLE)} | {
+        "the rows": data_sha256(folds.items)
+    }
     before = study.user_attrs.get(MADE_FROM)
     if before is None:
         study.set_user_attr(MADE_FROM, made_from)
         return
-    changed = [
-        f"{key}: {before.get(key)!r} and {made_from.get(key)!r}"
-        for key in sorted(before.keys() | made_from.keys())
-        if before.get(key) != made_from.get(key)
-    ]
+    changed = differences(before, made_from)
     if changed:
         raise UserError(
             f"{folder} was begun with other settings, so it can't go on with these:",
@@ -199,12 +192,11 @@ def _check_made_from(study: Study, config: OptimizeConfig, folds: Folds, folder:
         )
 
 
-def _without_password(config: OptimizeConfig) -> str | None:
-    from sqlalchemy.engine import make_url
-
-    if config.search.storage is None:
-        return None
-    return make_url(config.search.storage).render_as_string(hide_password=True)
+def _save_config(config: OptimizeConfig, folder: Path) -> None:
+    storage = config.search.storage
+    shown = None if storage is None else without_password(storage)
+    search = config.search.model_copy(update={"storage": shown})
+    save_config(config.model_copy(update={"search": search}), folder / "config.yaml")
 
 
 def _confirm(
@@ -244,11 +236,6 @@ def _run_workers(post: Post, study: Study, description: str) -> None:
             worker.start()
         workers.append(worker)
 
-    def hours_are_over(now: Sequence[FrozenTrial]) -> bool:
-        if post.confirming or search.hours is None:
-            return False
-        return hours_spent(now) >= search.hours
-
     def wanted(now: Sequence[FrozenTrial]) -> bool:
         running = any(trial.state == TrialState.RUNNING for trial in now)
         return running or may_begin(now, search, post.confirming)
@@ -259,7 +246,7 @@ def _run_workers(post: Post, study: Study, description: str) -> None:
             while wanted(now := trials()):
                 _show(bar, now, search, post.confirming)
                 _check_failures(now)
-                if hours_are_over(now):
+                if not post.confirming and hours_are_over(now, search):
                     break
                 for worker in [one for one in workers if not one.is_alive()]:
                     workers.remove(worker)

@@ -36,6 +36,7 @@ from tagger.config import (
     compose_section,
     config_groups,
     flatten,
+    is_within,
     nearest,
     schema_keys,
     validate_config,
@@ -229,7 +230,7 @@ class SearchSpace:
         return sorted(
             key
             for key in mine.keys() | theirs.keys()
-            if mine.get(key) != theirs.get(key) and not _is_fixed(key)
+            if mine.get(key) != theirs.get(key) and not is_within(key, FIXED)
         )
 
     def grid(self, seed: int) -> list[Assignment]:
@@ -264,16 +265,13 @@ class SearchSpace:
         return order
 
     def _applies(self, one: Parameter, chosen: Assignment) -> bool:
-        plain = self.base.model_dump()
         for key, values in one.when.items():
             if key in chosen:
-                value = chosen[key]
+                if chosen[key] not in values:
+                    return False
             elif any(other.path == key for other in self.parameters):
                 return False  # of a branch that is not taken
-            else:
-                value = _unsearched(key, plain)
-            if value not in values:
-                return False
+            # What is not searched was held against the base when the space was read.
         return True
 
     def _choice_of(self, one: Parameter, plain: Mapping[str, Any]) -> str:
@@ -388,7 +386,7 @@ def _read_parameter(path: str, spec: Mapping[str, Any], problems: list[str]) -> 
     where = f"search.space.{path}"
     before = len(problems)
     is_group = path in GROUPS
-    if _is_fixed(path):
+    if is_within(path, FIXED):
         problems.append(
             f"{where}: a sweep holds it still; its trials are compared on the same rows and seeds"
         )
@@ -581,10 +579,6 @@ def _encode(choice: Any) -> Any:
     if choice is None or isinstance(choice, bool | int | float | str):
         return choice
     return json.dumps(choice)
-
-
-def _is_fixed(path: str) -> bool:
-    return any(path == key or path.startswith(f"{key}.") for key in FIXED)
 
 
 @cache

@@ -31,7 +31,7 @@ from sqlalchemy.pool import NullPool
 from tagger.config import SearchConfig
 from tagger.errors import UserError
 from tagger.search.metrics import direction_of
-from tagger.search.racing import FOLD, build_pruner
+from tagger.search.racing import build_pruner, fold_results
 
 FILE = "study.db"
 ADVISORY_LOCK = 0x7A66E4
@@ -86,6 +86,11 @@ def storage_url(config: SearchConfig, folder: Path) -> str:
     return url.render_as_string(hide_password=False)
 
 
+def without_password(url: str) -> str:
+    """Return an address of a storage as files and messages may show it."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
 def open_storage(url: str, heartbeat: int) -> RDBStorage:
     """Open a storage, and make its tables where there are none.
 
@@ -96,7 +101,7 @@ def open_storage(url: str, heartbeat: int) -> RDBStorage:
     Raises:
         UserError: when it cannot be reached, or holds something else.
     """
-    shown = make_url(url).render_as_string(hide_password=True)
+    shown = without_password(url)
     local = url.startswith("sqlite:")
     # A writer waits for another's turn; a server may have closed what was idle.
     settings: dict[str, Any] = (
@@ -287,7 +292,7 @@ def _end(trial: FrozenTrial) -> datetime:
     if trial.state == TrialState.RUNNING and _is_alive(trial.user_attrs.get(WORKER, "")):
         return datetime.now()
     assert trial.datetime_start is not None
-    folds = [fold for key, fold in trial.user_attrs.items() if key.startswith(FOLD.format(""))]
+    folds = fold_results(trial.user_attrs).values()
     done = [datetime.fromisoformat(fold[DONE]) for fold in folds if DONE in fold]
     return max([trial.datetime_start, *done])
 

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tagger.files import replacing
 from tagger.search.metrics import direction_of
+from tagger.search.racing import fold_results
 from tagger.search.space import SearchSpace
 from tagger.search.study import DONE, ERROR, FINISHED, ORIGIN, WORKER, counted
 from tagger.search.trials import folds_of, judge
@@ -125,6 +126,6 @@ def _is_own(fold: Mapping[str, Any], trial: FrozenTrial) -> bool:
 def _scores(trial: FrozenTrial, metric: str) -> dict[str, float]:
     return {
         key: fold["scores"][metric]
-        for key, fold in trial.user_attrs.items()
-        if isinstance(fold, dict) and metric in fold.get("scores", {})
+        for key, fold in fold_results(trial.user_attrs).items()
+        if metric in fold["scores"]
     }

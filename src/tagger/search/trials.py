@@ -15,7 +15,7 @@ from optuna.trial import Trial
 from tagger.config import TrainConfig, save_config
 from tagger.files import write_json
 from tagger.search.folds import Folds, run_fold
-from tagger.search.racing import FOLD, RUNNING_MEANS
+from tagger.search.racing import FOLD, RUNNING_MEANS, fold_results
 from tagger.search.study import DONE
 from tagger.training.loop import TrainingStopped
 from tagger.training.tracking import start_wandb
@@ -51,9 +51,8 @@ def judge(attributes: Mapping[str, Any], metric: str) -> Judged | None:
 
 def folds_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the fold results that a trial keeps, in the order of the steps."""
-    prefix = FOLD.format("")
-    steps = sorted(int(key.removeprefix(prefix)) for key in attributes if key.startswith(prefix))
-    return [attributes[FOLD.format(step)] for step in steps]
+    folds = fold_results(attributes)
+    return [folds[key] for key in sorted(folds, key=lambda key: int(key.rpartition("_")[2]))]
 
 
 def run_trial(

@@ -20,7 +20,7 @@ from tagger.config import OptimizeConfig, SearchConfig
 from tagger.errors import UserError
 from tagger.search.confirm import plan_confirmation
 from tagger.search.folds import Folds, prepare_process
-from tagger.search.racing import FOLD
+from tagger.search.racing import fold_results
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
     DEFAULT,
@@ -106,7 +106,8 @@ def work(post: Post) -> None:
                 if post.confirming:
                     config, steps = plan_confirmation(trial, space, folds)
                 else:
-                    config, steps = space.apply(space.suggest(trial)), range(folds.steps)
+                    config = space.apply(space.decode(trial.params))  # drawn when it was taken
+                    steps = range(folds.steps)
                 values = run_trial(
                     trial,
                     config,
@@ -160,23 +161,27 @@ def _share(trial: Trial, trials: Sequence[FrozenTrial]) -> None:
     """Give a trial the folds of an earlier one of the same config, which would come out alike."""
     for twin in trials:
         if twin.state in FINISHED and twin.params == trial.params:
-            for key, fold in twin.user_attrs.items():
-                if key.startswith(FOLD.format("")) and key not in trial.user_attrs:
+            for key, fold in fold_results(twin.user_attrs).items():
+                if key not in trial.user_attrs:
                     trial.set_user_attr(key, fold)
             return
 
 
 def may_begin(trials: Sequence[FrozenTrial], search: SearchConfig, confirming: bool) -> bool:
     """Whether the budget allows for another trial; `trials` are all that there are."""
-    count = len(begun(counted(trials)))
-    waiting = len(counted(trials)) - count
+    mine = counted(trials)
+    count = len(begun(mine))
+    waits = count < len(mine)
     if confirming:
-        return waiting > 0
+        return waits
     if search.trials is not None and count >= search.trials:
         return False
-    if search.hours is not None and hours_spent(trials) >= search.hours:
-        return False
-    return waiting > 0 or search.sampler != "grid"
+    return not hours_are_over(trials, search) and (waits or search.sampler != "grid")
+
+
+def hours_are_over(trials: Sequence[FrozenTrial], search: SearchConfig) -> bool:
+    """Whether a search has taken the hours that it may; `trials` are all that there are."""
+    return search.hours is not None and hours_spent(trials) >= search.hours
 
 
 def _may_be_stopped(trial: Trial, post: Post) -> bool:

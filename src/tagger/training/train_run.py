@@ -18,6 +18,7 @@ from tagger.config import (
     RulesConfig,
     TrainConfig,
     compose_config,
+    differences,
     flatten,
     load_config,
     save_config,
@@ -314,15 +315,9 @@ def _first_meta(
 
 
 def _differences(one: TrainConfig, other: TrainConfig, ignored: set[str]) -> list[str]:
-    before, after = (
-        flatten(one.model_dump(exclude=ignored)),
-        flatten(other.model_dump(exclude=ignored)),
+    return differences(
+        flatten(one.model_dump(exclude=ignored)), flatten(other.model_dump(exclude=ignored))
     )
-    return [
-        f"{key}: {before.get(key)!r} and {after.get(key)!r}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
 
 
 def _default_name(config: TrainConfig) -> str:
