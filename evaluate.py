@@ -27,11 +27,13 @@ def main() -> None:
 def _evaluate(config):  # type: ignore[no-untyped-def]  # its type would import much for --help
     from tagger.evaluation.evaluate_run import evaluate_run
     from tagger.evaluation.guards import REGRESSED, regressions
+    from tagger.evaluation.latency import over_budget
 
-    worse = regressions(evaluate_run(config))
-    for line in worse:
+    report = evaluate_run(config)
+    failures = [*regressions(report), *over_budget(report)]
+    for line in failures:
         print(line, file=sys.stderr)
-    if worse:
+    if failures:
         sys.exit(REGRESSED)
 
 

@@ -504,3 +504,44 @@ def test_help_does_not_wait_for_torch() -> None:
         check=True,
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_run_is_exported_beside_its_original(
+    tagger: Command, copy_run: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    copy_run("one")
+    where = ("--run", "one", "--runs-dir", tmp_path / "runs")
+    ended = tagger("export", *where, "compress=fp32", "compress.threads=1")
+    assert ended.code == 0
+    folder = tmp_path / "runs" / "one-fp32"
+    assert f"{folder}\nnext: python evaluate.py run={folder}\n" in ended.out
+    assert "toy: 0 of 60 decisions changed" in ended.out
+    predicted = tagger("predict", "--run", folder, "--title", "apple pear cherry")
+    assert predicted.out.startswith("fruit\n")
+    assert tagger("export", *where, "compress=fp32").code == 2
+    assert tagger("export", *where, "--replace", "compress=fp32").code == 0
+    assert "one-fp32" in tagger("leaderboard", "--runs-dir", tmp_path / "runs").out
+
+
+def test_a_refused_export_ends_with_code_3_and_what_was_found(
+    tagger: Command, copy_run: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    copy_run("one")
+    where = ("--run", "one", "--runs-dir", tmp_path / "runs", "--name", "it's-no")
+    named = ("--run", "one", "--runs-dir", tmp_path / "runs", "--name", "small")
+    assert 'name: found "it\'s-no"' in tagger("export", *where).err
+    ended = tagger("export", *named, "compress.max_mib=0.001")
+    assert ended.code == 3
+    assert "refused: one is not exported: compress=int8 changes more than it may" in ended.err
+    assert "max_mib: model/ has" in ended.err
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["one"]
+    ended = tagger("export", *named, "--no-gate", "compress.max_mib=0.001")
+    assert ended.code == 0
+    assert "beyond its limit, max_mib" in ended.out
+
+
+def test_export_reports_all_mistakes_at_once(tagger: Command) -> None:
+    ended = tagger("export", "--run", "x", "compress=int9", "compress.max_chnged=1")
+    assert ended.code == 2
+    assert "did you mean int8?" in ended.err
+    assert "did you mean compress.max_changed?" in ended.err

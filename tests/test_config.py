@@ -29,6 +29,7 @@ from tagger.config import (
     config_groups,
     load_config,
     load_saved_config,
+    quoted,
     save_config,
     schema_keys,
 )
@@ -41,6 +42,7 @@ NEEDED = {
     "data/hub": ["data.hub_id=org/name"],
     "model/hub": ["model.encoder=org/name"],
     "model/ensemble": ["model.runs=[one,two]"],
+    "distill/soft": ["distill.teachers=[one]"],
 }
 YAML_FILES = sorted(
     path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml")
@@ -71,19 +73,26 @@ def run_script(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_there_are_choices_for_every_group() -> None:
     assert len(YAML_FILES) > 10
     groups = config_groups("train")
-    assert set(groups) == {"data", "model", "training", "decision", "tracking", "experiment"}
+    assert set(groups) == {
+        "data", "model", "training", "distill", "decision", "tracking", "experiment"
+    }  # fmt: skip
     assert all(groups.values())
     assert set(config_groups("evaluate")) == {"data", "decision"}
     assert set(config_groups("optimize")) == set(groups) | {"search"}
+    assert set(config_groups("export")) == {"compress"}
 
 
 @pytest.mark.parametrize("file", YAML_FILES)
 def test_every_yaml_composes_and_validates(file: str) -> None:
     if file in SCHEMAS:
-        needed = ["run=x"] if file == "evaluate" else []
+        needed = ["run=x"] if file in ("evaluate", "export") else []
         compose_config(file, needed)
         return
     group, choice = file.split("/")
+    if group == "compress":
+        config = compose_config("export", ["run=x", f"compress={choice}"])
+        assert config.compress.name == choice
+        return
     script = "optimize" if group == "search" else "train"
     compose_config(script, [f"{group}={choice}", *NEEDED.get(file, [])])
     if group in config_groups("evaluate"):
@@ -109,7 +118,7 @@ def test_every_schema_key_is_in_some_yaml() -> None:
         content = yaml.safe_load((CONFIG_DIR / f"{file}.yaml").read_text(encoding="utf-8"))
         group = "" if file in SCHEMAS or "experiment" in file else file.split("/")[0] + "."
         collect(content, group)
-    needs_no_file = {"model", "training", "tracking"}  # groups as such
+    needs_no_file = {"model", "training", "tracking", "compress"}  # groups as such
     for schema in SCHEMAS.values():
         missing = set(schema_keys(schema)) - written - needs_no_file
         assert not missing
@@ -207,11 +216,42 @@ def test_a_key_of_the_other_script_is_unknown() -> None:
         ("decision.policy=vote", "decision.policy: found 'vote', expected 'argmax', 'threshold'"),
         ("decision.folds=1", "decision.folds: found 1, expected greater than or equal to 2"),
         ("training.threads=???", "training.threads: must be given"),
+        ("model.keep_width=4", "model.keep_width: found 4, expected greater than or equal to 8"),
+        ("model.keep_neurons=0", "model.keep_neurons: found 0, expected greater than or equal to"),
+        ("model.keep_tokens=[]", "model.keep_tokens: found [], List should have at least 1 item"),
+        ("model.static=2", "model.static: found 2, expected greater than or equal to 8"),
     ],
 )
 def test_a_wrong_value_is_named(override: str, message: str) -> None:
     (problem,) = mistakes("train", override)
     assert problem.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("distill.temperature=0", "distill.temperature: found 0, expected greater than 0"),
+        ("distill.hard=-1", "distill.hard: found -1, expected greater than or equal to 0"),
+        ("distill.layers=[]", "distill.layers: found [], List should have at least 1 item"),
+        ("distill.transfer=x.csv", "distill.transfer: found 'x.csv', expected list"),
+        ("distill.transfer_most=0", "distill.transfer_most: found 0, expected greater than or"),
+        ("distill.transfer_weight=0", "distill.transfer_weight: found 0, expected greater than 0"),
+        ("distill.copies=-1", "distill.copies: found -1, expected greater than or equal to 0"),
+        ("distill.changes=[]", "distill.changes: found [], List should have at least 1 item"),
+        ("distill.changes=[swop]", "distill.changes.0: found 'swop', expected 'drop', 'swap' or"),
+        ("distill.tempreature=2", "distill.tempreature: no such key (did you mean distill.temp"),
+    ],
+)
+def test_a_wrong_value_of_a_distillation_is_named(override: str, message: str) -> None:
+    (problem,) = mistakes("train", "distill=soft", "distill.teachers=[one]", override)
+    assert problem.startswith(message)
+
+
+def test_without_a_distillation_its_keys_have_no_place() -> None:
+    assert train_config().distill is None
+    (problem,) = mistakes("train", "distill.soft=1")
+    assert problem.startswith("distill: lacks teachers, ")
+    assert problem.endswith("; choose distill=CHOICE first")
 
 
 @pytest.mark.parametrize(
@@ -237,6 +277,8 @@ def test_a_wrong_value_of_another_approach_is_named_by_its_key(
 
 ENSEMBLE = ("model=ensemble", "model.runs=[one,two]")
 NO_VALIDATION = "data.split.validation=0"
+TAUGHT = ["distill=soft", "distill.teachers=[one]"]
+STATIC = ["model.static=64", "model.freeze_embeddings=false"]
 
 
 # Each is refused with the first overrides and taken with those that follow.
@@ -315,6 +357,74 @@ NO_VALIDATION = "data.split.validation=0"
             "training: average_from needs an average: average_decay is 0",
             ["training.average_decay=0"],
         ),
+        (
+            ["model.most_tokens=100"],
+            "model: `most_tokens` says how many of `keep_tokens`: give files there",
+            ["model.most_tokens=100", "model.keep_tokens=[x.csv]"],
+        ),
+        (
+            ["model.static=64"],
+            "model: `static` has token vectors alone, all to be trained: freeze_embeddings=false",
+            ["model.static=64", "model.freeze_embeddings=false"],
+        ),
+        (
+            ["model.static=64", "model.pooling=cls", "model.freeze_layers=1"],
+            "model: `static` has token vectors alone, all to be trained: pooling=mean, "
+            "freeze_embeddings=false, freeze_layers=0",
+            ["model.static=null", "model.pooling=cls", "model.freeze_layers=1"],
+        ),
+        (
+            [*TAUGHT, "distill.soft=0"],
+            "distill: `soft` (above 0) and `teachers` go together: give both or neither",
+            TAUGHT,
+        ),
+        (
+            ["distill=source", "distill.soft=1"],
+            "distill: `soft` (above 0) and `teachers` go together: give both or neither",
+            ["distill=source"],
+        ),
+        (
+            ["distill=source", "distill.vectors=0"],
+            "distill: soft, vectors, states and attention are all 0: nothing is distilled",
+            ["distill=source", "distill.vectors=0", "distill.attention=1"],
+        ),
+        (
+            ["distill=source", "distill.layers=[0,5]"],
+            "distill: `layers` is for `states` and `attention`, which are both 0",
+            ["distill=source", "distill.layers=[0,5]", "distill.states=1"],
+        ),
+        *(
+            (
+                [f"model={choice}", *NEEDED.get(f"model/{choice}", []), "distill=source"],
+                f"distill needs approach=transformer, found {choice}",
+                ["model=tiny", "distill=source"],
+            )
+            for choice in ("frozen", "linear", "rules", "ensemble")
+        ),
+        (
+            ["distill=source", "training.adversarial=0.1"],
+            "distill goes with none of adversarial: set them to 0",
+            ["training.adversarial=0.1"],
+        ),
+        (
+            ["distill=source", "training.mixup=0.1", "training.r_drop=1", "training.contrast=1"],
+            "distill goes with none of mixup, r_drop, contrast: set them to 0",
+            ["training.mixup=0.1", "training.r_drop=1", "training.contrast=1"],
+        ),
+        *(
+            (
+                [*STATIC, "distill=source", f"distill.{loss}=1"],
+                "model.static has no layers: distill.states and attention must be 0",
+                [*STATIC, "distill=source"],
+            )
+            for loss in ("states", "attention")
+        ),
+        (
+            [*TAUGHT, "decision.folds=5"],
+            "decision.folds can't be given with distill.teachers, who have seen the labels of "
+            "every fold: fit the decision to validation rows (decision.folds=null",
+            ["distill=source", "decision.folds=5"],
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(
@@ -350,14 +460,14 @@ def test_several_mistakes_come_in_one_message() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model=tinyy", "model=tinyy: no such choice (did you mean tiny?); there are distilbert"),
+        ("model=tinyy", "model=tinyy: no such choice (did you mean tiny?); there are balanced"),
         ("data=${seed}", "data=${seed}: no such choice"),
         ("model=../train", "model=../train: no such choice"),
         ("model=null", "model=null: nothing to choose"),
         ("experiment=null", "experiment=null: nothing to choose"),
-        ("model=[tiny,minilm]", "model=[tiny,minilm]: expected one of distilbert"),
-        ("model={name: x}", "model={name: x}: expected one of distilbert"),
-        ("model=1", "model=1: expected one of distilbert"),
+        ("model=[tiny,minilm]", "model=[tiny,minilm]: expected one of balanced"),
+        ("model={name: x}", "model={name: x}: expected one of balanced"),
+        ("model=1", "model=1: expected one of balanced"),
         ("+model=tiny", "+model=tiny: write it without the plus, model=tiny"),
         ("++experiment=mwml", "++experiment=mwml: write it without the plus"),
         ("model@training=tiny", "model@training=tiny: a choice can't be put elsewhere"),
@@ -401,6 +511,36 @@ def test_an_evaluation_with_a_key_of_no_decision_says_so() -> None:
     config = load_config(EvaluateConfig, compose_config("evaluate", given))
     assert config.decision is not None
     assert (config.decision.policy, config.decision.precision) == ("threshold", 0.9)
+
+
+def test_mistakes_about_compression_come_in_one_message() -> None:
+    assert mistakes(
+        "export",
+        "run=x",
+        "name=a b",
+        "compress=int9",
+        "compress.max_chnged=0.1",
+        "compress.max_shift=-1",
+        "compress.max_mib=0",
+        "compress.precision=int4",
+        "compress.samples=0",
+    ) == (
+        "compress=int9: no such choice (did you mean int8?); there are balanced, fast, fp16, fp32, "
+        "int8, int8-static",
+        "compress.max_chnged: no such key (did you mean compress.max_changed?)",
+        "name: found 'a b', String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'",
+        "compress.precision: found 'int4', expected 'fp32', 'fp16', 'int8' or 'int8_static'",
+        "compress.max_shift: found -1, expected greater than or equal to 0",
+        "compress.max_mib: found 0, expected greater than 0",
+        "compress.samples: found 0, expected greater than or equal to 1",
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["a b", "it's", r"a\b", r"a\'b", "a\\", "\\\\", "x=1, y", "7", "null"]
+)
+def test_any_text_is_quoted_for_hydra(text: str) -> None:
+    assert compose_config("export", [f"run={quoted(text)}"]).run == text
 
 
 def test_quotes_plus_signs_and_references_work() -> None:
@@ -652,6 +792,12 @@ def test_an_experiment_is_not_taken_where_there_are_none(experiment: Experiment)
             ["model=linear"],
         ),
         (["model.head=mlp"], "training.head_init=probe needs model.head=linear", ["model=tiny"]),
+        (
+            TAUGHT,
+            "distill.teachers have seen labels of the rows that trials are judged on: search "
+            "without them (distill.teachers=[] distill.soft=0)",
+            ["distill=source"],
+        ),
     ],
 )
 def test_settings_of_a_search_that_do_not_go_together_are_refused(

@@ -12,6 +12,7 @@ from tagger.environment import (
     describe_environment,
     git_revision,
     hardware,
+    instruction_sets,
     library_versions,
 )
 from tagger.files import REPO_ROOT
@@ -91,3 +92,23 @@ def test_peak_memory_is_in_mib_and_does_not_fall() -> None:
     env = {**os.environ, "PYTHONPATH": str(REPO_ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
     assert float(done.stdout) == pytest.approx(100, abs=15)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu fma avx2 amx_int8\n", ["amx_int8", "avx2", "fma"]),
+        ("processor\t: 0\nFeatures\t: fp asimd i8mm\n", ["asimd", "i8mm"]),
+        ("flags\t: fpu\n", []),
+        ("processor\t: 0\n", ["riscv64"]),
+        (None, ["riscv64"]),
+    ],
+)  # fmt: skip
+def test_sets_of_instructions_are_those_that_matter(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None, expected: list[str]
+) -> None:
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(environment, "CPU_INFORMATION", tmp_path / "cpuinfo")
+    monkeypatch.setattr(environment.platform, "machine", lambda: "riscv64")
+    assert instruction_sets() == expected

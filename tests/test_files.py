@@ -2,16 +2,20 @@ import csv
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tagger.errors import UserError
 from tagger.files import (
     REPO_ROOT,
     csv_text,
     expand_home,
+    folder_mib,
+    only_process,
     replacing,
     resolve_path,
     sha256_of,
@@ -93,3 +97,32 @@ def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "a") == (
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
+
+
+def test_only_one_process_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "run"
+    with only_process(path, "making"):
+        with (
+            pytest.raises(UserError, match=re.escape(f"another process is making {path}")),
+            only_process(path, "making"),
+        ):
+            pass
+        with only_process(path.with_name("other"), "making"):
+            pass
+    assert list(path.parent.iterdir()) == []
+    with only_process(path, "making"):  # free again
+        pass
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_frees_what_one_process_holds(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), only_process(tmp_path / "run", "making"):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_size_of_a_folder_is_that_of_all_files_below_it(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "one").write_bytes(b"x" * 2**20)
+    (tmp_path / "a" / "b" / "two").write_bytes(b"x" * 2**19)
+    assert folder_mib(tmp_path) == 1.5

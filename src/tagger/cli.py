@@ -85,6 +85,25 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     decide.set_defaults(command=_decide)
 
+    export = commands.add_parser(
+        "export",
+        help="make a smaller and faster run of a run",
+        description="Write a run's model as a graph that answers without torch, with weights of "
+        "fewer bits, into a new run folder; the decision is fitted again. What changes more than "
+        "the limits of compress allow is refused, with exit code 3.",
+    )
+    export.add_argument("--run", required=True, help="a run folder, or a name below --runs-dir")
+    export.add_argument("--runs-dir", default="runs", help="default: %(default)s")
+    export.add_argument("--name", help="of the new run; default: RUN-CHOICE")
+    export.add_argument("--rows", help="a file of further texts to compare decisions on")
+    export.add_argument("--no-gate", action="store_true", help="write it whatever it changes")
+    export.add_argument("--replace", action="store_true", help="take an earlier export's place")
+    export.add_argument(
+        "overrides", nargs="*", metavar="compress=CHOICE | compress.KEY=VALUE",
+        help="how, and what may change; choices: the files of configs/compress; default: int8",
+    )  # fmt: skip
+    export.set_defaults(command=_export)
+
     errors = commands.add_parser(
         "errors",
         help="read what an evaluated run gets wrong",
@@ -126,7 +145,48 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("ladder"), help="a folder; default: %(default)s"
     )
     leaderboard.set_defaults(command=_leaderboard)
+
+    bench = commands.add_parser(
+        "benchmark",
+        help="measure what runs cost to use, side by side",
+        description="Measure runs from title and description to the decision: one item at a time, "
+        "many a call, texts of several lengths, cold start, memory and size. Single items are "
+        "timed in blocks, the runs in turn, so that what else the machine does meets all of them; "
+        "the others are compared with the first. Leave the machine alone meanwhile.",
+    )
+    bench.add_argument(
+        "--run", required=True, action="append", metavar="RUN",
+        help="a run folder, or a name below --runs-dir; may be given again",
+    )  # fmt: skip
+    bench.add_argument("--runs-dir", default="runs", help="default: %(default)s")
+    bench.add_argument(
+        "--data", type=Path, metavar="FILE",
+        help="a file of items, labelled or not; default: the source of the first run",
+    )  # fmt: skip
+    bench.add_argument(
+        "--threads", type=_whole_numbers, metavar="N,N",
+        help="numbers of cores to give them; default: 1,2 where there are two",
+    )  # fmt: skip
+    bench.add_argument(
+        "--rounds", type=int, default=100,
+        help="blocks of 20 items that each run answers; default: %(default)s",
+    )  # fmt: skip
+    bench.add_argument(
+        "--seconds", type=float, help="no round of a measure begins after so many; default: no end"
+    )
+    bench.add_argument("--load", action="store_true", help="also while another core is busy")
+    bench.add_argument(
+        "--out", type=Path, metavar="FILE.json", help="keep the figures, and their tables as .md"
+    )
+    bench.set_defaults(command=_benchmark)
     return parser
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers like 1,2") from None
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -183,6 +243,25 @@ def _decide(options: argparse.Namespace) -> None:
         if (value := getattr(options, name, None)) is not None
     }
     print(change_decision(run, given))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from tagger.config import ExportConfig, compose_config, load_config, quoted
+
+    given = [f"gate={not options.no_gate}", f"replace={options.replace}"]
+    texts = {"run": options.run, "runs_dir": options.runs_dir}
+    texts |= {"name": options.name, "rows": options.rows}
+    given += [f"{key}={quoted(value)}" for key, value in texts.items() if value is not None]
+    config = load_config(ExportConfig, compose_config("export", [*options.overrides, *given]))
+    from tagger.compression.parity import ParityFailed
+    from tagger.compression.run_export import export_run
+    from tagger.evaluation.guards import REGRESSED
+
+    try:
+        export_run(config)
+    except ParityFailed as error:
+        print(f"refused: {error}", file=sys.stderr)
+        sys.exit(REGRESSED)
 
 
 def _errors(options: argparse.Namespace) -> None:
@@ -263,3 +342,27 @@ def _leaderboard(options: argparse.Namespace) -> None:
         text = show.show_rungs(result) + "\n\n" + show.show_differences(result)
     print(text)
     print(comparison.write_comparison(folder, kind, result, text))
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    out = options.out
+    if out is not None and (out.suffix != ".json" or out.is_dir()):
+        raise UserError(f"--out {out}: expected a file whose name ends in .json")
+    from tagger.compression.benchmark import benchmark, choose_texts
+    from tagger.compression.benchmark_report import render_benchmark, write_benchmark
+    from tagger.environment import available_cores
+    from tagger.runs import open_run
+
+    runs = [open_run(name, options.runs_dir) for name in options.run]
+    result = benchmark(
+        runs,
+        choose_texts(runs[0], options.data),
+        threads=options.threads or [n for n in (1, 2) if n <= available_cores()],
+        rounds=options.rounds,
+        seconds=options.seconds,
+        load=options.load,
+    )
+    print(render_benchmark(result), end="")
+    if out is not None:
+        tables = write_benchmark(result, out)
+        print(f"{out}\n{tables}")

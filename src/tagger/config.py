@@ -161,6 +161,21 @@ class TransformerConfig(EncoderConfig):
     keep_layers: list[Annotated[int, Field(ge=0, le=47)]] | None = Field(
         min_length=1, description="layers of the encoder that stay, 0 the lowest; null: all"
     )
+    keep_width: int | None = Field(
+        ge=8, le=4096, description="numbers that a token's state keeps; null: all"
+    )
+    keep_neurons: int | None = Field(
+        ge=1, le=16384, description="neurons that each feed-forward part keeps; null: all"
+    )
+    keep_tokens: list[str] | None = Field(
+        min_length=1, description="files of items whose tokens stay in the vocabulary; null: all"
+    )
+    most_tokens: int | None = Field(
+        ge=1, le=1_000_000, description="of these tokens the most frequent; null: all of them"
+    )
+    static: int | None = Field(
+        ge=8, le=4096, description="numbers of one fixed vector a token, in place of the encoder"
+    )
     freeze_embeddings: bool = Field(description="do not train the token embeddings")
     freeze_layers: int = Field(ge=0, le=48, description="do not train this many lowest layers")
 
@@ -170,6 +185,18 @@ class TransformerConfig(EncoderConfig):
         if layers is not None and layers != sorted(set(layers)):
             raise ValueError(f"layers are named once each, the lowest first: {layers}")
         return layers
+
+    @model_validator(mode="after")
+    def _check_student(self) -> "TransformerConfig":
+        if self.most_tokens is not None and self.keep_tokens is None:
+            raise ValueError("`most_tokens` says how many of `keep_tokens`: give files there")
+        if self.static is not None:
+            needed = {"pooling": "mean", "freeze_embeddings": False, "freeze_layers": 0}
+            wrong = [key for key, value in needed.items() if getattr(self, key) != value]
+            if wrong:
+                told = ", ".join(f"{key}={str(needed[key]).lower()}" for key in wrong)
+                raise ValueError(f"`static` has token vectors alone, all to be trained: {told}")
+        return self
 
 
 class FrozenConfig(EncoderConfig):
@@ -280,6 +307,45 @@ class TrainingConfig(Section):
         return self
 
 
+class DistillConfig(Section):
+    """What a student learns from a teacher; see `tagger.training.distillation`.
+
+    The source of a student is the encoder that its layers were taken from, whole and as it was.
+    """
+
+    teachers: list[str] = Field(
+        description="runs whose probabilities, on average, are learnt from; []: the source alone"
+    )
+    soft: float = Field(ge=0, le=100, description="weight of the teachers' probabilities")
+    temperature: float = Field(gt=0, le=100, description="softens both sides of `soft`")
+    hard: float = Field(ge=0, le=100, description="weight of the loss of labels")
+    vectors: float = Field(ge=0, le=100, description="weight of likeness to the source's vectors")
+    states: float = Field(ge=0, le=100, description="weight of the source's token states")
+    attention: float = Field(ge=0, le=100, description="weight of the source's attention relations")
+    layers: list[Annotated[int, Field(ge=0, le=47)]] | None = Field(
+        min_length=1, description="source layer that each layer learns from; null: evenly spaced"
+    )
+    transfer: list[str] = Field(description="files of items to learn from; their tags are not read")
+    transfer_most: int | None = Field(
+        ge=1, description="of all of them so many, drawn by the seed; null: all"
+    )
+    transfer_weight: float = Field(gt=0, le=100, description="what each of their rows counts")
+    copies: int = Field(ge=0, le=100, description="changed copies of each text to learn from too")
+    changes: list[Literal["drop", "swap", "cross"]] = Field(
+        min_length=1, description="how copies are changed, each in one of these ways"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "DistillConfig":
+        if bool(self.teachers) != bool(self.soft):
+            raise ValueError("`soft` (above 0) and `teachers` go together: give both or neither")
+        if not (self.soft or self.vectors or self.states or self.attention):
+            raise ValueError("soft, vectors, states and attention are all 0: nothing is distilled")
+        if self.layers is not None and not (self.states or self.attention):
+            raise ValueError("`layers` is for `states` and `attention`, which are both 0")
+        return self
+
+
 Open = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -306,6 +372,31 @@ class DecisionConfig(Section):
     novelty_quantile: Open = Field(description="share of items like those trained on that pass")
 
 
+class CompressConfig(Section):
+    """How a run is made smaller and faster, and what it must keep; see `tagger.compression`."""
+
+    name: FolderName = Field(description="what the compressed run's name ends in")
+    precision: Literal["fp32", "fp16", "int8", "int8_static"] = Field(
+        description="of the weights; int8_static: of what is between layers too, by fixed ranges"
+    )
+    per_channel: bool = Field(description="int8: a scale for each column of a matrix, not one")
+    threads: int | None = Field(ge=1, le=1024, description="that answer an item; null: all cores")
+    calibration_rows: int = Field(
+        ge=1, le=100_000, description="int8_static: training rows that the ranges are taken from"
+    )
+    max_changed: Fraction = Field(description="share of texts that may be decided otherwise")
+    max_shift: Fraction = Field(
+        description="mean share of probability that may go from one tag to another"
+    )
+    max_ece: Fraction = Field(description="rise of the calibration error (adaptive bins)")
+    max_class: Fraction = Field(description="fall of any tag's F1")
+    max_slice: Fraction = Field(description="fall of any slice's accuracy, from 20 rows on")
+    max_mib: float | None = Field(gt=0, le=1e6, description="size of model/; null: any")
+    samples: int = Field(
+        ge=1, le=10_000, description="rows kept for the check on another kind of CPU"
+    )
+
+
 class TrackingConfig(Section):
     """Where curves go, beside `metrics.jsonl`; see `tagger.training.tracking`."""
 
@@ -321,6 +412,7 @@ class Recipe(Section):
     data: DataConfig
     model: ModelConfig
     training: TrainingConfig
+    distill: DistillConfig | None = Field(description="null: no teacher")
     decision: DecisionConfig
     tracking: TrackingConfig
 
@@ -333,6 +425,7 @@ class Recipe(Section):
         for setting, given in fits_head.items():
             if given and isinstance(self.model, TransformerConfig) and self.model.head != "linear":
                 raise ValueError(f"training.{setting} needs model.head=linear")
+        self._check_distill()
         if self.decision.novelty != "none" and not isinstance(self.model, EncoderConfig):
             raise ValueError(
                 f"decision.novelty={self.decision.novelty} needs a model with an encoder, and "
@@ -359,6 +452,23 @@ class Recipe(Section):
                 "data.split.validation above 0"
             )
         return self
+
+    def _check_distill(self) -> None:
+        if self.distill is None:
+            return
+        if not isinstance(self.model, TransformerConfig):
+            raise ValueError(f"distill needs approach=transformer, found {self.model.approach}")
+        clashing = ("adversarial", "mixup", "r_drop", "contrast")
+        if given := [name for name in clashing if getattr(self.training, name)]:
+            raise ValueError(f"distill goes with none of {', '.join(given)}: set them to 0")
+        if self.model.static is not None and (self.distill.states or self.distill.attention):
+            raise ValueError("model.static has no layers: distill.states and attention must be 0")
+        if self.distill.teachers and self.decision.folds is not None:
+            raise ValueError(
+                "decision.folds can't be given with distill.teachers, who have seen the labels of "
+                "every fold: fit the decision to validation rows (decision.folds=null "
+                "data.split.validation=0.15)"
+            )
 
 
 class TrainConfig(Recipe):
@@ -409,6 +519,21 @@ class EvaluateConfig(Section):
         "a map of the rows; off: weak slices by words and length alone"
     )
     latency: LatencyConfig
+    latency_budget_ms: float | None = Field(
+        gt=0, description="most that 99 % of the items may take (exit code 3); null: anything"
+    )
+
+
+class ExportConfig(Section):
+    """All that `tagger export` takes."""
+
+    run: str = Field(min_length=1, description="a run folder, or a name below runs_dir")
+    runs_dir: str = Field(min_length=1)
+    name: FolderName | None = Field(description="of the new run; null: the run's, and the choice's")
+    rows: str | None = Field(description="a file of further texts to compare decisions on")
+    gate: bool = Field(description="refuse what changes more than `compress` allows")
+    replace: bool = Field(description="put the new run in the place of one of that name")
+    compress: CompressConfig
 
 
 ROW_METRICS = (
@@ -505,6 +630,11 @@ class OptimizeConfig(Recipe):
             raise ValueError("data.split.folds can't be given: search.folds says how many")
         if isinstance(self.model, EnsembleConfig):
             raise ValueError("model=ensemble has nothing to search: its members are finished runs")
+        if self.distill is not None and self.distill.teachers:
+            raise ValueError(
+                "distill.teachers have seen labels of the rows that trials are judged on: search "
+                "without them (distill.teachers=[] distill.soft=0)"
+            )
         return self
 
     @property
@@ -520,6 +650,7 @@ SCHEMAS: dict[str, type[Section]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "optimize": OptimizeConfig,
+    "export": ExportConfig,
 }
 
 
@@ -658,6 +789,13 @@ def compose_section(group: str, choice: str) -> Mapping[str, Any]:
     section = OmegaConf.to_container(config[group], resolve=True)
     assert isinstance(section, dict)
     return {str(key): value for key, value in section.items()}
+
+
+def quoted(value: str | Path) -> str:
+    """Quote a text or a path for Hydra's command line."""
+    # To Hydra a backslash is one of its own only before a quote.
+    escaped = re.sub(r"(\\*)('|\Z)", lambda at: 2 * at[1] + at[2].replace("'", "\\'"), str(value))
+    return f"'{escaped}'"
 
 
 def config_groups(name: str) -> dict[str, list[str]]:

@@ -14,8 +14,16 @@ from tagger.files import REPO_ROOT
 
 LIBRARIES = (
     "tagger", "torch", "transformers", "tokenizers", "accelerate", "datasets", "evaluate",
-    "scikit-learn", "numpy", "optuna",
+    "scikit-learn", "numpy", "optuna", "onnxruntime",
 )  # fmt: skip
+
+CPU_INFORMATION = Path("/proc/cpuinfo")
+
+INSTRUCTIONS = (
+    "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16",
+    "amx_int8", "amx_bf16", "neon", "asimd", "asimddp", "i8mm",
+)  # fmt: skip
+"""Sets of instructions, as Linux calls them, by which matrices are multiplied on x86 and on ARM."""
 
 PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*@")
 """In the address of a database; a file that is shared must not hold it."""
@@ -72,6 +80,16 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def instruction_sets() -> list[str]:
+    """Return those of `INSTRUCTIONS` that this CPU has, sorted; elsewhere what kind it is."""
+    if CPU_INFORMATION.is_file():
+        for line in CPU_INFORMATION.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, values = line.partition(":")
+            if name.strip() in {"flags", "Features"}:  # on x86, on ARM
+                return sorted({*INSTRUCTIONS} & {*values.split()})
+    return [platform.machine()]
+
+
 def peak_memory_mib() -> float:
     """Return the largest resident size that this process has had, in MiB."""
     # On Linux getrusage also counts what the process was that started this one, such as a launcher.
@@ -92,9 +110,8 @@ def _git(*arguments: str) -> str:
 
 
 def _cpu_name() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
+    if CPU_INFORMATION.is_file():
+        for line in CPU_INFORMATION.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tagger.errors import UserError
+
 REPO_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,6 +49,34 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def only_process(path: Path, doing: str) -> Iterator[None]:
+    """Keep other processes from making the same file or folder at the same time.
+
+    Args:
+        path: What is made.
+        doing: What the other process would be doing to it, such as `writing`.
+
+    Raises:
+        UserError: when another process is at it.
+    """
+    # Imported here: it brings asyncio with it, which readers of files need not wait for.
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another process is {doing} {path}") from None
+    try:
+        yield
+    finally:
+        # Unlinked while it is held: afterwards the file might be another process's lock.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with replacing(path) as temporary:
@@ -73,6 +103,11 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
         buffer.seek(0)
         buffer.truncate()
     return "".join(lines)
+
+
+def folder_mib(folder: Path) -> float:
+    """Return the size of all files below a folder, in MiB."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
 def sha256_of(path: Path) -> str:

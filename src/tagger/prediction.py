@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled, scan_unlabelled
 from tagger.data.tags import PREDICTION_COLUMNS
@@ -21,7 +19,7 @@ from tagger.decision.decider import FILE as DECISION_FILE
 from tagger.decision.decider import Decider, load_decider
 from tagger.decision.policies import NEEDS_REVIEW, REVIEW
 from tagger.errors import UserError
-from tagger.files import csv_text, replacing, sha256_of, write_json
+from tagger.files import csv_text, only_process, replacing, sha256_of, write_json
 from tagger.progress import progress_bar
 from tagger.runs import RunFolder
 
@@ -49,13 +47,7 @@ def predict_file(run: RunFolder, source: Path, output: Path) -> int:
             output that can't be written, or another process that writes it.
     """
     _check_output(source, output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output.with_name(f".{output.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"another process is writing {output}") from None
-    try:
+    with only_process(output, "writing"):
         total = scan_unlabelled(source)
         partial = output.with_name(f"{output.name}.partial")
         state = _resume_state(partial, run, source)
@@ -64,10 +56,6 @@ def predict_file(run: RunFolder, source: Path, output: Path) -> int:
             _append_predictions(partial, state, decider, source, bar)
         _publish(partial, output)
         _state_file(partial).unlink(missing_ok=True)
-    finally:
-        # Taken away while it is held: afterwards it may be another's.
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
     return total
 
 

@@ -1,15 +1,34 @@
+import gc
+import json
+import runpy
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tagger.config import LatencyConfig
+from tagger.config import EvaluateConfig, LatencyConfig, compose_config, load_config
 from tagger.data.items import Item
 from tagger.decision.calibrators import Unchanged
 from tagger.decision.decider import PLAIN, Decider, Rule
-from tagger.evaluation.latency import measure_latency
+from tagger.environment import available_cores
+from tagger.errors import UserError
+from tagger.evaluation import evaluate_run as module
+from tagger.evaluation.guards import REGRESSED
+from tagger.evaluation.latency import (
+    cores_limited,
+    judge_budget,
+    measure_latency,
+    over_budget,
+    summarize_times,
+    take_in_turn,
+    time_decisions,
+)
+from tagger.files import REPO_ROOT
+from tagger.runs import RunFolder
 
 
 class Sleeper:
@@ -92,3 +111,139 @@ def test_all_cores_are_used_when_none_are_given() -> None:
     config = LatencyConfig(items=10, warmup=0, threads=None)
     result = measure_latency(plain(Sleeper()), ITEMS, config)
     assert result["threads"] >= 1
+
+
+def test_times_are_summarized_in_milliseconds() -> None:
+    assert summarize_times(np.arange(101.0)) == {
+        "p50_ms": 50, "p95_ms": 95, "p99_ms": 99, "mean_ms": 50,
+    }  # fmt: skip
+    times = time_decisions(plain(Sleeper()), [("a title", "text")] * 3)
+    assert times.shape == (3,)
+    assert 2 <= times.min() <= times.max() < 1000
+
+
+def test_texts_are_taken_in_turn_from_a_place_on() -> None:
+    texts = [("a", ""), ("b", ""), ("c", "")]
+    assert [title for title, _ in take_in_turn(texts, 5)] == list("abcab")
+    assert [title for title, _ in take_in_turn(texts, 2, start=5)] == list("ca")
+    assert [title for title, _ in take_in_turn(texts, 2, start=-2)] == list("bc")
+    assert take_in_turn(texts, 0) == []
+
+
+def test_garbage_is_collected_again_after_an_error() -> None:
+    class Broken(Sleeper):
+        def predict_proba(self, items: Sequence[Item]) -> np.ndarray:
+            assert not gc.isenabled()
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        time_decisions(plain(Broken()), [("a title", "text")])
+    assert gc.isenabled()
+
+
+def test_the_slowest_items_are_held_to_a_budget() -> None:
+    measured = {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 8.0, "mean_ms": 1.5}
+    assert judge_budget(measured, 8.0) == {"budget_ms": 8.0, "within_budget": True}
+    assert judge_budget(measured, 7.9) == {"budget_ms": 7.9, "within_budget": False}
+    assert judge_budget(measured, None) == {"budget_ms": None, "within_budget": None}
+
+    def lines(budget_ms: float | None) -> list[str]:
+        return over_budget({"latency": measured | judge_budget(measured, budget_ms)})
+
+    assert lines(8.0) == lines(None) == []
+    (line,) = lines(7.5)
+    assert "8.0 ms" in line
+    assert "latency_budget_ms=7.5" in line
+
+
+@pytest.mark.parametrize("budget", ["0", "-1", "fast", ".nan"])
+def test_a_budget_is_a_number_of_milliseconds_above_zero(budget: str) -> None:
+    with pytest.raises(UserError) as error:
+        compose_config("evaluate", ["run=r", f"latency_budget_ms={budget}"])
+    assert "latency_budget_ms" in str(error.value)
+
+
+def test_the_budget_is_100_milliseconds_unless_given() -> None:
+    config = load_config(EvaluateConfig, compose_config("evaluate", ["run=r"]))
+    assert config.latency_budget_ms == 100
+
+
+def test_cores_are_hidden_for_a_while_alone() -> None:
+    cores = available_cores()
+    with cores_limited(1):
+        assert available_cores() == 1
+    assert available_cores() == cores
+    with cores_limited(None):
+        assert available_cores() == cores
+    with cores_limited(1000):
+        assert available_cores() == cores
+    with pytest.raises(KeyError), cores_limited(1):
+        raise KeyError
+    assert available_cores() == cores
+
+
+def test_the_run_that_is_timed_was_loaded_on_as_many_cores(
+    runs, items, split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "check_against_library", lambda *_: None)
+    runs.make("r", items, split)
+    found: list[int] = []
+
+    def load(run: RunFolder) -> Any:
+        found.append(available_cores())
+        return runs.models[run.name]
+
+    monkeypatch.setattr(RunFolder, "load_classifier", load)
+    module.evaluate_run(runs.config("r", "latency.threads=1"))
+    assert found == [available_cores(), 1]
+
+
+Evaluate = Callable[..., int]
+
+
+@pytest.fixture
+def evaluate(monkeypatch: pytest.MonkeyPatch) -> Evaluate:
+    """Runs `evaluate.py`, and returns its exit code."""
+    monkeypatch.setattr(module, "check_against_library", lambda *_: None)
+
+    def run(*arguments: str) -> int:
+        quick = ["latency.items=10", "resamples=100", "explore=off"]
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *quick, *arguments])
+        try:
+            runpy.run_path(str(REPO_ROOT / "evaluate.py"), run_name="__main__")
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return run
+
+
+def test_a_run_over_its_budget_fails_and_has_its_report(
+    evaluate: Evaluate, copy_run: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_run()
+
+    def reported() -> dict[str, Any]:
+        latency: dict[str, Any] = json.loads((run.path / "report.json").read_text())["latency"]
+        return latency
+
+    assert evaluate(f"run={run.path}", "latency_budget_ms=0.001") == REGRESSED == 3
+    ended = capsys.readouterr()
+    assert ended.err.splitlines()[-1].startswith("too slow:")
+    assert ended.err.count("too slow") == 1
+    assert "p99 over the budget of 0.001 ms" in ended.out
+    assert reported()["budget_ms"] == 0.001
+    assert reported()["within_budget"] is False
+    for name in ("report.md", "report.html"):
+        assert "p99 over the budget of 0.001 ms" in (run.path / name).read_text()
+
+    assert evaluate(f"run={run.path}", "latency_budget_ms=1e6") == 0
+    ended = capsys.readouterr()
+    assert "too slow" not in ended.err
+    assert "p99 within the budget of 1e+06 ms" in ended.out
+    assert reported()["within_budget"] is True
+
+    assert evaluate(f"run={run.path}", "latency_budget_ms=null") == 0
+    assert "the budget of" not in capsys.readouterr().out
+    assert reported()["within_budget"] is None
+    assert "the budget of" not in (run.path / "report.md").read_text()

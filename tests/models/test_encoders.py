@@ -1,26 +1,14 @@
-import re
 import shutil
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, DistilBertConfig, DistilBertModel
 
-from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.models import encoders
-from tagger.models.bert import BertEncoder
-from tagger.models.encoders import (
-    encoder_layers,
-    keep_layers,
-    load_encoder,
-    locate_encoder,
-    read_encoder,
-)
-from tagger.models.transformer import TransformerClassifier
+from tagger.models.encoders import encoder_layers, load_encoder, locate_encoder
 
 
 def test_bundled_minilm_is_verified_and_loaded(tiny_config):
@@ -130,105 +118,3 @@ def test_absent_pieces_say_how_to_get_them(tmp_path, monkeypatch, tiny_config):
     monkeypatch.setattr(encoders.metadata, "files", absent)
     with pytest.raises(UserError, match=r"requirements-mpnet\.txt"):
         load_encoder(tiny_config("model=mpnet").model)
-
-
-SHAPE = "model.random={layers: 4, hidden: 32, heads: 2, intermediate: 64}"
-ITEMS = [Item("1", "alpha beta", "gamma"), Item("2", "one two three four", "")]
-IDS = torch.tensor([[101, 7592, 2088, 102], [101, 2748, 2003, 102]])
-
-
-@pytest.fixture
-def four_layers(tiny_config):
-    """An encoder of four layers, which differ widely."""
-    torch.manual_seed(0)
-    encoder, _ = load_encoder(tiny_config(SHAPE).model)
-    for parameter in encoder_layers(encoder).parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    return encoder.eval()
-
-
-def states(encoder):
-    with torch.inference_mode():
-        return encoder(input_ids=IDS, attention_mask=torch.ones_like(IDS)).last_hidden_state
-
-
-@pytest.mark.parametrize("kept", [[0, 1, 2, 3], [1, 3], [0], [3]])
-def test_the_layers_that_are_named_stay_in_their_order(four_layers, kept):
-    before, whole = list(encoder_layers(four_layers)), states(four_layers)
-    keep_layers(four_layers, kept)
-    after = list(encoder_layers(four_layers))
-    assert len(after) == four_layers.config.num_hidden_layers == len(kept)
-    assert all(layer is before[number] for layer, number in zip(after, kept, strict=True))
-    assert torch.equal(states(four_layers), whole) == (len(kept) == 4)
-
-
-def test_fewer_layers_compute_what_they_would_beside_layers_that_do_nothing(four_layers):
-    """What is left out passes on what it is given, as if it were not there."""
-    hidden = []
-    hook = encoder_layers(four_layers)[2].register_forward_hook(
-        lambda layer, inputs, output: hidden.append(output)
-    )
-    states(four_layers)
-    hook.remove()
-    keep_layers(four_layers, [0, 1, 2])
-    torch.testing.assert_close(states(four_layers), hidden[0])
-
-
-@pytest.mark.parametrize(("kept", "absent"), [([1, 4], 4), ([7, 9], 7)])
-def test_a_layer_that_is_not_there_is_refused(four_layers, kept, absent):
-    message = re.escape(f"model.keep_layers={kept}: there is no layer {absent}")
-    with pytest.raises(UserError, match=message) as caught:
-        keep_layers(four_layers, kept)
-    assert caught.value.hint == "The encoder has 4 layers, counted from 0."
-    assert len(encoder_layers(four_layers)) == 4
-
-
-def test_layers_of_an_encoder_of_the_library_are_kept_too(tmp_path):
-    config = DistilBertConfig(vocab_size=8000, dim=32, n_layers=3, n_heads=2, hidden_dim=64)
-    DistilBertModel(config).save_pretrained(tmp_path / "whole")
-    encoder = read_encoder(tmp_path / "whole").eval()
-    assert not isinstance(encoder, BertEncoder)
-    keep_layers(encoder, [0, 2])
-    encoder.save_pretrained(tmp_path / "student")
-    again = read_encoder(tmp_path / "student").eval()
-    assert len(encoder_layers(again)) == 2
-    torch.testing.assert_close(states(again), states(encoder))
-
-
-def test_a_student_is_saved_and_loaded(tmp_path, tiny_config):
-    torch.manual_seed(0)
-    config = tiny_config(SHAPE, "model.keep_layers=[0,3]").model
-    student = TransformerClassifier.build(config, ["a", "b"])
-    assert len(encoder_layers(student.module.encoder)) == 2
-    student.save(tmp_path)
-    loaded = TransformerClassifier.load(tmp_path)
-    assert len(encoder_layers(loaded.module.encoder)) == 2
-    np.testing.assert_array_equal(loaded.predict_proba(ITEMS), student.predict_proba(ITEMS))
-    theirs = AutoModel.from_pretrained(tmp_path).eval()
-    torch.testing.assert_close(
-        states(theirs), states(student.module.encoder.eval()), atol=1e-5, rtol=1e-4
-    )
-
-
-def test_a_student_of_the_real_encoder_has_its_layers(tiny_config):
-    teacher, _ = load_encoder(tiny_config("model=minilm").model)
-    student = TransformerClassifier.build(tiny_config("model=student").model, ["a", "b"])
-    mine, its = encoder_layers(student.module.encoder), encoder_layers(teacher)
-    assert len(mine) == 3
-    for layer, number in zip(mine, [1, 3, 5], strict=True):
-        for name, weights in layer.state_dict().items():
-            assert torch.equal(weights, its[number].state_dict()[name])
-
-
-def test_frozen_layers_are_counted_among_those_that_stay(tiny_config):
-    given = [SHAPE, "model.keep_layers=[1,3]", "model.freeze_layers=1"]
-    built = TransformerClassifier.build(tiny_config(*given).model, ["a", "b"])
-    trained = [
-        all(p.requires_grad for p in layer.parameters())
-        for layer in encoder_layers(built.module.encoder)
-    ]
-    assert trained == [False, True]
-    with pytest.raises(UserError, match="freeze_layers=3, but the encoder has 2 layers"):
-        TransformerClassifier.build(
-            tiny_config(*given[:2], "model.freeze_layers=3").model, ["a", "b"]
-        )

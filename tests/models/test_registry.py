@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from tagger.config import FrozenConfig, LinearConfig
+from tagger.compression.export import export_model
+from tagger.config import ExportConfig, FrozenConfig, LinearConfig, compose_config, load_config
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.models.ensemble import EnsembleClassifier
 from tagger.models.linear import LinearClassifier
+from tagger.models.onnx import OnnxClassifier
 from tagger.models.registry import LOADERS, load_classifier
 from tagger.models.rules import RulesClassifier
+from tagger.models.static import StaticClassifier, StaticWeights
 from tagger.models.transformer import TransformerClassifier
 
 TAGS = ("fruit", "metal", "weather")
@@ -31,11 +34,13 @@ CLASSES = {
     "linear": LinearClassifier,
     "rules": RulesClassifier,
     "ensemble": EnsembleClassifier,
+    "onnx": OnnxClassifier,
+    "static": StaticClassifier,
 }
 
 
 @pytest.fixture(scope="module")
-def classifiers(tiny_config):
+def classifiers(tiny_config, tmp_path_factory):
     torch.manual_seed(0)
     tiny = tiny_config("model.random.layers=1").model
     encoder = tiny.model_dump(
@@ -46,12 +51,20 @@ def classifiers(tiny_config):
     )
     linear = LinearClassifier.fit(ITEMS, [1.0] * 3, LINEAR, TAGS)
     rules = RulesClassifier(TAGS, "fruit:\n  sure: [apple]\n", "text")
+    transformer = TransformerClassifier.build(tiny, TAGS)
+    exported = tmp_path_factory.mktemp("exported")
+    compress = load_config(ExportConfig, compose_config("export", ["run=any"])).compress
+    export_model(transformer, compress, exported, [])
+    table = np.random.default_rng(0).standard_normal((30522, 3)).astype(np.float32)
+    static = StaticWeights(table, None, np.zeros(3, np.float32), None)
     return {
-        "transformer": TransformerClassifier.build(tiny, TAGS),
+        "transformer": transformer,
         "frozen": TransformerClassifier.build_frozen(frozen, TAGS),
         "linear": linear,
         "rules": rules,
         "ensemble": EnsembleClassifier([linear, rules]),
+        "onnx": OnnxClassifier.load(exported),
+        "static": StaticClassifier(static, transformer.tokenizer, TAGS, 64),
     }
 
 
@@ -76,7 +89,7 @@ def test_each_approach_is_read_as_its_class_with_the_same_answers(classifiers, s
 @pytest.mark.parametrize("approach", CLASSES)
 def test_no_approach_saves_a_pickle(saved, approach):
     endings = {path.suffix for path in (saved / approach).rglob("*") if path.is_file()}
-    assert endings <= {".json", ".safetensors", ".yaml"}
+    assert endings <= {".json", ".safetensors", ".yaml", ".onnx"}
 
 
 def test_every_approach_that_is_saved_can_be_read(saved):
@@ -93,7 +106,7 @@ def test_an_unknown_approach_is_refused_by_name(tmp_path):
         load_classifier(tmp_path)
     assert str(error.value) == (
         f"{tmp_path} does not hold a whole model: approach 'magic' is none of transformer, linear, "
-        "rules, ensemble"
+        "rules, ensemble, onnx, static"
     )
 
 

@@ -16,16 +16,17 @@ from tagger.models.transformer import TransformerClassifier
 from tagger.runs import RunFolder, read_calibration, read_ids, read_predictions
 from tagger.training import fitting
 from tagger.training.combining import (
-    check_members,
+    check_unseen,
     combine_runs,
     joint_predictions,
-    seen_by_members,
+    seen_rows,
 )
 from tagger.training.train_run import train
 
 TAGS = ("fruit", "metal", "weather")
 ITEMS = [Item("1", "apple pear", "juice"), Item("2", "iron", ""), Item("3", "rain and snow", "")]
-REFUSED = "members of an ensemble must not have seen the rows that it holds out:"
+ROLE = "members of an ensemble"
+REFUSED = f"{ROLE} must not have seen the rows that the new run holds out:"
 NOTHING_HELD_OUT = ("data.split.validation=0", "data.split.test=0")
 LINEAR = LinearConfig(
     approach="linear", name="linear", word_ngrams=1, char_ngrams=3, strength=10.0, balanced=False
@@ -164,8 +165,8 @@ def test_members_that_have_seen_the_test_rows_are_refused_with_how_many(bench):
 def test_all_members_that_have_seen_test_rows_are_listed(shared):
     everything = hashes(member(shared, "one"), "train", "validation", "test")
     with pytest.raises(UserError, match=REFUSED) as error:
-        check_members(
-            ensemble("one", "two"), str(shared.folder), test=everything, validation=everything
+        check_unseen(
+            ["one", "two"], str(shared.folder), ROLE, test=everything, validation=everything
         )
     assert error.value.problems == (
         "one was trained or stopped on 48 of 60 test rows",
@@ -178,9 +179,7 @@ def test_all_members_that_have_seen_test_rows_are_listed(shared):
 def test_rows_that_picked_the_best_epoch_were_seen(shared):
     validation = hashes(member(shared, "one"), "validation")
     with pytest.raises(UserError, match=REFUSED) as error:
-        check_members(
-            ensemble("one", "two"), str(shared.folder), test=validation[:1], validation=[]
-        )
+        check_unseen(["one", "two"], str(shared.folder), ROLE, test=validation[:1], validation=[])
     assert error.value.problems == (
         "one was trained or stopped on 1 of 1 test rows",
         "two was trained or stopped on 1 of 1 test rows",
@@ -191,10 +190,10 @@ def test_a_decision_may_be_fitted_to_rows_that_picked_a_members_best_epoch(share
     # As a member's own decision is.
     run = member(shared, "one")
     validation = hashes(run, "validation")
-    check_members(ensemble("one", "two"), str(shared.folder), test=[], validation=validation)
+    check_unseen(["one", "two"], str(shared.folder), ROLE, test=[], validation=validation)
     one_more = [*validation, hashes(run, "train")[0]]
     with pytest.raises(UserError, match=REFUSED) as error:
-        check_members(ensemble("one", "words"), str(shared.folder), test=[], validation=one_more)
+        check_unseen(["one", "words"], str(shared.folder), ROLE, test=[], validation=one_more)
     assert error.value.problems == (
         "one was trained on 1 of 13 validation rows",
         "words was trained on 1 of 13 validation rows",
@@ -237,7 +236,7 @@ def test_a_decision_is_not_fitted_to_rows_of_a_members_further_files(bench, part
     )
     extra = hashes(wider, "extra")
     with pytest.raises(UserError, match=REFUSED) as error:
-        check_members(ensemble("one", "wider"), str(bench.folder), test=[], validation=extra)
+        check_unseen(["one", "wider"], str(bench.folder), ROLE, test=[], validation=extra)
     assert error.value.problems == ("wider was trained on 12 of 12 validation rows",)
 
 
@@ -288,12 +287,10 @@ def test_an_ensemble_of_the_rows_of_its_members_lists_no_further_ones(bench):
 
 def test_what_members_have_seen_is_listed_once_and_without_their_test_rows(bench):
     one = member(bench, "one")
-    seen = seen_by_members(ensemble("one", "two", "words"), str(bench.folder))
+    seen = seen_rows(["one", "two", "words"], str(bench.folder))
     assert seen == [row for row in one.split_rows() if row.split != "test"]
     other = bench.of(LINEAR, "other", "data.split.seed=1")
-    found = [
-        row.content_hash for row in seen_by_members(ensemble("one", "other"), str(bench.folder))
-    ]
+    found = [row.content_hash for row in seen_rows(["one", "other"], str(bench.folder))]
     assert len(found) == len(set(found)) > 48
     assert set(found) == {
         *hashes(one, "train", "validation"), *hashes(other, "train", "validation")
@@ -302,10 +299,10 @@ def test_what_members_have_seen_is_listed_once_and_without_their_test_rows(bench
 
 def test_members_own_test_rows_were_not_seen(shared):
     tested = hashes(member(shared, "one"), "test")
-    everyone, pair = ensemble("one", "two", "words"), ensemble("one", "two")
-    check_members(everyone, str(shared.folder), test=tested, validation=[])
-    check_members(everyone, str(shared.folder), test=[], validation=tested)
-    check_members(pair, str(shared.folder), test=[], validation=[])
+    everyone, pair = ["one", "two", "words"], ["one", "two"]
+    check_unseen(everyone, str(shared.folder), ROLE, test=tested, validation=[])
+    check_unseen(everyone, str(shared.folder), ROLE, test=[], validation=tested)
+    check_unseen(pair, str(shared.folder), ROLE, test=[], validation=[])
 
 
 def test_without_test_rows_of_its_own_members_of_any_split_will_do(bench):
@@ -391,7 +388,7 @@ def test_what_members_were_trained_on_is_where_their_items_say(shared):
         {"test": [], "validation": [shouted.content_hash]},
     ):
         with pytest.raises(UserError, match=REFUSED):
-            check_members(ensemble("one", "two"), str(shared.folder), **held_out)
+            check_unseen(["one", "two"], str(shared.folder), ROLE, **held_out)
 
 
 def digest(run):

@@ -336,7 +336,7 @@ def test_doubtful_labels_are_settled_for_all_that_is_fitted(run, turned, approac
 
 def test_rules_and_ensembles_learn_nothing_from_the_rows(config, tmp_path):
     surroundings = Surroundings(Accelerator(cpu=True), "fp32", tmp_path)
-    no_rows = Rows(train=[], validation=[], extra=[])
+    no_rows = Rows(train=[], validation=[], extra=[], held_out=[])
     fitted = fit_classifier(config("rules"), TAGS, no_rows, surroundings)
     assert isinstance(fitted.classifier, RulesClassifier)
     assert (fitted.steps, fitted.parameters, fitted.best_validation) == (0, 0, None)
@@ -437,6 +437,6 @@ def test_rules_are_found_from_the_root_of_the_repository(config, tmp_path, monke
     tags = ("computer-vision", "mlops", "natural-language-processing", "other")
     surroundings = Surroundings(Accelerator(cpu=True), "fp32", tmp_path)
     fitted = fit_classifier(
-        with_rules(config, "data/rules.yaml"), tags, Rows([], [], []), surroundings
+        with_rules(config, "data/rules.yaml"), tags, Rows([], [], [], []), surroundings
     )
     assert fitted.classifier.tags == tags

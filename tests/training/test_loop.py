@@ -1,15 +1,21 @@
 import json
 import math
+import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tagger.data.sources import load_items
+from tagger.data.sources import iter_unlabelled, load_items
+from tagger.models.encoders import encoder_layers, load_encoder
+from tagger.models.transformer import TransformerClassifier
 from tagger.runs import RunFolder
+from tagger.training import fitting
 from tagger.training.objectives import Objective
 from tagger.training.probe import start_from_probe
+from tagger.training.teaching import SAID, prepare_lessons
 from tagger.training.tracking import read_metrics
 from tagger.training.train_run import train
 
@@ -185,11 +191,11 @@ def test_killed_and_resumed_a_run_that_refits_its_head_comes_to_the_same_end(
     whole = run("whole", *recipe)
     original, steps = Objective.__call__, []
 
-    def step(self, *inputs):
+    def step(self, *inputs, **named):
         steps.append(1)
         if len(steps) == whole.meta["steps"] - 1:  # after two validations
             raise KeyboardInterrupt
-        return original(self, *inputs)
+        return original(self, *inputs, **named)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Objective, "__call__", step)
@@ -204,8 +210,6 @@ def test_killed_and_resumed_a_run_that_refits_its_head_comes_to_the_same_end(
 def test_frozen_weights_stay(run, tiny_config):
     folder = run("frozen", "model.freeze_embeddings=true", "training.epochs=1")
     torch.manual_seed(folder.config.seed)
-    from tagger.models.encoders import load_encoder
-
     fresh, _ = load_encoder(folder.config.model)
     trained = weights(folder)
     name = "embeddings.word_embeddings.weight"
@@ -238,3 +242,141 @@ def test_metrics_have_one_line_a_step_and_one_a_validation(run):
     steps = [line["step"] for line in lines if "train/loss" in line]
     assert steps == list(range(1, folder.meta["steps"] + 1))
     assert [line["epoch"] for line in lines if "val/loss" in line] == [1, 2, 3]
+
+
+@pytest.fixture
+def bench(run, tmp_path):
+    """A teacher, a file of texts without labels, and what a student learns from them."""
+    run("teacher", "training.epochs=2", "decision.folds=2")
+    drawn = random.Random(1)
+    words = ["apple", "pear", "plum", "juice", "iron", "zinc", "copper", "rust", "rain", "storm",
+             "snow", "fog", "ripe", "alloy", "frost", "wire"]  # fmt: skip
+    lines = [f"u{n},{' '.join(drawn.sample(words, 4))},{' '.join(drawn.sample(words, 3))}"
+             for n in range(60)]  # fmt: skip
+    path = tmp_path / "texts.csv"
+    path.write_text("\n".join(["id,title,description", *lines]), encoding="utf-8")
+    return path, ("distill=soft", "distill.teachers=[teacher]", f"distill.transfer=[{path}]")
+
+
+@pytest.fixture
+def encoder_folder(tiny_config, tmp_path):
+    """A saved encoder whose layers differ widely: a source that is the same whenever it is read."""
+    torch.manual_seed(0)
+    classifier = TransformerClassifier.build(tiny_config().model, ["a", "b"])
+    for parameter in encoder_layers(classifier.module.encoder).parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    classifier.save(tmp_path / "encoder")
+    return (f"model.encoder={tmp_path / 'encoder'}", "model.random=null")
+
+
+def divergence(wanted, found):
+    return float((wanted * np.log(wanted / found)).sum(axis=1).mean())
+
+
+def test_a_student_comes_to_think_as_its_teacher_does_of_texts_without_labels(
+    run, bench, tiny_config
+):
+    path, given = bench
+    recipe = (
+        *given, "distill.hard=0", "training.head_init=random", "training.average_decay=0",
+        "model.random={layers: 1, hidden: 32, heads: 2, intermediate: 64}",
+    )  # fmt: skip
+    folder = run("student", *recipe)
+    items = list(iter_unlabelled(path))
+    teacher = RunFolder(folder.path.parent / "teacher").load_classifier().predict_proba(items)
+    torch.manual_seed(folder.config.seed)
+    untrained = TransformerClassifier.build(folder.config.model, folder.tags)
+    before = divergence(teacher, untrained.predict_proba(items))
+    after = divergence(teacher, folder.load_classifier().predict_proba(items))
+    assert before > 0.05, "there is something to learn"
+    assert after < before / 2
+
+
+def killed_and_resumed(run, tmp_path, monkeypatch, recipe):
+    whole = run("whole", *recipe)
+    original, steps = Objective.__call__, []
+
+    def step(self, *inputs, **named):
+        steps.append(1)
+        if len(steps) == whole.meta["steps"] - 1:
+            raise KeyboardInterrupt
+        return original(self, *inputs, **named)
+
+    # The teacher has not been asked yet, and the resumed run finds its answers.
+    (tmp_path / "teacher" / SAID).unlink()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Objective, "__call__", step)
+        run("killed", *recipe)
+    assert (tmp_path / "teacher" / SAID).exists()
+    assert not RunFolder(tmp_path / "killed").finished
+    return whole, run("killed", *recipe, "if_exists=resume")
+
+
+def test_killed_and_resumed_a_student_comes_to_the_same_end(
+    run, bench, encoder_folder, tmp_path, monkeypatch
+):
+    recipe = (
+        *bench[1], *encoder_folder, "training.epochs=2", "training.checkpoint_seconds=0",
+        "model.keep_layers=[1]", "distill.copies=1", "distill.vectors=1", "distill.states=0.1",
+        "distill.attention=1", "model.encoder_dropout=0.1", f"model.keep_tokens=[{bench[0]}]",
+    )  # fmt: skip
+    whole, killed = killed_and_resumed(run, tmp_path, monkeypatch, recipe)
+    assert killed.meta["model_files"] == whole.meta["model_files"]
+    metrics = [(one.path / "metrics.jsonl").read_bytes() for one in (killed, whole)]
+    assert metrics[0] == metrics[1]
+
+
+def step_losses(folder):
+    lines = read_metrics(folder.path / "metrics.jsonl")
+    return [line["train/loss"] for line in lines if "train/loss" in line]
+
+
+@pytest.mark.parametrize("loss", ["vectors", "states", "attention"])
+def test_a_student_that_is_the_whole_source_has_nothing_to_learn_at_first(
+    run, bench, encoder_folder, loss
+):
+    given = [
+        *encoder_folder, "distill=source", f"distill.transfer=[{bench[0]}]", "distill.vectors=0",
+        f"distill.{loss}=1", "training.epochs=3", "model.encoder_dropout=0",
+    ]  # fmt: skip
+    assert step_losses(run("whole", *given))[0] < 1e-6
+    cut = step_losses(run("cut", *given, "model.keep_layers=[0]"))
+    assert cut[-1] < cut[0]
+    assert cut[0] > 1e-5
+
+
+def test_a_head_is_fitted_to_labelled_rows_alone(run, bench, monkeypatch):
+    fitted_to = []
+
+    def probe(classifier, items, weights, strength):
+        fitted_to.append(([item.id for item in items], list(weights)))
+
+    monkeypatch.setattr("tagger.training.loop.start_from_probe", probe)
+    folder = run("student", *bench[1], "training.epochs=1", "training.refit_head=true")
+    trained = [row.id for row in folder.split_rows() if row.split == "train"]
+    assert fitted_to == [(trained, [1.0] * 36)] * 2
+
+
+def test_the_weight_of_texts_without_labels_matters(run, bench):
+    light, heavy = (
+        run(f"w{weight}", *bench[1], "training.epochs=1", f"distill.transfer_weight={weight}.0")
+        for weight in (1, 50)
+    )
+    assert largest_difference(light, heavy) > 1e-4
+
+
+def test_the_tag_that_a_text_without_a_label_bears_is_for_forms_sake(run, bench, monkeypatch):
+    same = (*bench[1], "training.epochs=1")
+    one = run("one", *same)
+
+    def otherwise(*arguments, **named):
+        lessons = prepare_lessons(*arguments, **named)
+        items = [
+            item if labelled else replace(item, tag="weather")
+            for item, labelled in zip(lessons.items, lessons.labelled, strict=True)
+        ]
+        assert items != lessons.items
+        return replace(lessons, items=items)
+
+    monkeypatch.setattr(fitting, "prepare_lessons", otherwise)
+    assert largest_difference(one, run("other", *same)) == 0

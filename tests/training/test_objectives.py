@@ -57,9 +57,10 @@ def losses(tiny_config, tiny_classifier, batch):
 
     def compute(*overrides, random=None, model=None, dropout=False):
         config = tiny_config("training.label_smoothing=0", *overrides).training
-        objective = Objective(config, build_loss(config), module.encoder)
+        objective = Objective(config, build_loss(config), module.encoder, None)
         module.train(dropout)
-        return objective(model or module, *batch, TARGETS, random or np.random.default_rng(0))
+        random = random or np.random.default_rng(0)
+        return objective(model or module, *batch, TARGETS, random, lesson=None)
 
     return compute
 
@@ -326,3 +327,22 @@ def test_a_model_learns_with_each_of_them(tiny_config, tmp_path, recipe):
     right = [run.tags[row.argmax()] == true[one] for one, row in predictions.items()]
     assert len(right) == 12
     assert np.mean(right) > 0.6
+
+
+def test_a_distillation_makes_of_the_losses_what_it_will(tiny_config, tiny_classifier, batch):
+    given = {}
+
+    def distillation(**named):
+        given.update(named)
+        return named["losses"] + 7
+
+    config = tiny_config("training.label_smoothing=0", "training.class_loss=3").training
+    module = tiny_classifier.module.eval()
+    objective = Objective(config, build_loss(config), module.encoder, distillation)
+    lesson = (torch.ones(5, dtype=torch.bool), torch.full((5, 3), 1 / 3))
+    found = objective(module, *batch, TARGETS, np.random.default_rng(0), lesson=lesson)
+    logits, vectors = module(*batch)
+    torch.testing.assert_close(found, 3 * plain_losses(logits) + 7)
+    torch.testing.assert_close(given["logits"], logits)
+    torch.testing.assert_close(given["vectors"], vectors)
+    assert given["ids"] is batch[0] and given["mask"] is batch[1] and given["lesson"] is lesson

@@ -22,7 +22,7 @@ def change_decision(run: RunFolder, given: dict[str, Any]) -> str:
         UserError: for values out of range, or when the run kept no rows to fit to.
     """
     try:
-        config = DecisionConfig.model_validate(_asked_last(run) | given)
+        config = DecisionConfig.model_validate(asked_last(run) | given)
     except ValidationError as error:
         raise UserError(
             "the decision cannot be changed to this:",
@@ -42,7 +42,7 @@ def change_decision(run: RunFolder, given: dict[str, Any]) -> str:
     )
 
 
-def _asked_last(run: RunFolder) -> dict[str, Any]:
+def asked_last(run: RunFolder) -> dict[str, Any]:
     """Return the decision as it was last asked for; that of the training if the file is damaged."""
     try:
         asked = json.loads((run.path / FILE).read_text(encoding="utf-8"))["asked"]

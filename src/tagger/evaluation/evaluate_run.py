@@ -17,7 +17,7 @@ from tagger.evaluation.behaviour import Suite, check_behaviour, load_suite
 from tagger.evaluation.calibration import describe_calibration
 from tagger.evaluation.explore import embed_rows, explore
 from tagger.evaluation.intervals import LEVEL, measure
-from tagger.evaluation.latency import measure_latency
+from tagger.evaluation.latency import cores_limited, judge_budget, measure_latency
 from tagger.evaluation.predicting import decide
 from tagger.evaluation.results import Results
 from tagger.evaluation.rows import Rows, load_rows
@@ -62,6 +62,11 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     predicted = probabilities.argmax(axis=1)
     results = Results(rows.items, true, probabilities, run.tags)
     vectors = embed_rows(rows.items, run.tags) if config.explore == "on" else None
+    # Loaded again, because some engines count the cores when they load a model, and keep to that.
+    with cores_limited(config.latency.threads):
+        timed = open_decider(run, config)
+    latency = measure_latency(timed, rows.items, config.latency)
+    del timed  # memory
 
     folder = run.path / rows.folder_name if rows.folder_name else run.path
     report = {
@@ -88,7 +93,7 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
         },
         "behaviour": None if suite is None else check_behaviour(decider, suite),
         **explore(run, results, rows.slices, vectors, config.seed),
-        "latency": measure_latency(decider, rows.items, config.latency),
+        "latency": latency | judge_budget(latency, config.latency_budget_ms),
         "comparison": None
         if pairing is None
         else compare_runs(pairing, results, rows.slices, vectors, config),

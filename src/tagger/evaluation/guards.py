@@ -23,7 +23,7 @@ LEVEL = 0.05
 """Chance of a refusal where nothing got worse, over all guarded parts together."""
 
 REGRESSED = 3
-"""Exit code of a command whose run got worse in a guarded part."""
+"""Exit code of a command whose run got worse in a guarded part, or is over its budget."""
 
 TOSSES = 2000
 MOST_FOUND = 10

@@ -1,8 +1,10 @@
 """How long one item takes, from its strings to the decision."""
 
+import gc
+import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +14,10 @@ from tagger.config import LatencyConfig
 from tagger.data.items import Item
 from tagger.decision.decider import Decider
 from tagger.environment import available_cores
+from tagger.scores import FloatArray
+
+Text = tuple[str, str]
+"""A title and a description."""
 
 
 def measure_latency(
@@ -20,7 +26,8 @@ def measure_latency(
     """Time items one by one: strings, tokens, model, probabilities, decision.
 
     Args:
-        decider: A classifier and its rule, loaded and ready.
+        decider: A classifier and its rule, loaded and ready; where its engine settles its threads
+            when it loads, under `cores_limited`.
         items: Texts to use, at least one; they are used in turn, again and again.
         config: How many items, how many before the clock starts, how many threads.
 
@@ -29,26 +36,12 @@ def measure_latency(
         `items`, `warmup`, `batch_size`, `threads`.
     """
     texts = [(item.title, item.description) for item in items]
-
-    def decide(number: int) -> int:
-        title, description = texts[number % len(texts)]
-        return int(decider.decide([Item("", title, description)]).tags[0])
-
     threads = config.threads or available_cores()
-    milliseconds = np.empty(config.items)
-    with _torch_threads(threads):
-        for number in range(config.warmup):
-            decide(number)
-        for number in range(config.items):
-            start = time.perf_counter_ns()
-            decide(number)
-            milliseconds[number] = (time.perf_counter_ns() - start) / 1e6
-    p50, p95, p99 = np.percentile(milliseconds, [50, 95, 99])
+    with torch_threads(threads):
+        time_decisions(decider, take_in_turn(texts, config.warmup))
+        milliseconds = time_decisions(decider, take_in_turn(texts, config.items))
     return {
-        "p50_ms": float(p50),
-        "p95_ms": float(p95),
-        "p99_ms": float(p99),
-        "mean_ms": float(milliseconds.mean()),
+        **summarize_times(milliseconds),
         "items": config.items,
         "warmup": config.warmup,
         "batch_size": 1,
@@ -56,8 +49,83 @@ def measure_latency(
     }
 
 
+def time_decisions(decider: Decider, texts: Sequence[Text]) -> FloatArray:
+    """Decide on texts one by one, and return the milliseconds that each took, (n_texts,).
+
+    Python's garbage collector waits meanwhile: when it runs depends on all that the process did
+    before.
+    """
+    nanoseconds = np.empty(len(texts), np.int64)
+    with without_collection():
+        for number, (title, description) in enumerate(texts):
+            start = time.perf_counter_ns()
+            int(decider.decide([Item("", title, description)]).tags[0])
+            nanoseconds[number] = time.perf_counter_ns() - start
+    milliseconds: FloatArray = nanoseconds / 1e6
+    return milliseconds
+
+
+def take_in_turn(texts: Sequence[Text], count: int, start: int = 0) -> list[Text]:
+    """Return so many of some texts, from a place on, beginning again after the last."""
+    return [texts[number % len(texts)] for number in range(start, start + count)]
+
+
+def summarize_times(milliseconds: FloatArray) -> dict[str, float]:
+    """Return `p50_ms`, `p95_ms`, `p99_ms` and `mean_ms` of times (n,), n at least 1."""
+    p50, p95, p99 = np.percentile(milliseconds, [50, 95, 99])
+    return {
+        "p50_ms": float(p50),
+        "p95_ms": float(p95),
+        "p99_ms": float(p99),
+        "mean_ms": float(milliseconds.mean()),
+    }
+
+
+def judge_budget(latency: Mapping[str, Any], budget_ms: float | None) -> dict[str, Any]:
+    """Say whether a measured latency keeps to a budget.
+
+    Args:
+        latency: What `measure_latency` returned.
+        budget_ms: The most that `p99_ms` may be; None: anything.
+
+    Returns:
+        Ready for JSON: `budget_ms`, and `within_budget`, None where there is no budget.
+    """
+    within = None if budget_ms is None else latency["p99_ms"] <= budget_ms
+    return {"budget_ms": budget_ms, "within_budget": within}
+
+
+def over_budget(report: Mapping[str, Any]) -> list[str]:
+    """Say in a line that the run of a report is too slow, if it is."""
+    latency = report["latency"]
+    if latency["within_budget"] is not False:
+        return []
+    return [
+        f"too slow: 1 of 100 items takes {latency['p99_ms']:.1f} ms or more, and "
+        f"latency_budget_ms={latency['budget_ms']:g}"
+    ]
+
+
 @contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
+def cores_limited(count: int | None) -> Iterator[None]:
+    """Hide all but so many cores from what is done meanwhile; None hides none.
+
+    Systems that cannot limit a process to some cores ignore it.
+    """
+    if count is None or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Let torch compute with so many threads, if it is in use at all."""
     # A classifier that uses torch has imported it by now; for one that does not, its threads are
     # none of our business, and the import would cost seconds.
     torch = sys.modules.get("torch")
@@ -70,3 +138,15 @@ def _torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Keep Python's garbage collector from running."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

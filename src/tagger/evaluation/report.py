@@ -79,6 +79,7 @@ def render_html(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]) ->
         "decision": _decision,
         "calibration": _calibration,
         "behaviour": _behaviour,
+        "budget": _budget,
         "guards": _guards,
         "weak_slices": _weak_slices,
         "errors": describe_error_total,
@@ -490,7 +491,16 @@ def _mcnemar(test: Mapping[str, Any]) -> str:
 def _latency(latency: Mapping[str, Any]) -> str:
     times = " / ".join(f"{latency[key]:.1f}" for key in ("p50_ms", "p95_ms", "p99_ms"))
     threads = f"{latency['threads']} thread" + ("s" if latency["threads"] != 1 else "")
-    return f"{times} ms an item, end to end ({latency['items']} items one by one, {threads})"
+    measured = f"{latency['items']} items one by one, {threads}"
+    return f"{times} ms an item, end to end ({measured}){_budget(latency)}"
+
+
+def _budget(latency: Mapping[str, Any]) -> str:
+    """Say how p99 stands to the budget, as the end of a sentence; nothing without one."""
+    if latency["within_budget"] is None:
+        return ""
+    stands = "within" if latency["within_budget"] else "over"
+    return f", p99 {stands} the budget of {latency['budget_ms']:g} ms"
 
 
 def _decision(decision: Mapping[str, Any]) -> str:

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tagger.config import EvaluateConfig
 from tagger.data.items import Item
 from tagger.data.sources import data_sha256, load_extra, load_items, read_columns
@@ -13,6 +15,7 @@ from tagger.errors import UserError
 from tagger.evaluation.slices import Slice, build_slices, slices_by_column
 from tagger.files import resolve_path
 from tagger.runs import RunFolder
+from tagger.scores import BoolArray
 
 _SHOWN = 50
 
@@ -62,27 +65,20 @@ def load_rows(run: RunFolder, config: EvaluateConfig) -> Rows:
     """
     data = config.data or run.config.data
     if config.data is None:
-        items = load_items(data, run.tags)
+        items = own_items(run)
     else:
         names = [tag.name for tag in load_tags(resolve_path(data.tags))]
         items = load_items(data, names)
         _check_tags(items, run)
-    found, expected = data_sha256(items), run.meta["data"]["sha256"]
-    if config.data is None and found != expected:
-        raise UserError(
-            f"the items of {data.name} are not those that {run.name} was made from:",
-            [f"found sha256 {found}, expected {expected}"],
-            "Bring the old items back, or name the source to evaluate on what is there now: "
-            f"data={data.name}",
-        )
-    own = found == expected
+    found = data_sha256(items)
+    own = found == run.meta["data"]["sha256"]
     if config.rows == "all":
         explanation = f"all {len(items)} rows"
         if own:
             explanation += ", those that the run was trained on among them"
         chosen = items
     elif own:
-        chosen = _recorded_test_rows(run, items)
+        chosen = [items[index] for index in np.flatnonzero(rows_in(run, items, {"test"}))]
         explanation = f"the run's own {len(chosen)} test rows of {len(items)}"
     else:
         chosen, dropped = drop_seen(run, items)
@@ -97,6 +93,31 @@ def load_rows(run: RunFolder, config: EvaluateConfig) -> Rows:
     if config.slice_columns:
         slices += slices_by_column(read_columns(data, config.slice_columns))
     return Rows(chosen, data.name, found, config.rows, len(items), own, explanation, slices)
+
+
+def own_items(run: RunFolder) -> list[Item]:
+    """Read all items of the source that a run was made from.
+
+    Raises:
+        UserError: when it cannot be read, or holds other items by now.
+    """
+    data = run.config.data
+    items = load_items(data, run.tags)
+    found, expected = data_sha256(items), run.meta["data"]["sha256"]
+    if found != expected:
+        raise UserError(
+            f"the items of {data.name} are not those that {run.name} was made from:",
+            [f"found sha256 {found}, expected {expected}"],
+            "Bring the old items back; evaluate.py alone can take what is there now, by its name: "
+            f"data={data.name}",
+        )
+    return items
+
+
+def rows_in(run: RunFolder, items: Sequence[Item], splits: Collection[str]) -> BoolArray:
+    """Say which items of a run's own source went into one of these splits, (n_items,)."""
+    chosen = {(row.id, row.content_hash) for row in run.split_rows() if row.split in splits}
+    return np.array([(item.id, item.content_hash) in chosen for item in items], dtype=np.bool_)
 
 
 def drop_seen(run: RunFolder, items: Sequence[Item]) -> tuple[list[Item], str]:
@@ -150,11 +171,6 @@ def train_counts(run: RunFolder) -> dict[str, int]:
     """Count the rows that a run was trained on, for every tag that it knows."""
     counts = Counter(row.tag for row in run.split_rows() if row.split == "train")
     return {tag: counts[tag] for tag in run.tags}
-
-
-def _recorded_test_rows(run: RunFolder, items: Sequence[Item]) -> list[Item]:
-    test = {(row.id, row.content_hash) for row in run.split_rows() if row.split == "test"}
-    return [item for item in items if (item.id, item.content_hash) in test]
 
 
 def _check_tags(items: Sequence[Item], run: RunFolder) -> None:

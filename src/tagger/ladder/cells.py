@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tagger.config import TrainConfig, compose_config, load_config
+from tagger.config import TrainConfig, compose_config, load_config, quoted
 from tagger.data.items import Item
 from tagger.data.sources import load_items
 from tagger.data.tags import load_tags, tag_positions
@@ -74,13 +74,14 @@ def cell_config(
     """
     divided = {"validation": 0.0, "test": 0.0} | dict(split)
     given = [
+        # First, so that an approach may have a seed of its own: a second member of an ensemble.
+        f"seed={seed}",
         *overrides,
         "data=file",
         f"data.path={quoted(source.path)}",
         f"data.name={source.name}",
         f"data.tags={quoted(source.tags_path)}",
         *[f"data.split.{key}={value}" for key, value in divided.items()],
-        f"seed={seed}",
         f"runs_dir={quoted(folder.parent)}",
         f"name={folder.name}",
         "if_exists=resume",
@@ -127,9 +128,3 @@ def predict_elsewhere(run: RunFolder, items: Sequence[Item]) -> FloatArray:
             f"{path} is about other items", hint="Remove the folder, or choose another --out."
         )
     return np.array([rows[key] for key in keys])
-
-
-def quoted(path: Path) -> str:
-    """Quote a path for Hydra's command line."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -4,12 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tagger.config import DecisionConfig, LatencyConfig, TrainConfig, compose_config, load_config
+from tagger.config import (
+    DecisionConfig,
+    LatencyConfig,
+    TrainConfig,
+    compose_config,
+    load_config,
+    quoted,
+)
 from tagger.data.splits import unseen_items
 from tagger.environment import describe_environment
 from tagger.errors import UserError
 from tagger.files import write_json, write_text
-from tagger.ladder.cells import Source, quoted
+from tagger.ladder.cells import Source
 from tagger.ladder.crossval import (
     cross_validate,
     measure_size_and_latency,

@@ -10,6 +10,7 @@ import numpy as np
 from tagger.config import LatencyConfig
 from tagger.decision.decider import PLAIN, Decider
 from tagger.evaluation.latency import measure_latency
+from tagger.files import folder_mib
 from tagger.ladder.cells import (
     Source,
     cell_config,
@@ -23,8 +24,6 @@ from tagger.models.ensemble import EnsembleClassifier
 from tagger.progress import progress_bar
 from tagger.runs import open_run, read_predictions
 from tagger.scores import FloatArray, IntArray
-
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,7 @@ def measure_size_and_latency(
     for name in ladder.rungs:
         run = open_run(str(cell_folder(out, name, 0, 0)), "")
         classifiers[name] = run.load_classifier()
-        sizes = (path.stat().st_size for path in (run.path / "model").rglob("*"))
-        results[name] = {"mib": sum(sizes) / MIB}
+        results[name] = {"mib": folder_mib(run.path / "model")}
     for name, members in ladder.ensembles.items():
         classifiers[name] = EnsembleClassifier([classifiers[member] for member in members])
         results[name] = {"mib": sum(results[member]["mib"] for member in members)}

@@ -38,7 +38,7 @@ def show_rungs(result: Mapping[str, Any]) -> str:
         f"{result['source']}: {result['rows']} rows, {result['folds']} folds x {result['seeds']} "
         "seeds, out of fold; in brackets the standard deviation over seeds",
         "",
-        *_table(head, rows),
+        *markdown_table(head, rows),
         "",
         f"published: share of the items that a threshold policy publishes which promises a "
         f"precision of {promise['precision']:g} with {promise['confidence']:.0%} confidence; AURC: "
@@ -60,7 +60,7 @@ def show_differences(result: Mapping[str, Any]) -> str:
     for at, first in enumerate(result["differences"][scores[0]]):
         pairs = [result["differences"][score][at] for score in scores]
         rows.append([f"{first['one']} minus {first['other']}", *map(_interval, pairs)])
-    return "\n".join(_table(head, rows))
+    return "\n".join(markdown_table(head, rows))
 
 
 def show_few_labels(table: Mapping[str, Any]) -> str:
@@ -70,7 +70,7 @@ def show_few_labels(table: Mapping[str, Any]) -> str:
         [few, *(f"{by_rung[r]['weighted_f1']:.3f} / {by_rung[r]['macro_f1']:.3f}" for r in rungs)]
         for few, by_rung in table.items()
     ]
-    lines = _table(["labels a tag, at most", *rungs], rows)
+    lines = markdown_table(["labels a tag, at most", *rungs], rows)
     lines += ["", "weighted / macro F1. Better in weighted F1, by simultaneous intervals:"]
     for few, by_rung in table.items():
         proven = [
@@ -93,16 +93,17 @@ def show_sources(result: Mapping[str, Any]) -> str:
         for rung, cells in result["rungs"].items()
         for trained, by_source in cells.items()
     ]
-    lines = [*_table(head, rows), ""]
+    lines = [*markdown_table(head, rows), ""]
     gains = [
         [source, f"{pair['one']} minus {pair['other']}", _interval(pair)]
         for source, pairs in result["gains_of_both"].items()
         for pair in pairs
     ]
-    return "\n".join(lines + _table(["scored on", "difference", "weighted F1"], gains))
+    return "\n".join(lines + markdown_table(["scored on", "difference", "weighted F1"], gains))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown, whose columns line up as plain text too."""
     widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
     pad = [[cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in [head, *rows]]
     lines = ["| " + " | ".join(row) + " |" for row in pad]

@@ -58,8 +58,13 @@ class BertEncoder(nn.Module):
 
     def save_pretrained(self, folder: Path) -> None:
         """Write `config.json` and `model.safetensors` as transformers writes and reads them."""
-        layers = {"num_hidden_layers": len(self.encoder.layer)}  # fewer than were read, perhaps
-        settings = {"architectures": ["BertModel"], **self.settings, **layers}
+        # A student has fewer layers and tokens than the settings that it was read with say.
+        own = {
+            "num_hidden_layers": len(self.encoder.layer),
+            "vocab_size": self.config.vocab_size,
+            "pad_token_id": self.config.pad_token_id,
+        }
+        settings = {"architectures": ["BertModel"], **self.settings, **own}
         write_json(folder / "config.json", settings)
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

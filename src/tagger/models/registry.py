@@ -50,9 +50,23 @@ def _ensemble(folder: Path) -> Classifier:
     return EnsembleClassifier.load(folder)
 
 
+def _onnx(folder: Path) -> Classifier:
+    from tagger.models.onnx import OnnxClassifier
+
+    return OnnxClassifier.load(folder)
+
+
+def _static(folder: Path) -> Classifier:
+    from tagger.models.static import StaticClassifier
+
+    return StaticClassifier.load(folder)
+
+
 LOADERS: dict[str, Callable[[Path], Classifier]] = {
     "transformer": _transformer,
     "linear": _linear,
     "rules": _rules,
     "ensemble": _ensemble,
+    "onnx": _onnx,
+    "static": _static,
 }

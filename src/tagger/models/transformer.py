@@ -15,16 +15,15 @@ from torch.nn import functional as F
 
 from tagger.config import EncoderConfig, TransformerConfig
 from tagger.data.items import Item
+from tagger.data.sources import iter_unlabelled
 from tagger.errors import UserError
-from tagger.files import write_json
+from tagger.files import resolve_path, write_json
 from tagger.models.base import SETTINGS, read_settings
-from tagger.models.encoders import (
-    encoder_layers,
-    keep_layers,
-    load_encoder,
-    load_tokenizer,
-    read_encoder,
-)
+from tagger.models.encoders import encoder_layers, load_encoder, read_encoder
+from tagger.models.static_encoder import make_static
+from tagger.models.students import keep_layers, narrow
+from tagger.models.tokenization import load_tokenizer
+from tagger.models.vocabulary import prune_vocabulary, tokens_in_use
 from tagger.scores import softmax
 
 PREDICTION_BATCH = 32
@@ -120,6 +119,28 @@ class TransformerModule(nn.Module):
             module.requires_grad_(False)
 
 
+def make_student(config: TransformerConfig) -> tuple[nn.Module, Tokenizer]:
+    """Load the encoder and the tokenizer that a config names, and cut out what is not to stay.
+
+    Raises:
+        UserError: for files of text that cannot be read, and for parts that there are not.
+    """
+    encoder, tokenizer = load_encoder(config)
+    if config.keep_layers is not None:
+        keep_layers(encoder, config.keep_layers)
+    if config.keep_width is not None or config.keep_neurons is not None:
+        encoder = narrow(encoder, config.keep_width, config.keep_neurons)
+    if config.keep_tokens is not None:
+        files = [resolve_path(file) for file in config.keep_tokens]
+        texts = [item.text for file in files for item in iter_unlabelled(file)]
+        kept = tokens_in_use(tokenizer, texts, config.most_tokens)
+        tokenizer = prune_vocabulary(encoder, tokenizer, kept, config.max_length)
+    if config.static is not None:
+        first, *_, last = tokenizer.encode("").ids
+        encoder = make_static(encoder, (first, last), config.static)
+    return encoder, tokenizer
+
+
 class TransformerClassifier:
     """A `Classifier` around a `TransformerModule` and its tokenizer."""
 
@@ -142,9 +163,7 @@ class TransformerClassifier:
         The head, and an encoder that is not pretrained, take their weights from torch's global
         random state.
         """
-        encoder, tokenizer = load_encoder(config)
-        if config.keep_layers is not None:
-            keep_layers(encoder, config.keep_layers)
+        encoder, tokenizer = make_student(config)
         module = TransformerModule(
             encoder,
             len(tags),

@@ -29,7 +29,7 @@ from tagger.decision.decider import PLAIN, Decider
 from tagger.environment import available_cores
 from tagger.errors import UserError
 from tagger.evaluation.latency import measure_latency
-from tagger.files import resolve_path
+from tagger.files import folder_mib, resolve_path
 from tagger.models.base import Classifier
 from tagger.scores import FloatArray, IntArray
 from tagger.search.metrics import score_rows
@@ -41,7 +41,6 @@ CONFIRMING = 1_000_003
 
 DIGITS = 6
 LATENCY = LatencyConfig(items=200, warmup=20, threads=1)
-MIB = 2**20
 NEVER = 1e9
 
 
@@ -206,6 +205,7 @@ def run_fold(
         train=[folds.items[index] for index in split.train],
         validation=[folds.items[index] for index in split.validation],
         extra=folds.extra(step, given),
+        held_out=[folds.items[index] for index in split.test],
     )
     precision = resolve_precision(config.training.precision, accelerator.device)
     started = time.monotonic()
@@ -260,8 +260,7 @@ def _costs(
     if "mib" in objectives:
         saved = folder / "model"
         classifier.save(saved)
-        size = sum(path.stat().st_size for path in saved.rglob("*") if path.is_file())
-        costs["mib"] = size / MIB
+        costs["mib"] = folder_mib(saved)
         shutil.rmtree(saved)
     if "p50_ms" in objectives:
         timed = measure_latency(Decider(classifier, PLAIN, None), items, LATENCY)

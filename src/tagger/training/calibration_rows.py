@@ -106,7 +106,7 @@ def calibration_rows(
         items = [rows.train[index] for index in division.test]
         rest = [rows.train[index] for index in division.train]
         extra = [rows.extra[index] for index in unseen_items(rows.extra, items)]
-        inner_rows = Rows(rest, rows.validation, extra)
+        inner_rows = Rows(rest, rows.validation, extra, [*rows.held_out, *items])
         folder = surroundings.folder / FOLDS_FOLDER / str(fold)
         done = folder / "predictions.csv"
         # One process decides for all, or a late one would find the file of this very fold.

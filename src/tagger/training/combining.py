@@ -32,25 +32,31 @@ def combine_runs(config: EnsembleConfig, runs_dir: str, tags: Sequence[str]) -> 
     return EnsembleClassifier(members)
 
 
-def check_members(
-    config: EnsembleConfig, runs_dir: str, *, test: Sequence[str], validation: Sequence[str]
+def check_unseen(
+    runs: Sequence[str],
+    runs_dir: str,
+    role: str,
+    *,
+    test: Sequence[str],
+    validation: Sequence[str],
 ) -> None:
-    """Refuse an ensemble of which a member has seen rows that the ensemble holds out.
+    """Refuse runs to build on that have seen rows which the new run holds out.
 
-    A member may have picked its best epoch by the rows that the ensemble's decision is fitted to,
-    as it may by those of its own decision.
+    They may have picked their best epoch by the rows that the new run's decision is fitted to, as
+    they may by those of their own decision.
 
     Args:
-        config: Names the members.
+        runs: Members of an ensemble, or a teacher.
         runs_dir: Where they are, if given by name.
-        test: Content hashes of the rows that the ensemble's split keeps for its test.
+        role: What they are to the new run, in the plural.
+        test: Content hashes of the rows that the new run's split keeps for its test.
         validation: Those of the rows that its decision is fitted to.
 
     Raises:
-        UserError: naming the members and how many rows they have seen.
+        UserError: naming the runs and how many rows they have seen.
     """
     problems = []
-    for run in (open_run(one, runs_dir) for one in config.runs):
+    for run in (open_run(one, runs_dir) for one in runs):
         rows = run.split_rows()
         seen = {row.content_hash for row in rows if row.split != "test"}
         trained = {row.content_hash for row in rows if row.split not in ("validation", "test")}
@@ -62,9 +68,9 @@ def check_members(
                 problems.append(f"{run.name} was {what} on {shared} of {len(kept)} {name} rows")
     if problems:
         raise UserError(
-            "members of an ensemble must not have seen the rows that it holds out:",
+            f"{role} must not have seen the rows that the new run holds out:",
             problems,
-            "Give the ensemble the data and data.split of its members.",
+            "Give the new run the data and data.split of theirs.",
         )
 
 
@@ -110,7 +116,7 @@ def joint_predictions(
     return common, np.array(means).reshape(len(common), len(tags))
 
 
-def seen_by_members(config: EnsembleConfig, runs_dir: str) -> list[SplitRow]:
-    """Return the rows that members were trained or stopped on, each once."""
-    rows = [row for one in config.runs for row in open_run(one, runs_dir).split_rows()]
+def seen_rows(runs: Sequence[str], runs_dir: str) -> list[SplitRow]:
+    """Return the rows that runs were trained or stopped on, each once."""
+    rows = [row for one in runs for row in open_run(one, runs_dir).split_rows()]
     return list({row.content_hash: row for row in rows if row.split != "test"}.values())

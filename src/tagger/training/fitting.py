@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from tagger.config import (
+    DistillConfig,
     EnsembleConfig,
     FrozenConfig,
     LinearConfig,
@@ -19,10 +20,12 @@ from tagger.config import (
 from tagger.data.items import Item
 from tagger.files import resolve_path
 from tagger.models.base import Classifier
+from tagger.models.encoders import load_encoder
 from tagger.models.linear import LinearClassifier
 from tagger.models.rules import RulesClassifier
 from tagger.models.transformer import TransformerClassifier
 from tagger.training.combining import combine_runs
+from tagger.training.distillation import Distillation, Source, needs_source
 from tagger.training.doubtful_labels import (
     TrainingRows,
     settle_doubtful_labels,
@@ -30,6 +33,7 @@ from tagger.training.doubtful_labels import (
 )
 from tagger.training.loop import fit
 from tagger.training.probe import start_from_probe
+from tagger.training.teaching import prepare_lessons
 from tagger.training.tracking import Tracker
 
 
@@ -81,11 +85,14 @@ class Rows:
             without.
         extra: Labelled items of further files (`data.extra`), none of them like a row that the
             model will be judged on.
+        held_out: Items that the model will be judged on, beside the validation rows; texts like
+            them are not learnt from, even without a label.
     """
 
     train: Sequence[Item]
     validation: Sequence[Item]
     extra: Sequence[Item]
+    held_out: Sequence[Item]
 
 
 def fit_classifier(
@@ -135,17 +142,29 @@ def _fine_tune(
     classifier = TransformerClassifier.build(config.model, tags)
     used = _settle(config, tags, rows, classifier, surroundings)
     folder = surroundings.folder
+    items, weights = used.items, used.weights
+    distillation = lessons = None
+    if config.distill is not None:
+        accelerator = surroundings.accelerator
+        held_out = [*rows.validation, *rows.held_out]
+        lessons = prepare_lessons(
+            config, tags, items, weights, held_out=held_out, accelerator=accelerator
+        )
+        items, weights = lessons.items, lessons.weights
+        distillation = _distillation(config.model, config.distill, classifier, accelerator.device)
     progress = fit(
         classifier,
-        used.items,
+        items,
         rows.validation,
-        item_weights=used.weights,
+        item_weights=weights,
         config=config.training,
         seed=config.seed,
         accelerator=surroundings.accelerator,
         precision=surroundings.precision,
         folder=folder,
         open_tracker=lambda step: Tracker(folder, config.tracking, config.model_dump(), step),
+        distillation=distillation,
+        lessons=lessons,
     )
     # A loss was turned around, so that larger was better.
     best = None if progress.best_metric is None else abs(progress.best_metric)
@@ -158,6 +177,19 @@ def _fine_tune(
         stopped_early=progress.stopped_early,
         parameters=_count(classifier),
     )
+
+
+def _distillation(
+    model: TransformerConfig,
+    config: DistillConfig,
+    student: TransformerClassifier,
+    device: torch.device,
+) -> Distillation:
+    source = None
+    if needs_source(config):
+        encoder, tokenizer = load_encoder(model)
+        source = Source(encoder, tokenizer, student.tokenizer, model.pooling).to(device)
+    return Distillation(config, student.module, source)
 
 
 def _settle(

@@ -32,11 +32,13 @@ from tagger.training.checkpoint import (
     save_checkpoint,
     trainable_weights,
 )
+from tagger.training.distillation import Distillation
 from tagger.training.losses import build_loss, class_weights
 from tagger.training.noise import disturb
 from tagger.training.objectives import Objective
 from tagger.training.optimizer import build_optimizer, schedule_factor, set_learning_rates
 from tagger.training.probe import start_from_probe
+from tagger.training.teaching import Lessons
 from tagger.training.tracking import Metrics, Tracker
 
 VALIDATION_METRICS = ("macro_f1", "weighted_f1", "accuracy")
@@ -74,6 +76,8 @@ def fit(
     precision: str,
     folder: Path,
     open_tracker: Callable[[int], Tracker],
+    distillation: Distillation | None = None,
+    lessons: Lessons | None = None,
 ) -> Progress:
     """Train a classifier in place; it ends with its best weights by the validation metric.
 
@@ -93,6 +97,9 @@ def fit(
         folder: The run folder.
         open_tracker: Given the step that training starts from, returns the tracker; called on the
             main process only.
+        distillation: What is learnt beside the labels.
+        lessons: With a distillation: the training items in their order, some of them without a
+            label, and what the teacher thinks of each.
 
     Returns:
         How far training went.
@@ -105,9 +112,12 @@ def fit(
     checkpoints = folder / "checkpoints"
     autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16")
     progress = load_checkpoint(checkpoints, module, optimizer, accelerator.device)
+    # Its own tag is what a probe is fitted to, so it takes items that have one.
+    n_labelled = len(train_items) if lessons is None else int(lessons.labelled.sum())
+    labelled, their_weights = train_items[:n_labelled], item_weights[:n_labelled]
     if config.head_init == "probe" and progress.step == 0:
         with autocast:
-            start_from_probe(classifier, train_items, item_weights, config.probe_strength)
+            start_from_probe(classifier, labelled, their_weights, config.probe_strength)
     steps_per_epoch = math.ceil(len(train_items) / config.batch_size)
     total_steps = steps_per_epoch * config.epochs
     first = None if config.average_from is None else int(config.average_from * total_steps)
@@ -119,11 +129,11 @@ def fit(
     examples = Examples.build(classifier, train_items)
     validation = Examples.build(classifier, validation_items)
     lengths = [len(row) for row in examples.token_ids]
-    counts = torch.bincount(examples.targets, minlength=len(classifier.tags))
+    counts = torch.bincount(examples.targets[:n_labelled], minlength=len(classifier.tags))
     weights = class_weights(config.class_weights, counts)[examples.targets]
     weights *= torch.tensor(item_weights)
     loss_function = build_loss(config)
-    objective = Objective(config, loss_function, module.encoder)
+    objective = Objective(config, loss_function, module.encoder, distillation)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
 
     main = accelerator.is_main_process
@@ -134,7 +144,7 @@ def fit(
 
     def refit_head() -> None:
         if config.refit_head:
-            start_from_probe(classifier, train_items, item_weights, config.probe_strength)
+            start_from_probe(classifier, labelled, their_weights, config.probe_strength)
 
     def save() -> None:
         progress.seconds = time.monotonic() - started
@@ -176,10 +186,11 @@ def fit(
                     ids, mask = classifier.pad(rows)
                     targets = examples.targets[indices].to(accelerator.device)
                     row_weights = weights[indices].to(accelerator.device) * counts_in
+                    lesson = None if lessons is None else lessons.of(indices, accelerator.device)
                     last = part == len(shares) - 1
                     with nullcontext() if last else accelerator.no_sync(model):
                         with autocast:
-                            losses = objective(model, ids, mask, targets, random)
+                            losses = objective(model, ids, mask, targets, random, lesson=lesson)
                         share = (losses * row_weights).sum() / divisor
                         # Gradients are averaged over processes; the loss is a sum over them.
                         (share * accelerator.num_processes).backward()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tagger.config import TrainingConfig
+from tagger.training.distillation import Distillation
 
 # Takes ids and mask, (n, tokens); returns logits (n, n_tags) and vectors (n, hidden).
 Model = Callable[..., tuple[Tensor, Tensor]]
@@ -55,10 +56,18 @@ class Objective:
         config: Which additions, and how much of each.
         loss_function: Maps logits and targets to losses (n,).
         encoder: Has a layer `embeddings`, to whose output adversarial noise is added.
+        distillation: Adds what is learnt from a teacher; None without one.
     """
 
-    def __init__(self, config: TrainingConfig, loss_function: nn.Module, encoder: Any) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        loss_function: nn.Module,
+        encoder: Any,
+        distillation: Distillation | None,
+    ) -> None:
         self.config = config
+        self.distillation = distillation
         self.loss_function = loss_function
         self.contrastive = ContrastiveLoss(config.contrast_temperature)
         self._encoder = encoder
@@ -70,8 +79,20 @@ class Objective:
         mask: Tensor,
         targets: Tensor,
         random: np.random.Generator,
+        *,
+        lesson: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
-        """Return losses (n,), in fp32, with their graph."""
+        """Return losses (n,), in fp32, with their graph.
+
+        Args:
+            model: Called with ids, mask and how to mix.
+            ids: (n, tokens).
+            mask: (n, tokens).
+            targets: Positions of the tags, (n,).
+            random: Decides what is mixed.
+            lesson: With a distillation: whether each row has a label (n,), and the teachers'
+                probabilities (n, n_tags).
+        """
         if self.config.adversarial:
             return self._adversarial(model, ids, mask, targets)
         mix = self._draw_mix(len(targets), random)
@@ -86,6 +107,11 @@ class Objective:
             losses = losses + self.config.r_drop * divergence
         if self.config.contrast:
             losses = losses + self.config.contrast * self.contrastive(vectors.float(), targets)
+        if self.distillation is not None:
+            assert lesson is not None
+            losses = self.distillation(
+                losses=losses, logits=logits, vectors=vectors, ids=ids, mask=mask, lesson=lesson
+            )
         return losses
 
     def _classification(

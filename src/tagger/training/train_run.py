@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from filelock import FileLock, Timeout
 
 from tagger.config import (
     EnsembleConfig,
     RulesConfig,
     TrainConfig,
+    TransformerConfig,
     compose_config,
     differences,
     flatten,
@@ -24,12 +25,12 @@ from tagger.config import (
     save_config,
 )
 from tagger.data.items import Item
-from tagger.data.sources import data_sha256, load_extra, load_items
+from tagger.data.sources import data_sha256, load_extra, load_items, scan_unlabelled
 from tagger.data.splits import Split, split_items, unseen_items
 from tagger.data.tags import load_tags
 from tagger.environment import available_cores, describe_environment, peak_memory_mib
 from tagger.errors import UserError
-from tagger.files import resolve_path, sha256_of, write_json
+from tagger.files import only_process, resolve_path, sha256_of, write_json
 from tagger.models.rules import RulesClassifier
 from tagger.runs import (
     FINISHED,
@@ -48,9 +49,10 @@ from tagger.training.calibration_rows import (
     plan_folds,
     write_decision,
 )
-from tagger.training.combining import check_folds, check_members, seen_by_members
+from tagger.training.combining import check_folds, check_unseen, seen_rows
 from tagger.training.fitting import Fitted, Rows, Surroundings, fit_classifier
 from tagger.training.loop import TrainingStopped
+from tagger.training.teaching import check_teachers
 
 # These say how a run is started, not what it is.
 START_KEYS = {"runs_dir", "name", "if_exists", "resume"}
@@ -91,48 +93,38 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
     inner = plan_folds([items[index] for index in split.train], config)
     inputs, members = _examine_model(config, tags, items, split)
 
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    if accelerator.is_main_process:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(f"another process is training {folder}") from None
+    alone = only_process(folder, "training") if accelerator.is_main_process else nullcontext()
     try:
-        if accelerator.is_main_process:
-            meta = _first_meta(config, tags, items, split, precision)
-            meta["data"]["extra"] = {"rows": len(extra), "sha256": data_sha256(extra)}
-            meta["inputs"] = inputs
-            write_rows = partial(
-                write_splits, items=items, split=split, extra=extra, members=members
-            )
-            finished = _claim(folder, config, meta, write_rows)
-        else:
-            finished = False
-        if broadcast_object_list([finished])[0]:
+        with alone:
             if accelerator.is_main_process:
-                say(f"{folder} is finished already, from this very config and data.")
-            return folder
-        fitted = _train_in(
-            folder,
-            config,
-            tags=tags,
-            items=items,
-            split=split,
-            extra=extra,
-            inner=inner,
-            surroundings=Surroundings(accelerator, precision, folder),
-        )
-        if accelerator.is_main_process:
-            say(_summary(folder, config, fitted))
+                meta = _first_meta(config, tags, items, split, precision)
+                meta["data"]["extra"] = {"rows": len(extra), "sha256": data_sha256(extra)}
+                meta["inputs"] = inputs
+                write_rows = partial(
+                    write_splits, items=items, split=split, extra=extra, members=members
+                )
+                finished = _claim(folder, config, meta, write_rows)
+            else:
+                finished = False
+            if broadcast_object_list([finished])[0]:
+                if accelerator.is_main_process:
+                    say(f"{folder} is finished already, from this very config and data.")
+                return folder
+            fitted = _train_in(
+                folder,
+                config,
+                tags=tags,
+                items=items,
+                split=split,
+                extra=extra,
+                inner=inner,
+                surroundings=Surroundings(accelerator, precision, folder),
+            )
+            if accelerator.is_main_process:
+                say(_summary(folder, config, fitted))
     except TrainingStopped:
         accelerator.print(f"\nstopped; go on with: python train.py resume={folder}")
         raise KeyboardInterrupt from None
-    finally:
-        if lock.is_locked:
-            # Unlinked while it is held: afterwards the file might be another process's lock.
-            Path(lock.lock_file).unlink(missing_ok=True)
-            lock.release()
     return folder
 
 
@@ -151,6 +143,7 @@ def _train_in(
         train=[items[index] for index in split.train],
         validation=[items[index] for index in split.validation],
         extra=extra,
+        held_out=[items[index] for index in split.test],
     )
     fitted = fit_classifier(config, tags, rows, surroundings)
     judged, predictions = calibration_rows(
@@ -197,7 +190,8 @@ def _examine_model(
     """Look at what a model is made of beside its items, before anything is written.
 
     Returns:
-        A digest of each file or run that it is made of, and the rows that such runs have seen.
+        A digest of each file or run that it is made of or learns from, and the rows that such runs
+        have seen.
 
     Raises:
         UserError: for what can't be used.
@@ -206,21 +200,30 @@ def _examine_model(
         path = resolve_path(config.model.rules)
         RulesClassifier.read(path, tags)
         return {config.model.rules: sha256_of(path)}, []
-    if not isinstance(config.model, EnsembleConfig):
-        return {}, []
-    if config.decision.folds is not None:
-        check_folds(config.model, config.runs_dir, data_sha256(items))
-    check_members(
-        config.model,
+    runs, files, role = [], [], "members of an ensemble"
+    if isinstance(config.model, EnsembleConfig):
+        runs = config.model.runs
+        if config.decision.folds is not None:
+            check_folds(config.model, config.runs_dir, data_sha256(items))
+    if isinstance(config.model, TransformerConfig):
+        files += config.model.keep_tokens or []
+    if config.distill is not None:
+        files += config.distill.transfer
+        if config.distill.teachers:
+            runs, role = config.distill.teachers, "teachers"
+            check_teachers(runs, config.runs_dir, tags)
+    for name in files:
+        scan_unlabelled(resolve_path(name))
+    check_unseen(
+        runs,
         config.runs_dir,
+        role,
         test=[items[index].content_hash for index in split.test],
         validation=[items[index].content_hash for index in split.validation],
     )
-    digests = {
-        one: sha256_of(open_run(one, config.runs_dir).path / "meta.json")
-        for one in config.model.runs
-    }
-    return digests, seen_by_members(config.model, config.runs_dir)
+    digests = {one: sha256_of(open_run(one, config.runs_dir).path / "meta.json") for one in runs}
+    digests |= {name: sha256_of(resolve_path(name)) for name in files}
+    return digests, seen_rows(runs, config.runs_dir)
 
 
 def _config_to_resume(config: TrainConfig) -> tuple[TrainConfig, Path]:

@@ -1,0 +1,94 @@
+"""From a fine-tuned model to a folder that answers without torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from tagger.compression.graph import build_graph
+from tagger.compression.quantization import quantize, round_rows
+from tagger.config import CompressConfig
+from tagger.data.items import Item
+from tagger.environment import instruction_sets
+from tagger.errors import UserError
+from tagger.files import replacing, write_json
+from tagger.models.base import SETTINGS
+from tagger.models.onnx import GRAPH
+from tagger.models.static import StaticClassifier, StaticWeights
+from tagger.models.static_encoder import StaticEncoder
+from tagger.models.tokenization import TOKENIZER
+from tagger.models.transformer import TransformerClassifier
+
+
+def export_model(
+    classifier: TransformerClassifier,
+    config: CompressConfig,
+    folder: Path,
+    calibration: Sequence[Item],
+) -> None:
+    """Write a model folder that `tagger.models.registry.load_classifier` reads.
+
+    Args:
+        classifier: Of any encoder. One of static vectors is written for numpy, all others as ONNX.
+        config: Of what precision, and for how many threads.
+        folder: Where to; made if need be.
+        calibration: Texts like those to come; for int8_static alone.
+
+    Raises:
+        UserError: when the model cannot be written so, or int8_static has no texts.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(classifier.module.encoder, StaticEncoder):
+        _make_static(classifier, config).save(folder)
+        return
+    if config.precision == "int8_static" and not calibration:
+        raise UserError(
+            "compress.precision=int8_static takes the ranges of activations from texts, and there "
+            "are none",
+            hint="compress.precision=int8 does without.",
+        )
+    rows = classifier.tokenize(calibration)
+    model = quantize(build_graph(classifier), config, (np.array([row], np.int64) for row in rows))
+    with replacing(folder / GRAPH) as temporary:
+        onnx.save(model, temporary)
+    classifier.tokenizer.save(str(folder / TOKENIZER))
+    write_json(
+        folder / SETTINGS,
+        {
+            "approach": "onnx",
+            "tags": list(classifier.tags),
+            "max_length": classifier.shape["max_length"],
+            "precision": config.precision,
+            "threads": config.threads,
+            "instructions": instruction_sets(),
+        },
+    )
+
+
+def _make_static(classifier: TransformerClassifier, config: CompressConfig) -> StaticClassifier:
+    """Multiply static vectors with all that follows them, up to where it is no longer linear."""
+    module, shape = classifier.module, classifier.shape
+    if module.normalize or shape["pooling"] != "mean":
+        raise UserError(
+            f"a static model takes the mean of its vectors as it is, and this one has "
+            f"pooling={shape['pooling']} and normalize={module.normalize}",
+            hint="Train it with model.pooling=mean.",
+        )
+    encoder: StaticEncoder = module.encoder
+    head = {name: value.detach().cpu().numpy() for name, value in module.head.state_dict().items()}
+    vectors = encoder.table.weight.detach() * encoder.weights.detach().unsqueeze(-1)
+    linear = shape["head"] == "linear"
+    first = "" if linear else "0."
+    table = vectors.cpu().numpy() @ head[f"{first}weight"].T
+    second = None if linear else (head["2.weight"].T, head["2.bias"])
+    scales = None
+    # A few logits a token are small enough as they are, and nothing evens their errors out.
+    if not linear and config.precision == "fp16":
+        table = table.astype(np.float16)
+    elif not linear and config.precision in {"int8", "int8_static"}:
+        table, scales = round_rows(table)
+    weights = StaticWeights(table, scales, head[f"{first}bias"], second)
+    return StaticClassifier(
+        weights, classifier.tokenizer, classifier.tags, int(shape["max_length"])
+    )

@@ -1,0 +1,238 @@
+"""Fewer bits for the weights of an ONNX graph, and for what is multiplied with them.
+
+There is no bf16 here: onnxruntime has no kernel for CPUs that multiplies bf16 matrices, and does
+not load a graph that asks for one.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
+from tagger.compression.graph import CONTRIB, HEAD, IDS, MASK
+from tagger.config import CompressConfig
+
+Int8Array = npt.NDArray[np.int8]
+Float32Array = npt.NDArray[np.float32]
+
+LARGEST = 127
+SMALL = 1024
+"""Numbers in a constant that is not worth halving, such as a bias."""
+
+
+def quantize(
+    model: onnx.ModelProto, config: CompressConfig, calibration: Iterable[npt.NDArray[np.int64]]
+) -> onnx.ModelProto:
+    """Return a graph of the precision that a config asks for.
+
+    Args:
+        model: In fp32; it may be changed.
+        config: `precision` and `per_channel`.
+        calibration: Token ids of texts, (1, tokens) each, for fixed ranges of activations.
+    """
+    if config.precision == "fp16":
+        halve(model)
+    if config.precision in {"int8", "int8_static"}:
+        quantize_rows(model)
+        kinds = ["Attention"] if config.precision == "int8_static" else ["Attention", "MatMul"]
+        model = quantize_products(model, kinds, config.per_channel)
+    if config.precision == "int8_static":
+        model = quantize_products_by_range(model, config.per_channel, calibration)
+    share_constants(model)
+    return model
+
+
+def halve(model: onnx.ModelProto) -> None:
+    """Store large fp32 constants as fp16, in place: half the file.
+
+    They are cast back when the file is loaded, where onnxruntime does so once, and everything is
+    computed in fp32, for which CPUs have the faster instructions.
+    """
+    graph = model.graph
+    casts = []
+    for constant in graph.initializer:
+        value = numpy_helper.to_array(constant)
+        if constant.data_type == TensorProto.FLOAT and value.size >= SMALL:
+            name, stored = constant.name, constant.name + ".half"
+            limit = np.finfo(np.float16).max
+            half = np.clip(value, -limit, limit).astype(np.float16)
+            constant.CopyFrom(numpy_helper.from_array(half, stored))
+            cast = helper.make_node("Cast", [stored], [name], name=stored, to=TensorProto.FLOAT)
+            casts.append(cast)
+    for position, cast in enumerate(casts):
+        graph.node.insert(position, cast)
+
+
+def round_rows(table: npt.NDArray[np.floating]) -> tuple[Int8Array, Float32Array]:
+    """Round each row of a table (rows, width) to int8, by a scale of its own.
+
+    Returns:
+        Integers (rows, width), and scales (rows, 1): their product is no further from the table
+        than half a scale.
+    """
+    scales = (np.abs(table).max(axis=1, keepdims=True) / LARGEST).astype(np.float32)
+    divisors = np.where(scales == 0, 1, scales)
+    rounded = np.rint(table / divisors).clip(-LARGEST, LARGEST).astype(np.int8)
+    return rounded, scales
+
+
+def quantize_rows(model: onnx.ModelProto) -> None:
+    """Store the tables that token ids look up as int8 with a scale a row, in place.
+
+    onnxruntime's own quantization would give a table of all tokens one scale, which a few rare
+    tokens with long vectors dictate to all others.
+    """
+    graph = model.graph
+    constants = {constant.name: constant for constant in graph.initializer}
+    nodes = list(graph.node)
+    for node in nodes:
+        if node.op_type != "Gather" or node.input[1] != IDS or node.input[0] not in constants:
+            continue
+        name, (output,) = node.input[0], node.output
+        rounded, scales = round_rows(numpy_helper.to_array(constants[name]))
+        graph.initializer.append(numpy_helper.from_array(rounded, f"{name}.int8"))
+        graph.initializer.append(numpy_helper.from_array(scales, f"{name}.scales"))
+        lookup = [
+            helper.make_node("Gather", [f"{name}.int8", IDS], [f"{output}.int8"], f"{output}.int8"),
+            helper.make_node(
+                "Cast", [f"{output}.int8"], [f"{output}.whole"], f"{output}.whole",
+                to=TensorProto.FLOAT,
+            ),
+            helper.make_node(
+                "Gather", [f"{name}.scales", IDS], [f"{output}.scales"], f"{output}.scales"
+            ),
+            helper.make_node("Mul", [f"{output}.whole", f"{output}.scales"], [output], output),
+        ]  # fmt: skip
+        at = list(graph.node).index(node)
+        graph.node.remove(node)
+        for offset, new in enumerate(lookup):
+            graph.node.insert(at + offset, new)
+        if not any(name in other.input for other in graph.node):
+            graph.initializer.remove(constants[name])
+
+
+def quantize_products(
+    model: onnx.ModelProto, kinds: list[str], per_channel: bool
+) -> onnx.ModelProto:
+    """Return a graph whose products with weights are of int8.
+
+    Ranges of activations are taken anew from all that is computed together. The head stays in
+    fp32: it is small, and nothing after it evens its errors out.
+
+    Args:
+        model: In fp32, tables of tokens aside.
+        kinds: Operators that are replaced.
+        per_channel: Whether each column of a weight has a scale of its own.
+    """
+    _prepare(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        quantize_dynamic(
+            model,
+            path,
+            op_types_to_quantize=kinds,
+            per_channel=per_channel,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=_head_nodes(model),
+            extra_options={"MatMulConstBOnly": True},
+        )
+        return onnx.load(path)
+
+
+def quantize_products_by_range(
+    model: onnx.ModelProto, per_channel: bool, calibration: Iterable[npt.NDArray[np.int64]]
+) -> onnx.ModelProto:
+    """Return a graph whose matrix products take activations by ranges that are fixed in advance.
+
+    No range need be looked for at each product then. Attention has no such form in onnxruntime.
+
+    Args:
+        model: In fp32, attention and tables of tokens aside.
+        per_channel: Whether each column of a weight has a scale of its own.
+        calibration: Token ids of texts, (1, tokens) each: what they give, from the smallest number
+            to the largest, is the range.
+    """
+    _prepare(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        quantize_static(
+            model,
+            path,
+            _Texts(calibration),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["MatMul"],
+            per_channel=per_channel,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=_head_nodes(model),
+            extra_options={
+                "MatMulConstBOnly": True,
+                # What follows a product is computed in fp32: rounded there, it would only lose.
+                "OpTypesToExcludeOutputQuantization": ["MatMul"],
+            },
+        )
+        return onnx.load(path)
+
+
+def share_constants(model: onnx.ModelProto) -> None:
+    """Store constants of equal type, shape and content once, in place."""
+    graph = model.graph
+    first: dict[Any, str] = {}
+    instead: dict[str, str] = {}
+    for constant in list(graph.initializer):
+        value = numpy_helper.to_array(constant)
+        key = (constant.data_type, value.shape, value.tobytes())
+        if key in first:
+            instead[constant.name] = first[key]
+            graph.initializer.remove(constant)
+        else:
+            first[key] = constant.name
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = instead.get(name, name)
+
+
+class _Texts(CalibrationDataReader):  # type: ignore[misc]
+    """Gives texts one by one, unpadded, in the form that onnxruntime asks for."""
+
+    def __init__(self, rows: Iterable[npt.NDArray[np.int64]]) -> None:
+        self.rows: Iterator[npt.NDArray[np.int64]] = iter(rows)
+
+    def get_next(self) -> dict[str, npt.NDArray[np.int64]] | None:
+        ids = next(self.rows, None)
+        return None if ids is None else {IDS: ids, MASK: np.ones_like(ids)}
+
+
+def _prepare(model: onnx.ModelProto) -> None:
+    """Tell onnxruntime's quantization what it cannot find out, or else asks to be given."""
+    # Its own operators have no rules of types in ONNX; what has no type it would leave out.
+    outputs = [name for node in model.graph.node if node.domain == CONTRIB for name in node.output]
+    known = {value.name for value in model.graph.value_info}
+    for name in outputs:
+        if name not in known:
+            value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+            model.graph.value_info.append(value)
+    # Else it asks for a rewriting of the graph first, which gains nothing here.
+    add_pre_process_metadata(model)
+
+
+def _head_nodes(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the nodes that hold weights of the head."""
+    names = [
+        node.name for node in model.graph.node if any(name.startswith(HEAD) for name in node.input)
+    ]
+    # A Gemm, of which a traced head is made, is split before names are looked at.
+    return names + [f"{name}_MatMul" for name in names]

@@ -1,0 +1,319 @@
+"""From a finished run to a compressed one beside it."""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tagger.compression.export import export_model
+from tagger.compression.parity import (
+    FEWEST,
+    Answers,
+    ParityFailed,
+    broken_limits,
+    describe_changes,
+    describe_quality,
+    flipped_table,
+    worst_rows,
+)
+from tagger.compression.parity_report import render_parity
+from tagger.compression.refit import compressed_calibration_rows
+from tagger.config import DecisionConfig, ExportConfig, save_config
+from tagger.data.items import Item
+from tagger.data.sources import iter_unlabelled, scan_unlabelled
+from tagger.decision.change import asked_last
+from tagger.decision.decider import fit_rule, load_rule, save_rule
+from tagger.environment import describe_environment
+from tagger.errors import UserError
+from tagger.evaluation.predicting import predict
+from tagger.evaluation.rows import own_items, rows_in, train_counts
+from tagger.evaluation.slices import build_slices
+from tagger.files import (
+    csv_text,
+    expand_home,
+    folder_mib,
+    only_process,
+    sha256_of,
+    write_json,
+    write_text,
+)
+from tagger.models.base import Classifier, read_settings
+from tagger.models.instructions import SAMPLES
+from tagger.models.registry import load_classifier
+from tagger.models.transformer import TransformerClassifier
+from tagger.runs import FINISHED, RunFolder, open_run, write_calibration, write_predictions
+from tagger.scores import FloatArray
+
+PASSED, SKIPPED = "passed", "skipped"
+
+T = TypeVar("T")
+
+HINTS = {
+    "ensemble": "Export one of its members, or train a student of it: distill.teacher=RUN.",
+    "onnx": "It is compressed already: export the run that it was made from.",
+    "static": "It is compressed already: export the run that it was made from.",
+}
+"""What to do about a model that is not exported, by its approach."""
+
+
+@dataclass(frozen=True)
+class _Original:
+    """A run that can be compressed, and the texts that it is compared on."""
+
+    run: RunFolder
+    classifier: TransformerClassifier
+    decision: DecisionConfig
+    items: list[Item]
+    further: list[Item]
+
+
+def export_run(config: ExportConfig, say: Callable[[str], None] = print) -> Path:
+    """Compress a finished run into a new run folder, unless that changes too much.
+
+    The folder has all that a run has: evaluation, decisions and comparisons work on it.
+
+    Args:
+        config: Which run, how, and what may change.
+        say: Is told what came of it.
+
+    Returns:
+        The new run folder.
+
+    Raises:
+        UserError: for a run that can't be compressed, texts that are gone, or a name that is taken.
+        ParityFailed: when more changed than `config.compress` allows; nothing is written then.
+    """
+    run = open_run(config.run, config.runs_dir)
+    folder = expand_home(config.runs_dir) / (config.name or f"{run.name}-{config.compress.name}")
+    _check_place(folder, run, replace=config.replace)
+    original = _open_original(run, config.rows)
+    with only_process(folder, "writing"):
+        _check_place(folder, run, replace=config.replace)
+        with _made_beside(folder) as scratch:
+            parity = _fill(scratch, folder.name, original, config)
+    say(_summary(folder, parity))
+    return folder
+
+
+def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -> dict[str, Any]:
+    """Write all files of the new run, `meta.json` last; return what the gate found."""
+    run, items, tags = original.run, original.items, original.run.tags
+    model = scratch / "model"
+    training = [items[index] for index in np.flatnonzero(rows_in(run, items, {"train"}))]
+    calibration = spread(training, config.compress.calibration_rows)
+    export_model(original.classifier, config.compress, model, calibration)
+    compressed = load_classifier(model)
+
+    before, after = predict(original.classifier, items), _one_by_one(compressed, items)
+    judged, rows = compressed_calibration_rows(run, items, before, after)
+    old_rule, rule = load_rule(run.path, len(tags)), fit_rule(original.decision, rows)
+    labelled = Answers(
+        run.config.data.name, items, old_rule.apply(before, None), rule.apply(after, None)
+    )
+    everything = [labelled]
+    if original.further:
+        assert config.rows is not None
+        everything.append(
+            Answers(
+                Path(config.rows).name,
+                original.further,
+                old_rule.apply(predict(original.classifier, original.further), None),
+                rule.apply(_one_by_one(compressed, original.further), None),
+            )
+        )
+
+    test = rows_in(run, items, {"test"})
+    if test.any():
+        ids = [items[index].id for index in np.flatnonzero(test)]
+        write_predictions(scratch / "predictions.csv", ids, tags, after[test])
+    write_calibration(scratch / "calibration.csv", judged, tags, rows.probabilities, None)
+    save_rule(scratch, original.decision, rule, rows)
+    samples = [items[index] for index in sample_rows(items, tags, config.compress.samples)]
+    write_json(
+        model / SAMPLES,
+        {
+            "texts": [[item.title, item.description] for item in samples],
+            # All in one call, as they will be asked for again.
+            "probabilities": compressed.predict_proba(samples).tolist(),
+        },
+    )
+
+    parity = _measure(everything, run, model)
+    broken = broken_limits(parity, config.compress)
+    flips = worst_rows(everything, tags)
+    if broken and config.gate:
+        raise ParityFailed(
+            f"{run.name} is not exported: compress={config.compress.name} changes more than it "
+            "may, so nothing was written:",
+            [*broken, *flips],
+            "Compress less (compress=fp16), allow more (compress.KEY=VALUE), or write it all the "
+            "same with --no-gate.",
+        )
+    parity = {"gate": PASSED if config.gate else SKIPPED, "broken": broken} | parity
+    write_json(scratch / "parity.json", parity)
+    title = f"{name}: {run.name}, compressed to {config.compress.precision}"
+    write_text(scratch / "parity.md", render_parity(title, parity, flips))
+    write_text(scratch / "flipped.csv", csv_text(flipped_table(everything, tags)))
+
+    shutil.copyfile(run.path / "splits.csv", scratch / "splits.csv")
+    save_config(run.config.model_copy(update={"name": name}), scratch / "config.yaml")
+    write_json(scratch / "meta.json", _meta(run, config, model, parity))
+    return parity
+
+
+def _one_by_one(classifier: Classifier, items: Sequence[Item]) -> FloatArray:
+    """Predict items as they come to a service, (n_items, n_tags).
+
+    Dynamic int8 scales what is between layers by the largest number of a batch, so an answer
+    depends on the texts beside it, about as much as on the rounding of weights.
+    """
+    return predict(classifier, items, chunk=1)
+
+
+def _measure(everything: Sequence[Answers], run: RunFolder, model: Path) -> dict[str, Any]:
+    labelled = everything[0]
+    unseen = rows_in(run, labelled.items, {"validation", "test"})
+    count = int(unseen.sum())
+    if count >= FEWEST:
+        judged = labelled.take(unseen)
+        explanation = f"the {count} rows of {labelled.name} that the run was not trained on"
+    else:
+        judged = labelled
+        explanation = (
+            f"all {len(labelled.items)} rows of {labelled.name}, as only {count} of them were not "
+            "trained on"
+        )
+    slices = build_slices(judged.items, train_counts(run))
+    return {
+        "texts": [describe_changes(answers) for answers in everything],
+        "labelled": {"explanation": explanation} | describe_quality(judged, run.tags, slices),
+        "size_mib": {"before": folder_mib(run.path / "model"), "after": folder_mib(model)},
+    }
+
+
+def _meta(
+    run: RunFolder, config: ExportConfig, model: Path, parity: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the original's `meta.json` with what differs: how it was trained stays true."""
+    files = sorted(path for path in model.rglob("*") if path.is_file())
+    return run.meta | {
+        "status": FINISHED,
+        "finished_on": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": describe_environment(),
+        "model_files": {path.relative_to(model).as_posix(): sha256_of(path) for path in files},
+        "compressed_from": {"name": run.name, "model_files": run.meta["model_files"]},
+        "compress": config.compress.model_dump(),
+        "gate": parity["gate"],
+        "parity": parity,
+        "size_mib": parity["size_mib"]["after"],
+    }
+
+
+def sample_rows(items: Sequence[Item], tags: Sequence[str], count: int) -> list[int]:
+    """Choose rows that are spread over the tags, and within a tag over the source.
+
+    Returns:
+        Positions of `count` items, in order, each once; all of them if there are no more.
+    """
+    by_tag = [[at for at, item in enumerate(items) if item.tag == tag] for tag in tags]
+    # Each tag gives a row in turn, until one has no more.
+    turns = sorted((turn, tag) for tag, rows in enumerate(by_tag) for turn in range(len(rows)))
+    shares = Counter(tag for _, tag in turns[:count])
+    return sorted(chain.from_iterable(spread(rows, shares[tag]) for tag, rows in enumerate(by_tag)))
+
+
+def spread(values: Sequence[T], count: int) -> list[T]:
+    """Return `count` values at even distances, in order; all of them if there are no more."""
+    places = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
+    return [values[place] for place in places]
+
+
+def _open_original(run: RunFolder, rows: str | None) -> _Original:
+    """Load all that is needed before any work is done."""
+    classifier = run.load_classifier()
+    if not isinstance(classifier, TransformerClassifier):
+        approach = str(read_settings(run.path / "model")["approach"])
+        raise UserError(
+            f"{run.path} can't be exported: its model is of approach {approach}, expected "
+            "transformer",
+            hint=HINTS.get(approach, f"A model of approach {approach} is small and fast as it is."),
+        )
+    decision = DecisionConfig.model_validate(asked_last(run))
+    if decision.novelty != "none":
+        raise UserError(
+            f"{run.path} can't be exported: it asks a person about items unlike those trained on "
+            f"(decision.novelty={decision.novelty}), for which a compressed model has no vectors",
+            hint="Train it with decision.novelty=none.",
+        )
+    try:
+        items = own_items(run)
+    except UserError as error:
+        raise UserError(
+            f"{run.path} can't be compared with its compressed form without the items that it was "
+            f"made from: {error.summary}",
+            error.problems,
+            f"Bring {run.config.data.name} back to where it was.",
+        ) from None
+    further: list[Item] = []
+    if rows is not None:
+        path = expand_home(rows)
+        if not scan_unlabelled(path):
+            raise UserError(f"--rows {path} has no rows to compare on")
+        further = list(iter_unlabelled(path))
+    return _Original(run, classifier, decision, items, further)
+
+
+def _check_place(folder: Path, run: RunFolder, *, replace: bool) -> None:
+    """Refuse a name that is taken, unless by an earlier export that may go."""
+    if not folder.exists():
+        return
+    if not replace:
+        raise UserError(
+            f"{folder} exists already",
+            hint="Choose another --name, or put the new one in its place: --replace",
+        )
+    if "compressed_from" not in RunFolder(folder).meta:
+        raise UserError(
+            f"{folder} was trained, not exported: it is not replaced",
+            hint="Choose another --name.",
+        )
+
+
+@contextmanager
+def _made_beside(folder: Path) -> Iterator[Path]:
+    """Yield a folder to write to that takes its place once it is whole.
+
+    Its name is always the same, so that what a killed attempt left is cleared away by the next.
+    """
+    scratch, retired = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        yield scratch
+        shutil.rmtree(retired, ignore_errors=True)
+        if folder.exists():
+            folder.rename(retired)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _summary(folder: Path, parity: dict[str, Any]) -> str:
+    size = parity["size_mib"]
+    lines = [f"{size['before']:.1f} MiB before, {size['after']:.1f} MiB after"]
+    lines += [
+        f"{one['name']}: {one['decisions']} of {one['rows']} decisions changed, mean shift of "
+        f"probability {one['mean_shift']:.4f}"
+        for one in parity["texts"]
+    ]
+    lines += [f"beyond its limit, {one}" for one in parity["broken"]]
+    lines += [str(folder), f"next: python evaluate.py run={folder}"]
+    return "\n".join(lines)

@@ -1,0 +1,402 @@
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from tagger.compression import run_export
+from tagger.compression.parity import ParityFailed
+from tagger.compression.run_export import export_run, sample_rows, spread
+from tagger.config import (
+    EnsembleConfig,
+    EvaluateConfig,
+    ExportConfig,
+    LinearConfig,
+    RulesConfig,
+    TrainConfig,
+    compose_config,
+    load_config,
+    quoted,
+    save_config,
+)
+from tagger.data.items import Item
+from tagger.decision.change import change_decision
+from tagger.decision.decider import load_decider
+from tagger.errors import UserError
+from tagger.evaluation.evaluate_run import evaluate_run
+from tagger.evaluation.rows import own_items
+from tagger.leaderboard import load_standings
+from tagger.models.onnx import OnnxClassifier
+from tagger.runs import (
+    RunFolder,
+    open_run,
+    read_calibration,
+    read_predictions,
+)
+from tagger.training.train_run import train
+
+ITEMS = [Item("1", "apple", "pear cherry"), Item("2", "iron", "rain"), Item("3", "", "fog 雾")]
+
+Export = Callable[..., Path]
+
+
+@pytest.fixture
+def export(copy_run: Callable[..., RunFolder], tmp_path: Path) -> Export:
+    """Exports a copy of the tiny run that lies below `tmp_path / "runs"`."""
+    copy_run("tiny")
+
+    def make(*overrides: str) -> Path:
+        given = [f"run={quoted('tiny')}", f"runs_dir={quoted(tmp_path / 'runs')}", *overrides]
+        config = load_config(ExportConfig, compose_config("export", given))
+        return export_run(config, say=lambda _: None)
+
+    return make
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def stored(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_compressed_run_is_a_whole_run(export: Export, tmp_path: Path) -> None:
+    folder = export("compress=fp32")
+    assert folder == tmp_path / "runs" / "tiny-fp32"
+    assert names(folder) == {
+        "config.yaml", "meta.json", "splits.csv", "calibration.csv", "decision.json",
+        "predictions.csv", "parity.json", "parity.md", "flipped.csv", "model",
+    }  # fmt: skip
+    assert names(tmp_path / "runs") == {"tiny", "tiny-fp32"}
+    original, run = open_run("tiny", str(tmp_path / "runs")), open_run(str(folder), "runs")
+    assert run.tags == original.tags
+    assert run.split_rows() == original.split_rows()
+    assert (run.config.name, run.config.model) == ("tiny-fp32", original.config.model)
+    classifier = run.load_classifier()
+    assert isinstance(classifier, OnnxClassifier)
+    np.testing.assert_allclose(
+        classifier.predict_proba(ITEMS),
+        original.load_classifier().predict_proba(ITEMS),
+        atol=1e-5,
+    )
+    before, after = (
+        read_predictions(one.path / "predictions.csv", run.tags) for one in (original, run)
+    )
+    assert list(before) == list(after)
+    np.testing.assert_allclose(list(after.values()), list(before.values()), atol=1e-5)
+    kept = [read_calibration(one.path / "calibration.csv", run.tags) for one in (original, run)]
+    np.testing.assert_allclose(kept[1][0], kept[0][0], atol=1e-5)
+    np.testing.assert_array_equal(kept[1][1], kept[0][1])
+    old, new = (stored(one.path / "decision.json") for one in (original, run))
+    assert new["asked"] == old["asked"]
+    assert new["calibrator"]["temperature"] == pytest.approx(
+        old["calibrator"]["temperature"], rel=1e-3
+    )
+
+
+def test_its_meta_says_what_it_was_made_of_and_how(export: Export, tmp_path: Path) -> None:
+    folder = export("name=small", "compress.threads=1")
+    original, run = RunFolder(tmp_path / "runs" / "tiny"), RunFolder(folder)
+    assert folder.name == "small"
+    assert run.meta["compressed_from"] == {
+        "name": "tiny",
+        "model_files": original.meta["model_files"],
+    }
+    assert run.meta["compress"]["precision"] == "int8"
+    assert run.meta["compress"]["threads"] == 1
+    assert run.meta["gate"] == "passed"
+    assert run.meta["parity"] == stored(folder / "parity.json")
+    size = sum(path.stat().st_size for path in (folder / "model").iterdir()) / 2**20
+    assert run.meta["size_mib"] == pytest.approx(size)
+    assert set(run.meta["model_files"]) == names(folder / "model")
+    for fact in ("data", "seed", "steps", "train_seconds", "begun_on"):
+        assert run.meta[fact] == original.meta[fact]
+
+
+def test_samples_for_another_machine_are_kept_before_hashes(export: Export) -> None:
+    folder = export("compress.samples=7")
+    run = RunFolder(folder)
+    samples = stored(folder / "model" / "parity_samples.json")
+    assert len(samples["texts"]) == len(samples["probabilities"]) == 7
+    by_text = {(item.title, item.description): item for item in own_items(run)}
+    chosen = [by_text[title, description] for title, description in samples["texts"]]
+    assert max(Counter(item.tag for item in chosen).values()) == 3
+    np.testing.assert_allclose(
+        run.load_classifier().predict_proba(chosen), samples["probabilities"], atol=1e-6
+    )
+
+
+def test_texts_are_compared_one_by_one_as_they_come(export: Export) -> None:
+    folder = export()
+    run = RunFolder(folder)
+    test = {row.id for row in run.split_rows() if row.split == "test"}
+    alone = run.load_classifier()
+    for item in own_items(run):
+        if item.id in test:
+            np.testing.assert_allclose(
+                read_predictions(folder / "predictions.csv", run.tags)[item.id],
+                alone.predict_proba([item])[0],
+                atol=1e-6,
+            )
+
+
+def test_the_report_has_the_rows_that_no_model_has_seen(export: Export) -> None:
+    folder = export("compress=fp32")
+    parity = stored(folder / "parity.json")
+    (texts,) = parity["texts"]
+    assert (texts["name"], texts["rows"], texts["decisions"]) == ("toy", 60, 0)
+    unseen = [row for row in RunFolder(folder).split_rows() if row.split != "train"]
+    assert parity["labelled"]["rows"] == len(unseen) >= 20
+    assert set(parity["labelled"]["f1"]) == set(RunFolder(folder).tags)
+    text = (folder / "parity.md").read_text(encoding="utf-8")
+    assert "Every limit is kept." in text
+    assert f"the {len(unseen)} rows of toy that the run was not trained on" in text
+
+
+def test_few_unseen_rows_give_way_to_all(
+    tiny_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    split = ["data.split.test=0", "data.split.validation=0.1"]
+    train(tiny_config("name=all", f"runs_dir={tmp_path}", "training.epochs=1", *split))
+    given = ["run=all", f"runs_dir={tmp_path}", "compress=fp32"]
+    folder = export_run(load_config(ExportConfig, compose_config("export", given)))
+    labelled = stored(folder / "parity.json")["labelled"]
+    assert labelled["rows"] == 60
+    assert labelled["explanation"].startswith("all 60 rows of toy, as only 6 of them")
+    assert not (folder / "predictions.csv").exists()
+
+
+def test_further_texts_are_compared_too(export: Export, tmp_path: Path) -> None:
+    stream = tmp_path / "stream.csv"
+    stream.write_text("id,title\na,apple\nb,fog\nc,zinc\n", encoding="utf-8")
+    folder = export(f"rows={quoted(stream)}", "compress=fp32")
+    sets = stored(folder / "parity.json")["texts"]
+    assert [(one["name"], one["rows"]) for one in sets] == [("toy", 60), ("stream.csv", 3)]
+
+
+def test_a_run_that_changes_too_much_is_refused_and_leaves_nothing(
+    export: Export, tmp_path: Path
+) -> None:
+    with pytest.raises(ParityFailed, match="tiny is not exported") as error:
+        export("compress.max_mib=0.001", "compress.max_shift=0")
+    found = [problem.partition(":")[0] for problem in error.value.problems]
+    assert found[:2] == ["max_shift", "max_mib"]
+    assert "allowed 0.001" in str(error.value)
+    assert any(problem.startswith("row t") for problem in error.value.problems)
+    assert "--no-gate" in error.value.hint
+    assert names(tmp_path / "runs") == {"tiny"}
+
+
+def test_without_the_gate_it_is_written_and_says_so(export: Export) -> None:
+    folder = export("compress.max_mib=0.001", "gate=false")
+    run = open_run(str(folder), "runs")
+    assert run.meta["gate"] == "skipped"
+    (line,) = run.meta["parity"]["broken"]
+    assert line.startswith("max_mib")
+    assert line in (folder / "parity.md").read_text(encoding="utf-8")
+
+
+def test_the_decision_is_fitted_again_as_it_was_last_asked_for(
+    export: Export, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "runs" / "tiny")
+    change_decision(run, {"policy": "threshold", "precision": 0.5, "confidence": 0.5})
+    folder = export("compress.max_changed=0.1")
+    new = stored(folder / "decision.json")
+    assert new["asked"] == stored(run.path / "decision.json")["asked"]
+    assert new["policy"]["kind"] == "threshold"
+    assert new["fitted_on"]["source"].endswith("predicted by the compressed model")
+    compressed = RunFolder(folder)
+    decided = load_decider(folder, compressed.load_classifier()).decide(ITEMS)
+    assert len(decided.tags) == len(ITEMS)
+    assert "would be published" in change_decision(compressed, {"precision": 0.6})
+
+
+def test_rows_out_of_fold_are_refitted(
+    tiny_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    given = ["training.epochs=1", "decision.folds=2", "data.split.validation=0"]
+    run = RunFolder(train(tiny_config("name=f", f"runs_dir={tmp_path}", *given)))
+    config = compose_config("export", ["run=f", f"runs_dir={tmp_path}", "compress=fp32"])
+    folder = export_run(load_config(ExportConfig, config))
+    old, new = (read_calibration(one / "calibration.csv", run.tags) for one in (run.path, folder))
+    np.testing.assert_allclose(new[0], old[0], atol=1e-4)
+    assert "2 folds" in stored(folder / "decision.json")["fitted_on"]["source"]
+
+
+def test_a_name_that_is_taken_is_refused_unless_an_export_may_go(
+    export: Export, tmp_path: Path
+) -> None:
+    folder = export("compress=fp32")
+    before = (folder / "meta.json").read_bytes()
+    with pytest.raises(UserError, match="exists already") as error:
+        export("compress=fp32")
+    assert "--replace" in error.value.hint
+    assert (folder / "meta.json").read_bytes() == before
+    export("compress=fp16", "name=tiny-fp32", "replace=true")
+    assert RunFolder(folder).meta["compress"]["name"] == "fp16"
+    assert names(tmp_path / "runs") == {"tiny", "tiny-fp32"}
+
+
+def test_a_refused_replacement_leaves_the_old_one(export: Export, tmp_path: Path) -> None:
+    folder = export("compress=fp32")
+    with pytest.raises(ParityFailed):
+        export("compress=fp32", "compress.max_mib=0.001", "replace=true")
+    open_run(str(folder), "runs").load_classifier()
+    assert names(tmp_path / "runs") == {"tiny", "tiny-fp32"}
+
+
+def test_a_trained_run_is_never_replaced(export: Export) -> None:
+    with pytest.raises(UserError, match="was trained, not exported"):
+        export("name=tiny", "replace=true")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["save_rule", "_measure", "_meta"])
+def test_what_fails_in_the_middle_leaves_nothing(
+    export: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    error: type[BaseException],
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(run_export, where, fail)
+    with pytest.raises(error):
+        export("compress=fp32")
+    assert names(tmp_path / "runs") == {"tiny"}
+
+
+def test_what_a_kill_left_is_cleared_away(export: Export, tmp_path: Path) -> None:
+    left = tmp_path / "runs" / ".tiny-fp32.part"
+    (left / "model").mkdir(parents=True)
+    (left / "stray.txt").write_text("half")
+    folder = export("compress=fp32")
+    assert "stray.txt" not in names(folder)
+    assert names(tmp_path / "runs") == {"tiny", "tiny-fp32"}
+
+
+def test_two_at_once_are_refused(export: Export, tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "runs" / ".tiny-fp32.lock")
+    with lock, pytest.raises(UserError, match="another process is writing"):
+        export("compress=fp32")
+    assert not (tmp_path / "runs" / "tiny-fp32").exists()
+
+
+def test_a_compressed_run_is_not_compressed_again(export: Export) -> None:
+    export("compress=fp32")
+    with pytest.raises(UserError, match="approach onnx, expected transformer") as error:
+        export("run=tiny-fp32", "name=again")
+    assert "compressed already" in error.value.hint
+
+
+LINEAR = LinearConfig(
+    approach="linear", name="linear", word_ngrams=1, char_ngrams=3, strength=10.0, balanced=False
+)
+
+
+@pytest.mark.parametrize(
+    ("approach", "hint"),
+    [
+        ("linear", "small and fast as it is"),
+        ("rules", "small and fast as it is"),
+        ("ensemble", "distill.teacher=RUN"),
+    ],
+)
+def test_other_approaches_are_refused_with_a_way_out(
+    tiny_config: Callable[..., TrainConfig],
+    copy_run: Callable[..., RunFolder],
+    tmp_path: Path,
+    approach: str,
+    hint: str,
+) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("fruit: {sure: [apple]}\n", encoding="utf-8")
+    members = [str(copy_run(name).path) for name in ("one", "two")]
+    model = {
+        "linear": LINEAR,
+        "rules": RulesConfig(approach="rules", name="rules", rules=str(rules)),
+        "ensemble": EnsembleConfig(
+            approach="ensemble", name="ensemble", runs=members, combine="probabilities"
+        ),
+    }[approach]
+    config = tiny_config("name=x", f"runs_dir={tmp_path / 'runs'}")
+    train(config.model_copy(update={"model": model}))
+    given = ["run=x", f"runs_dir={tmp_path / 'runs'}"]
+    with pytest.raises(UserError, match=f"approach {approach}, expected transformer") as error:
+        export_run(load_config(ExportConfig, compose_config("export", given)))
+    assert hint in error.value.hint
+    assert names(tmp_path / "runs") == {"one", "two", "x"}
+
+
+def test_novelty_is_refused(export: Export, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "runs" / "tiny")
+    decision = run.config.decision.model_copy(update={"novelty": "neighbours"})
+    (run.path / "decision.json").unlink()
+    save_config(run.config.model_copy(update={"decision": decision}), run.path / "config.yaml")
+    with pytest.raises(UserError, match=r"decision\.novelty=neighbours") as error:
+        export()
+    assert "decision.novelty=none" in error.value.hint
+
+
+def test_a_source_that_is_gone_or_changed_is_an_error(export: Export, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "runs" / "tiny")
+    gone = tmp_path / "gone.csv"
+    data = run.config.data.model_copy(update={"path": str(gone)})
+    save_config(run.config.model_copy(update={"data": data}), run.path / "config.yaml")
+    with pytest.raises(UserError, match="without the items that it was made from"):
+        export()
+    gone.write_text(
+        "id,created_on,title,description,tag\n1,2020-01-01,apple,,fruit\n"
+        "2,2020-01-02,iron,,metal\n3,2020-01-03,rain,,weather\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(UserError, match="are not those that tiny was made from") as error:
+        export()
+    assert error.value.hint == "Bring toy back to where it was."
+    assert names(tmp_path / "runs") == {"tiny"}
+
+
+def test_rows_that_can_not_be_read_are_an_error_before_any_work(
+    export: Export, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.csv"
+    empty.write_text("id,title\n", encoding="utf-8")
+    for path in (empty, tmp_path / "nowhere.csv"):
+        with pytest.raises(UserError, match=path.name):
+            export(f"rows={quoted(path)}")
+    assert names(tmp_path / "runs") == {"tiny"}
+
+
+def test_the_leaderboard_and_evaluation_take_it_like_any_run(export: Export) -> None:
+    folder = export("compress=fp32")
+    standings, unfinished, damaged = load_standings(folder.parent)
+    assert [one.run.name for one in standings] == ["tiny", "tiny-fp32"]
+    assert (unfinished, damaged) == ([], [])
+    given = [
+        f"run={folder}", "behaviour=off", "explore=off", "resamples=100", "latency.items=10",
+        "latency.warmup=1", f"against={folder.parent / 'tiny'}",
+    ]  # fmt: skip
+    report = evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", given)))
+    assert report["data"]["own"]
+    assert report["comparison"]["num_samples"] == 12
+    assert report["comparison"]["mcnemar"]["broken"] == 0
+    assert (folder / "report.html").exists()
+
+
+def test_values_are_spread_evenly() -> None:
+    assert spread(list(range(10)), 4) == [0, 3, 6, 9]
+    assert spread([1, 2], 5) == [1, 2]
+    assert spread([], 3) == []
+
+
+def test_samples_take_tags_in_turn() -> None:
+    items = [Item(str(at), "x", "", tag="a" if at < 8 else "b") for at in range(10)]
+    assert sample_rows(items, ["a", "b", "absent"], 4) == [0, 7, 8, 9]
+    assert sample_rows(items, ["a", "b", "absent"], 99) == list(range(10))

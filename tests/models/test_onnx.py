@@ -1,0 +1,139 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from tagger.config import ExportConfig, compose_config, load_config
+from tagger.data.items import Item
+from tagger.environment import available_cores
+from tagger.errors import UserError
+from tagger.models.onnx import OnnxClassifier
+from tagger.models.registry import load_classifier
+from tagger.models.transformer import TransformerClassifier
+
+TAGS = ("fruit", "metal", "weather")
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_config, tmp_path_factory) -> Path:
+    """A model folder in fp32; a test that changes it copies it before."""
+    import torch
+
+    from tagger.compression.export import export_model
+
+    torch.manual_seed(0)
+    classifier = TransformerClassifier.build(tiny_config().model, TAGS)
+    torch.nn.init.normal_(classifier.module.head.weight)
+    path = tmp_path_factory.mktemp("onnx")
+    classifier.save(path / "original")
+    given = ["run=any", "compress=fp32", "compress.threads=1"]
+    config = load_config(ExportConfig, compose_config("export", given)).compress
+    export_model(classifier, config, path / "model", [])
+    return path
+
+
+@pytest.fixture
+def copied(folder, tmp_path) -> Path:
+    OnnxClassifier.load(folder / "model").save(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_answers_are_in_the_order_of_the_items(folder):
+    classifier = OnnxClassifier.load(folder / "model")
+    items = [Item(str(n), "alpha beta " * n, "gamma" if n % 2 else "") for n in (9, 1, 30, 2) * 20]
+    together = classifier.predict_proba(items)
+    alone = np.vstack([classifier.predict_proba([item]) for item in items])
+    assert np.ptp(alone, axis=0).max() > 0.02
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(together.sum(1), 1, atol=1e-12)
+    expected = TransformerClassifier.load(folder / "original").predict_proba(items)
+    np.testing.assert_allclose(together, expected, atol=1e-6)
+
+
+def test_in_int8_too_an_answer_does_not_depend_on_the_texts_beside_it(folder, tmp_path):
+    from tagger.compression.export import export_model
+
+    config = load_config(ExportConfig, compose_config("export", ["run=any"])).compress
+    assert config.precision == "int8"
+    export_model(TransformerClassifier.load(folder / "original"), config, tmp_path, [])
+    classifier = OnnxClassifier.load(tmp_path)
+    items = [Item(str(n), "alpha beta " * n, "gamma" if n % 2 else "") for n in (9, 1, 30, 2) * 3]
+    alone = np.vstack([classifier.predict_proba([item]) for item in items])
+    np.testing.assert_array_equal(classifier.predict_proba(items), alone)
+
+
+def test_no_items_give_no_rows(folder):
+    assert OnnxClassifier.load(folder / "model").predict_proba([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("text", ["🍏🍎", "東京", "é", "\u202e\u0000x", "?"])
+def test_any_script_is_answered(folder, text):
+    items = [Item("1", text, "")]
+    found = OnnxClassifier.load(folder / "model").predict_proba(items)
+    expected = TransformerClassifier.load(folder / "original").predict_proba(items)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_saved_copy_is_the_same_files(folder, copied):
+    names = {path.name for path in (folder / "model").iterdir()}
+    assert names == {path.name for path in copied.iterdir()}
+    for name in names:
+        assert (copied / name).read_bytes() == (folder / "model" / name).read_bytes()
+
+
+def test_samples_are_saved_along(copied, tmp_path):
+    (copied / "parity_samples.json").write_text("{}")
+    OnnxClassifier.load(copied).save(tmp_path / "again")
+    assert (tmp_path / "again" / "parity_samples.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, 1), (2, 2), (None, available_cores())])
+def test_it_computes_with_as_many_threads_as_it_was_told(copied, threads, expected):
+    settings = json.loads((copied / "tagger.json").read_text())
+    (copied / "tagger.json").write_text(json.dumps(settings | {"threads": threads}))
+    options = OnnxClassifier.load(copied).session.get_session_options()
+    assert options.intra_op_num_threads == expected
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "tagger.json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "noise"])
+def test_a_damaged_file_is_one_clear_message(copied, name, damage):
+    file = copied / name
+    content = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        half = content[: len(content) // 2]
+        file.write_bytes({"empty": b"", "cut": half, "noise": bytes(range(256))}[damage])
+    with pytest.raises(UserError) as error:
+        load_classifier(copied)
+    assert str(copied) in str(error.value)
+    if name == "model.onnx":
+        assert "does not hold a whole model" in str(error.value)
+    assert len(str(error.value).splitlines()) < 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"tags": ["fruit", "metal"]}, {"threads": "many"}, {"max_length": None}, {"tags": 3}],
+)
+def test_settings_that_do_not_fit_are_one_clear_message(copied, changes):
+    settings = json.loads((copied / "tagger.json").read_text())
+    (copied / "tagger.json").write_text(json.dumps(settings | changes))
+    with pytest.raises(UserError, match="does not hold a whole model"):
+        load_classifier(copied)
+
+
+def test_a_graph_of_something_else_is_refused(copied):
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])
+    node = helper.make_node("Relu", ["x"], ["y"])
+    graph = helper.make_graph([node], "g", [value], [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    onnx.save(model, copied / "model.onnx")
+    with pytest.raises(UserError, match=r"maps \['x'\] to \{'y': \['n', 3\]\}, expected"):
+        load_classifier(copied)

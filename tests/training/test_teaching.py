@@ -1,0 +1,480 @@
+import csv
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from tagger.config import EnsembleConfig, LinearConfig
+from tagger.data.items import Item
+from tagger.data.sources import load_items
+from tagger.errors import UserError
+from tagger.files import sha256_of
+from tagger.runs import RunFolder, read_calibration, read_ids, read_predictions
+from tagger.training import fitting, teaching
+from tagger.training.teaching import (
+    SAID,
+    Lessons,
+    ask,
+    check_teachers,
+    opinions,
+    prepare_lessons,
+    transfer_items,
+)
+from tagger.training.train_run import train
+
+TAGS = ("fruit", "metal", "weather")
+STRANGE = [
+    Item("s1", "apple and copper", "juice in a furnace"),
+    Item("s2", "", "snow upon zinc"),
+    Item("s3", 'Ünïcödé 深度学习, "quoted"', "a\nnew line"),
+    Item("s4", "plum", ""),
+]
+LINEAR = LinearConfig(
+    approach="linear", name="linear", word_ngrams=1, char_ngrams=3, strength=10.0, balanced=False
+)
+FOLDS = "decision.folds=3"
+TAUGHT = ("distill=soft", "decision.folds=null")
+
+
+class Bench:
+    """Trains teachers and students below one folder."""
+
+    def __init__(self, tiny_config, folder):
+        self.tiny_config, self.folder = tiny_config, folder
+
+    def config(self, name, *overrides):
+        return self.tiny_config(
+            f"name={name}", f"runs_dir={self.folder}", "training.epochs=1", *overrides
+        )
+
+    def train(self, name, *overrides):
+        return RunFolder(train(self.config(name, *overrides)))
+
+    def of(self, model, name, *overrides):
+        config = self.config(name, *overrides)
+        return RunFolder(train(config.model_copy(update={"model": model})))
+
+    def run(self, name):
+        return RunFolder(self.folder / name)
+
+    def items(self, part, name="words"):
+        run = self.run(name)
+        known = {item.id: item for item in load_items(run.config.data, TAGS)}
+        return [known[row.id] for row in run.split_rows() if row.split == part]
+
+    def lessons(self, items, *overrides, weights=None, held_out=()):
+        return prepare_lessons(
+            self.config("student", *overrides),
+            TAGS,
+            items,
+            weights or [1.0] * len(items),
+            held_out=held_out,
+            accelerator=Accelerator(cpu=True),
+        )
+
+
+@pytest.fixture(scope="module")
+def shared(tiny_config, tmp_path_factory):
+    """Two teachers, and a run without folds. They are read, never changed."""
+    bench = Bench(tiny_config, tmp_path_factory.mktemp("runs"))
+    bench.of(LINEAR, "words", FOLDS)
+    bench.of(LINEAR.model_copy(update={"strength": 0.1}), "rough", FOLDS)
+    bench.of(LINEAR, "plain")
+    return bench
+
+
+@pytest.fixture
+def bench(shared, tiny_config, tmp_path):
+    """A copy of them, whose teachers may be asked."""
+    shutil.copytree(shared.folder, tmp_path / "runs")
+    return Bench(tiny_config, tmp_path / "runs")
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    """Makes a file of items."""
+
+    def make(items, name="text.csv"):
+        path = tmp_path / name
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "title", "description"])
+            writer.writerows([item.id, item.title, item.description] for item in items)
+        return path
+
+    return make
+
+
+def out_of_folds(run):
+    path = run.path / "calibration.csv"
+    return dict(zip(read_ids(path), read_calibration(path, TAGS)[0], strict=True))
+
+
+# What a teacher says
+
+
+def test_of_rows_it_was_trained_on_a_teacher_has_the_opinion_of_models_that_had_not_seen_them(
+    bench,
+):
+    teacher, items = bench.run("words"), bench.items("train")
+    ask(teacher, items)
+    found = opinions(teacher, items)
+    said = out_of_folds(teacher)
+    np.testing.assert_allclose(found, [said[item.id] for item in items], atol=1e-6)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-12)
+    fitted = teacher.load_classifier().predict_proba(items)
+    assert np.abs(found - fitted).max() > 0.05
+    # So nothing was asked.
+    assert not (teacher.path / SAID).exists()
+
+
+def test_of_other_texts_a_teacher_is_asked_and_its_answers_are_kept(bench):
+    teacher = bench.run("words")
+    items = [*STRANGE, *bench.items("train")[:2], *bench.items("validation")[:2]]
+    ask(teacher, items)
+    asked = [*STRANGE, *bench.items("validation")[:2]]
+    kept = read_predictions(teacher.path / SAID, TAGS)
+    assert list(kept) == [item.content_hash for item in asked]
+    expected = teacher.load_classifier().predict_proba(asked)
+    np.testing.assert_allclose(list(kept.values()), expected, atol=1e-6)
+    np.testing.assert_allclose(opinions(teacher, asked), expected, atol=2e-6)
+
+
+def test_a_text_is_asked_about_once_and_then_the_model_is_not_needed(bench):
+    teacher = bench.run("words")
+    ask(teacher, STRANGE)
+    before = (teacher.path / SAID).read_bytes()
+    expected = opinions(teacher, STRANGE)
+    shutil.rmtree(teacher.path / "model")
+    # It goes by content: another id, case or spacing makes no other text.
+    again = [replace(item, id="z", title=f" {item.title.upper()} ") for item in STRANGE[::-1]]
+    ask(teacher, [*again, *bench.items("train")])
+    np.testing.assert_array_equal(opinions(teacher, again), expected[::-1])
+    assert (teacher.path / SAID).read_bytes() == before
+    with pytest.raises(UserError, match="the model is damaged or was changed"):
+        ask(teacher, [Item("new", "pear and plum", "")])
+
+
+def test_later_answers_are_added_to_the_earlier_ones(bench):
+    teacher = bench.run("words")
+    ask(teacher, STRANGE[:2])
+    first = read_predictions(teacher.path / SAID, TAGS)
+    ask(teacher, STRANGE)
+    both = read_predictions(teacher.path / SAID, TAGS)
+    assert list(both) == [item.content_hash for item in STRANGE]
+    assert all((both[key] == row).all() for key, row in first.items())
+    expected = teacher.load_classifier().predict_proba(STRANGE)
+    np.testing.assert_allclose(opinions(teacher, STRANGE), expected, atol=2e-6)
+
+
+def test_many_texts_are_asked_about_in_parts_and_the_same_text_once(bench, monkeypatch):
+    teacher, sizes = bench.run("words"), []
+    items = [Item(str(n), f"pear {n}", "") for n in range(11)]
+    real = teacher.load_classifier()
+
+    class Counting:
+        def predict_proba(self, part):
+            sizes.append(len(part))
+            return real.predict_proba(part)
+
+    monkeypatch.setattr(teaching, "ASKED_AT_ONCE", 4)
+    monkeypatch.setattr(RunFolder, "load_classifier", lambda _: Counting())
+    ask(teacher, [*items, *items])
+    assert sizes == [4, 4, 3]
+    np.testing.assert_allclose(opinions(teacher, items), real.predict_proba(items), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "id,fruit,metal\n", "id,metal,fruit,weather\n", "id,fruit,metal,weather\nx,0.5,0.5\n",
+        "id,fruit,metal,weather\nx,0.5,0.5,much\n", b"id,\xff\xfe\n",
+    ],
+    ids=["empty", "fewer tags", "other order", "cut", "no number", "no text"],
+)  # fmt: skip
+def test_damaged_answers_are_named(bench, content):
+    teacher = bench.run("words")
+    path = teacher.path / SAID
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as caught:
+        ask(teacher, STRANGE)
+    assert str(path) in str(caught.value)
+
+
+def test_an_ensemble_of_teachers_is_a_teacher(bench):
+    members = EnsembleConfig(
+        approach="ensemble", name="both", runs=["words", "rough"], combine="probabilities"
+    )
+    run = bench.of(members, "both", FOLDS)
+    check_teachers(["both"], str(bench.folder), TAGS)
+    items = bench.items("train")
+    ask(run, [*items, *STRANGE])
+    found = opinions(run, items)
+    parts = [opinions(bench.run(name), items) for name in ("words", "rough")]
+    np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=1e-6)
+    assert list(read_predictions(run.path / SAID, TAGS)) == [i.content_hash for i in STRANGE]
+
+
+# What a student is given
+
+
+def test_the_mean_of_the_teachers_counts(bench, text_file):
+    items = bench.items("train")
+    lessons = bench.lessons(
+        items, *TAUGHT, "distill.teachers=[words,rough]", f"distill.transfer=[{text_file(STRANGE)}]"
+    )
+    parts = [opinions(bench.run(name), [*items, *STRANGE]) for name in ("words", "rough")]
+    assert np.abs(parts[0] - parts[1]).max() > 0.1
+    np.testing.assert_allclose(lessons.soft.numpy(), np.mean(parts, axis=0), atol=1e-6)
+    assert lessons.soft.dtype == torch.float32
+
+
+def test_labelled_items_come_first_with_their_own_tags_and_weights(bench, text_file):
+    items = bench.items("train")[:4]
+    lessons = bench.lessons(
+        items, *TAUGHT, "distill.teachers=[words]", f"distill.transfer=[{text_file(STRANGE)}]",
+        "distill.transfer_weight=0.25", "distill.copies=1", weights=[1.0, 0.5, 2.0, 1.0],
+    )  # fmt: skip
+    assert lessons.items[:4] == items
+    assert len(lessons.items) == 2 * (4 + 4)
+    assert lessons.weights == [1.0, 0.5, 2.0, 1.0, *[0.25] * 12]
+    assert lessons.labelled.tolist() == [True] * 4 + [False] * 12
+    assert lessons.soft.shape == (16, 3)
+    best = [TAGS[at] for at in lessons.soft.argmax(1)]
+    assert [item.tag for item in lessons.items[4:]] == best[4:]
+    texts = [(item.title, item.description.split()) for item in lessons.items[4:8]]
+    assert texts == [(item.title, item.description.split()) for item in STRANGE]
+
+
+def test_without_teachers_nothing_is_asked_and_every_tag_is_as_likely(bench, text_file):
+    lessons = bench.lessons(
+        bench.items("train"), "distill=source", f"distill.transfer=[{text_file(STRANGE)}]"
+    )
+    assert torch.equal(lessons.soft, torch.full((40, 3), 1 / 3))
+    assert {item.tag for item in lessons.items[36:]} == {"fruit"}
+    assert not list(bench.folder.rglob(SAID))
+
+
+def test_some_of_the_lessons_are_taken_out_by_their_places():
+    soft = torch.arange(12.0).view(4, 3)
+    lessons = Lessons(STRANGE, [1.0] * 4, torch.tensor([True, True, False, False]), soft)
+    labelled, chosen = lessons.of([3, 0], torch.device("cpu"))
+    assert labelled.tolist() == [False, True]
+    assert torch.equal(chosen, soft[[3, 0]])
+
+
+@pytest.fixture
+def transfer(shared):
+    """Returns the texts without labels that a config gives."""
+
+    def find(files, *overrides, items=(), held_out=(), seed=0):
+        names = ",".join(map(str, files))
+        config = shared.config("x", "distill=source", f"distill.transfer=[{names}]", *overrides)
+        return transfer_items(config.distill, items, held_out, seed)
+
+    return find
+
+
+def titles(items):
+    return [item.title for item in items]
+
+
+def test_each_text_of_the_files_is_learnt_from_once(transfer, text_file):
+    shouted = replace(STRANGE[3], id="again", title="PLUM")
+    files = [text_file(STRANGE[2:], "a.csv"), text_file([shouted, *STRANGE[:2]], "b.csv")]
+    found = transfer(files)
+    assert sorted(item.content_hash for item in found) == sorted(
+        item.content_hash for item in STRANGE
+    )
+    assert all(item.tag is None for item in found)
+
+
+def test_a_text_that_is_labelled_is_no_text_without_a_label(transfer, text_file):
+    labelled = replace(STRANGE[0], id="t", title=STRANGE[0].title.upper(), tag="fruit")
+    assert titles(transfer([text_file(STRANGE)], items=[labelled])) == titles(STRANGE[1:])
+
+
+def test_texts_like_those_it_will_be_judged_on_are_left_out(transfer, text_file, shared):
+    tested = shared.items("test")
+    alike = [
+        replace(tested[0], id="same", tag=None),
+        replace(tested[1], id="near", description=f"{tested[1].description} too"),
+        replace(tested[2], id="titled", description="of something else altogether, and more"),
+    ]
+    path = text_file([*alike, *STRANGE])
+    assert len(transfer([path])) == 7
+    assert [item.id for item in transfer([path], held_out=tested)] == ["s1", "s2", "s3", "s4"]
+
+
+def test_so_many_texts_are_drawn_by_the_seed(transfer, text_file):
+    path = text_file([Item(str(n), f"text {n} of many", "") for n in range(50)])
+    one, same, other = (
+        transfer([path], "distill.transfer_most=10", seed=seed) for seed in (0, 0, 1)
+    )
+    assert one == same
+    assert one != other
+    assert len({item.id for item in one}) == 10
+    assert [int(item.id) for item in one] == sorted(int(item.id) for item in one)
+    assert len(transfer([path], "distill.transfer_most=50")) == 50
+    assert len(transfer([path], "distill.transfer_most=99")) == 50
+
+
+def test_labelled_and_other_texts_are_copied_alike(transfer, text_file, shared):
+    items = shared.items("train")[:3]
+    given = ("distill.copies=2", "distill.changes=[drop]")
+    found = transfer([text_file(STRANGE)], *given, items=items)
+    ids = [item.id for item in (*items, *STRANGE)]
+    assert [item.id for item in found] == [i.id for i in STRANGE] + [i for i in ids for _ in "ab"]
+    assert all(item.tag is None and item.text for item in found)
+    assert found == transfer([text_file(STRANGE)], *given, items=items)
+    assert found != transfer([text_file(STRANGE)], *given, items=items, seed=1)
+    assert len(transfer([], *given, items=items)) == 6
+
+
+def test_copies_are_made_of_no_text_that_is_held_out(transfer, text_file, shared):
+    tested = shared.items("test")[0]
+    path = text_file([replace(tested, id="held")])
+    found = transfer([path], "distill.copies=3", items=STRANGE[:1], held_out=[tested])
+    assert {item.id for item in found} == {"s1"}
+
+
+def test_a_file_that_can_not_be_read_is_named_with_all_that_is_wrong(transfer, tmp_path):
+    path = tmp_path / "bad.csv"
+    path.write_text("id,title,description\n1,,\n2,a,b\n3,,\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"bad\.csv") as caught:
+        transfer([path])
+    assert len(caught.value.problems) == 2
+
+
+# Who may teach
+
+
+def test_a_teacher_of_other_tags_is_refused(shared):
+    for tags in (TAGS[::-1], TAGS[:2], (*TAGS, "other")):
+        with pytest.raises(UserError, match="words has other tags than the approved") as caught:
+            check_teachers(["words"], str(shared.folder), tags)
+        assert caught.value.problems == (
+            "teacher: fruit, metal, weather",
+            f"approved: {', '.join(tags)}",
+        )
+
+
+def test_a_teacher_that_only_knows_what_it_was_told_is_refused(shared):
+    check_teachers(["words", "rough"], str(shared.folder), TAGS)
+    with pytest.raises(UserError, match=r"plain was trained without decision\.folds") as caught:
+        check_teachers(["words", "plain"], str(shared.folder), TAGS)
+    assert "decision.folds=5" in caught.value.hint
+
+
+def test_a_teacher_that_is_not_there_is_named(shared):
+    with pytest.raises(UserError, match="there is no run 'word'"):
+        check_teachers(["word"], str(shared.folder), TAGS)
+
+
+@pytest.mark.parametrize("teacher", ["plain", "nobody"])
+def test_a_student_without_a_proper_teacher_leaves_no_run_behind(bench, teacher):
+    with pytest.raises(UserError, match=teacher):
+        bench.train("student", *TAUGHT, f"distill.teachers=[{teacher}]")
+    assert not (bench.folder / "student").exists()
+
+
+def test_a_teacher_that_saw_the_students_held_out_rows_is_refused(bench):
+    bench.of(LINEAR, "other", FOLDS, "data.split.seed=1")
+    seen = {row.content_hash: row.split for row in bench.run("other").split_rows()}
+    tested = [seen[item.content_hash] != "test" for item in bench.items("test")]
+    judged = [seen[item.content_hash] == "train" for item in bench.items("validation")]
+    assert 0 < sum(tested) < 12 and 0 < sum(judged) < 12
+    with pytest.raises(UserError, match="teachers must not have seen the rows that the") as caught:
+        bench.train("student", *TAUGHT, "distill.teachers=[words,other]")
+    assert caught.value.problems == (
+        f"other was trained or stopped on {sum(tested)} of 12 test rows",
+        f"other was trained on {sum(judged)} of 12 validation rows",
+    )
+    assert not (bench.folder / "student").exists()
+
+
+# Students of whole runs
+
+
+@pytest.fixture
+def given_lessons(monkeypatch):
+    """What each training was given, one after another."""
+    kept = []
+
+    def prepare(*arguments, **named):
+        kept.append(prepare_lessons(*arguments, **named))
+        return kept[-1]
+
+    monkeypatch.setattr(fitting, "prepare_lessons", prepare)
+    return kept
+
+
+def test_a_student_notes_what_it_was_made_with(bench, text_file):
+    path = text_file(STRANGE)
+    given = (*TAUGHT, "distill.teachers=[words,rough]", f"distill.transfer=[{path}]")
+    run = bench.train("student", *given)
+    assert run.meta["inputs"] == {
+        **{one: sha256_of(bench.folder / one / "meta.json") for one in ("words", "rough")},
+        str(path): sha256_of(path),
+    }
+    # Its teachers have seen no other rows than it has itself.
+    assert run.split_rows() == bench.run("words").split_rows()
+    before = (run.path / "meta.json").read_bytes()
+    assert (bench.train("student", *given, "if_exists=resume").path / "meta.json").read_bytes() == (
+        before
+    )
+    text_file(STRANGE[1:])
+    with pytest.raises(UserError, match="can't go on with these") as caught:
+        bench.train("student", *given, "if_exists=resume")
+    assert caught.value.problems == (f"{path} changed since the run was begun",)
+
+
+def test_rows_that_its_teachers_have_seen_are_listed_as_seen(bench):
+    run = bench.train("student", *TAUGHT, "distill.teachers=[words]", "data.split.per_tag=4")
+    parts = {part: {row.id for row in run.split_rows() if row.split == part} for part in
+             ("train", "extra")}  # fmt: skip
+    everything = {item.id for item in bench.items("train")}
+    assert len(parts["train"]) == 12
+    assert parts["extra"] == everything - parts["train"]
+
+
+def test_files_of_tokens_are_noted_and_checked_too(bench, text_file, tmp_path):
+    path = text_file(STRANGE)
+    run = bench.train("student", f"model.keep_tokens=[{path}]")
+    assert run.meta["inputs"] == {str(path): sha256_of(path)}
+    path.write_text("id,title,description\n1,,\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"text\.csv"):
+        bench.train("again", f"model.keep_tokens=[{path}]")
+    assert not (bench.folder / "again").exists()
+
+
+def test_no_text_like_a_held_out_row_reaches_a_student(bench, text_file, given_lessons):
+    held_out = [*bench.items("test"), *bench.items("validation")]
+    alike = [replace(item, id=f"like-{item.id}", title=f"{item.title} too") for item in held_out]
+    path = text_file([*alike, *STRANGE])
+    bench.train("student", *TAUGHT, "distill.teachers=[words]", f"distill.transfer=[{path}]")
+    (lessons,) = given_lessons
+    assert [item.id for item in lessons.items[36:]] == ["s1", "s2", "s3", "s4"]
+
+
+def test_no_text_like_the_rows_of_a_fold_reaches_the_model_that_predicts_it(
+    bench, text_file, given_lessons
+):
+    trained = bench.items("train")
+    alike = [replace(item, id=f"like-{item.id}", title=f"{item.title} too") for item in trained]
+    path = text_file(alike)
+    bench.train(
+        "student", "distill=source", f"distill.transfer=[{path}]", "decision.folds=2",
+        "data.split.validation=0.2",
+    )  # fmt: skip
+    whole, *folds = given_lessons
+    assert len(whole.items) == 72
+    assert len(folds) == 2
+    for lessons in folds:
+        own = {item.id for item, labelled in zip(lessons.items, lessons.labelled, strict=True)
+               if labelled}  # fmt: skip
+        assert len(own) == 18
+        assert {item.id for item in lessons.items[18:]} == {f"like-{one}" for one in own}
