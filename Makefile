@@ -1,15 +1,19 @@
 # make run    set up, fine-tune the default model on the embedded data, evaluate it
 # make test   set up, then lint, type check, audit the embedded data and test
+# make pareto DATA=items.csv TRANSFER="more.csv data/gold.csv"
+#             every approach, whole and compressed, by precision, time and size; hours, and resumable
 # make setup | lint | types | audit | notebook | clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= first-run
+DATA ?= data/gold.csv
+TRANSFER ?=
 # Given outright, so that accelerate needs no config of its own; a GPU is used where there is one.
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
-.PHONY: setup run test lint types audit notebook clean
+.PHONY: setup run test lint types audit notebook pareto clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -38,6 +42,9 @@ types: setup
 audit: setup
 	$(BIN)/tagger audit --data data/gold.csv \
 		--fail-on schema,repeats,conflicts,absent-tags --fail-on 'label-errors>0.01,thin-slices>10'
+
+pareto: setup
+	$(BIN)/python benchmarks/pareto.py --data $(DATA) $(addprefix --transfer ,$(TRANSFER))
 
 notebook: setup
 	$(BIN)/python -m pip install --quiet jupyterlab

@@ -43,6 +43,9 @@ NEEDED = {
     "model/hub": ["model.encoder=org/name"],
     "model/ensemble": ["model.runs=[one,two]"],
     "distill/soft": ["distill.teachers=[one]"],
+    "experiment/student-balanced": ["distill.teachers=[one]"],
+    "experiment/student-fast": ["distill.teachers=[one]"],
+    "experiment/student-static": ["distill.teachers=[one]"],
 }
 YAML_FILES = sorted(
     path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml")
@@ -560,7 +563,7 @@ def test_columns_are_renamed(override: str) -> None:
 
 def test_an_experiment_lies_over_the_choices_and_under_the_command_line() -> None:
     for choice in config_groups("train")["experiment"]:
-        train_config(f"experiment={choice}")
+        train_config(f"experiment={choice}", *NEEDED.get(f"experiment/{choice}", []))
     mwml = train_config("experiment=mwml")
     assert mwml.data.name == "mwml"
     gold = train_config("experiment=gold")

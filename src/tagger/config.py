@@ -425,6 +425,12 @@ class Recipe(Section):
         for setting, given in fits_head.items():
             if given and isinstance(self.model, TransformerConfig) and self.model.head != "linear":
                 raise ValueError(f"training.{setting} needs model.head=linear")
+        if (
+            isinstance(self.model, TransformerConfig)
+            and self.model.static is not None
+            and self.training.adversarial
+        ):
+            raise ValueError("training.adversarial needs layers, and model.static has none: set 0")
         self._check_distill()
         if self.decision.novelty != "none" and not isinstance(self.model, EncoderConfig):
             raise ValueError(
@@ -633,7 +639,7 @@ class OptimizeConfig(Recipe):
         if self.distill is not None and self.distill.teachers:
             raise ValueError(
                 "distill.teachers have seen labels of the rows that trials are judged on: search "
-                "without them (distill.teachers=[] distill.soft=0)"
+                "without them (distill=source)"
             )
         return self
 

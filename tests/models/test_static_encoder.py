@@ -189,3 +189,9 @@ def test_a_run_of_token_vectors_learns_what_there_is_to_learn(tiny_config, tmp_p
     assert run.meta["best_validation"] > 0.8
     assert run.load_classifier().module.encoder.config.hidden_size == 8
     assert run.meta["parameters"] == 30522 * 9 + 8 * 3 + 3
+
+
+@pytest.mark.parametrize("width", [17, 4000])
+def test_more_numbers_than_the_encoder_has_are_refused(encoder, width):
+    with pytest.raises(UserError, match=f"model.static={width}: expected at most 16, as the enc"):
+        make_static(encoder, (5, 6), width)

@@ -18,7 +18,7 @@ from tagger.environment import available_cores
 from tagger.errors import UserError
 from tagger.evaluation.selective import precision_at_coverage
 from tagger.search.folds import CONFIRMING, FoldResult, Folds, prepare_process, run_fold
-from tagger.training.fitting import Fitted, fit_classifier
+from tagger.training.fitting import Fitted, Rows, Surroundings, fit_classifier
 
 HELD_OUT = ["data.split.validation=0.2", "data.split.test=0.2"]
 ALL_ROWS = ["data.split.validation=0", "data.split.test=0"]
@@ -271,6 +271,27 @@ def test_further_rows_that_resemble_judged_ones_are_left_out(
         for given in (config.base, plain.base)
     )
     assert with_extra.of_true != without.of_true
+
+
+def test_a_trial_knows_which_rows_it_is_judged_on(
+    sweep_config: Callable[..., OptimizeConfig],
+    accelerator: Accelerator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that it learns from no text like them, even without a label."""
+    given: list[Rows] = []
+
+    def watch(config: TrainConfig, tags: list[str], rows: Rows, rest: Surroundings) -> Fitted:
+        given.append(rows)
+        return fit_classifier(config, tags, rows, rest)
+
+    monkeypatch.setattr("tagger.search.folds.fit_classifier", watch)
+    config = sweep_config(tmp_path)
+    folds = Folds(config, confirming=False)
+    run_fold(folds, 1, config.base, accelerator=accelerator, folder=tmp_path / "fold")
+    assert given[0].held_out == [folds.items[index] for index in folds.split(1).test]
+    assert len(given[0].held_out) > 10
 
 
 def test_probabilities_that_are_no_numbers_end_a_trial(

@@ -226,12 +226,12 @@ def test_a_fold_that_was_killed_in_training_goes_on_to_the_same_end(run, monkeyp
     dies_at = 5 + 3 + 3
     steps = 0
 
-    def step(self, *inputs):
+    def step(self, *inputs, **named):
         nonlocal steps
         steps += 1
         if steps == dies_at:
             raise KeyboardInterrupt
-        return original(self, *inputs)
+        return original(self, *inputs, **named)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Objective, "__call__", step)
@@ -240,9 +240,12 @@ def test_a_fold_that_was_killed_in_training_goes_on_to_the_same_end(run, monkeyp
     assert (folder / "folds" / "0" / "predictions.csv").exists()
     assert list((folder / "folds" / "1" / "checkpoints").glob("step-*"))
     taken = []
-    monkeypatch.setattr(
-        Objective, "__call__", lambda self, *inputs: taken.append(1) or original(self, *inputs)
-    )
+
+    def count(self, *inputs, **named):
+        taken.append(1)
+        return original(self, *inputs, **named)
+
+    monkeypatch.setattr(Objective, "__call__", count)
     killed = run("killed", None, *short, "if_exists=resume")
     assert len(taken) == 1 + 1, "the last step of the run itself, and of the fold"
     assert result(killed) == result(whole)

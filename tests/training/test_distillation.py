@@ -429,6 +429,22 @@ def test_states_of_another_width_are_refused_and_say_what_takes_any(distil):
     assert "distill.attention and distill.vectors" in caught.value.hint
 
 
+def test_heads_that_the_source_can_not_be_divided_into_are_refused(distil):
+    with pytest.raises(UserError, match="in 3 parts, the student's attention heads, which the so"):
+        distil(config_of(attention=1.0), "model.keep_width=24")
+
+
+def test_rows_that_teachers_have_no_opinion_of_teach_their_label_alone(distil):
+    losses = torch.tensor([1.0, 2.0, 4.0])
+    soft = torch.full((3, 3), 1 / 3)
+    soft[1] = float("nan")
+    lesson = (torch.ones(3, dtype=torch.bool), soft)
+    found = distil(config_of(soft=1.0, hard=0.5), losses=losses, lesson=lesson)
+    assert found[1] == 1.0
+    assert found[0] > 0.5
+    assert found[2] > 2.0
+
+
 @pytest.mark.parametrize("loss", ["states", "attention"])
 def test_encoders_of_the_library_have_no_insides_to_compare(whole, tiny_config, tmp_path, loss):
     folder = tmp_path / "distilbert"

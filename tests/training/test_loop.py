@@ -365,8 +365,11 @@ def test_the_weight_of_texts_without_labels_matters(run, bench):
     assert largest_difference(light, heavy) > 1e-4
 
 
-def test_the_tag_that_a_text_without_a_label_bears_is_for_forms_sake(run, bench, monkeypatch):
-    same = (*bench[1], "training.epochs=1")
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_the_tag_that_a_text_without_a_label_bears_is_for_forms_sake(
+    run, bench, monkeypatch, weights
+):
+    same = (*bench[1], "training.epochs=1", f"training.class_weights={weights}")
     one = run("one", *same)
 
     def otherwise(*arguments, **named):

@@ -131,6 +131,49 @@ def test_of_rows_it_was_trained_on_a_teacher_has_the_opinion_of_models_that_had_
     assert not (teacher.path / SAID).exists()
 
 
+@pytest.fixture
+def told(bench, tmp_path):
+    """A teacher that was trained on two further rows, one with the id of a row of its own."""
+    row = bench.run("words").split_rows()[0]
+    extra = tmp_path / "extra.csv"
+    extra.write_text(
+        "id,title,description,tag\n"
+        f"{row.id},tungsten and bismuth mined abroad,,metal\n"
+        "x,monsoon arrives in quito,,weather\n",
+        encoding="utf-8",
+    )
+    return bench.of(LINEAR, "told", FOLDS, f"data.extra=[{extra}]")
+
+
+def test_a_further_row_with_the_id_of_another_does_not_take_its_place(told, bench):
+    items = bench.items("train", "told")
+    ask(told, items)
+    said = out_of_folds(told)
+    np.testing.assert_allclose(opinions(told, items), [said[one.id] for one in items], atol=1e-6)
+
+
+def test_of_what_it_was_only_told_a_teacher_has_no_opinion(told, bench, text_file):
+    monsoon = Item("other id", "monsoon arrives in quito", "")
+    ask(told, [monsoon])
+    assert np.isnan(opinions(told, [monsoon])).all()
+
+    texts = text_file([monsoon, *STRANGE])
+    given = [*TAUGHT, "distill.teachers=[told]", f"distill.transfer=[{texts}]"]
+    items = bench.items("train", "told")
+    lessons = bench.lessons([*items, replace(monsoon, tag="weather")], *given)
+    assert [one.id for one in lessons.items[len(items) :]] == ["other id", *(s.id for s in STRANGE)]
+    assert lessons.soft[len(items)].isnan().all()
+    assert int(lessons.labelled.sum()) == len(items) + 1
+
+    unlabelled = bench.lessons(items, *given)
+    assert [one.id for one in unlabelled.items[len(items) :]] == [one.id for one in STRANGE]
+    assert not unlabelled.soft.isnan().any()
+
+    both = bench.lessons(items, *TAUGHT, "distill.teachers=[told,rough]", given[-1])
+    assert not both.soft.isnan().any()
+    assert "other id" in {one.id for one in both.items}
+
+
 def test_of_other_texts_a_teacher_is_asked_and_its_answers_are_kept(bench):
     teacher = bench.run("words")
     items = [*STRANGE, *bench.items("train")[:2], *bench.items("validation")[:2]]

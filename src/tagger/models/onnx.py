@@ -94,9 +94,6 @@ def _start(path: Path, threads: int | None, n_tags: int) -> onnxruntime.Inferenc
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = available_cores() if threads is None else threads
     options.inter_op_num_threads = 1
-    # Threads that wait for work keep a core busy otherwise, from one text to the next: beside
-    # another program, or another model, that costs more than it gains.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = ERRORS_ONLY
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tagger.errors import UserError
 from tagger.files import write_json
 from tagger.models.bert import EncoderOutput
 
@@ -68,6 +69,9 @@ def make_static(encoder: nn.Module, special: tuple[int, int], width: int) -> Sta
         encoder: Its table of embeddings says how many tokens there are.
         special: Ids of the tokens that begin and end a text.
         width: Numbers in a vector, at most the encoder's own.
+
+    Raises:
+        UserError: for a width that there is not.
     """
     reader: Any = encoder
     vocabulary = reader.get_input_embeddings().num_embeddings
@@ -83,6 +87,11 @@ def make_static(encoder: nn.Module, special: tuple[int, int], width: int) -> Sta
             parts.append(states.mean(dim=1))
     encoder.train(was_training)
     vectors = torch.cat(parts).clone()
+    if width > min(vectors.shape):
+        raise UserError(
+            f"model.static={width}: expected at most {min(vectors.shape)}, as the encoder has "
+            f"{vectors.shape[1]} numbers for each of {vectors.shape[0]} tokens"
+        )
     vectors -= vectors.mean(dim=0)
     _, _, directions = torch.linalg.svd(vectors, full_matrices=False)
     static = StaticEncoder(vocabulary, width, reader.config.pad_token_id or 0)

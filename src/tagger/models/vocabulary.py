@@ -2,7 +2,8 @@
 
 WordPiece takes, again and again, the longest token that a word begins with. A word whose tokens all
 stay is therefore cut as before; any other is cut into shorter ones, down to single letters, all of
-which stay. So nothing that could be read becomes unreadable.
+which stay. Where the vocabulary has every letter, as BERT's has, nothing that could be read becomes
+unreadable.
 """
 
 import json
@@ -28,7 +29,8 @@ def tokens_in_use(tokenizer: Tokenizer, texts: Sequence[str], most: int | None) 
     Args:
         tokenizer: With its whole vocabulary.
         texts: Of the domain.
-        most: How many tokens of the texts stay, the most frequent first; None: all.
+        most: How many tokens of the texts stay, the most frequent first, letters and special ones
+            counted like others; None: all.
     """
     counts: Counter[int] = Counter()
     for start in range(0, len(texts), TEXTS_AT_ONCE):

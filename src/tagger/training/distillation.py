@@ -92,7 +92,8 @@ class RelationLikeness(nn.Module):
         parts = states.float().view(n, tokens, self.heads, width // self.heads).transpose(1, 2)
         products = parts @ parts.transpose(-2, -1) * (width // self.heads) ** -0.5
         # A large negative number instead of -inf: 0 * inf would be no number in the divergence.
-        return products.masked_fill(mask[:, None, None, :] == 0, -1e4).log_softmax(-1)
+        shares: Tensor = products.masked_fill(mask[:, None, None, :] == 0, -1e4).log_softmax(-1)
+        return shares
 
 
 class Source(nn.Module):
@@ -168,13 +169,15 @@ class Distillation:
             ids: (n, tokens).
             mask: (n, tokens).
             lesson: Whether each row has a label, (n,), and the teachers' probabilities,
-                (n, n_tags).
+                (n, n_tags), not numbers where they have no opinion.
         """
         config = self.config
         labelled, soft = lesson
         losses = config.hard * losses * labelled
         if config.soft:
-            losses = losses + config.soft * self.soft(logits.float(), soft)
+            known = ~soft.isnan().any(dim=1)
+            divergence = self.soft(logits.float(), soft.nan_to_num(1.0))
+            losses = losses + config.soft * divergence * known
         if self.source is None:
             return losses
         theirs = self.source(ids, mask)
@@ -222,7 +225,15 @@ class Distillation:
                 _keep(theirs[place], self._theirs, f"state {place}")
             self._pairs = [(f"state {n}", f"state {place}") for n, place in enumerate(places)]
         if self.config.attention:
-            self.relations = RelationLikeness(student.config.num_attention_heads)
+            heads = student.config.num_attention_heads
+            if source.config.hidden_size % heads:
+                raise UserError(
+                    f"distill.attention compares relations in {heads} parts, the student's "
+                    f"attention heads, which the source's width of {source.config.hidden_size} "
+                    "can't be divided into",
+                    hint="Choose another model.keep_width, or set distill.attention=0.",
+                )
+            self.relations = RelationLikeness(heads)
             for kind in RELATIONS:
                 _keep(getattr(ours[-1].attention.self, kind), self._ours, kind)
                 _keep(getattr(theirs[places[-1]].attention.self, kind), self._theirs, kind)

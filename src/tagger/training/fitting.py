@@ -151,7 +151,9 @@ def _fine_tune(
             config, tags, items, weights, held_out=held_out, accelerator=accelerator
         )
         items, weights = lessons.items, lessons.weights
-        distillation = _distillation(config.model, config.distill, classifier, accelerator.device)
+        distillation = _distillation(
+            config.model, config.distill, classifier, seed=config.seed, device=accelerator.device
+        )
     progress = fit(
         classifier,
         items,
@@ -183,10 +185,14 @@ def _distillation(
     model: TransformerConfig,
     config: DistillConfig,
     student: TransformerClassifier,
+    *,
+    seed: int,
     device: torch.device,
 ) -> Distillation:
     source = None
     if needs_source(config):
+        # As the student's own was drawn, if it was: a random encoder is to be the same one.
+        torch.manual_seed(seed)
         encoder, tokenizer = load_encoder(model)
         source = Source(encoder, tokenizer, student.tokenizer, model.pooling).to(device)
     return Distillation(config, student.module, source)

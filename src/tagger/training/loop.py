@@ -131,6 +131,7 @@ def fit(
     lengths = [len(row) for row in examples.token_ids]
     counts = torch.bincount(examples.targets[:n_labelled], minlength=len(classifier.tags))
     weights = class_weights(config.class_weights, counts)[examples.targets]
+    weights[n_labelled:] = 1.0  # a text without a label has no tag to be weighed by
     weights *= torch.tensor(item_weights)
     loss_function = build_loss(config)
     objective = Objective(config, loss_function, module.encoder, distillation)

@@ -47,7 +47,8 @@ class Lessons:
             without teachers, the first one; it is for form's sake, and no loss looks at it.
         weights: What each counts.
         labelled: Whether each has a label of its own, (n,).
-        soft: The teachers' probabilities, (n, n_tags); without teachers they are all alike.
+        soft: The teachers' probabilities, (n, n_tags), not numbers where they have no opinion;
+            without teachers they are all alike.
     """
 
     items: list[Item]
@@ -95,8 +96,12 @@ def prepare_lessons(
             for teacher in teachers:
                 ask(teacher, everything)
         accelerator.wait_for_everyone()
-        probabilities = np.mean([opinions(one, everything) for one in teachers], axis=0)
-    best = probabilities.argmax(axis=1)
+        probabilities = mean_opinion([opinions(one, everything) for one in teachers])
+        # A text that teachers were told the tag of, and nothing else is known of, teaches nothing.
+        heard = labelled.numpy() | ~np.isnan(probabilities).any(axis=1)
+        others = [item for item, one in zip(others, heard[len(items) :], strict=True) if one]
+        labelled, probabilities = labelled[torch.from_numpy(heard)], probabilities[heard]
+    best = np.nan_to_num(probabilities).argmax(axis=1)
     named = [
         replace(item, tag=tags[int(at)])
         for item, at in zip(others, best[len(items) :], strict=True)
@@ -134,7 +139,7 @@ def transfer_items(
 
 def ask(teacher: RunFolder, items: Sequence[Item]) -> None:
     """Let a teacher answer what it has not answered yet, and keep that beside its run."""
-    known = _kept(teacher)
+    known = _said(teacher) | _out_of_fold(teacher)
     missing = list(
         {key: item for item in items if (key := item.content_hash) not in known}.values()
     )
@@ -156,11 +161,28 @@ def ask(teacher: RunFolder, items: Sequence[Item]) -> None:
 
 
 def opinions(teacher: RunFolder, items: Sequence[Item]) -> FloatArray:
-    """Return what a teacher that was asked thinks of items, (n_items, n_tags)."""
-    known = _kept(teacher)
+    """Return what a teacher that was asked thinks of items, (n_items, n_tags).
+
+    Of a row that it was trained on without being asked out of fold (`data.extra`) it has no opinion
+    of its own: not a number.
+    """
+    known = _out_of_fold(teacher)
+    told = {row.content_hash for row in teacher.split_rows() if row.split in ("train", "extra")}
+    nothing = np.full(len(teacher.tags), np.nan)
+    known |= dict.fromkeys(told - known.keys(), nothing)
+    known = _said(teacher) | known
     rows: FloatArray = np.array([known[item.content_hash] for item in items])
     rows /= rows.sum(axis=1, keepdims=True)
     return rows
+
+
+def mean_opinion(said: Sequence[FloatArray]) -> FloatArray:
+    """Return the mean of what those say that have an opinion, (n_items, n_tags); else NaN."""
+    stacked = np.array(said)
+    known = ~np.isnan(stacked)
+    with np.errstate(invalid="ignore"):
+        mean: FloatArray = np.where(known, stacked, 0).sum(axis=0) / known.sum(axis=0)
+    return mean
 
 
 def check_teachers(names: Sequence[str], runs_dir: str, tags: Sequence[str]) -> None:
@@ -189,10 +211,14 @@ def _said(teacher: RunFolder) -> dict[str, FloatArray]:
     return read_predictions(path, teacher.tags) if path.exists() else {}
 
 
-def _kept(teacher: RunFolder) -> dict[str, FloatArray]:
-    """Return all that is known of a teacher's mind, by the hash of the text's content."""
+def _out_of_fold(teacher: RunFolder) -> dict[str, FloatArray]:
+    """Return what models thought of training rows that had not seen them, by content hash."""
     path = teacher.path / "calibration.csv"
     probabilities, _, _ = read_calibration(path, teacher.tags)
-    hash_of = {row.id: row.content_hash for row in teacher.split_rows()}
-    out_of_fold = dict(zip(read_ids(path), probabilities, strict=True))
-    return _said(teacher) | {hash_of[key]: row for key, row in out_of_fold.items()}
+    # A row of a further file may have the id of another one.
+    hash_of = {row.id: row.content_hash for row in teacher.split_rows() if row.split != "extra"}
+    return {
+        hash_of[key]: row
+        for key, row in zip(read_ids(path), probabilities, strict=True)
+        if key in hash_of
+    }
