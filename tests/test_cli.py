@@ -540,6 +540,15 @@ def test_a_refused_export_ends_with_code_3_and_what_was_found(
     assert "beyond its limit, max_mib" in ended.out
 
 
+@pytest.mark.parametrize("other", ["runs_dir=elsewhere", "gate=false", "compres=int8"])
+def test_an_option_of_export_without_its_dashes_is_not_passed_over(
+    tagger: Command, other: str
+) -> None:
+    ended = tagger("export", "--run", "x", "compress=int8", other)
+    assert ended.code == 2
+    assert f"go without dashes, found:\n  - {other}\n" in ended.err
+
+
 def test_export_reports_all_mistakes_at_once(tagger: Command) -> None:
     ended = tagger("export", "--run", "x", "compress=int9", "compress.max_chnged=1")
     assert ended.code == 2

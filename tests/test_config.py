@@ -405,6 +405,11 @@ STATIC = ["model.static=64", "model.freeze_embeddings=false"]
             for choice in ("frozen", "linear", "rules", "ensemble")
         ),
         (
+            [*STATIC, "training.adversarial=0.1"],
+            "training.adversarial needs layers, and model.static has none: set 0",
+            ["model=tiny", "training.adversarial=0.1"],
+        ),
+        (
             ["distill=source", "training.adversarial=0.1"],
             "distill goes with none of adversarial: set them to 0",
             ["training.adversarial=0.1"],
@@ -798,7 +803,7 @@ def test_an_experiment_is_not_taken_where_there_are_none(experiment: Experiment)
         (
             TAUGHT,
             "distill.teachers have seen labels of the rows that trials are judged on: search "
-            "without them (distill.teachers=[] distill.soft=0)",
+            "without them (distill=source)",
             ["distill=source"],
         ),
     ],

@@ -168,8 +168,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="numbers of cores to give them; default: 1,2 where there are two",
     )  # fmt: skip
     bench.add_argument(
-        "--rounds", type=int, default=100,
-        help="blocks of 20 items that each run answers; default: %(default)s",
+        "--rounds", type=int, default=40,
+        help="blocks of 50 items that each run answers; default: %(default)s",
     )  # fmt: skip
     bench.add_argument(
         "--seconds", type=float, help="no round of a measure begins after so many; default: no end"
@@ -248,6 +248,12 @@ def _decide(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from tagger.config import ExportConfig, compose_config, load_config, quoted
 
+    if other := [one for one in options.overrides if not one.startswith(("compress=", "compress."))]:
+        raise UserError(
+            "only compress=CHOICE and compress.KEY=VALUE go without dashes, found:",
+            other,
+            "All else is an option: see `tagger export --help`.",
+        )
     given = [f"gate={not options.no_gate}", f"replace={options.replace}"]
     texts = {"run": options.run, "runs_dir": options.runs_dir}
     texts |= {"name": options.name, "rows": options.rows}

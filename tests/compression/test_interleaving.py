@@ -10,6 +10,7 @@ from tagger.compression.interleaving import (
     BLOCK,
     LEAD_IN,
     WARMUP,
+    Here,
     Rounds,
     fit_length,
     paired_ratio,
@@ -40,8 +41,8 @@ class Recorder:
         return np.full((len(items), 2), 0.5)
 
 
-def deciders(*models: Recorder) -> list[Decider]:
-    return [Decider(model, PLAIN, None) for model in models]
+def here(*models: Recorder) -> list[Here]:
+    return [Here(Decider(model, PLAIN, None)) for model in models]
 
 
 def rounds(most: int, seconds: float | None = None) -> Rounds:
@@ -60,7 +61,7 @@ def test_the_order_turns_with_each_round() -> None:
 def test_each_run_answers_the_same_block_before_the_next_block() -> None:
     calls: list[tuple[str, list[str]]] = []
     models = [Recorder("A", calls), Recorder("B", calls)]
-    times = time_one_by_one(deciders(*models), TEXTS, rounds(3))
+    times = time_one_by_one(here(*models), TEXTS, rounds(3))
     assert times.shape == (3, 2, BLOCK)
 
     assert {len(titles) for _, titles in calls} == {1}
@@ -81,10 +82,10 @@ def test_each_run_answers_the_same_block_before_the_next_block() -> None:
 def test_times_stand_with_their_run_whatever_the_order() -> None:
     calls: list[tuple[str, list[str]]] = []
     slow, fast = Recorder("slow", calls, 0.001), Recorder("fast", calls)
-    times = time_one_by_one(deciders(slow, fast), TEXTS, rounds(2))
+    times = time_one_by_one(here(slow, fast), TEXTS, rounds(2))
     assert times[:, 0].min() >= 1
     assert np.median(times[:, 1]) < 1
-    rates = time_together(deciders(slow, fast), TEXTS, rounds(2))
+    rates = time_together(here(slow, fast), TEXTS, rounds(2))
     assert rates.shape == (2, 2)
     assert (rates[:, 0] < rates[:, 1]).all()
     assert rates[:, 0].max() <= len(TEXTS) / 0.001
@@ -92,7 +93,7 @@ def test_times_stand_with_their_run_whatever_the_order() -> None:
 
 def test_many_items_go_in_one_call() -> None:
     calls: list[tuple[str, list[str]]] = []
-    time_together(deciders(Recorder("A", calls), Recorder("B", calls)), TEXTS, rounds(2))
+    time_together(here(Recorder("A", calls), Recorder("B", calls)), TEXTS, rounds(2))
     titles = [title for title, _ in TEXTS]
     assert calls[2:] == [(name, titles) for name in "ABBA"]
 
@@ -100,7 +101,7 @@ def test_many_items_go_in_one_call() -> None:
 def test_garbage_is_not_collected_while_a_clock_runs() -> None:
     model = Recorder("A", [])
     assert gc.isenabled()
-    time_one_by_one(deciders(model), TEXTS, rounds(1))
+    time_one_by_one(here(model), TEXTS, rounds(1))
     assert model.collector_was_on == {False}
     assert gc.isenabled()
 

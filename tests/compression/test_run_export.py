@@ -306,7 +306,7 @@ LINEAR = LinearConfig(
     [
         ("linear", "small and fast as it is"),
         ("rules", "small and fast as it is"),
-        ("ensemble", "distill.teacher=RUN"),
+        ("ensemble", "distill.teachers=[RUN]"),
     ],
 )
 def test_other_approaches_are_refused_with_a_way_out(

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -10,7 +11,7 @@ from tagger.config import ExportConfig, compose_config, load_config
 from tagger.data.items import Item
 from tagger.environment import available_cores
 from tagger.errors import UserError
-from tagger.models.onnx import OnnxClassifier
+from tagger.models.onnx import MANY, OnnxClassifier
 from tagger.models.registry import load_classifier
 from tagger.models.transformer import TransformerClassifier
 
@@ -60,9 +61,40 @@ def test_in_int8_too_an_answer_does_not_depend_on_the_texts_beside_it(folder, tm
     assert config.precision == "int8"
     export_model(TransformerClassifier.load(folder / "original"), config, tmp_path, [])
     classifier = OnnxClassifier.load(tmp_path)
-    items = [Item(str(n), "alpha beta " * n, "gamma" if n % 2 else "") for n in (9, 1, 30, 2) * 3]
+    items = [Item(str(n), "alpha beta " * n, "gamma" if n % 2 else "") for n in (9, 1, 30, 2) * 20]
     alone = np.vstack([classifier.predict_proba([item]) for item in items])
-    np.testing.assert_array_equal(classifier.predict_proba(items), alone)
+    for many in (items, items[: MANY - 1]):
+        np.testing.assert_array_equal(classifier.predict_proba(many), alone[: len(many)])
+
+
+@pytest.mark.parametrize(("threads", "sessions"), [(1, 1), (2, 2)])
+def test_many_texts_are_shared_out_to_single_cores(copied, threads, sessions):
+    settings = json.loads((copied / "tagger.json").read_text())
+    (copied / "tagger.json").write_text(json.dumps(settings | {"threads": threads}))
+    classifier = OnnxClassifier.load(copied)
+    items = [Item(str(n), "alpha " * (1 + n % 9), "") for n in range(MANY)]
+    classifier.predict_proba(items[1:])
+    assert "one_core" not in vars(classifier), "few texts need no second copy of the weights"
+    # The file that it was loaded from may have been replaced meanwhile.
+    (copied / "model.onnx").write_bytes(b"")
+    together = classifier.predict_proba(items)
+    assert classifier.one_core.get_session_options().intra_op_num_threads == 1
+    assert len({id(classifier.session), id(classifier.one_core)}) == sessions
+    alone = np.vstack([classifier.predict_proba([item]) for item in items])
+    np.testing.assert_allclose(together, alone, atol=1e-7)
+
+
+def test_no_addition_is_joined_to_the_normalization_after_it(folder, monkeypatch, tmp_path):
+    start = onnxruntime.InferenceSession
+
+    def saving(graph, options, **rest):
+        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+        return start(graph, options, **rest)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", saving)
+    OnnxClassifier.load(folder / "model")
+    found = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert "LayerNormalization" in found and "SkipLayerNormalization" not in found
 
 
 def test_no_items_give_no_rows(folder):

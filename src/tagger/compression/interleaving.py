@@ -8,6 +8,7 @@ answers the same block, and runs are compared within such a round.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -22,16 +23,16 @@ from tagger.evaluation.latency import (
 )
 from tagger.scores import FloatArray
 
-BLOCK = 20
+BLOCK = 50
 """Items that a run answers one by one before the next run does."""
 
 WARMUP = 50
 """Items that each run answers before any clock starts."""
 
-LEAD_IN = 3
+LEAD_IN = 10
 """Items at the head of a block that are not timed: they find the caches full of another run."""
 
-SETTLE_SECONDS = 0.01
+SETTLE_SECONDS = 0.05
 """Pause before a block: the threads of the run before it spin for a while before they sleep."""
 
 FEWEST_FOR_P999 = 1000
@@ -68,52 +69,77 @@ def run_order(runs: int, number: int) -> list[int]:
     return list(range(runs))[:: -1 if number % 2 else 1]
 
 
-def time_one_by_one(
-    deciders: Sequence[Decider], texts: Sequence[Text], rounds: Rounds
-) -> FloatArray:
+class Answering(Protocol):
+    """A loaded run whose answers are timed where it is."""
+
+    def one_by_one(self, texts: Sequence[Text]) -> FloatArray:
+        """Decide on texts one by one; return the milliseconds that each took, (n_texts,)."""
+        ...
+
+    def together(self, texts: Sequence[Text]) -> float:
+        """Decide on all texts in one call; return items a second."""
+        ...
+
+
+class Here:
+    """A run in this process."""
+
+    def __init__(self, decider: Decider) -> None:
+        self.decider = decider
+
+    def one_by_one(self, texts: Sequence[Text]) -> FloatArray:
+        """Decide on texts one by one; return the milliseconds that each took, (n_texts,)."""
+        return time_decisions(self.decider, texts)
+
+    def together(self, texts: Sequence[Text]) -> float:
+        """Decide on all texts in one call; return items a second."""
+        items = [Item("", title, description) for title, description in texts]
+        with without_collection():
+            start = time.perf_counter_ns()
+            self.decider.decide(items)
+            return len(items) / (time.perf_counter_ns() - start) * 1e9
+
+
+def time_one_by_one(runs: Sequence[Answering], texts: Sequence[Text], rounds: Rounds) -> FloatArray:
     """Time single items, the runs interleaved.
 
     Args:
-        deciders: The runs, loaded.
+        runs: Loaded.
         texts: What they answer, at least one; used in turn.
         rounds: How many blocks each answers.
 
     Returns:
         Milliseconds, (n_rounds, n_runs, `BLOCK`).
     """
-    for decider in deciders:
-        time_decisions(decider, take_in_turn(texts, WARMUP))
+    for run in runs:
+        run.one_by_one(take_in_turn(texts, WARMUP))
     measured = []
     for number in rounds:
         start = number * BLOCK
         block = take_in_turn(texts, BLOCK, start)
-        milliseconds = np.empty((len(deciders), BLOCK))
-        for place in run_order(len(deciders), number):
+        milliseconds = np.empty((len(runs), BLOCK))
+        for place in run_order(len(runs), number):
             time.sleep(SETTLE_SECONDS)
-            time_decisions(deciders[place], take_in_turn(texts, LEAD_IN, start - LEAD_IN))
-            milliseconds[place] = time_decisions(deciders[place], block)
+            runs[place].one_by_one(take_in_turn(texts, LEAD_IN, start - LEAD_IN))
+            milliseconds[place] = runs[place].one_by_one(block)
         measured.append(milliseconds)
     return np.array(measured)
 
 
-def time_together(deciders: Sequence[Decider], texts: Sequence[Text], rounds: Rounds) -> FloatArray:
+def time_together(runs: Sequence[Answering], texts: Sequence[Text], rounds: Rounds) -> FloatArray:
     """Let each run decide on all texts in one call, the runs interleaved.
 
     Returns:
         Items a second, (n_rounds, n_runs).
     """
-    items = [Item("", title, description) for title, description in texts]
-    for decider in deciders:
-        decider.decide(items[:WARMUP])
+    for run in runs:
+        run.together(texts[:WARMUP])
     measured = []
     for number in rounds:
-        rates = np.empty(len(deciders))
-        for place in run_order(len(deciders), number):
+        rates = np.empty(len(runs))
+        for place in run_order(len(runs), number):
             time.sleep(SETTLE_SECONDS)
-            with without_collection():
-                start = time.perf_counter_ns()
-                deciders[place].decide(items)
-                rates[place] = len(items) / (time.perf_counter_ns() - start) * 1e9
+            rates[place] = runs[place].together(texts)
         measured.append(rates)
     return np.array(measured)
 

@@ -1,21 +1,26 @@
-"""Time several runs in a process of their own, which has so many cores and no more.
+"""Time several runs, each in a process of its own, which have so many cores and no more.
 
 How many threads a model computes with is settled when it is loaded, in a way of its own for each
 engine. All of them look at the cores that the process may use: so these are limited before anything
-is imported, and a process measures one number of threads.
+is imported, and a job measures one number of threads. Each run has a process to itself, because the
+threads of two engines in one process get in each other's way, even while one of them rests: with
+two threads that made p99 five times as high.
 
 Run as `python -m tagger.compression.measuring JOB RESULT`, by `tagger.compression.benchmark`.
 """
 
 import json
+import multiprocessing
 import os
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypedDict
 
-from tagger.errors import exit_on_user_error
+from tagger.errors import UserError, exit_on_user_error
 
 THROUGHPUT_ROUNDS = 5
 MOST_TOGETHER = 512
@@ -73,33 +78,30 @@ def measure(job: Job) -> dict[str, Any]:
         time_one_by_one,
         time_together,
     )
-    from tagger.decision.decider import load_decider
-    from tagger.evaluation.latency import torch_threads
-    from tagger.runs import RunFolder
 
-    folders = [RunFolder(Path(path)) for path in job["runs"].values()]
-    deciders = [load_decider(folder.path, folder.load_classifier()) for folder in folders]
     texts = [(title, description) for title, description in job["texts"]]
     result: dict[str, Any] = {name: {} for name in job["runs"]}
 
     def rounds(most: int) -> Rounds:
         return Rounds(most, job["seconds"], done=lambda: print("round", flush=True))
 
-    with torch_threads(len(job["cores"])):
-        times = time_one_by_one(deciders, texts, rounds(job["rounds"]))
+    with ExitStack() as stack:
+        threads = len(job["cores"])
+        runs = [stack.enter_context(_elsewhere(path, threads)) for path in job["runs"].values()]
+        times = time_one_by_one(runs, texts, rounds(job["rounds"]))
         for place, name in enumerate(result):
             ratio = paired_ratio(times[:, 0], times[:, place])
             result[name]["batch_1"] = summarize_tail(times[:, place]) | {"ratio": ratio}
         for words in job["lengths"]:
             fitted = fit_length(texts, words)
-            times = time_one_by_one(deciders, fitted, rounds(rounds_of_length(job["rounds"])))
+            times = time_one_by_one(runs, fitted, rounds(rounds_of_length(job["rounds"])))
             for place, name in enumerate(result):
                 found = summarize_tail(times[:, place])
                 kept = {key: found[key] for key in ("p50_ms", "p99_ms", "items")}
                 result[name].setdefault("lengths", {})[str(words)] = kept
         if job["throughput"]:
             many = texts[:MOST_TOGETHER]
-            rates = time_together(deciders, many, rounds(THROUGHPUT_ROUNDS))
+            rates = time_together(runs, many, rounds(THROUGHPUT_ROUNDS))
             for place, name in enumerate(result):
                 result[name]["throughput"] = {
                     "items_per_second": statistics.median(rates[:, place].tolist()),
@@ -109,6 +111,84 @@ def measure(job: Job) -> dict[str, Any]:
                     "rounds": len(rates),
                 }
     return result
+
+
+class _Elsewhere:
+    """A run in another process, which times its own answers."""
+
+    def __init__(self, path: str, connection: Connection) -> None:
+        self.path = path
+        self.connection = connection
+
+    def one_by_one(self, texts: Sequence[tuple[str, str]]) -> Any:
+        return self._ask("one_by_one", texts)
+
+    def together(self, texts: Sequence[tuple[str, str]]) -> Any:
+        return self._ask("together", texts)
+
+    def _ask(self, what: str, texts: Sequence[tuple[str, str]]) -> Any:
+        with suppress(BrokenPipeError):  # it has ended, which `receive` says
+            self.connection.send((what, texts))
+        return self.receive()
+
+    def receive(self) -> Any:
+        """Return what comes from the other process.
+
+        Raises:
+            UserError: when it has ended.
+        """
+        try:
+            return self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            raise UserError(
+                f"the process that held {self.path} ended",
+                hint="Was there too little memory? Benchmark fewer runs at a time.",
+            ) from None
+
+
+@contextmanager
+def _elsewhere(path: str, threads: int) -> Iterator[_Elsewhere]:
+    """Load a run in a process of its own, which ends with the context.
+
+    Raises:
+        UserError: when the run cannot be loaded.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(path, threads, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        run = _Elsewhere(path, ours)
+        if mistake := run.receive():
+            raise UserError(*mistake)
+        yield run
+    finally:
+        ours.close()
+        process.join()
+
+
+def _serve(path: str, threads: int, connection: Connection) -> None:
+    """Load a run, say whether that went well, and answer until nobody asks any more."""
+    from tagger.compression.interleaving import Here
+    from tagger.decision.decider import load_decider
+    from tagger.evaluation.latency import torch_threads
+    from tagger.runs import RunFolder
+
+    folder = RunFolder(Path(path))
+    try:
+        run = Here(load_decider(folder.path, folder.load_classifier()))
+    except UserError as error:
+        connection.send((error.summary, error.problems, error.hint))
+        return
+    connection.send(None)
+    with torch_threads(threads):
+        while True:
+            try:
+                what, texts = connection.recv()
+            except EOFError:
+                return
+            connection.send(run.one_by_one(texts) if what == "one_by_one" else run.together(texts))
 
 
 def rounds_of_length(rounds: int) -> int:

@@ -56,7 +56,7 @@ PASSED, SKIPPED = "passed", "skipped"
 T = TypeVar("T")
 
 HINTS = {
-    "ensemble": "Export one of its members, or train a student of it: distill.teacher=RUN.",
+    "ensemble": "Export one of its members, or train a student of it: distill.teachers=[RUN].",
     "onnx": "It is compressed already: export the run that it was made from.",
     "static": "It is compressed already: export the run that it was made from.",
 }

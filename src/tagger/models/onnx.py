@@ -2,13 +2,15 @@
 
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from tagger.data.items import Item
 from tagger.environment import available_cores
@@ -22,41 +24,61 @@ INPUTS = ["attention_mask", "input_ids"]
 ERRORS_ONLY = 3
 """onnxruntime's level of messages; what it warns of no user can mend."""
 
+SLOWER = ["SkipLayerNormFusion"]
+"""What onnxruntime would do to a graph: join an addition to the normalization after it, in a node
+that takes five times as long as the two do (1.32, AVX-512)."""
+
+MANY = 32
+"""Texts from which on it is faster to compute several at a time, each on one core."""
+
 
 class OnnxClassifier:
     """A `Classifier` around a graph of ids and mask, (n, tokens), to logits, (n, n_tags).
 
     Args:
         folder: Where its files are, as `tagger.compression.export` wrote them.
-        session: The loaded graph.
+        threads: How many to compute with; None: one on each core.
         tokenizer: Cuts at the model's maximal length.
         tags: The approved tags.
+
+    Raises:
+        OSError: when there is no graph.
+        ValueError: when it is not that of a classifier with these tags.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        session: onnxruntime.InferenceSession,
-        tokenizer: Tokenizer,
-        tags: Sequence[str],
+        self, folder: Path, threads: int | None, tokenizer: Tokenizer, tags: Sequence[str]
     ) -> None:
         self.folder = folder
-        self.session = session
+        self.threads = available_cores() if threads is None else threads
         self.tokenizer = tokenizer
         self.tags = tuple(tags)
+        # Kept, because the file may be another when `one_core` is made of it.
+        self.graph = (folder / GRAPH).read_bytes()
+        self.session = _start(self.graph, self.threads, len(tags))
+
+    @cached_property
+    def one_core(self) -> onnxruntime.InferenceSession:
+        """The graph, computed by whatever thread asks for it; made when it is first needed."""
+        return _start(self.graph, 1, len(self.tags)) if self.threads > 1 else self.session
 
     def predict_proba(self, items: Sequence[Item]) -> NDArray[np.float64]:
         """Return softmax probabilities of shape (n_items, n_tags).
 
         Each text is computed by itself. On a CPU batches gain nothing here, and int8 takes its
         ranges from all that is computed together: an answer would depend on the texts beside it.
+        The cores share the work on a few texts, and share out many.
         """
         encodings = self.tokenizer.encode_batch_fast([item.text for item in items])
         logits = np.zeros((len(items), len(self.tags)))
-        for position, encoding in enumerate(encodings):
-            ids = np.array([encoding.ids], np.int64)
-            inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-            logits[position] = self.session.run(["logits"], inputs)[0][0]
+        if len(items) < MANY:
+            for position, encoding in enumerate(encodings):
+                logits[position] = _compute(self.session, encoding)
+        else:
+            session = self.one_core
+            with ThreadPoolExecutor(self.threads) as pool:
+                rows = pool.map(lambda encoding: _compute(session, encoding), encodings)
+                logits[:] = list(rows)
         return softmax(logits)
 
     def save(self, folder: Path) -> None:
@@ -74,36 +96,41 @@ class OnnxClassifier:
             UserError: when on this machine the model gives other answers.
         """
         settings = read_settings(folder)
-        tags = settings["tags"]
-        session = _start(folder / GRAPH, settings["threads"], len(tags))
         tokenizer = load_tokenizer(folder, settings["max_length"])
-        classifier = cls(folder, session, tokenizer, tags)
+        classifier = cls(folder, settings["threads"], tokenizer, settings["tags"])
         check_instructions(classifier, folder, settings["instructions"])
         return classifier
 
 
-def _start(path: Path, threads: int | None, n_tags: int) -> onnxruntime.InferenceSession:
+def _compute(session: onnxruntime.InferenceSession, encoding: Encoding) -> Any:
+    """Return the logits of one text, (n_tags,)."""
+    ids = np.array([encoding.ids], np.int64)
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    return session.run(["logits"], inputs)[0][0]
+
+
+def _start(graph: bytes, threads: int, n_tags: int) -> onnxruntime.InferenceSession:
     """Load a graph.
 
     Raises:
-        OSError: when there is no such file.
-        ValueError: when it holds no graph of a classifier of so many tags.
+        ValueError: when it is not that of a classifier of so many tags.
     """
-    graph = path.read_bytes()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = available_cores() if threads is None else threads
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER
+        )
     except Exception as error:  # its own kinds of error have no common ancestor but this
-        raise ValueError(f"{path.name} cannot be loaded: {_first_line(error)}") from None
+        raise ValueError(f"{GRAPH} cannot be loaded: {_first_line(error)}") from None
     inputs = sorted(one.name for one in session.get_inputs())
     outputs = {one.name: one.shape for one in session.get_outputs()}
     if inputs != INPUTS or outputs.get("logits", [None])[-1] != n_tags:
         raise ValueError(
-            f"{path.name} maps {inputs} to {outputs}, expected {INPUTS} to {n_tags} logits"
+            f"{GRAPH} maps {inputs} to {outputs}, expected {INPUTS} to {n_tags} logits"
         )
     return session
 
