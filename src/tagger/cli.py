@@ -248,7 +248,8 @@ def _decide(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from tagger.config import ExportConfig, compose_config, load_config, quoted
 
-    if other := [one for one in options.overrides if not one.startswith(("compress=", "compress."))]:
+    taken = ("compress=", "compress.")
+    if other := [one for one in options.overrides if not one.startswith(taken)]:
         raise UserError(
             "only compress=CHOICE and compress.KEY=VALUE go without dashes, found:",
             other,
