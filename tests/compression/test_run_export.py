@@ -130,7 +130,7 @@ def test_samples_for_another_machine_are_kept_before_hashes(export: Export) -> N
     )
 
 
-def test_texts_are_compared_one_by_one_as_they_come(export: Export) -> None:
+def test_what_it_was_judged_by_is_what_a_service_will_answer(export: Export) -> None:
     folder = export()
     run = RunFolder(folder)
     test = {row.id for row in run.split_rows() if row.split == "test"}

@@ -213,6 +213,23 @@ def test_later_answers_are_added_to_the_earlier_ones(bench):
     np.testing.assert_allclose(opinions(teacher, STRANGE), expected, atol=2e-6)
 
 
+def test_answers_are_not_lost_to_another_student_that_asks_at_the_same_time(bench, monkeypatch):
+    teacher = bench.run("words")
+    write = teaching.write_predictions
+    others = []
+
+    def write_beside_another(path, ids, tags, probabilities):
+        write(path, ids, tags, probabilities)
+        if not others:  # it had read the file before ours was there
+            others.append("f" * 64)
+            write(path, others, tags, np.full((1, len(tags)), 1 / len(tags)))
+
+    monkeypatch.setattr(teaching, "write_predictions", write_beside_another)
+    ask(teacher, STRANGE)
+    kept = read_predictions(teacher.path / SAID, TAGS)
+    assert kept.keys() == {*others, *(item.content_hash for item in STRANGE)}
+
+
 def test_many_texts_are_asked_about_in_parts_and_the_same_text_once(bench, monkeypatch):
     teacher, sizes = bench.run("words"), []
     items = [Item(str(n), f"pear {n}", "") for n in range(11)]

@@ -44,12 +44,11 @@ from tagger.files import (
     write_json,
     write_text,
 )
-from tagger.models.base import Classifier, read_settings
+from tagger.models.base import read_settings
 from tagger.models.instructions import SAMPLES
 from tagger.models.registry import load_classifier
 from tagger.models.transformer import TransformerClassifier
 from tagger.runs import FINISHED, RunFolder, open_run, write_calibration, write_predictions
-from tagger.scores import FloatArray
 
 PASSED, SKIPPED = "passed", "skipped"
 
@@ -111,7 +110,7 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
     export_model(original.classifier, config.compress, model, calibration)
     compressed = load_classifier(model)
 
-    before, after = predict(original.classifier, items), _one_by_one(compressed, items)
+    before, after = predict(original.classifier, items), predict(compressed, items)
     judged, rows = compressed_calibration_rows(run, items, before, after)
     old_rule, rule = load_rule(run.path, len(tags)), fit_rule(original.decision, rows)
     labelled = Answers(
@@ -125,7 +124,7 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
                 Path(config.rows).name,
                 original.further,
                 old_rule.apply(predict(original.classifier, original.further), None),
-                rule.apply(_one_by_one(compressed, original.further), None),
+                rule.apply(predict(compressed, original.further), None),
             )
         )
 
@@ -140,7 +139,6 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
         model / SAMPLES,
         {
             "texts": [[item.title, item.description] for item in samples],
-            # All in one call, as they will be asked for again.
             "probabilities": compressed.predict_proba(samples).tolist(),
         },
     )
@@ -166,15 +164,6 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
     save_config(run.config.model_copy(update={"name": name}), scratch / "config.yaml")
     write_json(scratch / "meta.json", _meta(run, config, model, parity))
     return parity
-
-
-def _one_by_one(classifier: Classifier, items: Sequence[Item]) -> FloatArray:
-    """Predict items as they come to a service, (n_items, n_tags).
-
-    Dynamic int8 scales what is between layers by the largest number of a batch, so an answer
-    depends on the texts beside it, about as much as on the rounding of weights.
-    """
-    return predict(classifier, items, chunk=1)
 
 
 def _measure(everything: Sequence[Answers], run: RunFolder, model: Path) -> dict[str, Any]:

@@ -13,16 +13,16 @@ from tagger.scores import FloatArray
 CHUNK = 64  # rows between two steps of the progress bar
 
 
-def predict(classifier: Classifier, items: Sequence[Item], chunk: int = CHUNK) -> FloatArray:
-    """Return probabilities (n_items, n_tags), of so many items at a time, with a progress bar."""
+def predict(classifier: Classifier, items: Sequence[Item]) -> FloatArray:
+    """Return probabilities (n_items, n_tags), with a progress bar."""
     parts = [np.empty((0, len(classifier.tags)))]
-    parts += [classifier.predict_proba(some) for some in _chunks(items, "predict", chunk)]
+    parts += [classifier.predict_proba(chunk) for chunk in _chunks(items, "predict")]
     return np.concatenate(parts)
 
 
 def decide(decider: Decider, items: Sequence[Item]) -> Decisions:
     """Predict and decide, with a progress bar."""
-    parts = [decider.decide(chunk) for chunk in _chunks(items, "decide", CHUNK)]
+    parts = [decider.decide(chunk) for chunk in _chunks(items, "decide")]
     return Decisions(
         np.concatenate([part.raw for part in parts]),
         np.concatenate([part.probabilities for part in parts]),
@@ -30,10 +30,10 @@ def decide(decider: Decider, items: Sequence[Item]) -> Decisions:
     )
 
 
-def _chunks(items: Sequence[Item], description: str, size: int) -> Iterator[Sequence[Item]]:
+def _chunks(items: Sequence[Item], description: str) -> Iterator[Sequence[Item]]:
     """Yield items a chunk at a time; the bar moves on when the next one is asked for."""
     with progress_bar(len(items), description, "item") as bar:
-        for start in range(0, len(items), size):
-            chunk = items[start : start + size]
+        for start in range(0, len(items), CHUNK):
+            chunk = items[start : start + CHUNK]
             yield chunk
             bar.update(len(chunk))

@@ -152,12 +152,13 @@ def ask(teacher: RunFolder, items: Sequence[Item]) -> None:
             said.append(classifier.predict_proba(missing[start : start + ASKED_AT_ONCE]))
             bar.update(len(said[-1]))
     # Only what it was asked: what it thought out of fold stands in calibration.csv.
-    asked = _said(teacher) | dict(
-        zip([item.content_hash for item in missing], np.concatenate(said), strict=True)
-    )
-    write_predictions(
-        teacher.path / SAID, list(asked), teacher.tags, np.array(list(asked.values()))
-    )
+    asked = dict(zip([item.content_hash for item in missing], np.concatenate(said), strict=True))
+    # Again, if another student's process has put a file in its place that lacks ours.
+    while not asked.keys() <= (kept := _said(teacher)).keys():
+        kept |= asked
+        write_predictions(
+            teacher.path / SAID, list(kept), teacher.tags, np.array(list(kept.values()))
+        )
 
 
 def opinions(teacher: RunFolder, items: Sequence[Item]) -> FloatArray:
