@@ -209,20 +209,21 @@ def time_runs(names: Sequence[str], out: Path, source: Source) -> dict[str, Any]
     """
     path = out / "timing.json"
     slow = [name for name in names if name not in QUICK and not name.endswith(" alone")]
+    runs = {name: open_run(str(cell_folder(out, name, 0, 0)), "") for name in (*QUICK, *slow)}
     if not path.exists():
         texts = [(item.title, item.description) for item in source.items]
         quick = benchmark(
-            [open_run(str(cell_folder(out, name, 0, 0)), "") for name in QUICK],
+            [runs[name] for name in QUICK],
             texts, threads=[1, 2], rounds=ROUNDS, seconds=SECONDS, load=True,
         )  # fmt: skip
         rest = benchmark(
-            [open_run(str(cell_folder(out, name, 0, 0)), "") for name in (REFERENCE, *slow)],
+            [runs[name] for name in (REFERENCE, *slow)],
             texts, threads=[2], rounds=ROUNDS_SLOW, seconds=SECONDS, load=False,
         )  # fmt: skip
         write_json(path, {"quick": quick, "slow": rest})
     timed = json.loads(path.read_text(encoding="utf-8"))
     known = timed["slow"]["runs"] | timed["quick"]["runs"]
-    return {name: known[cell_folder(out, name, 0, 0).name] for name in (*QUICK, *slow)}
+    return {name: known[run.name] for name, run in runs.items()}
 
 
 def judge(

@@ -85,9 +85,11 @@ def test_paths_are_found_here_then_in_the_repository(
     assert resolve_path(tmp_path / "nowhere.csv") == tmp_path / "nowhere.csv"
 
 
-def test_homes_are_expanded_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(os.environ, "HOME", "/home/someone")
-    assert expand_home("~/a") == Path("/home/someone/a")
+def test_homes_are_expanded_if_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(os.environ, "HOME", str(tmp_path))
+    assert expand_home("~/a") == tmp_path / "a"
     assert expand_home("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")
     assert resolve_path("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from tagger.errors import BAD_INPUT, UserError
 
+KILLED_HINT = "Was there too little memory? Benchmark fewer runs at a time."
+
 
 def run_fresh(
     module: str,
@@ -74,7 +76,7 @@ def _check_end(code: int, said: str) -> None:
     if code < 0:
         raise UserError(
             f"the process that measured was killed ({signal.Signals(-code).name})",
-            hint="Was there too little memory? Benchmark fewer runs at a time.",
+            hint=KILLED_HINT,
         )
     if code:
         raise RuntimeError(f"the process that measured failed:\n{said}")

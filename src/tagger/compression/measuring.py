@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypedDict
 
+from tagger.compression.fresh import KILLED_HINT
 from tagger.errors import UserError, exit_on_user_error
 
 THROUGHPUT_ROUNDS = 5
@@ -142,7 +143,7 @@ class _Elsewhere:
         except (EOFError, ConnectionResetError):
             raise UserError(
                 f"the process that held {self.path} ended",
-                hint="Was there too little memory? Benchmark fewer runs at a time.",
+                hint=KILLED_HINT,
             ) from None
 
 
@@ -188,7 +189,7 @@ def _serve(path: str, threads: int, connection: Connection) -> None:
                 what, texts = connection.recv()
             except EOFError:
                 return
-            connection.send(run.one_by_one(texts) if what == "one_by_one" else run.together(texts))
+            connection.send(getattr(run, what)(texts))
 
 
 def rounds_of_length(rounds: int) -> int:

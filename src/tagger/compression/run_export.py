@@ -134,12 +134,12 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
         write_predictions(scratch / "predictions.csv", ids, tags, after[test])
     write_calibration(scratch / "calibration.csv", judged, tags, rows.probabilities, None)
     save_rule(scratch, original.decision, rule, rows)
-    samples = [items[index] for index in sample_rows(items, tags, config.compress.samples)]
+    samples = sample_rows(items, tags, config.compress.samples)
     write_json(
         model / SAMPLES,
         {
-            "texts": [[item.title, item.description] for item in samples],
-            "probabilities": compressed.predict_proba(samples).tolist(),
+            "texts": [[items[index].title, items[index].description] for index in samples],
+            "probabilities": after[samples].tolist(),
         },
     )
 

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -70,16 +70,12 @@ class OnnxClassifier:
         The cores share the work on a few texts, and share out many.
         """
         encodings = self.tokenizer.encode_batch_fast([item.text for item in items])
-        logits = np.zeros((len(items), len(self.tags)))
         if len(items) < MANY:
-            for position, encoding in enumerate(encodings):
-                logits[position] = _compute(self.session, encoding)
+            rows = [_compute(self.session, encoding) for encoding in encodings]
         else:
-            session = self.one_core
             with ThreadPoolExecutor(self.threads) as pool:
-                rows = pool.map(lambda encoding: _compute(session, encoding), encodings)
-                logits[:] = list(rows)
-        return softmax(logits)
+                rows = list(pool.map(partial(_compute, self.one_core), encodings))
+        return softmax(np.array(rows, np.float64).reshape(len(items), len(self.tags)))
 
     def save(self, folder: Path) -> None:
         """Copy the files that it was loaded from."""
