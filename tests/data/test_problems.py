@@ -1,6 +1,6 @@
 import pytest
 
-from tagger.data.problems import SHOWN, Problems, did_you_mean
+from tagger.data.problems import KINDS, Problems, did_you_mean
 from tagger.errors import UserError
 
 
@@ -10,27 +10,69 @@ def test_nothing_is_raised_without_problems() -> None:
     assert not problems
 
 
-def test_all_problems_are_listed_up_to_the_cap_and_the_rest_is_counted() -> None:
+def test_kinds_are_listed_up_to_the_cap_and_the_rest_is_counted() -> None:
     problems = Problems()
-    for number in range(SHOWN + 1200):
+    for number in range(KINDS + 1200):
         problems.add(f"problem {number}")
     with pytest.raises(UserError, match="wrong") as caught:
         problems.raise_if_any("wrong", "mend it")
     assert caught.value.problems[0] == "problem 0"
-    assert caught.value.problems[SHOWN - 1 :] == (f"problem {SHOWN - 1}", "... and 1,200 more")
+    assert caught.value.problems[KINDS - 1 :] == (f"problem {KINDS - 1}", "... and 1,200 more")
     assert caught.value.hint == "mend it"
 
 
-def test_extending_keeps_the_cap_and_the_count() -> None:
+def test_equal_problems_are_one_line_with_the_first_places_and_a_count() -> None:
+    problems = Problems()
+    for number in range(1, 1208):
+        problems.add("id is empty", f"row {number}")
+    assert problems.first == ["row 1, row 2, row 3 and 1,204 more: id is empty"]
+    assert problems.count == 1207
+
+
+def test_a_place_stands_before_its_problem_and_a_repeated_one_without_place_is_counted() -> None:
+    problems = Problems()
+    problems.add("id is empty", "row 3 (line 4)")
+    problems.add("no column 'tag'")
+    problems.add("twice")
+    problems.add("twice")
+    assert problems.first == [
+        "row 3 (line 4): id is empty",
+        "no column 'tag'",
+        "twice (2 times)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (1, "row 0: '0' is no tag"),
+        (3, "row 0: '0' is no tag; likewise row 1, row 2"),
+        (9, "row 0: '0' is no tag; likewise row 1, row 2 and 6 more"),
+    ],
+)
+def test_one_kind_with_words_that_differ_shows_those_of_the_first(rows: int, expected: str) -> None:
+    problems = Problems()
+    for number in range(rows):
+        problems.add(f"'{number}' is no tag", f"row {number}", kind="no tag")
+    assert problems.first == [expected]
+
+
+def test_extending_joins_kinds_and_keeps_cap_and_counts() -> None:
     problems, more = Problems(), Problems()
-    for number in range(SHOWN - 1):
-        problems.add(f"first {number}")
-    for number in range(3):
+    problems.skipped, more.skipped = 1, 2
+    for number in range(KINDS - 1):
+        problems.add(f"first {number}", "row 1")
+    more.add("first 0", "row 2")
+    for number in range(KINDS + 3):
         more.add(f"second {number}")
     problems.extend(more)
-    assert problems.count == SHOWN + 2
+    assert problems.count == KINDS - 1 + 1 + KINDS + 3
+    assert problems.skipped == 3
+    assert problems.first[0] == "row 1, row 2: first 0"
     assert problems.first[-1] == "second 0"
-    assert len(problems.first) == SHOWN
+    assert len(problems.first) == KINDS
+    more.add("first 0", "row 3")
+    assert problems.first[0] == "row 1, row 2: first 0"
 
 
 def test_nearest_name_ignores_case_and_is_left_out_when_none_is_near() -> None:
