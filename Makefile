@@ -40,7 +40,7 @@ types: setup
 	$(BIN)/mypy
 
 audit: setup
-	$(BIN)/tagger audit --data data/gold.csv \
+	$(BIN)/tagger audit --data data/gold.csv --tags data/tags.yaml \
 		--fail-on schema,repeats,conflicts,absent-tags --fail-on 'label-errors>0.01,thin-slices>10'
 
 pareto: setup

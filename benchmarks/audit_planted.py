@@ -23,11 +23,10 @@ from tagger.audit.repeats import MEANING, close_pairs
 from tagger.config import TrainConfig, compose_config, load_config
 from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
-from tagger.data.sources import load_items
-from tagger.data.tags import load_tags
+from tagger.data.sources import load_labelled
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
-from tagger.files import resolve_path, write_json
+from tagger.files import write_json
 from tagger.models.label_check import check_labels
 from tagger.models.transformer import TransformerClassifier
 
@@ -48,8 +47,8 @@ def main() -> None:
     options = parser.parse_args()
     overrides = ["data=file", f"data.path={options.data}", "data.name=planted"]
     config = load_config(TrainConfig, compose_config("train", overrides))
-    tags = [tag.name for tag in load_tags(resolve_path(config.data.tags))]
-    items = load_items(config.data, tags)
+    labelled = load_labelled(config.data)
+    items, tags = labelled.items, labelled.tags
     classifier = TransformerClassifier.build(config.model, tags)
     vectors = classifier.embed(items)
 
@@ -167,7 +166,7 @@ def count_paraphrases(
 ) -> dict[str, int]:
     """Count the paraphrases of items of the embedded set that are linked to their original."""
     config = load_config(TrainConfig, compose_config("train", ["data=gold"]))
-    gold = load_items(config.data, tags)
+    gold = load_labelled(config.data, tags).items
     row_of = {item.id: row for row, item in enumerate(gold)}
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -24,13 +24,12 @@ from numpy.typing import NDArray
 from tagger.audit.repeats import MEANING
 from tagger.config import SplitConfig, TrainConfig, compose_config, load_config
 from tagger.data.items import Item, fold
-from tagger.data.sources import load_items
+from tagger.data.sources import load_labelled
 from tagger.data.splits import split_items, unseen_items
-from tagger.data.tags import load_tags
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
 from tagger.evaluation.plots import BLUE, VERMILION, write_figure
-from tagger.files import csv_text, resolve_path, write_json, write_text
+from tagger.files import csv_text, write_json, write_text
 from tagger.models.transformer import TransformerClassifier
 from tagger.runs import open_run
 from tagger.scores import FloatArray, confusion_matrix, scores_from_confusion
@@ -51,12 +50,12 @@ def main() -> None:
     options = parser.parse_args()
 
     gold_config = gold_run(options, "unused", 0)
-    tags = [tag.name for tag in load_tags(resolve_path(gold_config.data.tags))]
-    gold = load_items(gold_config.data, tags)
+    labelled = load_labelled(gold_config.data)
+    gold, tags = labelled.items, labelled.tags
     other = load_config(
         TrainConfig, compose_config("train", ["data=file", f"data.path={options.data}"])
     )
-    everything = load_items(other.data, tags)
+    everything = load_labelled(other.data, tags).items
     items = [everything[index] for index in unseen_items(everything, gold)]
     print(f"{len(items)} of {len(everything)} rows; the others resemble an item that is trained on")
     classifier = TransformerClassifier.build(gold_config.model, tags)

@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from tagger.config import TrainConfig, compose_config, load_config
-from tagger.data.sources import load_items
+from tagger.data.sources import load_labelled
 from tagger.data.splits import split_items
-from tagger.data.tags import load_tags
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
-from tagger.files import REPO_ROOT, resolve_path, write_json
+from tagger.files import REPO_ROOT, write_json
 from tagger.models.encoders import locate_encoder
 from tagger.runs import RunFolder, read_predictions
 from tagger.scores import confusion_matrix, scores_from_confusion
@@ -96,8 +95,7 @@ def main() -> None:
 
 def write_rows(config: TrainConfig, path: Path) -> Path:
     """Write the split that train.py makes, for the other script to use."""
-    tags = [tag.name for tag in load_tags(resolve_path(config.data.tags))]
-    items = load_items(config.data, tags)
+    items = load_labelled(config.data).items
     split = split_items(items, config.data.split)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

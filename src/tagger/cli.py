@@ -2,10 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tagger.errors import UserError, exit_on_user_error
+
+if TYPE_CHECKING:
+    from tagger.data.columns import TableFormat
+    from tagger.data.dates import DateOrder
 
 GATE_FAILED = 1
 
@@ -22,31 +27,58 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tagger", description="Audit data, use runs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    init = commands.add_parser(
+        "init",
+        help="write the config that reads a table of yours",
+        description="Look at a table of texts and tags, guess which columns hold what, and write "
+        "configs/data/NAME.yaml and data/NAME.tags.yaml for it, to be looked over and changed.",
+    )
+    init.add_argument("file", type=Path, metavar="FILE", help="CSV, JSON, Parquet, Arrow")
+    init.add_argument("--name", help="of the config; default: the file's")
+    init.add_argument("--replace", action="store_true", help="write anew what it wrote before")
+    _add_table_options(init, labelled=True, tags=False)
+    init.set_defaults(command=_init)
+
     predict = commands.add_parser(
         "predict",
         help="give items their tag",
         description="Give one item (--title, --description) or a file of items (--input, --output) "
-        "their tags. Files are CSV, JSONL or Parquet, chosen by their endings; the input needs the "
-        "columns id and title or description. A command that was stopped goes on where it was when "
-        "it is given again.",
+        "their tags. The input (CSV, JSON, Parquet, Arrow; .gz and .zst) is read as the run's own "
+        "source was; it needs a text and nothing else. A command that was stopped goes on where it "
+        "was when it is given again.",
     )
     predict.add_argument("--run", required=True, help="a run folder, or a name below --runs-dir")
     predict.add_argument("--runs-dir", default="runs", help="default: %(default)s")
+    predict.add_argument("--text", help="one item that is one text")
     predict.add_argument("--title", help="one item's title")
     predict.add_argument("--description", help="one item's description")
-    predict.add_argument("--input", type=Path, help="a file of items")
-    predict.add_argument("--output", type=Path, help="where their predictions go")
+    predict.add_argument("--input", metavar="FILE", help="a table of items; - is standard input")
+    predict.add_argument(
+        "--output", metavar="FILE",
+        help="where their predictions go: .csv, .jsonl, .parquet (.csv.gz too); - is standard "
+        "output",
+    )  # fmt: skip
+    predict.add_argument(
+        "--strict", action="store_true",
+        help="refuse a file with a row that can't be answered, which else goes to review",
+    )  # fmt: skip
+    predict.add_argument(
+        "--keep-columns", action="store_true", help="hand on the columns that are not read"
+    )
+    _add_table_options(predict)
     predict.set_defaults(command=_predict)
 
     audit = commands.add_parser(
         "audit",
         help="examine a file of items",
-        description="Examine a CSV, JSONL or Parquet file: schema, sample, repeats, doubtful "
-        "labels, coverage, drift. Untagged files are examined for all but labels. With --import "
-        "nothing is examined: decisions of a reviewed table go into the file.",
+        description="Examine a table (CSV, JSON, Parquet, Arrow): schema, sample, repeats, "
+        "doubtful labels, coverage, drift. Untagged files are examined for all but labels. With "
+        "--import nothing is examined: decisions of a reviewed table go into the file.",
     )
     audit.add_argument("--data", required=True, type=Path, help="the file")
-    audit.add_argument("--tags", default="data/tags.yaml", help="default: %(default)s")
+    audit.add_argument("--run", help="a run whose columns and tags are those of the file")
+    audit.add_argument("--runs-dir", default="runs", help="default: %(default)s")
+    _add_table_options(audit, labelled=True)
     audit.add_argument(
         "--against", type=Path, action="append", default=[], metavar="FILE",
         help="another file that must share no row with it; may be given again",
@@ -128,9 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
     leaderboard.add_argument(
         "--data", type=Path, action="append", default=[], metavar="FILE", help="a labelled file"
     )
-    leaderboard.add_argument(
-        "--tags", type=Path, default=Path("data/tags.yaml"), help="default: %(default)s"
-    )
+    _add_table_options(leaderboard, labelled=True)
     leaderboard.add_argument(
         "--rung", action="append", default=[], metavar="NAME[=OVERRIDES]",
         help="an approach to compare, or a new one with its overrides of train.py; may be given "
@@ -182,6 +212,57 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_table_options(
+    parser: argparse.ArgumentParser, *, labelled: bool = False, tags: bool = True
+) -> None:
+    """Let a command be told how to read a table that isn't written as ours are."""
+    parser.add_argument(
+        "--columns", type=_columns, default={}, metavar="'{FIELD: COLUMN}'",
+        help="which column holds what, of id, title, description (or text), tag, created_on, such "
+        "as '{text: body, tag: label}'; default: the columns of these names",
+    )  # fmt: skip
+    parser.add_argument("--delimiter", help="of a CSV file's columns; default: it is found")
+    if labelled:
+        parser.add_argument(
+            "--dates", choices=["iso", "day-first", "month-first"], default="iso",
+            help="what comes first in dates like 03/02/2020; default: such dates are refused",
+        )  # fmt: skip
+    if labelled and tags:
+        parser.add_argument(
+            "--tags", type=Path, metavar="FILE", help="the list of tags; default: the file's own"
+        )
+
+
+def _columns(text: str) -> dict[str, str]:
+    import yaml
+
+    from tagger.config import wrong_columns
+
+    try:
+        # As text all of them: yaml takes a column called `no` for false.
+        columns = yaml.load(text, yaml.BaseLoader)
+        if not isinstance(columns, dict):
+            columns = yaml.load(f"{{{text}}}", yaml.BaseLoader)
+    except yaml.YAMLError:
+        columns = None
+    if not isinstance(columns, dict) or not all(isinstance(v, str) for v in columns.values()):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected such as '{{text: body, tag: label}}'")
+    if problem := wrong_columns(columns):
+        raise argparse.ArgumentTypeError(problem)
+    return columns
+
+
+def _table_format(
+    options: argparse.Namespace, known: Mapping[str, str] | None = None
+) -> "TableFormat":
+    from tagger.data.columns import TableFormat
+
+    if options.delimiter is not None and len(options.delimiter) != 1:
+        raise UserError(f"--delimiter {options.delimiter!r}: expected one character")
+    dates: DateOrder = getattr(options, "dates", "iso")
+    return TableFormat(options.columns, known or {}, options.delimiter, dates, as_option=True)
+
+
 def _whole_numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
@@ -189,32 +270,54 @@ def _whole_numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r}: expected numbers like 1,2") from None
 
 
+def _init(options: argparse.Namespace) -> None:
+    from tagger.data.initialize import describe, initialize
+
+    made = initialize(options.file, options.name, _table_format(options), replacing=options.replace)
+    print(describe(made, options.file))
+
+
 def _predict(options: argparse.Namespace) -> None:
-    one = options.title is not None or options.description is not None
+    texts = {name: getattr(options, name) for name in ("text", "title", "description")}
+    one = any(text is not None for text in texts.values())
     many = options.input is not None or options.output is not None
     if one == many:
         raise UserError(
-            "give either --title and/or --description, or --input and --output",
+            "give either --text, or --title and/or --description, or --input and --output",
             hint="See: tagger predict --help",
         )
     if many and (options.input is None or options.output is None):
         raise UserError("--input and --output go together: give both")
+    if options.text is not None and options.description is not None:
+        raise UserError("--text and --description are the same: give one")
     # Imported by the command that needs it: torch alone takes seconds.
     from tagger.runs import open_run
 
     run = open_run(options.run, options.runs_dir)
     if many:
-        from tagger.prediction import predict_file
+        from tagger.prediction import PIPE, predict_file
 
-        total = predict_file(run, options.input, options.output)
-        print(f"{total} items: {options.output}")
+        outcome = predict_file(
+            run, options.input, options.output, _table_format(options, run.columns),
+            strict=options.strict, keep_columns=options.keep_columns,
+        )  # fmt: skip
+        # What was predicted may itself go to standard output.
+        told = sys.stderr if options.output == PIPE else sys.stdout
+        print(f"{outcome.rows:,} items: {options.output}", file=told)
+        if outcome.unanswered:
+            print(
+                f"{outcome.unanswered:,} of them could not be answered and need review: the column "
+                "`reason` says why (--strict refuses such a file)",
+                file=told,
+            )
         return
 
     from tagger.data.items import Item
 
-    item = Item("1", (options.title or "").strip(), (options.description or "").strip())
+    text = options.text or options.description or ""
+    item = Item("1", (options.title or "").strip(), text.strip())
     if not item.text:
-        raise UserError("the item has neither title nor description: there is nothing to tag")
+        raise UserError("the item has no text: there is nothing to tag")
     try:
         item.text.encode()
     except UnicodeEncodeError:
@@ -283,12 +386,18 @@ def _audit(options: argparse.Namespace) -> None:
     from tagger.audit.gate import failed_conditions, parse_conditions
     from tagger.audit.report import print_audit, write_audit
     from tagger.audit.review import export_review, import_review
+    from tagger.data.tags import load_tags
     from tagger.files import resolve_path
+    from tagger.runs import open_run
 
     conditions = parse_conditions(options.fail_on)
-    tags = resolve_path(options.tags)
+    run = None if options.run is None else open_run(options.run, options.runs_dir)
+    how = _table_format(options, None if run is None else run.columns)
+    tags = None if run is None else run.tags
+    if options.tags is not None:
+        tags = tuple(tag.name for tag in load_tags(resolve_path(options.tags)))
     if options.review is not None:
-        decisions = import_review(options.data, options.review, tags=tags, by=options.by)
+        decisions = import_review(options.data, options.review, tags=tags, how=how, by=options.by)
         print(f"{len(decisions)} decisions carried out: {options.data}")
         return
     if options.export is not None and options.export.exists():
@@ -301,6 +410,7 @@ def _audit(options: argparse.Namespace) -> None:
     audit = audit_file(
         options.data,
         tags=tags,
+        how=how,
         against=options.against,
         split_column=options.split_column,
         model=None if options.no_embeddings else options.model,
@@ -328,12 +438,20 @@ def _leaderboard(options: argparse.Namespace) -> None:
         raise UserError("give one --data, or two of them without --few-labels")
     if options.seeds < 1 or options.folds < 2:
         raise UserError(f"--seeds {options.seeds} --folds {options.folds}: at least 1 and 2")
+    from tagger.data.tags import list_tags
     from tagger.ladder import comparison, show
     from tagger.ladder.cells import Source
     from tagger.ladder.rungs import choose_rungs
 
     ladder = choose_rungs(options.rung)
-    sources = [Source.load(path, options.tags) for path in options.data]
+    how = _table_format(options)
+    sources = [Source.load(path, options.tags, how) for path in options.data]
+    for source in sources:
+        for note in source.notes:
+            print(f"note: {note}", file=sys.stderr)
+    if len({tuple(source.tags) for source in sources}) > 1:
+        told = [f"{source.path}: {list_tags(source.tags)}" for source in sources]
+        raise UserError("the files have different tags:", told, "Give the list of all: --tags FILE")
     repeats = {"seeds": options.seeds, "folds": options.folds}
     if options.few_labels:
         folder, kind = options.out / sources[0].name, "few-labels"

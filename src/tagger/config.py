@@ -64,6 +64,9 @@ class SplitConfig(Section):
     seed: Seed = Field(
         description="not the run's own: runs of several seeds then share their test rows"
     )
+    column: str | None = Field(
+        min_length=1, description="of the table: says which part a row is in; null: they are dealt"
+    )
     folds: int | None = Field(ge=2, le=100, description="number of folds of a cross-validation")
     fold: int | None = Field(ge=0, description="which fold is the test set, from 0")
     per_tag: int | None = Field(
@@ -88,9 +91,14 @@ class DataConfig(Section):
 
     name: FolderName = Field(description="what reports call this source")
     source: Literal["file", "hub", "download"]
-    path: str | None = Field(description="source=file: a CSV, JSONL or Parquet file")
+    path: str | None = Field(
+        description="source=file: CSV, JSON, Parquet, Arrow, or a folder that `datasets` saved"
+    )
+    test_path: str | None = Field(description="source=file: another one, whose rows are the test")
     hub_id: str | None = Field(description="source=hub: a dataset's id on the Hugging Face hub")
+    hub_subset: str | None = Field(description="source=hub: which of its subsets (configs)")
     hub_split: str = Field(description="source=hub: which split of it")
+    hub_test_split: str | None = Field(description="source=hub: the split whose rows are the test")
     hub_revision: str | None = Field(description="source=hub: a commit, for a result that lasts")
     url: str | None = Field(description="source=download: address of a file, pinned to a commit")
     sha256: Sha256 | None = Field(description="source=download: what the file must hash to")
@@ -98,9 +106,22 @@ class DataConfig(Section):
         description="further labelled files, for training alone: no row of them is held out"
     )
     extra_weight: float = Field(gt=0, le=100, description="what each of their rows counts")
-    columns: dict[str, str] = Field(description="our field name: the source's column name")
-    tags: str = Field(description="the file that lists the approved tags")
+    columns: dict[str, str] = Field(
+        description="our field name (or text): the source's column name; '': not to be read"
+    )
+    delimiter: str | None = Field(
+        min_length=1, max_length=1, description="of a CSV file's columns; null: found"
+    )
+    dates: Literal["iso", "day-first", "month-first"] = Field(
+        description="what comes first in dates like 03/02/2020; iso: such dates are refused"
+    )
+    tags: str = Field(min_length=1, description="the file that lists the tags; auto: the data's")
     split: SplitConfig
+
+    @property
+    def gives_test(self) -> bool:
+        """Whether the source says which rows are for testing."""
+        return any((self.test_path, self.hub_test_split, self.split.column))
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
@@ -109,11 +130,31 @@ class DataConfig(Section):
         if missing:
             given = " and ".join(f"data.{key}=..." for key in missing)
             raise ValueError(f"source={self.source} needs {given}")
-        known = {"id", "created_on", "title", "description", "tag"}
-        unknown = sorted(set(self.columns) - known)
-        if unknown:
-            raise ValueError(f"`columns` renames {unknown}, but the fields are {sorted(known)}")
+        for key, source in {"test_path": "file", "hub_test_split": "hub"}.items():
+            if getattr(self, key) is not None and self.source != source:
+                raise ValueError(f"`{key}` goes with source={source}, found {self.source}")
+        ways = [key for key in ("test_path", "hub_test_split") if getattr(self, key)]
+        ways += ["split.column"] if self.split.column else []
+        if len(ways) > 1:
+            raise ValueError(f"{' and '.join(ways)} both say which rows are the test: give one")
+        if ways and self.split.folds is not None:
+            raise ValueError(f"split.folds makes test parts of its own: leave out {ways[0]}")
+        if problem := wrong_columns(self.columns):
+            raise ValueError(problem)
         return self
+
+
+def wrong_columns(columns: Mapping[str, str]) -> str | None:
+    """Say what is wrong with the names of the fields that columns are given for, if anything."""
+    known = ("id", "created_on", "title", "description", "text", "tag")
+    if unknown := [name for name in columns if name not in known]:
+        return (
+            f"`columns` gives a column for {', '.join(unknown)}, but the fields are "
+            f"{', '.join(known)}; it is written {{FIELD: COLUMN}}, such as {{tag: label}}"
+        )
+    if "text" in columns and "description" in columns:
+        return "`columns` gives both text and description, which are the same: give one"
+    return None
 
 
 class RandomEncoderConfig(Section):
@@ -682,6 +723,15 @@ def load_config(schema: type[SectionT], config: DictConfig) -> SectionT:
     if problems:
         raise UserError(MISTAKES, problems, WHERE_TO_LOOK)
     return valid
+
+
+def with_source(overrides: Sequence[str]) -> list[str]:
+    """Take `data.path=FILE` without `data=file` for what is meant: a file of one's own."""
+    given = [text.partition("=")[0] for text in overrides]
+    if "data.path" not in given or "data" in given or "experiment" in given:
+        return list(overrides)
+    at = given.index("data.path")
+    return [*overrides[:at], "data=file", *overrides[at:]]
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,12 @@ def expand_home(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def plain_name(path: Path) -> str:
+    """Return a file's name without its endings, in letters that the name of a folder may have."""
+    stem = path.name.partition(".")[0] or path.name
+    return re.sub(r"[^A-Za-z0-9._-]", "-", stem)[:40].lstrip("._-") or "data"
 
 
 @contextmanager

@@ -1,25 +1,34 @@
 """Predict the tags of a file of any size: constant memory, order kept, resumable.
 
-Finished rows go to `<output>.partial`, and after each chunk `<output>.partial.json` notes how far
-that is. A run that is killed goes on from there when the same command is given again; the output
-itself appears only once it is whole.
+Every row is answered: one without a text, or one that cannot be read, needs review, and the reason
+says why. Finished rows go to `<output>.partial`, and after each chunk `<output>.partial.json` notes
+how far that is. A run that is killed goes on from there when the same command is given again; the
+output itself appears only once it is whole. What comes from a pipe is kept in a temporary file
+first, since it cannot be read twice; what goes to a pipe is written as it is ready.
 """
 
-import csv
 import itertools
 import json
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from tagger.data.columns import TEXT, TableFormat
 from tagger.data.items import Item
-from tagger.data.sources import iter_unlabelled, scan_unlabelled
-from tagger.data.tags import PREDICTION_COLUMNS
+from tagger.data.problems import Problems
+from tagger.data.readers import Row
+from tagger.data.sources import open_file
+from tagger.data.validation import describe_blank, item_of
 from tagger.decision.decider import FILE as DECISION_FILE
 from tagger.decision.decider import Decider, load_decider
 from tagger.decision.policies import NEEDS_REVIEW, REVIEW
-from tagger.errors import UserError
-from tagger.files import csv_text, only_process, replacing, sha256_of, write_json
+from tagger.files import csv_text, only_process, sha256_of, write_json
+from tagger.prediction_output import check_output, header, id_type, publish
 from tagger.progress import progress_bar
 from tagger.runs import RunFolder
 
@@ -27,143 +36,190 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 CHUNK = 1024
-TEXT_COLUMNS = ("id", "decision", "tag")
-OUTPUT_SUFFIXES = (".csv", ".jsonl", ".parquet")
+PIPE = "-"
 
 
-def predict_file(run: RunFolder, source: Path, output: Path) -> int:
-    """Write the decision, the most probable tag and all probabilities for every item of a file.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file.
+
+    Attributes:
+        rows: How many rows it has.
+        unanswered: How many of them could not be answered.
+    """
+
+    rows: int
+    unanswered: int
+
+
+def predict_file(
+    run: RunFolder,
+    source: str,
+    output: str,
+    how: TableFormat,
+    *,
+    strict: bool = False,
+    keep_columns: bool = False,
+) -> Outcome:
+    """Write the decision, the most probable tag and all probabilities for every row of a file.
 
     Args:
         run: A finished run.
-        source: CSV, JSONL or Parquet with `id` and `title` or `description`.
-        output: CSV, JSONL or Parquet, by its suffix. One that exists is replaced at the end.
-
-    Returns:
-        The number of items.
+        source: A table with a text; `-` for standard input.
+        output: CSV, JSON Lines or Parquet, by its ending (.gz and .zst too); `-` writes CSV to
+            standard output. A file that exists is replaced at the end.
+        how: How to read it.
+        strict: Refuse the file where a row cannot be answered, before any work is done.
+        keep_columns: Hand on the columns of the file that are not read.
 
     Raises:
-        UserError: for rows that can't be predicted (all are listed, before any work is done), an
-            output that can't be written, or another process that writes it.
+        UserError: for a file that can't be read, an output that can't be written, or another
+            process that writes it.
     """
-    _check_output(source, output)
-    with only_process(output, "writing"):
-        total = scan_unlabelled(source)
-        partial = output.with_name(f"{output.name}.partial")
-        state = _resume_state(partial, run, source)
-        with progress_bar(total, "predict", "item", initial=state["rows"]) as bar:
+    with readable_twice(source) as path:
+        if output == PIPE:
+            table = _Table(path, how, keep_columns, strict)
             decider = load_decider(run.path, run.load_classifier())
-            _append_predictions(partial, state, decider, source, bar)
-        _publish(partial, output)
-        _state_file(partial).unlink(missing_ok=True)
-    return total
+            state = {"rows": 0, "unanswered": 0}
+            with progress_bar(table.total, "predict", "item") as bar:
+                for text in _predict_rest(table, decider, state, bar):
+                    sys.stdout.buffer.write(text.encode())
+            return Outcome(state["rows"], state["unanswered"])
+        target = Path(output)
+        check_output(path, target)
+        with only_process(target, "writing"):
+            table = _Table(path, how, keep_columns, strict)
+            partial = target.with_name(f"{target.name}.partial")
+            state = _resume_state(partial, run, path, table)
+            decider = load_decider(run.path, run.load_classifier())
+            with (
+                progress_bar(table.total, "predict", "item", initial=state["rows"]) as bar,
+                partial.open("ab") as raw,
+            ):
+                raw.truncate(state["bytes"])  # what a kill left of a chunk that was not noted
+                for text in _predict_rest(table, decider, state, bar):
+                    raw.write(text.encode())
+                    raw.flush()
+                    state["bytes"] = raw.tell()
+                    write_json(_state_file(partial), state)
+            publish(partial, target, decider.tags, id_type(path, table.columns.get("id")))
+            _state_file(partial).unlink(missing_ok=True)
+            return Outcome(state["rows"], state["unanswered"])
 
 
 def predict_rows(decider: Decider, items: Sequence[Item]) -> Iterator[list[str]]:
-    """Yield id, decision, most probable tag, its probability and all of them, as text."""
+    """Yield id, decision, most probable tag, its probability, reason and all probabilities."""
     decisions = decider.decide(items)
-    for item, row, decided in zip(items, decisions.probabilities, decisions.tags, strict=True):
+    for item, row, decided, reason in zip(
+        items, decisions.probabilities, decisions.tags, decisions.reasons, strict=True
+    ):
         best = int(row.argmax())
         decision = NEEDS_REVIEW if decided == REVIEW else decider.tags[int(decided)]
         numbers = (f"{p:.6f}" for p in row)
-        yield [item.id, decision, decider.tags[best], f"{row[best]:.6f}", *numbers]
+        yield [item.id, decision, decider.tags[best], f"{row[best]:.6f}", reason, *numbers]
 
 
-def header(tags: Sequence[str]) -> list[str]:
-    """Return the column names of predictions."""
-    return [*PREDICTION_COLUMNS, *tags]
+class _Table:
+    """The rows of a file that are to be answered, and which of its columns are read and kept."""
+
+    def __init__(self, path: Path, how: TableFormat, keep_columns: bool, strict: bool) -> None:
+        self._table = open_file(path, how.delimiter)
+        # Tags and dates are not asked for, so they may not stand in the way.
+        unread = {"tag": "", "created_on": ""}
+        how = replace(how, columns={**how.columns, **unread})
+        # JSON Lines without a line are a table without rows, whose columns nobody knows.
+        self.columns = self._table.find(how, (TEXT,))[0] if self._table.header else {}
+        used = set(self.columns.values())
+        self.kept = [name for name in self._table.header if name not in used and keep_columns]
+        problems = Problems()
+        self.total = 0
+        for row in self.rows(problems):
+            self.total += 1
+            if strict and (reason := self.why_not(row)):
+                problems.add(reason.removeprefix(f"{row.place}: "), row.place)
+        problems.raise_if_any(f"{path} cannot be classified:")
+
+    def why_not(self, row: Row) -> str:
+        """Say why a row cannot be answered; "" for one that can."""
+        if row.problem or item_of(row, self.columns).text:
+            return row.problem
+        return f"no text: {describe_blank(self.columns)}"
+
+    def rows(self, problems: Problems) -> Iterator[Row]:
+        """Yield all rows, those too that can't be read but can be passed over."""
+        return self._table.rows([*self.columns.values(), *self.kept], problems, broken=True)
 
 
-def _append_predictions(
-    partial: Path, state: dict[str, Any], decider: Decider, source: Path, bar: "tqdm[Any]"
-) -> None:
-    with partial.open("ab") as raw:
-        raw.truncate(state["bytes"])  # what a kill left of a chunk that was not noted
-        items = itertools.islice(iter_unlabelled(source), state["rows"], None)
-        if not state["rows"]:
-            raw.write(csv_text([header(decider.tags)]).encode())
-        for chunk in iter(lambda: list(itertools.islice(items, CHUNK)), []):
-            raw.write(csv_text(predict_rows(decider, chunk)).encode())
-            raw.flush()
-            state["rows"] += len(chunk)
-            state["bytes"] = raw.tell()
-            write_json(_state_file(partial), state)
-            bar.update(len(chunk))
+def _predict_rest(
+    table: _Table, decider: Decider, state: dict[str, Any], bar: "tqdm[Any]"
+) -> Iterator[str]:
+    """Yield the output as text, a chunk of rows at a time, from where `state` says on."""
+    rows = itertools.islice(table.rows(Problems()), state["rows"], None)
+    if not state["rows"]:
+        yield csv_text([header(decider.tags, table.kept)])
+    for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []):
+        text = csv_text(_answer(chunk, table, decider, state))
+        state["rows"] += len(chunk)
+        yield text
+        bar.update(len(chunk))
 
 
-def _resume_state(partial: Path, run: RunFolder, source: Path) -> dict[str, Any]:
+def _answer(
+    chunk: Sequence[Row], table: _Table, decider: Decider, state: dict[str, Any]
+) -> Iterator[list[str]]:
+    items = [item_of(row, table.columns) for row in chunk]
+    reasons = [table.why_not(row) for row in chunk]
+    answers = predict_rows(
+        decider, [item for item, reason in zip(items, reasons, strict=True) if not reason]
+    )
+    for row, item, reason in zip(chunk, items, reasons, strict=True):
+        kept = [row.values.get(name) or "" for name in table.kept]
+        if reason:
+            state["unanswered"] += 1
+            blank = [""] * len(decider.tags)
+            yield [item.id, NEEDS_REVIEW, "", "", reason, *blank, *kept]
+        else:
+            yield [*next(answers), *kept]
+
+
+@contextmanager
+def readable_twice(source: str) -> Iterator[Path]:
+    """Yield a file with the content of a source: itself, or a copy of what comes from a pipe."""
+    path = Path(source)
+    if source != PIPE and (not path.exists() or path.is_file() or path.is_dir()):
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, "standard input" if source == PIPE else path.name)
+        with ExitStack() as stack:
+            pipe = sys.stdin.buffer if source == PIPE else stack.enter_context(path.open("rb"))
+            shutil.copyfileobj(pipe, stack.enter_context(copy.open("wb")))
+        yield copy
+
+
+def _resume_state(partial: Path, run: RunFolder, source: Path, table: _Table) -> dict[str, Any]:
     """Return how far an earlier attempt came, if it was this very work; else a fresh start."""
-    fresh = {
+    same = {
         "model": run.meta["model_files"],
         "decision": sha256_of(decision) if (decision := run.path / DECISION_FILE).exists() else "",
         "input_sha256": sha256_of(source),
-        "rows": 0,
-        "bytes": 0,
+        "columns": table.columns,
+        "kept": table.kept,
     }
     try:
         found = json.loads(_state_file(partial).read_text(encoding="utf-8"))
-        same = all(found[key] == fresh[key] for key in ("model", "decision", "input_sha256"))
-        if same and partial.stat().st_size >= found["bytes"] and found["rows"] >= 0:
+        if (
+            all(found[key] == value for key, value in same.items())
+            and partial.stat().st_size >= found["bytes"]
+            and found["rows"] >= 0
+            and found["unanswered"] >= 0
+        ):
             return dict(found)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none, or not readable: start over
     partial.unlink(missing_ok=True)
-    return fresh
-
-
-def _publish(partial: Path, output: Path) -> None:
-    if output.suffix.lower() == ".csv":
-        partial.replace(output)
-        return
-    with replacing(output) as temporary:
-        if output.suffix.lower() == ".jsonl":
-            _csv_to_jsonl(partial, temporary)
-        else:
-            _csv_to_parquet(partial, temporary)
-    partial.unlink()
-
-
-def _csv_to_jsonl(source: Path, target: Path) -> None:
-    with (
-        source.open(encoding="utf-8", newline="") as rows,
-        target.open("w", encoding="utf-8") as out,
-    ):
-        for row in csv.DictReader(rows):
-            numbers = {name: float(row[name]) for name in row if name not in TEXT_COLUMNS}
-            out.write(json.dumps({**row, **numbers}, ensure_ascii=False) + "\n")
-
-
-def _csv_to_parquet(source: Path, target: Path) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
-    with source.open(encoding="utf-8", newline="") as rows:
-        reader = csv.reader(rows)
-        names = next(reader)
-        kinds = [pyarrow.string() if name in TEXT_COLUMNS else pyarrow.float64() for name in names]
-        schema = pyarrow.schema(list(zip(names, kinds, strict=True)))
-        with parquet.ParquetWriter(target, schema) as writer:
-            for chunk in iter(lambda: list(itertools.islice(reader, CHUNK)), []):
-                columns = [
-                    pyarrow.array(
-                        values if kind == pyarrow.string() else [float(v) for v in values], kind
-                    )
-                    for values, kind in zip(zip(*chunk, strict=True), kinds, strict=True)
-                ]
-                writer.write_table(pyarrow.table(columns, schema=schema))
+    return {**same, "rows": 0, "unanswered": 0, "bytes": 0}
 
 
 def _state_file(partial: Path) -> Path:
     return partial.with_name(f"{partial.name}.json")
-
-
-def _check_output(source: Path, output: Path) -> None:
-    if output.suffix.lower() not in OUTPUT_SUFFIXES:
-        raise UserError(
-            f"--output {output}: the format is chosen by the ending, "
-            f"one of {', '.join(OUTPUT_SUFFIXES)}"
-        )
-    if output.is_dir():
-        raise UserError(f"--output {output} is a folder, a file was expected")
-    if source.exists() and output.exists() and source.samefile(output):
-        raise UserError(f"--input and --output are the same file, {output}")

@@ -16,9 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tagger.config import TrainConfig, load_saved_config
 from tagger.data.items import Item
 from tagger.data.splits import Split
-from tagger.data.tags import load_tags
 from tagger.errors import UserError
-from tagger.files import csv_text, expand_home, resolve_path, sha256_of, write_text
+from tagger.files import csv_text, expand_home, sha256_of, write_text
 from tagger.models.base import Classifier
 
 RUNNING = "running"
@@ -82,6 +81,11 @@ class RunFolder:
         """The approved tags, in the order of the probability columns."""
         return tuple(self.meta["tags"])
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of the run's source, by our field name: other tables may have them too."""
+        return dict(self.meta.get("data", {}).get("columns", {}))
+
     @cached_property
     def config(self) -> TrainConfig:
         """The config that the run was made with."""
@@ -103,8 +107,7 @@ class RunFolder:
         """Load the model, after checking every file of it against its recorded hash.
 
         Raises:
-            UserError: when a file is missing or is not the one that training wrote, or when the
-                model has other tags than the approved list has by now.
+            UserError: when a file is missing or is not the one that training wrote.
         """
         problems = [] if self.meta["model_files"] else ["meta.json lists no file of it"]
         for name, expected in self.meta["model_files"].items():
@@ -128,24 +131,7 @@ class RunFolder:
                 f"{self.path}: the model's tags differ from those of meta.json:",
                 [f"model: {', '.join(classifier.tags)}", f"meta.json: {', '.join(self.tags)}"],
             )
-        self._check_approved()
         return classifier
-
-    def _check_approved(self) -> None:
-        """Refuse a model that would give tags which the approved list no longer has, or lacks some.
-
-        A run that was copied to where its list is not can only be held to its own record.
-        """
-        path = resolve_path(self.config.data.tags)
-        if not path.is_file():
-            return
-        approved = [tag.name for tag in load_tags(path)]
-        if set(approved) != set(self.tags):
-            raise UserError(
-                f"{self.path}: the model's tags are not those of the approved list:",
-                [f"model: {', '.join(self.tags)}", f"{path}: {', '.join(approved)}"],
-                "Train again with the list as it is now, or bring back the list as it was.",
-            )
 
 
 def find_run(run: str, runs_dir: str) -> Path:

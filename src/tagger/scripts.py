@@ -7,7 +7,14 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from tagger.config import CONFIG_DIR, SCHEMAS, compose_config, experiment_by_path, load_config
+from tagger.config import (
+    CONFIG_DIR,
+    SCHEMAS,
+    compose_config,
+    experiment_by_path,
+    load_config,
+    with_source,
+)
 from tagger.errors import exit_on_user_error
 
 
@@ -23,7 +30,7 @@ def run_hydra_script(config_name: str, function: Callable[[Any], object]) -> Non
         config_name: A name in `tagger.config.SCHEMAS`.
         function: Called with the typed config, once a job.
     """
-    overrides = sys.argv[1:]
+    overrides = with_source(sys.argv[1:])
     if not any(argument.startswith("-") for argument in overrides):
         function(load_config(SCHEMAS[config_name], compose_config(config_name, overrides)))
         return

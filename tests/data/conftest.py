@@ -21,7 +21,7 @@ def tag_names() -> tuple[str, ...]:
 def make_split() -> Callable[..., SplitConfig]:
     def make(**changes: Any) -> SplitConfig:
         values = {"validation": 0.15, "test": 0.15, "seed": 0}
-        values |= {"folds": None, "fold": None, "per_tag": None}
+        values |= {"column": None, "folds": None, "fold": None, "per_tag": None}
         return SplitConfig(**{**values, **changes})
 
     return make
@@ -34,14 +34,19 @@ def make_data(make_split: Callable[..., SplitConfig]) -> Callable[..., DataConfi
             "name": "toy",
             "source": "file",
             "path": "items.csv",
+            "test_path": None,
             "hub_id": None,
+            "hub_subset": None,
             "hub_split": "train",
+            "hub_test_split": None,
             "hub_revision": None,
             "url": None,
             "sha256": None,
             "extra": [],
             "extra_weight": 1.0,
             "columns": {},
+            "delimiter": None,
+            "dates": "iso",
             "tags": "tags.yaml",
             "split": make_split(),
         }

@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 
 from tagger.config import DataConfig
-from tagger.data import sources
+from tagger.data import download as download_module
+from tagger.data.columns import UNSAID
+from tagger.data.download import download
 from tagger.data.items import Item
 from tagger.data.sources import (
     data_sha256,
-    download,
     iter_unlabelled,
     load_extra,
-    load_items,
+    load_labelled,
+    open_table,
     read_columns,
+    read_labelled,
     scan_unlabelled,
     to_dataset,
 )
@@ -44,12 +47,12 @@ TAGS = ("red", "green")
 
 
 def test_file_is_loaded(write: Write, make_data: MakeData) -> None:
-    assert load_items(make_data(path=str(write("a.csv", CSV))), TAGS) == ITEMS
+    assert load_labelled(make_data(path=str(write("a.csv", CSV))), TAGS).items == ITEMS
 
 
 def test_columns_are_renamed(write: Write, make_data: MakeData) -> None:
     path = write("a.csv", CSV.replace(b",tag\n", b",label\n"))
-    assert load_items(make_data(path=str(path), columns={"tag": "label"}), TAGS) == ITEMS
+    assert load_labelled(make_data(path=str(path), columns={"tag": "label"}), TAGS).items == ITEMS
 
 
 def test_structure_and_content_problems_come_in_one_message(
@@ -57,7 +60,7 @@ def test_structure_and_content_problems_come_in_one_message(
 ) -> None:
     path = write("a.csv", CSV + b"9,2021-03-01,C,D,blue\n10,x\n8,2021-03-01,E,F,red\n")
     with pytest.raises(UserError, match=r"a\.csv cannot be used as labelled data") as caught:
-        load_items(make_data(path=str(path)), TAGS)
+        load_labelled(make_data(path=str(path)), TAGS)
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
         "row 3 (line 4)",
         "row 4 (line 5)",
@@ -69,8 +72,8 @@ def test_embedded_path_is_found_from_anywhere(
     make_data: MakeData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no approved tag"):
-        load_items(make_data(path="data/gold.csv"), ("no", "such"))
+    with pytest.raises(UserError, match="is none of the 2 tags"):
+        load_labelled(make_data(path="data/gold.csv"), ("no", "such"))
 
 
 # Further files, for training alone
@@ -90,12 +93,11 @@ def test_rows_of_all_extra_files_come_one_file_after_the_other(
     assert load_extra(make_data(extra=files[::-1]), TAGS)[:2] == ITEMS
 
 
-def test_extra_files_have_our_own_column_names(write: Write, make_data: MakeData) -> None:
-    data = make_data(extra=[str(write("a.csv", CSV))], columns={"tag": "label"})
-    assert load_extra(data, TAGS) == ITEMS
-    renamed = write("b.csv", CSV.replace(b",tag\n", b",label\n"))
-    with pytest.raises(UserError, match=r"b\.csv cannot be used as labelled data"):
-        load_extra(make_data(extra=[str(renamed)], columns={"tag": "label"}), TAGS)
+def test_extra_files_may_have_the_columns_of_the_source(write: Write, make_data: MakeData) -> None:
+    columns = {"tag": "kind"}
+    for content in (CSV, CSV.replace(b",tag\n", b",kind\n")):
+        data = make_data(extra=[str(write("a.csv", content))], columns=columns)
+        assert load_extra(data, TAGS) == ITEMS
 
 
 def test_problems_of_an_extra_file_are_listed_with_its_name(
@@ -122,7 +124,7 @@ def test_embedded_extra_file_is_found_from_anywhere(
     make_data: MakeData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no approved tag"):
+    with pytest.raises(UserError, match="is none of the 2 tags"):
         load_extra(make_data(extra=["data/gold.csv"]), ("no", "such"))
 
 
@@ -156,20 +158,19 @@ def test_unlabelled_file_is_scanned_and_read(write: Write) -> None:
     assert list(iter_unlabelled(path)) == [Item("7", "A", ""), Item("7", "", "B")]
 
 
-def test_scan_lists_all_problems_and_reading_stops_at_one(write: Write) -> None:
+def test_unlabelled_rows_without_a_text_are_listed_after_the_others(write: Write) -> None:
     path = write("a.csv", "id,title\n1,a\n,b\n3,\n4,d,e\n5,e\n")
+    items = []
     with pytest.raises(UserError) as caught:
+        items += [item.id for item in iter_unlabelled(path)]
+    assert len(caught.value.problems) == 2
+    with pytest.raises(UserError):
         scan_unlabelled(path)
-    assert len(caught.value.problems) == 3
-    reading = iter_unlabelled(path)
-    assert next(reading).id == "1"
-    with pytest.raises(UserError, match="row 2"):
-        next(reading)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
-def test_unlabelled_file_without_rows_is_refused(write: Write, name: str) -> None:
-    with pytest.raises(UserError, match="cannot be classified"):
+def test_an_empty_file_is_refused(write: Write, name: str) -> None:
+    with pytest.raises(UserError, match=r"empty|not a readable"):
         scan_unlabelled(write(name, ""))
 
 
@@ -195,8 +196,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[Any, ...]]]
     def serve(outcome: Any) -> list[tuple[Any, ...]]:
         calls: list[tuple[Any, ...]] = []
 
-        def load_dataset(name: str, *, split: str, revision: str | None) -> Any:
-            calls.append((name, split, revision))
+        def load_dataset(name: str, subset: str | None, *, split: str, revision: str | None) -> Any:
+            calls.append((name, subset, split, revision))
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
@@ -219,18 +220,18 @@ def test_hub_labels_become_names_and_missing_ids_row_numbers(
     features = Features({"text": Value("string"), "label": ClassLabel(names=["green", "red"])})
     calls = hub(Dataset.from_dict({"text": ["A", "B"], "label": [1, 0]}, features=features))
     data = hub_data(make_data, columns={"title": "text", "tag": "label"})
-    assert load_items(data, TAGS) == [
+    assert load_labelled(data, TAGS).items == [
         Item("1", "A", "", None, "red"),
         Item("2", "B", "", None, "green"),
     ]
-    assert calls == [("org/name", "train", "abc")]
+    assert calls == [("org/name", None, "train", "abc")]
 
 
 def test_hub_fields_keep_their_ids_and_dates(
     hub: Callable[..., list[tuple[Any, ...]]], make_data: MakeData
 ) -> None:
     hub(to_dataset(ITEMS, TAGS))
-    assert load_items(hub_data(make_data), TAGS) == ITEMS
+    assert load_labelled(hub_data(make_data), TAGS).items == ITEMS
 
 
 def test_hub_problems_are_listed(
@@ -241,15 +242,15 @@ def test_hub_problems_are_listed(
     features = Features({"title": Value("string"), "tag": ClassLabel(names=["red", "blue"])})
     hub(Dataset.from_dict({"title": ["A", "B", ""], "tag": [-1, 1, 0]}, features=features))
     with pytest.raises(UserError, match=r"org/name \(split train\) cannot be used") as caught:
-        load_items(hub_data(make_data), TAGS)
+        load_labelled(hub_data(make_data), TAGS)
     assert [problem.partition(";")[0] for problem in caught.value.problems] == [
-        "row 1: tag is empty",
-        "row 2: 'blue' is no approved tag",
-        "row 3: title and description are both blank",
+        "row 1: no tag: the column 'tag' is blank",
+        "row 2: 'blue' is none of the 2 tags: red, green",
+        "row 3: no text: 'title' is blank",
     ]
     hub(Dataset.from_dict({"title": [["A"]], "tag": ["red"]}))
     with pytest.raises(UserError, match="the column 'title' holds"):
-        load_items(hub_data(make_data), TAGS)
+        load_labelled(hub_data(make_data), TAGS)
 
 
 @pytest.mark.parametrize("error", [ConnectionError("no way\nthere"), ValueError("bad split")])
@@ -258,7 +259,7 @@ def test_hub_that_cannot_be_reached(
 ) -> None:
     hub(error)
     with pytest.raises(UserError, match=f"cannot be loaded: {type(error).__name__}") as caught:
-        load_items(hub_data(make_data), TAGS)
+        load_labelled(hub_data(make_data), TAGS)
     assert "data=file" in caught.value.hint
 
 
@@ -321,8 +322,8 @@ def cached_files(tmp_path: Path) -> list[Path]:
 def test_file_is_downloaded_once(
     server: Server, pinned: Callable[..., DataConfig], tmp_path: Path
 ) -> None:
-    assert load_items(pinned(), TAGS) == ITEMS
-    assert load_items(pinned(), TAGS) == ITEMS
+    assert load_labelled(pinned(), TAGS).items == ITEMS
+    assert load_labelled(pinned(), TAGS).items == ITEMS
     assert server.requests == 1
     assert [path.name for path in cached_files(tmp_path)] == ["items.csv"]
 
@@ -330,7 +331,7 @@ def test_file_is_downloaded_once(
 def test_damaged_copy_is_fetched_again(server: Server, pinned: Callable[..., DataConfig]) -> None:
     path = download(pinned())
     path.write_bytes(CSV[:-10])
-    assert load_items(pinned(), TAGS) == ITEMS
+    assert load_labelled(pinned(), TAGS).items == ITEMS
     assert server.requests == 2
 
 
@@ -340,7 +341,7 @@ def test_wrong_file_is_refused_and_not_kept(
 ) -> None:
     server.content = CSV[:-5]
     with pytest.raises(UserError, match="is not the file that was pinned") as caught:
-        load_items(pinned(name), TAGS)
+        load_labelled(pinned(name), TAGS)
     assert hashlib.sha256(CSV[:-5]).hexdigest() in caught.value.problems[0]
     assert hashlib.sha256(CSV).hexdigest() in caught.value.problems[1]
     assert cached_files(tmp_path) == []
@@ -350,10 +351,10 @@ def test_missing_page_and_missing_network_offer_a_local_copy(
     server: Server, pinned: Callable[..., DataConfig]
 ) -> None:
     with pytest.raises(UserError, match="the server answered 404 Not Found"):
-        load_items(pinned("gone.csv"), TAGS)
+        load_labelled(pinned("gone.csv"), TAGS)
     # Port 9 (discard) of this machine: nobody listens, so the connection is refused at once.
     with pytest.raises(UserError, match="Is there a network") as caught:
-        load_items(pinned(url="http://127.0.0.1:9/items.csv"), TAGS)
+        load_labelled(pinned(url="http://127.0.0.1:9/items.csv"), TAGS)
     assert "data=file data.name=toy data.path=PATH/items.csv" in caught.value.hint
 
 
@@ -385,7 +386,7 @@ def test_stalled_server_is_given_up(
     pinned: Callable[..., DataConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stall(*_: object, timeout: float) -> None:
-        assert timeout == sources.TIMEOUT_SECONDS
+        assert timeout == download_module.TIMEOUT_SECONDS
         raise TimeoutError("timed out")
 
     monkeypatch.setattr("urllib.request.urlopen", stall)
@@ -422,3 +423,100 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(
     with pytest.raises(UserError, match="no column kidn") as error:
         read_columns(make_data(path=str(path)), ["kidn"])
     assert error.value.hint == "Its columns are id, kind, title."
+
+
+# What a table needs, and what it may say
+
+
+LABELLED = "text,label\n" + "".join(f"text number {n},{'ab'[n % 2]}\n" for n in range(8))
+
+
+def test_tags_are_those_of_the_data(write: Write, make_data: MakeData) -> None:
+    found = load_labelled(make_data(path=str(write("a.csv", LABELLED)), tags="auto"))
+    assert found.tags == ["a", "b"]
+    assert found.items[0] == Item("1", "", "text number 0", None, "a")
+    assert found.columns == {"description": "text", "tag": "label"}
+    assert found.parts is None
+    assert len(found.notes) == 1
+    assert "read text from 'text', tag from 'label'" in found.notes[0]
+
+
+def test_what_the_user_should_know_is_noted(write: Write, make_data: MakeData) -> None:
+    content = "text,tag\n" + "one text,computer-vision\n" * 20 + "other,computer-vison\n,\n"
+    found = load_labelled(make_data(path=str(write("a.csv", content)), tags="auto"))
+    assert any("skipped: 1" in note for note in found.notes)
+    assert any("is it a slip?" in note for note in found.notes)
+    tags = write("tags.yaml", "tags: [{name: a}, {name: b}, {name: c}]")
+    found = load_labelled(make_data(path=str(write("b.csv", LABELLED)), tags=str(tags)))
+    assert found.tags == ["a", "b", "c"]
+    assert any("no row has the tag c" in note for note in found.notes)
+
+
+def test_what_is_lacking_is_told_in_one_screen_with_what_to_give(
+    write: Write, make_data: MakeData
+) -> None:
+    path = write("a.csv", LABELLED.replace("text,label", "first,second").replace(",", ",x,"))
+    with pytest.raises(UserError) as caught:
+        load_labelled(make_data(path=str(path), tags="auto"))
+    assert "data.columns='{text: first, tag: second}'" in caught.value.hint
+    with pytest.raises(UserError) as caught:
+        load_labelled(make_data(path=str(path), tags="auto"), as_option=True)
+    assert "--columns '{text: first, tag: second}'" in caught.value.hint
+    assert len(str(caught.value).splitlines()) <= 5
+
+
+def test_a_column_says_which_part_a_row_is_in(
+    write: Write, make_data: MakeData, make_split: Any
+) -> None:
+    rows = LABELLED.splitlines()
+    parts = ["part", "train", " Train", "training", "val", "dev", "TEST", "test", "train"]
+    path = write("a.csv", "\n".join(f"{row},{part}" for row, part in zip(rows, parts, strict=True)))
+    data = make_data(path=str(path), tags="auto", split=make_split(column="part"))
+    assert load_labelled(data).parts == ["train"] * 3 + ["validation"] * 2 + ["test"] * 2 + [
+        "train"
+    ]
+    path.write_text(path.read_text().replace("dev", "later"))
+    with pytest.raises(
+        UserError, match=r"row 5 \(line 6\): part is 'later', expected one of train"
+    ):
+        load_labelled(data)
+    with pytest.raises(UserError, match=r"no column 'prt' .did you mean 'part'"):
+        load_labelled(data.model_copy(update={"split": make_split(column="prt")}))
+
+
+def test_another_file_holds_the_test_rows(write: Write, make_data: MakeData) -> None:
+    path, test = write("a.csv", LABELLED), write("b.csv", LABELLED.replace("number", "nr"))
+    found = load_labelled(make_data(path=str(path), test_path=str(test), tags="auto"))
+    assert found.parts == ["train"] * 8 + ["test"] * 8
+    # Both count from 1.
+    assert [item.id for item in found.items[7:9]] == ["8", "test:1"]
+
+
+def test_a_folder_of_datasets_is_loaded(tmp_path: Path, make_data: MakeData) -> None:
+    from datasets import DatasetDict
+
+    dataset = to_dataset(ITEMS, TAGS)
+    DatasetDict({"train": dataset, "test": dataset}).save_to_disk(tmp_path / "both")
+    data = make_data(path=str(tmp_path / "both" / "train"), tags="auto")
+    assert load_labelled(data).items == ITEMS
+    with pytest.raises(UserError, match=r"several parts.*both/test.*both/train"):
+        load_labelled(make_data(path=str(tmp_path / "both")))
+    with pytest.raises(UserError, match="is a folder, a file was expected; it holds both"):
+        load_labelled(make_data(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("kind", ["frame", "records", "dataset"])
+def test_tables_from_python(kind: str) -> None:
+    import pandas as pd
+
+    records = [{"headline": f"text {n}", "label": n % 2, "x": None} for n in range(4)]
+    table: Any = records
+    if kind == "frame":
+        table = pd.DataFrame(records)
+    if kind == "dataset":
+        from datasets import Dataset
+
+        table = Dataset.from_list(records)
+    found = read_labelled([open_table(table, "mine")], UNSAID, None)
+    assert found.tags == ["0", "1"]
+    assert found.items[1] == Item("2", "text 1", "", None, "1")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tagger.data.tags import load_tags
+from tagger.data.tags import describe_tags, load_tags, tag_name
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT
 
@@ -98,8 +98,60 @@ def test_any_content_loads_or_is_a_user_error(tmp_path: Path, content: bytes) ->
         assert str(path) in str(error)
 
 
-@pytest.mark.parametrize("name", ["id", "tag", "probability"])
-def test_a_tag_cannot_take_the_name_of_a_prediction_column(write: Write, name: str) -> None:
-    content = f"tags:\n- {{name: {name}, definition: x}}\n- {{name: other, definition: y}}\n"
-    with pytest.raises(UserError, match="predictions have a column of that name"):
-        load_tags(write("tags.yaml", content))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "id", "tag", "probability", "Sci/Tech", "reverted_card_payment?", "ABBR:abb", "❤️",
+        "Clothing, Shoes & Jewelry", "房产（二手）", "👨‍👩‍👧",
+        "$5-$10", "a|b", "[bold]", "<b>", "-", "C#", "'\"",
+    ],
+)  # fmt: skip
+def test_any_name_that_can_be_seen_is_a_tag(name: str) -> None:
+    assert tag_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("", "is empty"),
+        (" x", "space around"),
+        ("\u200b", "no sign that can be seen"),
+        ("a\nb", "line break"),
+        ("a\x07", "control character"),
+        ("a\u2028b", "line break"),
+        ("x" * 101, "101 characters"),
+        ("Needs review", "a person is asked"),
+    ],
+)
+def test_other_names_are_refused_in_words(name: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        tag_name(name)
+
+
+def test_a_tag_needs_no_definition(write: Write) -> None:
+    tags = load_tags(write("tags.yaml", "tags:\n- name: a\n- name: Cafe\u0301\n"))
+    assert [tag.name for tag in tags] == ["a", "Caf\u00e9"]
+    assert tags[0].definition is None
+
+
+def test_tags_that_look_alike_are_named() -> None:
+    rows = {"Sci/Tech": 50, "sci/tech": 2, "word": 9, "w\u043erd": 9, "c": 9, "c++": 9, "c#": 9}
+    assert describe_tags(list(rows), rows) == [
+        "the tags 'Sci/Tech' and 'sci/tech' (50 and 2 rows) look alike: are they one?",
+        "the tags 'word' and 'w\u043erd' (9 and 9 rows) look alike: are they one?",
+    ]
+
+
+def test_a_rare_tag_that_looks_like_another_is_a_likely_slip() -> None:
+    rows = {"computer-vision": 90, "computer-vison": 1, "grade 1": 90, "grade 2": 1, "rare": 1}
+    assert describe_tags(list(rows), rows) == [
+        "the tag 'computer-vison' (1 row) looks like 'computer-vision' (90 rows): is it a slip?"
+    ]
+
+
+def test_a_listed_tag_without_rows_is_said_and_300_fit_a_line() -> None:
+    names = [f"tag {n:03}" for n in range(300)]
+    (said,) = describe_tags(names, {})
+    assert said.startswith("no row has the tag tag 000, tag 001")
+    assert "and 280 more" in said
+    assert len(said) < 300

@@ -40,6 +40,8 @@ def print_audit(audit: Mapping[str, Any]) -> None:
         console.width = WIDE
     data = audit["data"]
     console.print(f"{data['path']}: {data['rows']:,} rows, version {data['version'][:12]}")
+    for note in data["notes"]:
+        console.print(f"note: {note}")
     _print_schema(console, audit["schema"])
     _print_tags(console, audit)
     _print_repeats(console, audit)

@@ -24,11 +24,12 @@ from tagger.audit.decisions import (
     read_decisions,
 )
 from tagger.audit.table import Table, read_table
+from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.items import Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import read_rows
 from tagger.data.sources import data_sha256
-from tagger.data.tags import load_tags
+from tagger.data.tags import list_tags
 from tagger.errors import UserError
 from tagger.files import csv_text, replacing, write_text
 
@@ -89,7 +90,9 @@ def export_review(audit: Mapping[str, Any], path: Path) -> int:
     return len(rows)
 
 
-def import_review(data: Path, review: Path, *, tags: Path, by: str) -> list[Decision]:
+def import_review(
+    data: Path, review: Path, *, tags: Sequence[str] | None, by: str, how: TableFormat = UNSAID
+) -> list[Decision]:
     """Carry out the decisions of a reviewed table, and return them.
 
     Rows whose `decision` is empty are left for later. Importing the same table again changes
@@ -98,7 +101,8 @@ def import_review(data: Path, review: Path, *, tags: Path, by: str) -> list[Deci
     Args:
         data: The file that was audited. Other columns and the order of its rows stay as they are.
         review: What `export_review` wrote, with decisions filled in.
-        tags: The list of approved tags.
+        tags: The approved tags; None: those that the data has.
+        how: How to read the data.
         by: Who decided.
 
     Raises:
@@ -106,10 +110,14 @@ def import_review(data: Path, review: Path, *, tags: Path, by: str) -> list[Deci
     """
     if not by.strip():
         raise UserError("a decision needs a name: give --by NAME")
-    tag_names = [tag.name for tag in load_tags(tags)]
-    table = read_table(data, tag_names)
+    table = read_table(data, tags, how)
+    if missing := [field for field in ("id", "tag") if field not in table.fields]:
+        raise UserError(
+            f"{data} has no column for {' and '.join(missing)}: decisions could not be put into it",
+            hint="Add it, audit the file again, and decide on the rows of that audit.",
+        )
     table.problems.raise_if_any(f"{data} must be in order before decisions can be put into it:")
-    wanted = _read_review(review, table, read_decisions(data), tag_names)
+    wanted = _read_review(review, table, read_decisions(data))
     changes = {row.id: row.new_tag for row in wanted if row.action != KEEP}
     kept = [item for item in table.items if changes.get(item.id, "") is not None]
     if not kept:
@@ -137,7 +145,7 @@ def import_review(data: Path, review: Path, *, tags: Path, by: str) -> list[Deci
     if fresh:
         append_decisions(data, fresh)
     if changes:
-        _rewrite(data, changes)
+        _rewrite(table, changes)
     return decisions
 
 
@@ -153,9 +161,7 @@ class _Wanted:
     why: str
 
 
-def _read_review(
-    path: Path, table: Table, decisions: Sequence[Decision], tag_names: Sequence[str]
-) -> list[_Wanted]:
+def _read_review(path: Path, table: Table, decisions: Sequence[Decision]) -> list[_Wanted]:
     """Read the decisions that are still to be carried out."""
     problems = Problems()
     current = {item.id: item for item in table.items}
@@ -174,10 +180,10 @@ def _read_review(
         if action not in ACTIONS:
             expected = ", ".join(ACTIONS)
             problems.add(f"{row.place}: decision is {action!r}, expected {expected} or nothing")
-        elif action == RELABEL and new_tag not in tag_names:
+        elif action == RELABEL and new_tag not in table.tags:
             problems.add(
-                f"{row.place}: new_tag is {new_tag!r}{did_you_mean(new_tag, tag_names)}, expected "
-                f"one of {', '.join(tag_names)}"
+                f"{row.place}: new_tag is {new_tag!r}{did_you_mean(new_tag, table.tags)}, expected "
+                f"one of {list_tags(table.tags)}"
             )
         elif action != RELABEL and new_tag:
             problems.add(f"{row.place}: new_tag is {new_tag!r}, but only relabel takes one")
@@ -209,17 +215,29 @@ def _read_review(
     return list(wanted.values())
 
 
-def _rewrite(data: Path, changes: Mapping[str, str | None]) -> None:
+def _rewrite(table: Table, changes: Mapping[str, str | None]) -> None:
     """Give rows of a data file another tag by their id, or leave them out (None)."""
-    {".csv": _rewrite_csv, ".parquet": _rewrite_parquet}.get(data.suffix.lower(), _rewrite_jsonl)(
-        data, changes
+    rewrite = {".csv": _rewrite_csv, ".parquet": _rewrite_parquet, ".jsonl": _rewrite_jsonl}.get(
+        table.path.suffix.lower()
     )
+    try:
+        if rewrite is None:
+            raise ValueError(f"it ends in {table.path.suffix!r}")
+        rewrite(table.path, table.fields["id"], table.fields["tag"], changes)
+    except ValueError as error:
+        raise UserError(
+            f"{table.path} can't be written anew: {error}",
+            hint="Decisions are put into plain CSV with commas and its header first, into JSON "
+            "Lines, and into Parquet: save it as one of these, under its name and that ending.",
+        ) from None
 
 
-def _rewrite_csv(data: Path, changes: Mapping[str, str | None]) -> None:
+def _rewrite_csv(
+    data: Path, id_column: str, tag_column: str, changes: Mapping[str, str | None]
+) -> None:
     with data.open(encoding="utf-8-sig", newline="") as file:
         header, *records = (record for record in csv.reader(file, strict=True) if record)
-    at_id, at_tag = header.index("id"), header.index("tag")
+    at_id, at_tag = header.index(id_column), header.index(tag_column)
     rows = [header]
     for record in records:
         tag = changes.get(record[at_id].strip(), record[at_tag])
@@ -228,38 +246,42 @@ def _rewrite_csv(data: Path, changes: Mapping[str, str | None]) -> None:
     write_text(data, csv_text(rows))
 
 
-def _rewrite_jsonl(data: Path, changes: Mapping[str, str | None]) -> None:
+def _rewrite_jsonl(
+    data: Path, id_column: str, tag_column: str, changes: Mapping[str, str | None]
+) -> None:
     lines = []
     for line in data.read_text(encoding="utf-8-sig").split("\n"):
         row = json.loads(line) if line.strip() else {}
-        identifier = str(row.get("id", "")).strip()
+        identifier = str(row.get(id_column, "")).strip()
         if identifier not in changes:
             lines.append(line)
         elif (tag := changes[identifier]) is not None:
-            lines.append(json.dumps(row | {"tag": tag}, ensure_ascii=False))
+            lines.append(json.dumps(row | {tag_column: tag}, ensure_ascii=False))
     write_text(data, "\n".join(lines))
 
 
-def _rewrite_parquet(data: Path, changes: Mapping[str, str | None]) -> None:
+def _rewrite_parquet(
+    data: Path, id_column: str, tag_column: str, changes: Mapping[str, str | None]
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     content = pq.read_table(data)
-    ids = [str(one).strip() for one in content.column("id").to_pylist()]
+    ids = [str(one).strip() for one in content.column(id_column).to_pylist()]
     tags = [
         changes.get(one, tag)
-        for one, tag in zip(ids, content.column("tag").to_pylist(), strict=True)
+        for one, tag in zip(ids, content.column(tag_column).to_pylist(), strict=True)
     ]
-    at = content.schema.get_field_index("tag")
-    content = content.set_column(at, "tag", pa.array(tags, pa.string()))
+    at = content.schema.get_field_index(tag_column)
+    content = content.set_column(at, tag_column, pa.array(tags, pa.string()))
     content = content.filter(pa.array([changes.get(one, "") is not None for one in ids]))
     with replacing(data) as temporary:
         pq.write_table(content, temporary)
 
 
 def _items_of(audit: Mapping[str, Any], data: Path) -> list[Item]:
-    tags = list(audit["tags"]["rows"])
-    table = read_table(data, tags)
+    tags, fields = list(audit["tags"]["rows"]), audit["data"]["fields"]
+    table = read_table(data, tags, TableFormat(fields, as_option=True))
     if table.version != audit["data"]["version"]:
         raise UserError(f"{data} has changed since it was audited", hint="Audit it again.")
     return table.items

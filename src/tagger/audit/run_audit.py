@@ -14,10 +14,10 @@ from tagger.audit.drift import describe_drift
 from tagger.audit.label_report import describe_labels
 from tagger.audit.repeats import KINDS, Repeat, find_repeats
 from tagger.audit.table import Table, read_table
+from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.data.problems import did_you_mean
-from tagger.data.tags import load_tags
 from tagger.environment import describe_environment
 from tagger.errors import UserError
 from tagger.files import sha256_of
@@ -30,7 +30,8 @@ from tagger.progress import progress_bar
 def audit_file(
     path: Path,
     *,
-    tags: Path,
+    tags: Sequence[str] | None,
+    how: TableFormat = UNSAID,
     against: Sequence[Path] = (),
     split_column: str | None = None,
     model: str | None = "minilm",
@@ -38,8 +39,9 @@ def audit_file(
     """Examine a labelled or unlabelled file.
 
     Args:
-        path: CSV, JSON Lines or Parquet.
-        tags: The list of approved tags.
+        path: Of any format that can be read.
+        tags: The approved tags; None: those that its rows have.
+        how: How to read it, and the further files.
         against: Further files, with the same tags or none, that must not share rows with it: a
             test set, say. Only repeats across files are looked for in them.
         split_column: A column of the file that says which part a row belongs to (train, test);
@@ -52,9 +54,9 @@ def audit_file(
     Raises:
         UserError: for files that cannot be read, or a split column that is not there.
     """
-    tag_names = [tag.name for tag in load_tags(tags)]
-    tables = [read_table(one, tag_names) for one in (path, *against)]
+    tables = [read_table(one, tags, how) for one in (path, *against)]
     table = tables[0]
+    tag_names = table.tags
     parts = _parts(tables, split_column)
     items = [item for one in tables for item in one.items]
     own = len(table.items)
@@ -87,6 +89,8 @@ def audit_file(
             "version": table.version,
             "rows": own,
             "columns": list(table.columns),
+            "fields": table.fields,
+            "notes": table.notes,
             "against": [str(one) for one in against],
             "split_column": split_column,
         },

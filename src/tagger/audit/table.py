@@ -1,13 +1,15 @@
 """A file as an audit sees it: the rows that can be used, and what is wrong with the others."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagger.data.items import FIELDS, Item
+from tagger.data.columns import TEXT, UNSAID, TableFormat
+from tagger.data.items import Item
 from tagger.data.problems import Problems
-from tagger.data.readers import read_rows
-from tagger.data.sources import data_sha256
+from tagger.data.sources import data_sha256, open_file
+from tagger.data.tags import describe_tags
 from tagger.data.validation import checked_rows
 from tagger.errors import UserError
 
@@ -22,6 +24,9 @@ class Table:
         places: Where each stands: "row 3 (line 4)".
         columns: Values of the file's other columns, each as long as `items`, "" for missing ones.
         problems: What keeps the rest from being used.
+        tags: The approved tags; those that its rows have, where none were given.
+        fields: Its column by our field name.
+        notes: What the user should know of it, a sentence each.
     """
 
     path: Path
@@ -29,6 +34,9 @@ class Table:
     places: list[str]
     columns: dict[str, list[str]]
     problems: Problems
+    tags: list[str]
+    fields: dict[str, str]
+    notes: list[str]
 
     @property
     def version(self) -> str:
@@ -36,11 +44,15 @@ class Table:
         return data_sha256(self.items)
 
 
-def read_table(path: Path, tag_names: Sequence[str]) -> Table:
-    """Read a CSV, JSON Lines or Parquet file with whatever columns it has.
+def read_table(path: Path, tags: Sequence[str] | None, how: TableFormat = UNSAID) -> Table:
+    """Read a table with whatever columns it has.
 
-    Needed are `id` and one of `title` and `description`; `created_on`, `tag` and any others are
-    used where they are.
+    A text is needed; ids, dates, tags and any other columns are used where they are.
+
+    Args:
+        path: Of the file.
+        tags: The approved tags; None: those that its rows have.
+        how: How to read it.
 
     Raises:
         UserError: when the file cannot be opened, or no row of it can be used.
@@ -49,17 +61,20 @@ def read_table(path: Path, tag_names: Sequence[str]) -> Table:
     items: list[Item] = []
     places: list[str] = []
     values: list[dict[str, str]] = []
-    rows = read_rows(path, FIELDS, problems, others=True)
-    checked = checked_rows(
-        rows, {}, tag_names, problems, needed_columns=("id",), needed_values=("id",)
-    )
-    for row, item in checked:
+    source = open_file(path, how.delimiter)
+    found, notes = source.find(how, (TEXT,))
+    rows = source.rows([*found.values()], problems, others=True)
+    for row, item in checked_rows(rows, found, tags, problems, tag_needed=False, how=how):
         items.append(item)
         places.append(row.place)
-        values.append({k: (v or "").strip() for k, v in row.values.items() if k not in FIELDS})
+        own = {k: (v or "").strip() for k, v in row.values.items() if k not in found.values()}
+        values.append(own)
     if not items:
         problems.raise_if_any(f"{path} has no row that can be audited:")
         raise UserError(f"{path} has no row that can be audited")
     names = dict.fromkeys(name for row_values in values for name in row_values)
     columns = {name: [row_values.get(name, "") for row_values in values] for name in names}
-    return Table(path, items, places, columns, problems)
+    counts = Counter(item.tag for item in items if item.tag is not None)
+    approved = sorted(counts) if tags is None else list(tags)
+    notes += describe_tags(approved, counts)
+    return Table(path, items, places, columns, problems, approved, found, notes)

@@ -4,7 +4,7 @@ import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from tagger.compression import cold_start, measuring
 from tagger.compression.fresh import run_fresh
 from tagger.compression.interleaving import BLOCK
 from tagger.compression.neighbour import busy_core
-from tagger.data.sources import iter_unlabelled, load_items
+from tagger.data.columns import TableFormat
+from tagger.data.items import Item
+from tagger.data.sources import iter_unlabelled, load_labelled
 from tagger.environment import available_cores, describe_environment, instruction_sets
 from tagger.errors import UserError
 from tagger.evaluation.latency import Text
@@ -138,7 +140,11 @@ def choose_texts(run: RunFolder, data: Path | None) -> list[Text]:
     Raises:
         UserError: when they cannot be read.
     """
-    items = load_items(run.config.data, run.tags) if data is None else iter_unlabelled(data)
+    items: Iterable[Item] = (
+        load_labelled(run.config.data, run.tags).items
+        if data is None
+        else iter_unlabelled(data, TableFormat(known=run.columns, as_option=True))
+    )
     return [(item.title, item.description) for item in islice(items, MOST_TEXTS)]
 
 

@@ -26,8 +26,9 @@ from tagger.compression.parity import (
 from tagger.compression.parity_report import render_parity
 from tagger.compression.refit import compressed_calibration_rows
 from tagger.config import DecisionConfig, ExportConfig, save_config
+from tagger.data.columns import TableFormat
 from tagger.data.items import Item
-from tagger.data.sources import iter_unlabelled, scan_unlabelled
+from tagger.data.sources import iter_unlabelled
 from tagger.decision.change import asked_last
 from tagger.decision.decider import fit_rule, load_rule, save_rule
 from tagger.environment import describe_environment
@@ -253,9 +254,9 @@ def _open_original(run: RunFolder, rows: str | None) -> _Original:
     further: list[Item] = []
     if rows is not None:
         path = expand_home(rows)
-        if not scan_unlabelled(path):
+        further = list(iter_unlabelled(path, TableFormat(known=run.columns)))
+        if not further:
             raise UserError(f"--rows {path} has no rows to compare on")
-        further = list(iter_unlabelled(path))
     return _Original(run, classifier, decision, items, further)
 
 

@@ -1,4 +1,4 @@
-"""Where items come from: a file, a dataset of the hub, or a pinned download.
+"""Where items come from: a file, a folder of `datasets`, the hub, a pinned download, or Python.
 
 Local files are read by `tagger.data.readers` and not by `datasets.load_dataset`, because the
 latter infers types: an id `007` would turn into the number 7, a title `NA` into a missing value, a
@@ -7,91 +7,254 @@ datasets have a schema already and are read by `datasets`; `to_dataset` gives an
 """
 
 import hashlib
-import http.client
+import itertools
 import json
-import os
-import shutil
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tagger.config import DataConfig
+from tagger.data.columns import (
+    SAMPLE_ROWS,
+    TEXT,
+    UNSAID,
+    TableFormat,
+    find_columns,
+    spell_columns,
+)
+from tagger.data.download import download
 from tagger.data.items import FIELDS, Item
-from tagger.data.problems import Problems
-from tagger.data.readers import BATCH_ROWS, SUFFIXES, Row, arrow_rows, read_rows
-from tagger.data.validation import TEXT_FIELDS, labelled_items, unlabelled_items
+from tagger.data.problems import Problems, did_you_mean
+from tagger.data.readers import Row, read_header, read_rows, table_header, table_rows, with_broken
+from tagger.data.tags import describe_tags, load_tags
+from tagger.data.validation import checked_rows, text_items
 from tagger.errors import UserError
-from tagger.files import replacing, resolve_path, sha256_of
+from tagger.files import resolve_path
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-TIMEOUT_SECONDS = 30.0
+AUTO = "auto"
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+PART_NAMES = {
+    "train": TRAIN, "training": TRAIN,
+    "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION, "dev": VALIDATION,
+    "test": TEST, "testing": TEST,
+}  # fmt: skip
+"""What people call the parts of a data set, in small letters."""
 
 
-def load_items(data: DataConfig, tag_names: Sequence[str]) -> list[Item]:
-    """Read all items of a source, each with one of the approved tags.
+@dataclass(frozen=True)
+class Labelled:
+    """Items that people gave a tag, with what is known of the table they are from.
+
+    Attributes:
+        items: In the order of the source; those of a test file come last.
+        tags: The approved tags, in the order of the list; of `auto` the data's own, sorted.
+        parts: Which part each item is in, where the source says so; else None.
+        columns: The table's column by our field name.
+        notes: What the user should know, a sentence each: columns that were guessed, rows that
+            were skipped, tags that look like slips.
+    """
+
+    items: list[Item]
+    tags: list[str]
+    parts: list[str] | None
+    columns: dict[str, str]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that can be read more than once, wherever it is.
+
+    Attributes:
+        name: What messages call it.
+        header: The names of its columns.
+        read: Called as `rows` is; what differs between a file and other tables.
+    """
+
+    name: str
+    header: Sequence[str]
+    read: Callable[[Collection[str], Problems, bool], Iterator[Row]]
+
+    def rows(
+        self,
+        wanted: Collection[str],
+        problems: Problems,
+        *,
+        others: bool = False,
+        broken: bool = False,
+    ) -> Iterator[Row]:
+        """Read columns, all others too if asked to; see `tagger.data.readers.read_rows`.
+
+        With `broken`, a row that cannot be read is one of the rows, and says why: see
+        `tagger.data.readers.with_broken`.
+        """
+        if broken:
+            return with_broken(lambda noted: self.read(wanted, noted, others), problems)
+        return self.read(wanted, problems, others)
+
+    def find(self, how: TableFormat, needed: Collection[str]) -> tuple[dict[str, str], list[str]]:
+        """Find out which column holds what.
+
+        Returns:
+            The columns by field name, and a note for the user if some were guessed.
+
+        Raises:
+            UserError: when what is needed is not there, with columns to give instead.
+        """
+        if not self.header:
+            raise UserError(f"{self.name} is empty: rows with a text were expected")
+        found = find_columns(self.header, how, needed)
+        if found.problems or found.guessed:
+            sample = [
+                row.values
+                for row in itertools.islice(self.rows(self.header, Problems()), SAMPLE_ROWS)
+            ]
+            found = find_columns(self.header, how, needed, sample)
+        if found.problems:
+            proposal = found.proposal or {
+                **{one: "NAME" for one in needed if one not in found.columns}, **found.columns,
+            }  # fmt: skip
+            told = "Say it, perhaps so" if found.proposal else "Say which column holds what"
+            raise UserError(
+                f"{self.name} cannot be read as it is:",
+                found.problems,
+                f"{told}: {how.spell('columns', spell_columns(proposal))}",
+            )
+        if not found.guessed:
+            return found.columns, []
+        told = ", ".join(f"{field} from {one!r}" for field, one in found.guessed.items())
+        return found.columns, [
+            f"{self.name}: read {told.replace('description', TEXT)}; other columns: "
+            f"{how.spell('columns', '{text: NAME, tag: NAME}')}"
+        ]
+
+
+def load_labelled(
+    data: DataConfig,
+    tags: Sequence[str] | None = None,
+    known: Mapping[str, str] | None = None,
+    as_option: bool = False,
+) -> Labelled:
+    """Read all items of a source, each with one tag.
+
+    Args:
+        data: Which source, and how to read it.
+        tags: The approved tags; None: those of `data.tags`.
+        known: Columns that a run was made with, used where the source has them.
+        as_option: How the command at hand takes what would mend a problem; see `TableFormat`.
 
     Raises:
         UserError: when the source cannot be reached, or listing everything that is wrong with it.
     """
-    if data.source == "hub":
-        return _load_hub(data, tag_names)
-    path = _file_of(data)
-    problems = Problems()
-    wanted = {data.columns.get(field, field) for field in FIELDS}
-    items = labelled_items(read_rows(path, wanted, problems), data.columns, tag_names, problems)
-    problems.raise_if_any(f"{path} cannot be used as labelled data:")
-    return items
+    how = TableFormat(data.columns, known or {}, data.delimiter, data.dates, as_option)
+    tables = _open_source(data)
+    if tags is None and data.tags != AUTO:
+        tags = [tag.name for tag in load_tags(resolve_path(data.tags))]
+    return read_labelled(tables, how, tags, split_column=data.split.column)
 
 
-def load_extra(data: DataConfig, tag_names: Sequence[str]) -> list[Item]:
+def read_labelled(
+    tables: Sequence[Table],
+    how: TableFormat,
+    tags: Sequence[str] | None,
+    split_column: str | None = None,
+) -> Labelled:
+    """Read the items of one table, or of one for training and one for testing.
+
+    Args:
+        tables: One or two.
+        how: How to read them.
+        tags: The approved tags; None: those that the rows have.
+        split_column: The column that says which part a row is in.
+
+    Raises:
+        UserError: listing everything that is wrong with the first table that can't be used.
+    """
+    items: list[Item] = []
+    parts: list[str] = []
+    notes: list[str] = []
+    columns: dict[str, str] = {}
+    for part, table in zip((TRAIN, TEST), tables, strict=False):
+        columns, guessed = table.find(replace(how, known={**how.known, **columns}), (TEXT, "tag"))
+        problems = Problems()
+        wanted = [*columns.values()]
+        if split_column is not None:
+            if split_column not in table.header:
+                near = did_you_mean(split_column, table.header)
+                raise UserError(f"{table.name}: no column {split_column!r}{near} to split by")
+            wanted.append(split_column)
+        rows = table.rows(wanted, problems)
+        before = len(items)
+        for row, item in checked_rows(rows, columns, tags, problems, tag_needed=True, how=how):
+            items.append(item)
+            parts.append(part if split_column is None else _part_of(row, split_column, problems))
+        if len(items) == before and not problems:
+            problems.add("there are columns and no rows")
+        problems.raise_if_any(f"{table.name} cannot be used as labelled data:")
+        notes += guessed
+        if problems.skipped:
+            notes.append(f"{table.name}: blank rows that were skipped: {problems.skipped:,}")
+        if before and {item.id for item in items[:before]} & {item.id for item in items[before:]}:
+            # Two files may both count from 1.
+            items[before:] = [replace(item, id=f"{TEST}:{item.id}") for item in items[before:]]
+    counts = Counter(str(item.tag) for item in items)
+    names = sorted(counts) if tags is None else list(tags)
+    given = len(tables) > 1 or split_column is not None
+    if given and TEST not in parts:
+        raise UserError(
+            f"{tables[0].name}: the column {split_column!r} puts no row into the test part",
+            hint="Leave out data.split.column, and test rows are drawn (data.split.test).",
+        )
+    notes += describe_tags(names, counts)
+    return Labelled(items, names, parts if given else None, columns, notes)
+
+
+def load_extra(data: DataConfig, tags: Sequence[str]) -> list[Item]:
     """Read the labelled files that are for training alone.
 
     Raises:
         UserError: listing everything that is wrong with the first file that can't be used.
     """
-    items: list[Item] = []
-    for path in map(resolve_path, data.extra):
-        problems = Problems()
-        items += labelled_items(
-            read_rows(path, FIELDS, problems), {}, tag_names, problems, complete=False
-        )
-        problems.raise_if_any(f"{path} cannot be used as labelled data:")
-    return items
+    how = TableFormat(known=data.columns, dates=data.dates)
+    return [
+        item
+        for path in map(resolve_path, data.extra)
+        for item in read_labelled([open_file(path)], how, tags).items
+    ]
 
 
 def read_columns(data: DataConfig, columns: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Read further columns of a source's file.
+    """Read further columns of a source.
 
     Returns:
         By column: the value of each row that has one, by the row's id.
 
     Raises:
-        UserError: when the source is no file, or has no such column.
+        UserError: when the source has no such column.
     """
-    if data.source == "hub":
-        raise UserError(f"further columns are read from files, and {data.name} is on the hub")
-    path, problems = _file_of(data), Problems()
-    key = data.columns.get("id", "id")
     values: dict[str, dict[str, str]] = {column: {} for column in columns}
-    seen: set[str] = set()
-    for row in read_rows(path, {key, *columns}, problems):
-        seen.update(row.columns)
-        for column in columns:
-            value, row_id = (row.values.get(column) or "").strip(), row.values.get(key)
-            if value and row_id is not None:
-                values[column][row_id] = value
-    problems.raise_if_any(f"{path} cannot be read:")
-    if missing := [column for column in columns if column not in seen]:
-        raise UserError(
-            f"{path} has no column {', '.join(missing)}",
-            hint=f"Its columns are {', '.join(sorted(seen))}.",
-        )
+    for part, table in zip((TRAIN, TEST), _open_source(data), strict=False):
+        if missing := [column for column in columns if column not in table.header]:
+            raise UserError(
+                f"{table.name} has no column {', '.join(missing)}",
+                hint=f"Its columns are {', '.join(sorted(table.header))}.",
+            )
+        problems = Problems()
+        key = table.find(TableFormat(data.columns), ())[0].get("id")
+        for row in table.rows([*columns, *([key] if key else [])], problems):
+            row_id = str(row.number) if key is None else (row.values.get(key) or "").strip()
+            for column in columns:
+                if value := (row.values.get(column) or "").strip():
+                    values[column].setdefault(row_id, value)
+                    if part == TEST:  # as `read_labelled` calls ids that both tables have
+                        values[column][f"{TEST}:{row_id}"] = value
+        problems.raise_if_any(f"{table.name} cannot be read:")
     return values
 
 
@@ -105,34 +268,30 @@ def data_sha256(items: Sequence[Item]) -> str:
     return digest.hexdigest()
 
 
-def scan_unlabelled(path: Path) -> int:
-    """Check a file to be classified, row by row, in constant memory; return its number of rows.
+def iter_unlabelled(path: Path, how: TableFormat = UNSAID) -> Iterator[Item]:
+    """Yield the items of a file of texts, in constant memory and in the file's order.
+
+    Only ids and texts are read; a row's number is its id where there is none.
 
     Raises:
-        UserError: listing everything that is wrong with the file.
+        UserError: when no column holds a text, or, after the last item, listing every row that
+            has none.
     """
-    problems = Problems()
-    rows = read_rows(path, ("id", *TEXT_FIELDS), problems)
-    count = sum(1 for _ in unlabelled_items(rows, problems))
-    problems.raise_if_any(f"{path} cannot be classified:")
-    return count
+    table, problems = open_file(path, how.delimiter), Problems()
+    texts = {field: "" for field in ("tag", "created_on")}
+    columns, _ = table.find(replace(how, columns={**how.columns, **texts}), (TEXT,))
+    rows = table.rows([*columns.values()], problems)
+    yield from text_items(rows, columns, problems)
+    problems.raise_if_any(f"{path} cannot be used:")
 
 
-def iter_unlabelled(path: Path) -> Iterator[Item]:
-    """Yield the items of a file to be classified, in constant memory and in the file's order.
-
-    Only `id`, `title` and `description` are read. Ids may repeat: to tell would take memory that
-    grows with the file.
+def scan_unlabelled(path: Path, how: TableFormat = UNSAID) -> int:
+    """Read a file of texts to its end, and return how many items it has.
 
     Raises:
-        UserError: soon after the first problem. `scan_unlabelled` lists all of them beforehand.
+        UserError: as `iter_unlabelled` does.
     """
-    problems = Problems()
-    summary = f"{path} cannot be classified:"
-    for item in unlabelled_items(read_rows(path, ("id", *TEXT_FIELDS), problems), problems):
-        problems.raise_if_any(summary)
-        yield item
-    problems.raise_if_any(summary)
+    return sum(1 for _ in iter_unlabelled(path, how))
 
 
 def to_dataset(items: Sequence[Item], tag_names: Sequence[str]) -> "Dataset":
@@ -152,117 +311,92 @@ def to_dataset(items: Sequence[Item], tag_names: Sequence[str]) -> "Dataset":
     return Dataset.from_dict(columns, features=features)
 
 
-def download(data: DataConfig) -> Path:
-    """Return the local copy of a pinned file, fetched if there is none or it is damaged.
-
-    The copy lies in $TAGGER_CACHE, or ~/.cache/tagger, under its hash. Nothing is kept that does
-    not have the hash that the config asks for.
+def open_file(path: Path, delimiter: str | None = None) -> Table:
+    """Open a file, or a folder that `datasets.Dataset.save_to_disk` wrote.
 
     Raises:
-        UserError: when the file cannot be fetched, or is another one than was pinned.
+        UserError: when it cannot be opened, or is none that can be read.
     """
-    assert data.url is not None and data.sha256 is not None  # the config's own check
-    name = _file_name(data.url)
-    cache = Path(os.environ.get("TAGGER_CACHE") or "~/.cache/tagger").expanduser()
-    path = cache / data.sha256 / name
-    if path.is_file() and sha256_of(path) == data.sha256:
-        return path
-    hint = f"If you have a copy of the file: data=file data.name={data.name} data.path=PATH/{name}"
-    with replacing(path) as temporary:
-        try:
-            with (
-                urllib.request.urlopen(data.url, timeout=TIMEOUT_SECONDS) as response,
-                temporary.open("wb") as file,
-            ):
-                shutil.copyfileobj(response, file)
-        except urllib.error.HTTPError as error:
-            raise UserError(
-                f"{data.url} cannot be downloaded: the server answered {error.code} {error.reason}",
-                hint=hint,
-            ) from None
-        # What the disk refuses is an OSError too, and is not the network's fault.
-        except (
-            urllib.error.URLError,
-            http.client.HTTPException,
-            ConnectionError,
-            TimeoutError,
-            UnicodeError,
-        ) as error:
-            reason = getattr(error, "reason", None) or error
-            raise UserError(
-                f"{data.url} cannot be downloaded: {reason}. Is there a network?", hint=hint
-            ) from None
-        found = sha256_of(temporary)
-        if found != data.sha256:
-            raise UserError(
-                f"{data.url} is not the file that was pinned; nothing was kept",
-                [f"found    sha256 {found}", f"expected sha256 {data.sha256}"],
-                f"It has changed, broke off, or something else answered. {hint}",
-            )
-    return path
+    if path.is_dir():
+        return open_table(_load_from_disk(path), str(path))
+    problems = Problems()
+    header = read_header(path, problems, delimiter)
+    problems.raise_if_any(f"{path} cannot be read:")
+    return Table(
+        str(path), header,
+        lambda wanted, problems, others: read_rows(
+            path, wanted, problems, others, delimiter=delimiter
+        ),
+    )  # fmt: skip
 
 
-def _file_of(data: DataConfig) -> Path:
+def open_table(table: Any, name: str) -> Table:
+    """Open a pandas DataFrame, a `datasets.Dataset`, or a list of dictionaries."""
+    return Table(
+        name, table_header(table),
+        lambda wanted, problems, others: table_rows(table, wanted, problems, others),
+    )  # fmt: skip
+
+
+def _open_source(data: DataConfig) -> list[Table]:
+    """Open the table of a source, and the one of its test rows if that is another."""
+    if data.source == "hub":
+        return [_load_hub(data, split) for split in (data.hub_split, data.hub_test_split) if split]
     if data.source == "download":
-        return download(data)
-    assert data.path is not None  # the config's own check
-    return resolve_path(data.path)
+        return [open_file(download(data), data.delimiter)]
+    return [
+        open_file(resolve_path(path), data.delimiter)
+        for path in (data.path, data.test_path)
+        if path is not None
+    ]
 
 
-def _file_name(url: str) -> str:
-    try:
-        address = urlsplit(url)
-        name = PurePosixPath(unquote(address.path)).name
-    except ValueError as error:
-        raise UserError(f"data.url={url} is no address: {error}") from None
-    if address.scheme not in ("http", "https") or PurePosixPath(name).suffix not in SUFFIXES:
-        raise UserError(
-            f"data.url={url}: expected http:// or https:// and a file that ends in one of "
-            + ", ".join(SUFFIXES)
+def _part_of(row: Row, column: str, problems: Problems) -> str:
+    value = (row.values.get(column) or "").strip()
+    if value.casefold() not in PART_NAMES:
+        problems.add(
+            f"{column} is {value[:60]!r}, expected one of {', '.join(PART_NAMES)}",
+            row.place,
+            kind=f"part {value}",
         )
-    return name
+    return PART_NAMES.get(value.casefold(), TRAIN)
 
 
-def _load_hub(data: DataConfig, tag_names: Sequence[str]) -> list[Item]:
+def _load_from_disk(path: Path) -> "Dataset":
+    inside = sorted(file.name for file in path.iterdir())
+    if "dataset_dict.json" in inside:
+        parts = [f"{path / name}" for name in inside if (path / name).is_dir()]
+        raise UserError(
+            f"{path} holds several parts, each a folder of its own: {', '.join(parts)}",
+            hint="Give one (data.path=FOLDER/train), and test rows as data.test_path=FOLDER/test.",
+        )
+    if "dataset_info.json" not in inside:
+        listed = f"; it holds {', '.join(inside[:10])}" if inside else ""
+        raise UserError(f"{path} is a folder, a file was expected{listed}")
+    from datasets import load_from_disk
+
+    try:
+        return load_from_disk(str(path))
+    except Exception as error:  # it raises whatever a file format raises
+        raise UserError(f"{path} cannot be loaded by `datasets`: {_first_line(error)}") from None
+
+
+def _load_hub(data: DataConfig, split: str) -> Table:
     from datasets import load_dataset
 
-    name = f"the dataset {data.hub_id} (split {data.hub_split})"
+    name = f"the dataset {data.hub_id} (split {split})"
     try:
-        dataset = load_dataset(data.hub_id, split=data.hub_split, revision=data.hub_revision)
+        dataset = load_dataset(
+            data.hub_id, data.hub_subset, split=split, revision=data.hub_revision
+        )
     except Exception as error:  # it raises whatever the hub, a file format or the network raises
-        reason = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"{name} cannot be loaded: {type(error).__name__}: {reason}",
-            hint="Check data.hub_id, data.hub_split, data.hub_revision and the network; or save it "
-            "as a file and give data=file data.path=FILE.",
+            f"{name} cannot be loaded: {type(error).__name__}: {_first_line(error)}",
+            hint="Check data.hub_id, data.hub_subset, data.hub_split, data.hub_revision and the "
+            "network; or save it as a file and give data=file data.path=FILE.",
         ) from None
-    problems = Problems()
-    items = labelled_items(
-        _hub_rows(dataset, data.columns, problems),
-        data.columns,
-        tag_names,
-        problems,
-        complete=False,
-    )
-    problems.raise_if_any(f"{name} cannot be used as labelled data:")
-    return items
+    return open_table(dataset, name)
 
 
-def _hub_rows(dataset: "Dataset", columns: Mapping[str, str], problems: Problems) -> Iterator[Row]:
-    """Yield a hub dataset's rows: labels by name, and the row's number where there is no id."""
-    from datasets import ClassLabel
-
-    wanted = frozenset(columns.get(field, field) for field in FIELDS)
-    id_column = columns.get("id", "id")
-    label_names = {
-        column: feature.names
-        for column, feature in dataset.features.items()
-        if isinstance(feature, ClassLabel)
-    }
-    batches = dataset.with_format("arrow").iter(BATCH_ROWS)
-    for row in arrow_rows(dataset.features.arrow_schema, batches, wanted, problems):
-        values = {id_column: str(row.number), **row.values}
-        for column in values.keys() & label_names.keys():
-            label = int(values[column] or -1)  # -1 is how hub datasets write "no label"
-            values[column] = label_names[column][label] if label >= 0 else None
-        yield replace(row, values=values)
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

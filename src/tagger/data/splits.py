@@ -34,7 +34,10 @@ class Split:
 
 
 def split_items(
-    items: Sequence[Item], config: SplitConfig, group_of: Sequence[int] | None = None
+    items: Sequence[Item],
+    config: SplitConfig,
+    group_of: Sequence[int] | None = None,
+    parts: Sequence[str] | None = None,
 ) -> Split:
     """Divide labelled items, near-duplicates kept together, tags in proportion.
 
@@ -46,6 +49,10 @@ def split_items(
         items: Labelled items.
         config: How to divide them.
         group_of: What `group_near_duplicates` says of them; None: it is asked.
+        parts: The part (train, validation, test) that the source puts each item into; None: it
+            says nothing. The test part stays as it is given: what repeats it in training or
+            validation is left out there, and is in no part. Without a validation part, its share
+            is taken from train.
 
     Raises:
         UserError: for untagged items, fewer than two tags, or too few distinct items to divide.
@@ -53,7 +60,9 @@ def split_items(
     _check_tags(items)
     group_of = group_near_duplicates(items) if group_of is None else group_of
     everything = range(len(items))
-    if config.folds is not None and config.fold is not None:
+    if parts is not None:
+        train, validation, test = _given_parts(items, group_of, parts, config)
+    elif config.folds is not None and config.fold is not None:
         fold_share = 1 / config.folds
         if config.validation + fold_share >= 1:
             raise UserError(
@@ -98,6 +107,24 @@ def unseen_items(items: Sequence[Item], seen: Sequence[Item]) -> list[int]:
     group_of = group_near_duplicates([*seen, *items])
     known = set(group_of[: len(seen)])
     return [index for index, group in enumerate(group_of[len(seen) :]) if group not in known]
+
+
+def _given_parts(
+    items: Sequence[Item], group_of: Sequence[int], parts: Sequence[str], config: SplitConfig
+) -> list[list[int]]:
+    """Keep to the parts that a source gives, without what repeats a row that is judged by."""
+    train, validation, test = (
+        [index for index, part in enumerate(parts) if part == name]
+        for name in ("train", "validation", "test")
+    )
+    tested = {group_of[index] for index in test}
+    validation = [index for index in validation if group_of[index] not in tested]
+    judged = tested | {group_of[index] for index in validation}
+    train = [index for index in train if group_of[index] not in judged]
+    if not validation and config.validation:
+        shares = [1 - config.validation, config.validation]
+        train, validation = _deal(items, group_of, train, shares, config.seed)
+    return [train, validation, test]
 
 
 def _deal(

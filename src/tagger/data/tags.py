@@ -1,14 +1,20 @@
-"""The list of approved tags: the one place that says which tags exist, and in which order."""
+"""The list of approved tags: the one place that says which tags exist, and in which order.
 
+Any name is a tag's that people can see and that fits a line; names that differ only in how Unicode
+composes their letters (NFC) are one.
+"""
+
+import difflib
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import yaml
-from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from tagger.data.items import Item
 from tagger.data.problems import Problems
@@ -16,11 +22,42 @@ from tagger.errors import UserError, describe_os_error
 from tagger.files import resolve_path
 from tagger.scores import IntArray
 
-PREDICTION_COLUMNS = ("id", "decision", "tag", "probability")
+REVIEW_WORDS = "needs review"
+LONGEST_NAME = 100
+SHOWN_TAGS = 20
+
+# A tag of at most so many rows is likely a slip of one that looks like it and has ten times more.
+FEW_ROWS = 3
+
+# Letters of other scripts that look like Latin ones, to find two tags that look alike.
+_LOOKS_LIKE = str.maketrans("аеорсухіјѕԁοαν", "aeopcyxijsdoav")
 
 _Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
-# A tag names columns, files and labels: letters, digits and few signs, and no space around it.
-_Name = Annotated[str, StringConstraints(pattern=r"^[^\W_](?:[\w .+#&-]{0,98}[\w+#])?$")]
+
+
+def tag_name(text: str) -> str:
+    """Return a tag's name in the one form that names are compared in.
+
+    Raises:
+        ValueError: saying why no tag can be called so.
+    """
+    name = unicodedata.normalize("NFC", text)
+    if name != name.strip():
+        raise ValueError("has space around it")
+    if not any(unicodedata.category(sign)[0] not in "CZ" for sign in name):
+        raise ValueError("is empty" if not name else "has no sign that can be seen")
+    if any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in name):
+        raise ValueError("has a line break or another control character")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"has {len(name)} characters, {LONGEST_NAME} at most make a tag (is it a text?)"
+        )
+    if name.casefold() == REVIEW_WORDS:
+        raise ValueError("says that a person is asked, which is no tag")
+    return name
+
+
+_Name = Annotated[str, AfterValidator(tag_name)]
 
 
 @dataclass(frozen=True)
@@ -41,7 +78,7 @@ class Tag:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     name: _Name
-    definition: _Text
+    definition: _Text | None = None
     examples: tuple[_Text, ...] = ()
     counter_examples: tuple[CounterExample, ...] = ()
 
@@ -81,7 +118,9 @@ def load_tags(path: Path) -> tuple[Tag, ...]:
             for detail in error.errors():
                 where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in detail["loc"])
                 found = "" if detail["type"] == "missing" else f" (found {detail['input']!r:.80})"
-                problems.add(f"tags{where}: {detail['msg']}{found}")
+                problems.add(
+                    f"{detail['msg'].removeprefix('Value error, ')}{found}", f"tags{where}"
+                )
         else:
             _check(tags, problems)
     problems.raise_if_any(
@@ -94,6 +133,54 @@ def tag_positions(items: Sequence[Item], tags: Sequence[str]) -> IntArray:
     """Return the position of each item's tag in the approved list, shape (n_items,)."""
     position = {tag: index for index, tag in enumerate(tags)}
     return np.array([position[str(item.tag)] for item in items], dtype=np.int64)
+
+
+def list_tags(names: Sequence[str]) -> str:
+    """Write tags side by side, the first `SHOWN_TAGS` of them: a message has to fit a screen."""
+    rest = len(names) - SHOWN_TAGS
+    return ", ".join(names[:SHOWN_TAGS]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def describe_tags(names: Sequence[str], rows: Mapping[str, int]) -> list[str]:
+    """Say what is odd about tags and their rows, a sentence each; nothing where all is well.
+
+    Args:
+        names: All tags.
+        rows: How many rows each has; none where it is not there.
+    """
+    said = []
+    absent = [name for name in names if not rows.get(name)]
+    if absent:
+        said.append(f"no row has the tag {list_tags(absent)}: it will not be learnt")
+    looks: dict[str, str] = {}
+    for name in names:
+        other = looks.setdefault(_look(name), name)
+        if other != name:
+            counts = f"({rows.get(other, 0):,} and {rows.get(name, 0):,} rows)"
+            said.append(f"the tags {other!r} and {name!r} {counts} look alike: are they one?")
+    frequent = [name for name in names if rows.get(name, 0) > FEW_ROWS]
+    for name in names:
+        count = rows.get(name, 0)
+        if not 0 < count <= FEW_ROWS or looks[_look(name)] != name:
+            continue
+        for near in difflib.get_close_matches(name, frequent, n=1, cutoff=0.85):
+            if rows[near] >= 10 * count and _digits(near) == _digits(name):
+                plural = "row" if count == 1 else "rows"
+                said.append(
+                    f"the tag {name!r} ({count} {plural}) looks like {near!r} ({rows[near]:,} "
+                    "rows): is it a slip?"
+                )
+    return said
+
+
+def _look(name: str) -> str:
+    """Return what is left of a name when case, spacing and letters of other scripts are passed."""
+    folded = unicodedata.normalize("NFKC", name).casefold().translate(_LOOKS_LIKE)
+    return "".join(sign for sign in folded if sign not in " _-\ufe0f\u200b\u200d\u00ad")
+
+
+def _digits(name: str) -> str:
+    return "".join(sign for sign in name if sign.isdigit())
 
 
 class StrictLoader(yaml.SafeLoader):  # type: ignore[misc]
@@ -117,10 +204,6 @@ def _check(tags: Sequence[Tag], problems: Problems) -> None:
     for name, count in Counter(tag.name for tag in tags).items():
         if count > 1:
             problems.add(f"the tag {name!r} is there {count} times")
-        if name == "needs review":
-            problems.add(f"no tag can be called {name!r}: it says that a person is asked")
-        if name in PREDICTION_COLUMNS:
-            problems.add(f"no tag can be called {name!r}: predictions have a column of that name")
     names = {tag.name for tag in tags}
     for tag in tags:
         for example in tag.counter_examples:

@@ -36,9 +36,13 @@ from tagger.errors import UserError
 from tagger.files import write_json
 from tagger.models.base import Classifier
 from tagger.runs import read_calibration
-from tagger.scores import FloatArray, IntArray
+from tagger.scores import BoolArray, FloatArray, IntArray
 
 FILE, NOVELTY_FILE = "decision.json", "novelty.safetensors"
+
+UNSURE = "not sure enough"
+STRANGE = "unlike what was trained on"
+NO_ANSWER = "the model has no answer"
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,24 @@ class Decisions:
         raw: Probabilities as the model gave them, (n, n_tags).
         probabilities: Corrected, (n, n_tags).
         tags: Position of the tag that is published, or `REVIEW`, (n,).
+        strange: Whether an item is sent to a person because it is novel, (n,); None where novelty
+            was not asked for.
     """
 
     raw: FloatArray
     probabilities: FloatArray
     tags: IntArray
+    strange: BoolArray | None = None
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why each item needs review; "" for those that do not."""
+        strange = np.zeros(len(self.tags), np.bool_) if self.strange is None else self.strange
+        answered = has_answer(self.raw)
+        return [
+            "" if tag != REVIEW else STRANGE if novel else UNSURE if has else NO_ANSWER
+            for tag, novel, has in zip(self.tags, strange, answered, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -92,10 +109,11 @@ class Rule:
         """Decide on rows: probabilities as the model gave them (n, n_tags), novelty (n,)."""
         corrected = self.calibrator.apply(probabilities)
         decided = np.where(has_answer(probabilities), self.policy.decide(corrected), REVIEW)
-        if self.novelty_limit is not None:
-            assert novelty is not None
-            decided = np.where(novelty > self.novelty_limit, REVIEW, decided)
-        return Decisions(probabilities, corrected, decided)
+        if self.novelty_limit is None:
+            return Decisions(probabilities, corrected, decided)
+        assert novelty is not None
+        strange = novelty > self.novelty_limit
+        return Decisions(probabilities, corrected, np.where(strange, REVIEW, decided), strange)
 
 
 PLAIN = Rule(Unchanged(), Argmax(), None)

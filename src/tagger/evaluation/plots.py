@@ -7,6 +7,7 @@ a colour says, a label, marker or line style says too.
 
 import math
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
@@ -27,14 +30,30 @@ COLOURS = (BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, BLACK)
 LINE_STYLES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
+_OTHER_SCRIPTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei",
+    "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Malgun Gothic", "Noto Sans Arabic",
+    "Noto Sans Hebrew", "Noto Sans Devanagari", "Arial Unicode MS",
+)  # fmt: skip
+
 _DPI = 144
 _LABEL_WIDTH = 18  # letters of a tag's name on one line
 _MANY_TAGS = 12  # from here on, matrix cells hold counts only, and legends go outside
 
 
 def write_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    with replacing(path) as temporary:
+    """Write a figure as PNG, whole or not at all.
+
+    Names of tags and slices are anybody's: a dollar in them begins no formula, and other scripts
+    than Latin take the fonts that are installed for them. A sign that no font has is a box.
+    """
+    installed = set(get_font_names())
+    families = ["DejaVu Sans", *(font for font in _OTHER_SCRIPTS if font in installed)]
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_fontfamily(families)
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         # Without the library's version in it, the same figure is the same file everywhere.
         figure.savefig(temporary, dpi=_DPI, format="png", metadata={"Software": None})
 

@@ -8,16 +8,13 @@ import numpy as np
 
 from tagger.config import EvaluateConfig
 from tagger.data.items import Item
-from tagger.data.sources import data_sha256, load_extra, load_items, read_columns
+from tagger.data.sources import data_sha256, load_extra, load_labelled, read_columns
 from tagger.data.splits import unseen_items
-from tagger.data.tags import load_tags
+from tagger.data.tags import list_tags
 from tagger.errors import UserError
 from tagger.evaluation.slices import Slice, build_slices, slices_by_column
-from tagger.files import resolve_path
 from tagger.runs import RunFolder
 from tagger.scores import BoolArray
-
-_SHOWN = 50
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,9 @@ def load_rows(run: RunFolder, config: EvaluateConfig) -> Rows:
     if config.data is None:
         items = own_items(run)
     else:
-        names = [tag.name for tag in load_tags(resolve_path(data.tags))]
-        items = load_items(data, names)
+        labelled = load_labelled(data, known=run.columns)
+        # What was found says how further columns of the table are read too.
+        items, data = labelled.items, data.model_copy(update={"columns": labelled.columns})
         _check_tags(items, run)
     found = data_sha256(items)
     own = found == run.meta["data"]["sha256"]
@@ -89,6 +87,8 @@ def load_rows(run: RunFolder, config: EvaluateConfig) -> Rows:
             hint="Give another source (data=...), train with test rows (data.split.test=0.15), or "
             "take rows=all, knowing that scores on rows that the run has seen are too good.",
         )
+    if not any(item.created_on for item in chosen):
+        explanation += "; none has a date, so there are no slices by year"
     slices = build_slices(chosen, train_counts(run))
     if config.slice_columns:
         slices += slices_by_column(read_columns(data, config.slice_columns))
@@ -102,7 +102,7 @@ def own_items(run: RunFolder) -> list[Item]:
         UserError: when it cannot be read, or holds other items by now.
     """
     data = run.config.data
-    items = load_items(data, run.tags)
+    items = load_labelled(data, run.tags).items
     found, expected = data_sha256(items), run.meta["data"]["sha256"]
     if found != expected:
         raise UserError(
@@ -154,7 +154,7 @@ def items_of(run: RunFolder, hashes: Collection[str]) -> list[Item]:
         UserError: when they cannot be read.
     """
     data = run.config.data
-    known = [*load_items(data, run.tags), *load_extra(data, run.tags)]
+    known = [*load_labelled(data, run.tags).items, *load_extra(data, run.tags)]
     return [item for item in known if item.content_hash in hashes]
 
 
@@ -180,9 +180,9 @@ def _check_tags(items: Sequence[Item], run: RunFolder) -> None:
         raise UserError(
             f"the data has tags that {run.name} does not know:",
             [
-                f"tags of the data: {', '.join(used[:_SHOWN])}",
-                f"tags of the run: {', '.join(run.tags[:_SHOWN])}",
-                f"unknown to the run: {', '.join(unknown[:_SHOWN])}",
+                f"tags of the data: {list_tags(used)}",
+                f"tags of the run: {list_tags(run.tags)}",
+                f"unknown to the run: {list_tags(unknown)}",
             ],
             "Rename or leave out these rows, or train a run on data that has these tags.",
         )

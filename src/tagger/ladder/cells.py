@@ -1,6 +1,5 @@
 """One cell of a comparison: a run that is made if need be, and what it says of given items."""
 
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from tagger.config import TrainConfig, compose_config, load_config, quoted
+from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.items import Item
-from tagger.data.sources import load_items
+from tagger.data.sources import AUTO, open_file, read_labelled
 from tagger.data.tags import load_tags, tag_positions
 from tagger.errors import UserError
-from tagger.files import resolve_path
+from tagger.files import plain_name, resolve_path
 from tagger.runs import RunFolder, read_predictions, write_predictions
 from tagger.scores import FloatArray, IntArray
 from tagger.training.train_run import train
@@ -27,32 +27,48 @@ class Source:
 
     Attributes:
         path: Where it is.
-        tags_path: The file that lists the approved tags.
+        overrides: What makes a run of it read it so.
         items: Its items.
         tags: The approved tags.
+        notes: What the user should know of it, a sentence each.
     """
 
     path: Path
-    tags_path: Path
+    overrides: list[str]
     items: list[Item]
     tags: list[str]
+    notes: list[str]
 
     @classmethod
-    def load(cls, path: Path, tags_path: Path) -> "Source":
+    def load(cls, path: Path, tags_path: Path | None, how: TableFormat = UNSAID) -> "Source":
         """Read a labelled file.
+
+        Args:
+            path: Where it is.
+            tags_path: The file that lists the approved tags; None: those that its rows have.
+            how: How to read it.
 
         Raises:
             UserError: when it cannot be used.
         """
-        tags = [tag.name for tag in load_tags(resolve_path(tags_path))]
-        overrides = ["data=file", f"data.path={quoted(path)}"]
-        config = load_config(TrainConfig, compose_config("train", overrides))
-        return cls(path, tags_path, load_items(config.data, tags), tags)
+        tags = None if tags_path is None else [t.name for t in load_tags(resolve_path(tags_path))]
+        found = read_labelled([open_file(path, how.delimiter)], how, tags)
+        columns = ", ".join(f"{field}: {quoted(one)}" for field, one in found.columns.items())
+        overrides = [
+            "data=file",
+            f"data.path={quoted(path)}",
+            f"data.tags={AUTO if tags_path is None else quoted(tags_path)}",
+            f"data.columns={{{columns}}}",
+            f"data.dates={how.dates}",
+        ]
+        if how.delimiter is not None:
+            overrides.append(f"data.delimiter={quoted(how.delimiter)}")
+        return cls(path, overrides, found.items, found.tags, found.notes)
 
     @property
     def name(self) -> str:
         """The name of its file, of letters that a folder may have."""
-        return re.sub(r"[^A-Za-z0-9._-]", "-", self.path.stem)[:40].lstrip("._-") or "data"
+        return plain_name(self.path)
 
     @property
     def true(self) -> IntArray:
@@ -77,10 +93,8 @@ def cell_config(
         # First, so that an approach may have a seed of its own: a second member of an ensemble.
         f"seed={seed}",
         *overrides,
-        "data=file",
-        f"data.path={quoted(source.path)}",
+        *source.overrides,
         f"data.name={source.name}",
-        f"data.tags={quoted(source.tags_path)}",
         *[f"data.split.{key}={value}" for key, value in divided.items()],
         f"runs_dir={quoted(folder.parent)}",
         f"name={folder.name}",

@@ -17,19 +17,18 @@ from tagger.config import (
     ROW_METRICS,
     LatencyConfig,
     OptimizeConfig,
-    SplitConfig,
     TrainConfig,
 )
 from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
-from tagger.data.sources import load_extra, load_items
+from tagger.data.sources import Labelled, load_extra, load_labelled
 from tagger.data.splits import Split, split_items, unseen_items
-from tagger.data.tags import load_tags, tag_positions
+from tagger.data.tags import tag_positions
 from tagger.decision.decider import PLAIN, Decider
 from tagger.environment import available_cores
 from tagger.errors import UserError
 from tagger.evaluation.latency import measure_latency
-from tagger.files import folder_mib, resolve_path
+from tagger.files import folder_mib
 from tagger.models.base import Classifier
 from tagger.scores import FloatArray, IntArray
 from tagger.search.metrics import score_rows
@@ -94,20 +93,26 @@ class Folds:
         """How many trainings judge a trial: folds times repeats."""
         return self.config.search.folds * self.repeats
 
-    @cached_property
+    @property
     def tags(self) -> list[str]:
         """The approved tags."""
-        return [tag.name for tag in load_tags(resolve_path(self.config.data.tags))]
+        return self._labelled.tags
+
+    @cached_property
+    def _labelled(self) -> Labelled:
+        return load_labelled(self.config.data)
 
     @cached_property
     def items(self) -> list[Item]:
         """The rows that are not held out for testing."""
-        items = load_items(self.config.data, self.tags)
+        items = self._labelled.items
         split = self.config.data.split
-        if not split.test:
+        if not split.test and self._labelled.parts is None:
             return items
         # `per_tag` makes training sets smaller, and not what is judged.
-        parts = split_items(items, split.model_copy(update={"per_tag": None}))
+        parts = split_items(
+            items, split.model_copy(update={"per_tag": None}), parts=self._labelled.parts
+        )
         return [items[index] for index in sorted([*parts.train, *parts.validation])]
 
     @cached_property
@@ -135,13 +140,13 @@ class Folds:
             try:
                 self._splits[step] = split_items(
                     self.items,
-                    SplitConfig(
-                        validation=given.validation,
-                        test=0.0,
-                        seed=self.seed(step),
-                        folds=self.config.search.folds,
-                        fold=step % self.config.search.folds,
-                        per_tag=given.per_tag,
+                    given.model_copy(
+                        update={
+                            "test": 0.0,
+                            "seed": self.seed(step),
+                            "folds": self.config.search.folds,
+                            "fold": step % self.config.search.folds,
+                        }
                     ),
                     self.group_of,
                 )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tagger.config import DistillConfig, TrainConfig
 from tagger.data.items import Item
-from tagger.data.sources import iter_unlabelled, scan_unlabelled
+from tagger.data.sources import iter_unlabelled
 from tagger.data.splits import unseen_items
 from tagger.errors import UserError
 from tagger.files import resolve_path
@@ -126,7 +126,6 @@ def transfer_items(
     known = {item.content_hash for item in items}
     for name in distill.transfer:
         path = resolve_path(name)
-        scan_unlabelled(path)
         found |= {item.content_hash: item for item in iter_unlabelled(path)}
     texts = [item for key, item in found.items() if key not in known]
     if distill.transfer_most is not None and distill.transfer_most < len(texts):

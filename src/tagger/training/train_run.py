@@ -25,9 +25,8 @@ from tagger.config import (
     save_config,
 )
 from tagger.data.items import Item
-from tagger.data.sources import data_sha256, load_extra, load_items, scan_unlabelled
+from tagger.data.sources import data_sha256, load_extra, load_labelled, scan_unlabelled
 from tagger.data.splits import Split, split_items, unseen_items
-from tagger.data.tags import load_tags
 from tagger.environment import available_cores, describe_environment, peak_memory_mib
 from tagger.errors import UserError
 from tagger.files import only_process, resolve_path, sha256_of, write_json
@@ -83,9 +82,22 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
     folder = Path(broadcast_object_list([str(folder)])[0])
     precision = resolve_precision(config.training.precision, accelerator.device)
 
-    tags = [tag.name for tag in load_tags(resolve_path(config.data.tags))]
-    items = load_items(config.data, tags)
-    split = split_items(items, config.data.split)
+    labelled = load_labelled(config.data)
+    items, tags = labelled.items, labelled.tags
+    # What was found is written down, so that whoever uses the run reads other tables likewise.
+    columns = config.data.model_copy(update={"columns": labelled.columns})
+    config = config.model_copy(update={"data": columns})
+    notes = [*labelled.notes]
+    split = split_items(items, config.data.split, parts=labelled.parts)
+    placed = len(split.train) + len(split.validation) + len(split.test)
+    if labelled.parts is not None and config.data.split.per_tag is None and placed < len(items):
+        notes.append(
+            f"{len(items) - placed:,} rows that repeat rows of the test or validation part were "
+            "left out of training"
+        )
+    if accelerator.is_main_process:
+        for note in notes:
+            say(f"note: {note}")
     extra = load_extra(config.data, tags)
     if extra:
         held_out = [items[index] for index in (*split.validation, *split.test)]
@@ -99,6 +111,7 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
             if accelerator.is_main_process:
                 meta = _first_meta(config, tags, items, split, precision)
                 meta["data"]["extra"] = {"rows": len(extra), "sha256": data_sha256(extra)}
+                meta["data"]["notes"] = notes
                 meta["inputs"] = inputs
                 write_rows = partial(
                     write_splits, items=items, split=split, extra=extra, members=members
@@ -305,6 +318,7 @@ def _first_meta(
         "threads": torch.get_num_threads(),
         "data": {
             "name": config.data.name,
+            "columns": config.data.columns,
             "sha256": data_sha256(items),
             "rows": {
                 "train": len(split.train),

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tagger.data.problems import Problems
 from tagger.data.readers.arrow import (
@@ -19,15 +20,19 @@ from tagger.data.readers.arrow import (
     PARQUET_MAGIC,
     arrow_file_rows,
     arrow_rows,
+    arrow_schema,
     parquet_rows,
 )
-from tagger.data.readers.delimited import delimited_rows
-from tagger.data.readers.json_text import json_rows
+from tagger.data.readers.delimited import delimited_header, delimited_rows
+from tagger.data.readers.json_text import json_integers, json_rows
 from tagger.data.readers.opening import COMPRESSED, Opened, Source, missing_file, opened
-from tagger.data.readers.rows import Row, Unreadable
-from tagger.data.readers.tables import table_rows
+from tagger.data.readers.rows import HEADER_ROWS, Row, Unreadable, with_broken
+from tagger.data.readers.tables import table_header, table_rows
 from tagger.data.readers.text import start_of_text
 from tagger.errors import UserError, describe_os_error
+
+if TYPE_CHECKING:
+    import pyarrow
 
 __all__ = [
     "BATCH_ROWS",
@@ -35,9 +40,12 @@ __all__ = [
     "SUFFIXES",
     "Row",
     "arrow_rows",
+    "number_type",
     "read_header",
     "read_rows",
+    "table_header",
     "table_rows",
+    "with_broken",
 ]
 
 _DELIMITED = (".csv", ".tsv", ".txt")
@@ -47,7 +55,8 @@ _BINARY = (".parquet", ".arrow", ".feather")
 SUFFIXES = (*_TEXT, *_BINARY, *(one + more for one in _TEXT + _BINARY for more in COMPRESSED))
 ENDINGS = f"{', '.join(_TEXT + _BINARY)}, or these with {', '.join(COMPRESSED)}"
 
-_HEADER_ROWS = 100
+PARQUET, ARROW, JSON, DELIMITED = "parquet", "arrow", "json", "delimited"
+
 _JSON_START = re.compile(r'\s*(\[\s*)?(\{\s*["}]|\])')
 
 
@@ -58,7 +67,6 @@ def read_rows(
     others: bool = False,
     *,
     delimiter: str | None = None,
-    may_be_empty: bool = False,
 ) -> Iterator[Row]:
     """Yield the rows of a table; what is wrong with its structure goes to `problems`.
 
@@ -72,7 +80,6 @@ def read_rows(
         others: Whether to hand on the values of other columns too, where they are plain; by
             default they are passed over unread.
         delimiter: What parts the values of a delimited text; found by default.
-        may_be_empty: Whether a table without rows is no problem.
 
     Raises:
         UserError: when the file is missing, is a folder, has an ending that says nothing, or is
@@ -83,9 +90,15 @@ def read_rows(
         _check_path(source)
     try:
         with opened(source) as one:
-            yield from _rows(
-                one, names, problems, others, delimiter=delimiter, may_be_empty=may_be_empty
-            )
+            kind = _kind_of(one)
+            if kind == PARQUET:
+                yield from parquet_rows(one, names, problems, others)
+            elif kind == ARROW:
+                yield from arrow_file_rows(one, names, problems, others)
+            elif kind == JSON:
+                yield from json_rows(one, names, problems, others)
+            else:
+                yield from delimited_rows(one, names, problems, others, delimiter=delimiter)
     except Unreadable as error:
         problems.add(str(error))
     except FileNotFoundError:
@@ -95,41 +108,58 @@ def read_rows(
         raise UserError(f"{source}: {describe_os_error(error)}") from None
 
 
-def read_header(source: Source, problems: Problems, delimiter: str | None = None) -> list[str]:
-    """Return the names of a table's columns; of JSON, the keys of the first rows."""
-    rows = read_rows(source, (), problems, delimiter=delimiter)
-    return [*dict.fromkeys(name for row in islice(rows, _HEADER_ROWS) for name in row.columns)]
+def read_header(path: Path, problems: Problems, delimiter: str | None = None) -> list[str]:
+    """Return the names of a table's columns, whether it has rows or not.
+
+    Raises:
+        UserError: as `read_rows` does.
+    """
+    _check_path(path)
+    try:
+        with opened(path) as one:
+            kind = _kind_of(one)
+            if kind == DELIMITED:
+                names = delimited_header(one, delimiter)
+                return [*dict.fromkeys(name for name in names if name.strip())]
+            if kind in (PARQUET, ARROW):
+                return list(arrow_schema(one).names)
+            rows = islice(json_rows(one, (), problems, False), HEADER_ROWS)
+            return [*dict.fromkeys(name for row in rows for name in row.columns)]
+    except Unreadable as error:
+        problems.add(str(error))
+    except FileNotFoundError:
+        raise missing_file(path) from None
+    except OSError as error:
+        raise UserError(f"{path}: {describe_os_error(error)}") from None
+    return []
 
 
-def _rows(
-    one: Opened,
-    wanted: frozenset[str],
-    problems: Problems,
-    others: bool,
-    *,
-    delimiter: str | None,
-    may_be_empty: bool,
-) -> Iterator[Row]:
-    """Yield the rows of what is open: binary formats by their first bytes, text by its ending."""
+def number_type(path: Path, column: str) -> "pyarrow.DataType | None":
+    """Return the type of a column of numbers, where the file has types; else None."""
+    import pyarrow as pa
+
+    with opened(path) as one:
+        kind = _kind_of(one)
+        if kind in (PARQUET, ARROW):
+            found = arrow_schema(one).field(column).type
+            return found if pa.types.is_integer(found) or pa.types.is_floating(found) else None
+        return pa.int64() if kind == JSON and json_integers(one, column) else None
+
+
+def _kind_of(one: Opened) -> str:
+    """Tell how to read what is open: binary formats by their first bytes, text by its ending."""
     name = one.name.lower()
     if one.head.startswith(PARQUET_MAGIC) or name.endswith(".parquet"):
-        return parquet_rows(one, wanted, problems, others, may_be_empty)
+        return PARQUET
     is_arrow = one.head.startswith((ARROW_FILE_MAGIC, ARROW_STREAM_MAGIC))
     if is_arrow or name.endswith((".arrow", ".feather")):
-        return arrow_file_rows(one, wanted, problems, others, may_be_empty)
+        return ARROW
     start = start_of_text(one.head)
     unnamed = "." not in name
     if not (unnamed or name.endswith(_TEXT)):
         raise UserError(f"{one.name} ends in {Path(name).suffix!r}, expected one of {ENDINGS}")
-    if (
-        name.endswith(_JSON)
-        or _JSON_START.match(start)
-        or (unnamed and start.lstrip().startswith(("{", "[")))
-    ):
-        return json_rows(one, wanted, problems, others, may_be_empty)
-    return delimited_rows(
-        one, wanted, problems, others, delimiter=delimiter, may_be_empty=may_be_empty
-    )
+    looks = _JSON_START.match(start) or (unnamed and start.lstrip().startswith(("{", "[")))
+    return JSON if name.endswith(_JSON) or looks else DELIMITED
 
 
 def _check_path(path: Path) -> None:

@@ -22,7 +22,7 @@ _LARGEST_WHOLE = 1e17
 
 
 def parquet_rows(
-    opened: Opened, wanted: Collection[str], problems: Problems, others: bool, may_be_empty: bool
+    opened: Opened, wanted: Collection[str], problems: Problems, others: bool
 ) -> Iterator[Row]:
     """Yield the rows of a Parquet file; see `read_rows`."""
     import pyarrow as pa
@@ -39,13 +39,11 @@ def parquet_rows(
             kept = [schema.field(at).name for at, _ in selection.kept]
             # Without any wanted column one other shows that there are rows, and what is missing.
             batches = file.iter_batches(BATCH_ROWS, columns=kept or schema.names[:1])
-            yield from arrow_rows(
-                schema, batches, wanted, problems, others, may_be_empty=may_be_empty
-            )
+            yield from arrow_rows(schema, batches, wanted, problems, others)
 
 
 def arrow_file_rows(
-    opened: Opened, wanted: Collection[str], problems: Problems, others: bool, may_be_empty: bool
+    opened: Opened, wanted: Collection[str], problems: Problems, others: bool
 ) -> Iterator[Row]:
     """Yield the rows of an Arrow file, in the file format (Feather) or that of streams."""
     import pyarrow as pa
@@ -64,7 +62,21 @@ def arrow_file_rows(
             for batch in batches
             for start in range(0, batch.num_rows, BATCH_ROWS)
         )
-        yield from arrow_rows(schema, small, wanted, problems, others, may_be_empty=may_be_empty)
+        yield from arrow_rows(schema, small, wanted, problems, others)
+
+
+def arrow_schema(opened: Opened) -> Any:
+    """Return the `pyarrow.Schema` of a Parquet or an Arrow file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if opened.head.startswith(PARQUET_MAGIC) or opened.name.lower().endswith(".parquet"):
+        with _told("Parquet"):
+            return pq.read_schema(opened.path or pa.BufferReader(_held(opened)))
+    with _told("Arrow"):
+        if opened.head.startswith(ARROW_FILE_MAGIC):
+            return pa.ipc.open_file(opened.path or pa.BufferReader(_held(opened))).schema
+        return pa.ipc.open_stream(pa.PythonFile(opened.stream, mode="r")).schema
 
 
 def arrow_rows(
@@ -73,8 +85,6 @@ def arrow_rows(
     wanted: Collection[str],
     problems: Problems,
     others: bool = False,
-    *,
-    may_be_empty: bool = False,
 ) -> Iterator[Row]:
     """Yield the rows of Arrow batches as text; problems as in `read_rows`.
 
@@ -84,7 +94,6 @@ def arrow_rows(
         wanted: The columns to read.
         problems: Where structural problems are added.
         others: Whether to hand on other columns of plain values too.
-        may_be_empty: Whether a table without rows is no problem.
     """
     import pyarrow as pa
 
@@ -116,9 +125,6 @@ def arrow_rows(
         if isinstance(error, OSError) and error.errno:
             raise
         problems.add(f"unreadable after row {number}: {_first_line(error)}")
-        return
-    if number == 0 and not may_be_empty:
-        problems.add("there are columns and no rows")
 
 
 def column_texts(column: Any) -> list[str | None]:

@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Collection, Iterator
 from itertools import chain
+from typing import Any
 
 from tagger.data.problems import Problems
 from tagger.data.readers.opening import Opened
@@ -39,13 +40,20 @@ def delimited_rows(
     others: bool,
     *,
     delimiter: str | None,
-    may_be_empty: bool,
 ) -> Iterator[Row]:
     """Yield the rows of a delimited text; see `read_rows`."""
     with opened_text(opened.stream, opened.head, newline="", longest=LONGEST) as lines:
-        yield from _rows(
-            lines, wanted, problems, others, delimiter=delimiter, may_be_empty=may_be_empty
-        )
+        yield from _rows(lines, wanted, problems, others, delimiter=delimiter)
+
+
+def delimited_header(opened: Opened, delimiter: str | None) -> list[str]:
+    """Return the names of all columns of a delimited text."""
+    with opened_text(opened.stream, opened.head, newline="", longest=LONGEST) as lines:
+        above, records = _records_from_header(lines, (), delimiter)
+        try:
+            return list(next(records))
+        except csv.Error as error:
+            raise Unreadable(f"header (line {above + 1}): {_explain(str(error))}") from None
 
 
 def _rows(
@@ -55,21 +63,8 @@ def _rows(
     others: bool,
     *,
     delimiter: str | None,
-    may_be_empty: bool,
 ) -> Iterator[Row]:
-    # The limit belongs to the process; raised only, so that nobody else's setting is cut.
-    csv.field_size_limit(max(LONGEST, csv.field_size_limit()))
-    above, sample, hint = _find_header(lines, wanted)
-    if not sample:
-        raise Unreadable("the file is empty: a header line and rows were expected")
-    given = _checked(delimiter) or hint
-    found = _find_delimiter(sample, wanted)
-    if given and found not in (given, _NONE) and given not in sample[0]:
-        raise Unreadable(
-            f"the header {sample[0].strip()[:80]!r} has no {_named(given)}, the delimiter that was "
-            f"given; it seems to be {_named(found)}"
-        )
-    records = csv.reader(chain(sample, lines), delimiter=given or found, strict=True)
+    above, records = _records_from_header(lines, wanted, delimiter)
     selection: Selection | None = None
     kept: tuple[tuple[int, str], ...] = ()
     width = number = 0
@@ -84,9 +79,9 @@ def _rows(
             if selection is None:
                 raise Unreadable(f"header (line {line}): {explained}") from None
             number += 1
+            if "expected after" not in str(error):  # then other rows are inside of this one
+                raise Unreadable(f"{place_of(number, line)}: {explained}") from None
             problems.add(explained, place_of(number, line))
-            if "field limit" in str(error):
-                return
             continue
         if selection is None:
             selection = select_columns(record, wanted, problems, others, "header")
@@ -106,8 +101,29 @@ def _rows(
         row = as_row(number, line, values, selection.columns, problems)
         if row:
             yield row
-    if number == 0 and not may_be_empty:
-        problems.add("the file has a header and no rows")
+
+
+def _records_from_header(
+    lines: Iterator[str], wanted: Collection[str], delimiter: str | None
+) -> tuple[int, Any]:
+    """Find the header and the delimiter.
+
+    Returns:
+        The number of lines above the header, and a `csv.reader` of what begins with it.
+    """
+    # The limit belongs to the process; raised only, so that nobody else's setting is cut.
+    csv.field_size_limit(max(LONGEST, csv.field_size_limit()))
+    above, sample, hint = _find_header(lines, wanted)
+    if not sample:
+        raise Unreadable("the file is empty: a header line and rows were expected")
+    given = _checked(delimiter) or hint
+    found = _find_delimiter(sample, wanted)
+    if given and found not in (given, _NONE) and given not in sample[0]:
+        raise Unreadable(
+            f"the header {sample[0].strip()[:80]!r} has no {_named(given)}, the delimiter that was "
+            f"given; it seems to be {_named(found)}"
+        )
+    return above, csv.reader(chain(sample, lines), delimiter=given or found, strict=True)
 
 
 def _find_header(

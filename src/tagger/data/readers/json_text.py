@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from tagger.data.problems import Problems
 from tagger.data.readers.opening import Opened
 from tagger.data.readers.rows import (
+    HEADER_ROWS,
     Row,
     Selection,
     Unreadable,
@@ -21,6 +22,10 @@ from tagger.data.readers.text import opened_text
 # The longest line in bytes, and the longest array in characters: it is held as text.
 LONGEST = 2**27
 _REMEMBERED = 100
+
+
+class _Integer(str):
+    """An integer, as it is written."""
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -37,17 +42,18 @@ class _Constant:
 def _decoder() -> json.JSONDecoder:
     # Numbers stay as they are written: 007 is no JSON, but 1.50 and 10^400 are.
     return json.JSONDecoder(
-        object_pairs_hook=_Pairs, parse_int=str, parse_float=str, parse_constant=_Constant
+        object_pairs_hook=_Pairs, parse_int=_Integer, parse_float=str, parse_constant=_Constant
     )
 
 
 @dataclass(frozen=True)
 class _Value:
-    """A JSON value and where it stands; `error` says why there is none."""
+    """A JSON value and where it is; `error` says why there is none, `last` that none follows."""
 
     value: Any
     line: int | None
     error: str = ""
+    last: bool = False
 
 
 def json_rows(
@@ -55,13 +61,13 @@ def json_rows(
     wanted: Collection[str],
     problems: Problems,
     others: bool,
-    may_be_empty: bool,
 ) -> Iterator[Row]:
     """Yield the rows of a JSON text, whatever the ending of its file says; see `read_rows`."""
-    number = 0
     rows = _Rows(wanted, problems, others)
     with opened_text(opened.stream, opened.head, newline="\n", longest=LONGEST) as text:
         for number, one in enumerate(_values(text, wanted), start=1):
+            if one.last:
+                raise Unreadable(f"{place_of(number, one.line)}: {one.error}")
             if one.error:
                 problems.add(one.error, place_of(number, one.line), kind="not JSON")
             elif not isinstance(one.value, _Pairs):
@@ -69,8 +75,20 @@ def json_rows(
                 problems.add(f"found {found}, expected an object", place_of(number, one.line))
             elif row := rows.take(one.value, number, one.line):
                 yield row
-    if number == 0 and not may_be_empty:
-        problems.add("the file is empty: one JSON object a line was expected")
+
+
+def json_integers(opened: Opened, key: str) -> bool:
+    """Whether the first rows of a JSON text have integers, and nothing else, under a key."""
+    with opened_text(opened.stream, opened.head, newline="\n", longest=LONGEST) as text:
+        first = [one.value for one in islice(_values(text, (key,)), HEADER_ROWS)]
+    values = [
+        value
+        for pairs in first
+        if isinstance(pairs, _Pairs)
+        for name, value in pairs
+        if name == key and value is not None
+    ]
+    return bool(values) and all(isinstance(value, _Integer) for value in values)
 
 
 class _Rows:
@@ -175,7 +193,8 @@ def _document(text: str, line: int) -> Iterator[_Value]:
         char = text[at : at + 1]
         if not char:
             if inside:
-                yield _Value(None, line, "the array is never closed: the file was cut off")
+                cut = "the array is never closed: the file was cut off"
+                yield _Value(None, line, cut, last=True)
             return
         if not inside and char == "[":
             inside, comma, at = True, False, at + 1
@@ -184,13 +203,13 @@ def _document(text: str, line: int) -> Iterator[_Value]:
         elif comma and char == ",":
             comma, at = False, at + 1
         elif comma:
-            yield _Value(None, line, "not JSON: a comma or ] was expected here")
+            yield _Value(None, line, "not JSON: a comma or ] was expected here", last=True)
             return
         else:
             try:
                 value, at = decoder.raw_decode(text, at)
             except (ValueError, RecursionError) as error:
-                yield _Value(None, line, _explain(error))
+                yield _Value(None, line, _explain(error), last=True)
                 return
             yield _Value(value, line)
             comma = inside

@@ -1,10 +1,14 @@
 """Defines what all readers hand on, and which columns of a table they take."""
 
+import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tagger.data.problems import Problems
+
+HEADER_ROWS = 100
+"""So many rows tell the columns of a table whose rows may differ in them."""
 
 
 class Unreadable(Exception):
@@ -21,12 +25,14 @@ class Row:
         values: Value by wanted column; None for null. A column that is not there has no key.
         columns: Every named column that the file (JSON: this row) has. One that was taken for a
             wanted column has the name that was wanted.
+        problem: Why it could not be read; "" for all rows but those of `with_broken`.
     """
 
     number: int
     line: int | None
     values: Mapping[str, str | None]
     columns: Collection[str]
+    problem: str = ""
 
     @property
     def place(self) -> str:
@@ -34,9 +40,56 @@ class Row:
         return place_of(self.number, self.line)
 
 
+_PLACE = re.compile(r"row (\d+)(?: \(line (\d+)\))?")
+"""What `place_of` returns."""
+
+
 def place_of(number: int, line: int | None) -> str:
     """Say where a row is: "row 3 (line 4)"."""
     return f"row {number}" if line is None else f"row {number} (line {line})"
+
+
+def with_broken(read: Callable[[Problems], Iterator[Row]], problems: Problems) -> Iterator[Row]:
+    """Yield all rows of a table, those too that cannot be read but can be passed over.
+
+    Args:
+        read: Reads the table; called with where to add problems.
+        problems: Where those are added that end the reading. What is wrong with a single row is
+            its `problem`; such a row has no values.
+    """
+    noted = _RowProblems(problems)
+    for row in read(noted):
+        yield from noted.take()
+        yield row
+    yield from noted.take()
+    problems.skipped += noted.skipped
+
+
+class _RowProblems(Problems):
+    """Keeps problems of rows until they are taken, and hands on all others."""
+
+    def __init__(self, others: Problems) -> None:
+        super().__init__()
+        self._others = others
+        self._rows: dict[str, str] = {}
+
+    def add(self, problem: str, place: str = "", kind: str = "") -> None:
+        """Note a problem; those of one row become one."""
+        self.count += 1
+        if _PLACE.fullmatch(place):
+            before = self._rows.get(place)
+            self._rows[place] = f"{before}; {problem}" if before else problem
+        else:
+            self._others.add(problem, place, kind)
+
+    def take(self) -> Iterator[Row]:
+        """Yield the rows with a problem since the last call."""
+        for place, problem in self._rows.items():
+            found = _PLACE.fullmatch(place)
+            assert found is not None  # as `add` saw to it
+            line = int(found[2]) if found[2] else None
+            yield Row(int(found[1]), line, {}, (), f"{place}: {problem}")
+        self._rows.clear()
 
 
 @dataclass(frozen=True)

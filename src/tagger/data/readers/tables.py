@@ -5,11 +5,12 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import date, time
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from tagger.data.problems import Problems
 from tagger.data.readers.arrow import BATCH_ROWS, arrow_rows, column_texts, float_text
-from tagger.data.readers.rows import Row, as_row, place_of, select_columns
+from tagger.data.readers.rows import HEADER_ROWS, Row, as_row, place_of, select_columns
 from tagger.errors import UserError
 
 
@@ -42,6 +43,16 @@ def table_rows(
         )
 
 
+def table_header(table: Any) -> list[str]:
+    """Return the names of a table's columns; of dictionaries, the keys of the first ones."""
+    if hasattr(table, "column_names"):  # of Arrow, and of `datasets`
+        return list(table.column_names)
+    if hasattr(table, "columns"):
+        return [*map(str, table.columns)]
+    rows = islice(table_rows(table, (), Problems()), HEADER_ROWS)
+    return [*dict.fromkeys(name for row in rows for name in row.columns)]
+
+
 def _mapping_rows(
     table: Iterable[Any], wanted: Collection[str], problems: Problems, others: bool
 ) -> Iterator[Row]:
@@ -58,8 +69,6 @@ def _mapping_rows(
         given = {name: values[at] for at, name in selection.kept}
         if row := _text_row(number, given, wanted, selection.columns, problems):
             yield row
-    if number == 0:
-        problems.add("there are no rows")
 
 
 def _frame_rows(
@@ -75,8 +84,6 @@ def _frame_rows(
             given = {name: values[at] for name, values in columns.items()}
             if row := _text_row(start + at + 1, given, wanted, selection.columns, problems):
                 yield row
-    if len(frame) == 0:
-        problems.add("there are columns and no rows")
 
 
 def _series_values(series: Any) -> list[Any]:

@@ -1,0 +1,278 @@
+"""Finds out which column of a table holds what: the text, the tag, and what else is known of it.
+
+What the user says counts most, then the columns that a run was made with, then a column that is
+called as our field is, then one with a name that such columns have in public data sets. Last, of
+two columns that are called otherwise, one may plainly be the text and the other the tag.
+"""
+
+import json
+import shlex
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tagger.data.dates import DateOrder, is_date
+from tagger.data.items import FIELDS
+from tagger.data.problems import did_you_mean
+
+TEXT_FIELDS = ("title", "description")
+
+# The same as `description`: what people call a column whose rows have no title.
+TEXT = "text"
+
+NAMES: Mapping[str, Sequence[str]] = {
+    "tag": ("label", "category", "class", "topic", "intent", "target"),
+    "title": ("headline", "subject"),
+    "description": (
+        TEXT, "body", "content", "abstract", "summary", "sentence", "message", "question", "query",
+        "utterance", "review", "comment",
+    ),
+}  # fmt: skip
+
+# Of a column with the number of a class and one with its name, the name is what people can read.
+READABLE = {"label_text": "label", "label_name": "label"}
+
+SAMPLE_ROWS = 1000
+MOST_TAG_CHARACTERS = 100
+MOST_DIFFERENT = 0.5
+LEAST_VALUES = 4
+SHOWN_COLUMNS = 20
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    """What is said of how a table is to be read, and how the command at hand takes that.
+
+    Args:
+        columns: The table's column by our field name (or `text`); "" for a field not to be read.
+        known: Columns that a run was made with, used where the table has them.
+        delimiter: Of a CSV file's columns; None: it is found.
+        dates: Which number comes first in a date that ends in the year.
+        as_option: Whether the command takes these as options (`--columns`), as `tagger` does, or
+            as keys of the config (`data.columns=`), as the scripts do. A hint must not recommend
+            what a command does not take.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    known: Mapping[str, str] = field(default_factory=dict)
+    delimiter: str | None = None
+    dates: DateOrder = "iso"
+    as_option: bool = False
+
+    def spell(self, name: str, value: str) -> str:
+        """Write a setting as the command takes it, ready to be pasted into a shell."""
+        quoted = shlex.quote(value)
+        return f"--{name} {quoted}" if self.as_option else f"data.{name}={quoted}"
+
+
+UNSAID = TableFormat()
+"""Nothing is said of the table: its columns are found by their names."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Which column holds what.
+
+    Attributes:
+        columns: The table's column by our field name, for the fields that it has.
+        guessed: Those of them that were neither given nor called as our field is.
+        problems: What stands in the way, each a sentence.
+        proposal: Columns that would do, where one can be seen from the values; or nothing.
+    """
+
+    columns: dict[str, str]
+    guessed: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    proposal: dict[str, str] = field(default_factory=dict)
+
+
+def find_columns(
+    header: Sequence[str],
+    how: TableFormat,
+    needed: Collection[str],
+    sample: Sequence[Mapping[str, str | None]] = (),
+) -> Found:
+    """Find the columns of a table.
+
+    Args:
+        header: The names of its columns.
+        how: What the user said of them, and what a run knows.
+        needed: Fields that must be there; `text` stands for any of title and description.
+        sample: Some rows, by column name, to tell text from tags by.
+    """
+    header = [name for name in header if name.strip()]
+    given = _by_field(how.columns)
+    known = _by_field(how.known)
+    columns: dict[str, str] = {}
+    guessed: dict[str, str] = {}
+    problems: list[str] = []
+    for name in FIELDS:
+        if name in given:
+            if given[name] == "":
+                continue
+            columns[name] = given[name]
+            if _matching(given[name], header) is None:
+                problems.append(
+                    f"no column {given[name]!r}{did_you_mean(given[name], header)}, which was "
+                    f"given for {name}; found {_listed(header)}"
+                )
+            continue
+        candidates = [known[name]] if name in known else []
+        for candidate in (*candidates, name):
+            column = _matching(candidate, header)
+            if column is not None:
+                columns[name] = column
+                break
+        else:
+            others = _by_usual_name(name, header, taken=[*columns.values(), *given.values()])
+            if len(others) > 1:
+                problems.append(
+                    f"{' and '.join(map(repr, others))} could both hold the {name}: say which"
+                )
+            elif others:
+                columns[name] = guessed[name] = others[0]
+    lacking = [one for one in needed if one not in columns]
+    if TEXT in lacking and any(one in columns for one in TEXT_FIELDS):
+        lacking.remove(TEXT)
+    if not lacking and not problems:
+        return Found(columns, guessed)
+    proposal = guess_columns(header, sample, columns)
+    if len(header) == 2 and not columns and {*proposal} == {"description", "tag"}:
+        # Two columns, a text and its tag: there is nothing else that they could be.
+        return Found(proposal, proposal)
+    proposal = {name: one for name, one in {**columns, **proposal}.items() if one in header}
+    lacks = [one for one in needed if one not in proposal]
+    if TEXT in lacks and any(one in proposal for one in TEXT_FIELDS):
+        lacks.remove(TEXT)
+    for one in lacking if not problems else ():
+        what = "text (title, description or text)" if one == TEXT else one
+        problems.append(f"no column holds the {what}: found {_listed(header)}")
+    return Found(columns, guessed, problems, {} if lacks else proposal)
+
+
+def guess_columns(
+    header: Sequence[str],
+    sample: Sequence[Mapping[str, str | None]],
+    known: Mapping[str, str],
+) -> dict[str, str]:
+    """Tell by their values what columns hold of which nothing is known: for a person to look over.
+
+    Args:
+        header: The names of all columns.
+        sample: Some rows, by column name.
+        known: The columns that are known, by field name.
+
+    Returns:
+        Further columns by field name: dates where all values are dates; the wordiest column of
+        those whose values differ as the text; the one with the fewest values, which repeat, as the
+        tag.
+    """
+    free = [name for name in header if name.strip() and name not in known.values()]
+    looks = {name: _look_at(name, sample) for name in free}
+    looks = {name: look for name, look in looks.items() if look.values}
+    guessed: dict[str, str] = {}
+    dates = [name for name, look in looks.items() if look.dates]
+    if dates and "created_on" not in known:
+        guessed["created_on"] = dates[0]
+    texts = [name for name, look in looks.items() if look.is_text]
+    if texts and not any(field in known for field in TEXT_FIELDS):
+        guessed["description"] = max(texts, key=lambda name: looks[name].words)
+    tags = [name for name, look in looks.items() if look.is_tag and not look.dates]
+    if tags and "tag" not in known:
+        guessed["tag"] = min(tags, key=lambda name: looks[name].different)
+    return guessed
+
+
+def spell_columns(columns: Mapping[str, str]) -> str:
+    """Write columns as the option that gives them takes them: {text: body, tag: "my label"}."""
+    told = {(TEXT if name == "description" else name): one for name, one in columns.items()}
+    if "title" in columns and "description" in columns:
+        told = dict(columns)
+    pairs = (
+        f"{name}: {one if one.isidentifier() else json.dumps(one, ensure_ascii=False)}"
+        for name, one in told.items()
+    )
+    return "{" + ", ".join(pairs) + "}"
+
+
+def fold_name(name: str) -> str:
+    """Make column names equal that differ only in case, in space around them, or in form."""
+    return unicodedata.normalize("NFKC", name).replace("\ufeff", "").strip().casefold()
+
+
+def _by_field(columns: Mapping[str, str]) -> dict[str, str]:
+    return {("description" if name == TEXT else name): one for name, one in columns.items()}
+
+
+def _matching(name: str, header: Sequence[str]) -> str | None:
+    """Return the column of a name: exactly, else but for case and space if only one is."""
+    if name in header:
+        return name
+    alike = [one for one in header if fold_name(one) == fold_name(name)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _by_usual_name(name: str, header: Sequence[str], taken: Sequence[str]) -> list[str]:
+    folded = {fold_name(one): one for one in header if one not in taken}
+    usual = NAMES.get(name, ())
+    found = {one: folded[one] for one in (*READABLE, *usual) if one in folded}
+    if name != "tag":
+        found = {one: column for one, column in found.items() if one not in READABLE}
+    for readable, number in READABLE.items():
+        if readable in found:
+            found.pop(number, None)
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the values of a column look like: tags repeat and are short, texts have words.
+
+    Attributes:
+        values: How many there are.
+        several: Whether they differ at all.
+        different: Share of them that is different.
+        words: Mean number of words.
+        longest: Characters of the longest.
+        ascii: Whether all are plain ASCII.
+        dates: Whether all are dates.
+    """
+
+    values: int
+    several: bool
+    different: float
+    words: float
+    longest: int
+    ascii: bool
+    dates: bool
+
+    @property
+    def is_tag(self) -> bool:
+        repeat = self.several and self.different <= MOST_DIFFERENT
+        return self.values >= LEAST_VALUES and repeat and self.longest <= MOST_TAG_CHARACTERS
+
+    @property
+    def is_text(self) -> bool:
+        # Some scripts have no spaces between words; a long word of ASCII may be any identifier.
+        wordy = self.words >= 2 or not self.ascii
+        return self.values >= LEAST_VALUES and self.different > MOST_DIFFERENT and wordy
+
+
+def _look_at(column: str, sample: Sequence[Mapping[str, str | None]]) -> _Look:
+    values = [value.strip() for row in sample if (value := row.get(column)) and value.strip()]
+    count = max(1, len(values))
+    return _Look(
+        len(values),
+        len(set(values)) > 1,
+        len(set(values)) / count,
+        sum(len(value.split()) for value in values) / count,
+        max(map(len, values), default=0),
+        all(map(str.isascii, values)),
+        all(map(is_date, values)),
+    )
+
+
+def _listed(header: Sequence[str]) -> str:
+    shown = ", ".join(repr(name)[:60] for name in header[:SHOWN_COLUMNS])
+    rest = len(header) - SHOWN_COLUMNS
+    return (shown or "none") + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,166 @@
+"""Looks at a table that somebody brings, and writes the config that reads it."""
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from tagger.config import CONFIG_DIR
+from tagger.data.columns import SAMPLE_ROWS, TEXT, TableFormat, find_columns, guess_columns
+from tagger.data.dates import DateOrder, UnclearOrder, parse_moment
+from tagger.data.problems import Problems
+from tagger.data.sources import Labelled, open_file, read_labelled
+from tagger.errors import UserError
+from tagger.files import REPO_ROOT, plain_name, write_text
+
+WRITTEN = "# Written by `tagger init`"
+SHOWN_TAGS = 20
+ORDERS: tuple[DateOrder, ...] = ("day-first", "month-first")
+SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class Initialized:
+    """What was found in a table, and where it was written down.
+
+    Attributes:
+        labelled: The items.
+        config: The new choice of `data=`.
+        tags: The new list of tags.
+        guessed: Columns by field that were told by their values alone.
+    """
+
+    labelled: Labelled
+    config: Path
+    tags: Path
+    guessed: dict[str, str]
+
+
+def initialize(path: Path, name: str | None, how: TableFormat, *, replacing: bool) -> Initialized:
+    """Guess what a table's columns hold, read it so, and write `configs/data/NAME.yaml` for it.
+
+    Args:
+        path: The table.
+        name: Of the config; None: the file's.
+        how: What the user says of it.
+        replacing: Whether files that an earlier call wrote may be written anew.
+
+    Raises:
+        UserError: when the table cannot be read, no text or no tag is found in it, or a config of
+            that name is there.
+    """
+    name = name or plain_name(path)
+    config = CONFIG_DIR / "data" / f"{name}.yaml"
+    tags = REPO_ROOT / "data" / f"{name}.tags.yaml"
+    for file in (config, tags):
+        _check_free(file, replacing)
+    table = open_file(path, how.delimiter)
+    sample = [
+        row.values for row in itertools.islice(table.rows(table.header, Problems()), SAMPLE_ROWS)
+    ]
+    found = find_columns(table.header, how, (TEXT, "tag"), sample)
+    guessed = guess_columns(table.header, sample, found.columns)
+    columns = {**found.columns, **guessed, **{k: v for k, v in how.columns.items() if not v}}
+    how = replace(how, columns=columns, dates=_order_of_dates(sample, columns, how))
+    labelled = read_labelled([table], how, None)
+    write_text(tags, _tags_text(labelled, path))
+    write_text(config, _config_text(name, path, tags, how))
+    return Initialized(labelled, config, tags, {**found.guessed, **guessed})
+
+
+def describe(made: Initialized, path: Path) -> str:
+    """Tell what was found, what was written, and what to do next."""
+    labelled = made.labelled
+    first = labelled.items[0]
+    examples = {
+        "id": first.id, "created_on": first.created_on, "title": first.title,
+        "description": first.description, "tag": first.tag,
+    }  # fmt: skip
+    lines = [f"{path}: {len(labelled.items):,} rows, {len(labelled.tags)} tags", ""]
+    for field, column in labelled.columns.items():
+        example = " ".join(str(examples[field] or "(blank)").split())
+        if len(example) > SHOWN_CHARACTERS:
+            example = f"{example[:SHOWN_CHARACTERS]}..."
+        mark = " (guessed)" if field in made.guessed else ""
+        lines.append(f"  {field:<12} from column {column!r}{mark}, such as: {example}")
+    absent = [field for field in ("id", "created_on") if field not in labelled.columns]
+    means = {"id": "rows are numbered", "created_on": "there are no dates"}
+    lines += [f"  {field:<12} no column: {means[field]}" for field in absent]
+    lines += ["", *(f"note: {note}" for note in labelled.notes if "other columns" not in note)]
+    for file in (made.tags, made.config):
+        content = file.read_text(encoding="utf-8").splitlines()
+        lines += ["", f"{file}:", *(f"  {line}" for line in content[: SHOWN_TAGS + 4])]
+        if len(content) > SHOWN_TAGS + 4:
+            lines.append(f"  ... and {len(content) - SHOWN_TAGS - 4} more lines")
+    lines += ["", f"next: python train.py data={made.config.stem} model=linear"]
+    return "\n".join(lines)
+
+
+def _check_free(file: Path, replacing: bool) -> None:
+    if not file.exists():
+        return
+    ours = file.read_text(encoding="utf-8", errors="replace").startswith(WRITTEN)
+    if not (ours and replacing):
+        raise UserError(
+            f"{file} is there already",
+            hint="Choose another --name" + (", or write it anew: --replace" if ours else "."),
+        )
+
+
+def _order_of_dates(
+    sample: Sequence[Mapping[str, str | None]], columns: Mapping[str, str], how: TableFormat
+) -> DateOrder:
+    """Return the one order in which all dates of a sample can be read; `iso` where it is open."""
+    values = [value for row in sample if (value := row.get(columns.get("created_on", "")))]
+    try:
+        for value in values:
+            parse_moment(value, how.dates)
+    except UnclearOrder:
+        fits = [order for order in ORDERS if all(_fits(value, order) for value in values)]
+        return fits[0] if len(fits) == 1 else how.dates
+    except ValueError:
+        pass
+    return how.dates
+
+
+def _fits(value: str, order: DateOrder) -> bool:
+    try:
+        parse_moment(value, order)
+    except ValueError:
+        return False
+    return True
+
+
+def _config_text(name: str, path: Path, tags: Path, how: TableFormat) -> str:
+    place = path.resolve()
+    inside = place.is_relative_to(REPO_ROOT)
+    values: dict[str, object] = {
+        "defaults": ["file", "_self_"],
+        "name": name,
+        "path": place.relative_to(REPO_ROOT).as_posix() if inside else str(place),
+        "columns": dict(how.columns),
+    }
+    if how.delimiter is not None:
+        values["delimiter"] = how.delimiter
+    if how.dates != "iso":
+        values["dates"] = how.dates
+    values["tags"] = tags.relative_to(REPO_ROOT).as_posix()
+    head = f"{WRITTEN}; what each key means: src/tagger/config.py, DataConfig.\n"
+    return head + str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _tags_text(labelled: Labelled, path: Path) -> str:
+    counts = Counter(item.tag for item in labelled.items)
+    names = [
+        yaml.safe_dump({"name": tag}, allow_unicode=True, width=1000).rstrip("\n")
+        for tag in labelled.tags
+    ]
+    lines = [
+        f"  - {name}  # {counts[tag]:,} rows"
+        for name, tag in zip(names, labelled.tags, strict=True)
+    ]
+    head = f"{WRITTEN}: the tags of {path.name}. `definition` and `examples` help who labels.\n"
+    return head + "tags:\n" + "\n".join(lines) + "\n"
