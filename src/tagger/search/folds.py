@@ -20,10 +20,9 @@ from tagger.config import (
     SplitConfig,
     TrainConfig,
 )
-from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.data.sources import load_extra, load_items
-from tagger.data.splits import Split, split_items, unseen_items
+from tagger.data.splits import Split, group_items, split_items, unseen_items
 from tagger.data.tags import load_tags, tag_positions
 from tagger.decision.decider import PLAIN, Decider
 from tagger.environment import available_cores
@@ -100,20 +99,22 @@ class Folds:
         return [tag.name for tag in load_tags(resolve_path(self.config.data.tags))]
 
     @cached_property
-    def items(self) -> list[Item]:
-        """The rows that are not held out for testing."""
+    def _rows(self) -> tuple[list[Item], list[int]]:
+        """The rows that are not held out for testing, and the group that each stays with."""
         items = load_items(self.config.data, self.tags)
         split = self.config.data.split
+        group_of = group_items(items, split.group)
         if not split.test:
-            return items
+            return items, group_of
         # `per_tag` makes training sets smaller, and not what is judged.
-        parts = split_items(items, split.model_copy(update={"per_tag": None}))
-        return [items[index] for index in sorted([*parts.train, *parts.validation])]
+        parts = split_items(items, split.model_copy(update={"per_tag": None}), group_of)
+        kept = sorted([*parts.train, *parts.validation])
+        return [items[index] for index in kept], [group_of[index] for index in kept]
 
-    @cached_property
-    def group_of(self) -> list[int]:
-        """The group of near-duplicates that each row is in, (n,)."""
-        return group_near_duplicates(self.items)
+    @property
+    def items(self) -> list[Item]:
+        """The rows that are not held out for testing."""
+        return self._rows[0]
 
     @cached_property
     def true(self) -> IntArray:
@@ -142,8 +143,9 @@ class Folds:
                         folds=self.config.search.folds,
                         fold=step % self.config.search.folds,
                         per_tag=given.per_tag,
+                        group=given.group,
                     ),
-                    self.group_of,
+                    self._rows[1],
                 )
             except UserError as error:
                 raise UserError(
@@ -161,7 +163,8 @@ class Folds:
             if extra:
                 split = self.split(step)
                 held_out = [self.items[index] for index in (*split.validation, *split.test)]
-                extra = [extra[index] for index in unseen_items(extra, held_out)]
+                unseen = unseen_items(extra, held_out, config.data.split.group)
+                extra = [extra[index] for index in unseen]
             self._extra[key] = extra
         return self._extra[key]
 

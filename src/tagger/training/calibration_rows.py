@@ -10,7 +10,7 @@ from accelerate.utils import broadcast_object_list
 
 from tagger.config import EnsembleConfig, SplitConfig, TrainConfig
 from tagger.data.items import Item
-from tagger.data.splits import Split, split_items, unseen_items
+from tagger.data.splits import Split, group_items, split_items, unseen_items
 from tagger.data.tags import tag_positions
 from tagger.decision.decider import NOVELTY_FILE, CalibrationRows, fit_rule, save_rule
 from tagger.decision.novelty import Embeds, Novelty
@@ -35,6 +35,8 @@ def plan_folds(train: Sequence[Item], config: TrainConfig) -> list[Split]:
     folds = config.decision.folds
     if folds is None or isinstance(config.model, EnsembleConfig):
         return []
+    group = config.data.split.group
+    group_of = group_items(train, group)
     try:
         return [
             split_items(
@@ -46,7 +48,9 @@ def plan_folds(train: Sequence[Item], config: TrainConfig) -> list[Split]:
                     folds=folds,
                     fold=fold,
                     per_tag=None,
+                    group=group,
                 ),
+                group_of,
             )
             for fold in range(folds)
         ]
@@ -105,7 +109,8 @@ def calibration_rows(
     for fold, division in enumerate(folds):
         items = [rows.train[index] for index in division.test]
         rest = [rows.train[index] for index in division.train]
-        extra = [rows.extra[index] for index in unseen_items(rows.extra, items)]
+        unseen = unseen_items(rows.extra, items, config.data.split.group)
+        extra = [rows.extra[index] for index in unseen]
         inner_rows = Rows(rest, rows.validation, extra, [*rows.held_out, *items])
         folder = surroundings.folder / FOLDS_FOLDER / str(fold)
         done = folder / "predictions.csv"
