@@ -4,7 +4,7 @@ Two items are near-duplicates when one of these holds, after case, spacing and p
 taken away:
 
 * they have the same text;
-* they have the same words, at least `TITLE_WORDS`, in another order;
+* they have the same words, at least `TITLE_WORDS`, but for their order and slips of spelling;
 * they share a title of at least `TITLE_WORDS` words, or a description of at least
   `DESCRIPTION_WORDS` words, that is rare in the set;
 * their texts overlap by `OVERLAP` or more, and so does what is specific to them.
@@ -16,12 +16,9 @@ swayed by one long shared name.
 What the texts of a set have in common, such as a footer, a signature or the frame of a sentence,
 is no sign that two of them say the same. So the second overlap weighs each shingle by its rarity:
 1 if one text has it, 0 if the square root of the number of texts or more have it, by the logarithm
-in between. In its fraction `DOUBT` is added below, so that two texts of whom little is specific
-have to agree in more of it. Titles and descriptions count below that number of texts only.
-
-How much of what is specific must agree depends on the set. A text about machine learning shares
-0.05 of it with its fifth-nearest neighbour; short questions about 60 subjects share more among
-each other, and near-duplicates have to stand out from that (`required_overlap`).
+in between. `SPECIFIC_OVERLAP` of that weight must agree; `DOUBT` counts as different in each pair,
+or a word that 40 short questions share would make them one. Titles and descriptions count if fewer
+texts than that square root share them.
 
 Linked texts are joined into groups, the closest first, and no group holds more different texts
 than the square root of their number: a chain of texts that change little by little can't swallow
@@ -42,12 +39,11 @@ import itertools
 import math
 import re
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array, diags_array
 
 from tagger.data.items import Item, fold
@@ -56,23 +52,18 @@ OVERLAP = 0.5
 TITLE_WORDS = 3
 DESCRIPTION_WORDS = 5
 CHARACTERS = 4
+SPELT_LETTERS = 4
+RARE = 2
+SLIP = 20
 
-SPECIFIC_OVERLAP = 0.15
-"""What is specific to two near-duplicates overlaps by this, in a set whose texts are unlike."""
-DOUBT = 3.0
-"""Weight, in shingles that one text alone has, that is taken for different in every pair."""
+SPECIFIC_OVERLAP = 0.125
+DOUBT = 15.0
+"""Weight that is taken for different in every pair, in shingles that one text alone has: as much
+as a long word or two short ones."""
 FREQUENT = 4
-"""No shingle is too frequent to count that fewer texts have, however small the set is."""
-NEIGHBOUR = 5
-TIMES = 2.0
-"""Near-duplicates are closer, by this factor, than the typical text is to its fifth neighbour."""
-HIGHEST_OVERLAP = 0.5
-"""No more than this is required, or sets of many variants each would hold no near-duplicates."""
+"""What fewer texts share is never too frequent to count, however small the set is."""
 
 ROWS = 1024
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 def group_near_duplicates(items: Sequence[Item]) -> list[int]:
@@ -120,8 +111,7 @@ def _find_links(items: Sequence[Item]) -> _Links:
     text_of = [place[text] for text in whole]
 
     links = _similar(texts)
-    reordered = [" ".join(sorted(text.split())) for text in texts]
-    links |= _sharing(reordered, range(len(texts)), TITLE_WORDS)
+    links |= _sharing(_sorted_words(texts), range(len(texts)), TITLE_WORDS)
     links |= _sharing(titles, text_of, TITLE_WORDS)
     links |= _sharing(descriptions, text_of, DESCRIPTION_WORDS)
     return _Links(text_of, links)
@@ -155,24 +145,57 @@ def _sharing(
     }
 
 
+def _sorted_words(texts: Sequence[str]) -> list[str]:
+    """Return the words of each text in the order of the alphabet, without slips of spelling.
+
+    A word counts as the most frequent one that differs from it in a letter more, a letter less,
+    another letter or two letters swapped (found by the words less a letter, as in SymSpell), if it
+    is in at most `RARE` texts or that one is in `SLIP` times as many. Only texts that agree in all
+    other words are alike by this.
+    """
+    words = [text.split() for text in texts]
+    frequency = Counter(word for one in words for word in set(one))
+    alike = defaultdict(list)
+    for word in frequency:
+        if len(word) >= SPELT_LETTERS and word.isalpha():
+            for key in {word, *(word[:at] + word[at + 1 :] for at in range(len(word)))}:
+                alike[key].append(word)
+    meant = {word: word for word in frequency}
+    for others in alike.values():
+        if len(others) > 1:
+            best = min(others, key=lambda word: (-frequency[word], word))
+            for word in others:
+                old, most = meant[word], frequency[best]
+                is_slip = frequency[word] <= max(RARE, most / SLIP)
+                if is_slip and (-most, best) < (-frequency[old], old):
+                    meant[word] = best
+    return [" ".join(sorted(meant[word] for word in one)) for one in words]
+
+
 def _similar(texts: Sequence[str]) -> dict[tuple[int, int], float]:
     """Link the texts that overlap, as a whole and in what is specific to them."""
-    if len(texts) < 2:
+    if not texts:
         return {}
     shingles = _shingle_matrix(texts)
+    sizes = np.diff(shingles.indptr)
     frequency = np.bincount(shingles.indices, minlength=shingles.shape[1])
     weights = 1 - np.log(frequency) / math.log(_too_frequent(len(texts)))
-    one, two, overlap, required = _specific_overlaps(shingles, np.maximum(weights, 0))
-    kept = overlap >= required
-    one, two = one[kept], two[kept]
-    sizes = np.diff(shingles.indptr)
+    rare = weights > 0
+    # Of two rows of this, the product is the weight of what they share.
+    specific = (shingles[:, rare] @ diags_array(np.sqrt(weights[rare]))).tocsr()
+    across = specific.T.tocsr()
+    totals = specific.power(2).sum(axis=1)
     links = {}
-    for start in range(0, len(one), ROWS):
-        left, right = one[start : start + ROWS], two[start : start + ROWS]
-        shared = shingles[left].multiply(shingles[right]).sum(axis=1)
-        whole = shared / (sizes[left] + sizes[right] - shared)
+    for start in range(0, len(texts), ROWS):
+        shared = (specific[start : start + ROWS] @ across).tocoo()
+        one, two = shared.row + start, shared.col
+        overlap = shared.data / (totals[one] + totals[two] - shared.data + DOUBT)
+        close = (overlap >= SPECIFIC_OVERLAP) & (one < two)
+        one, two = one[close], two[close]
+        shared = shingles[one].multiply(shingles[two]).sum(axis=1)
+        whole = shared / (sizes[one] + sizes[two] - shared)
         for at in np.flatnonzero(whole >= OVERLAP):
-            links[int(left[at]), int(right[at])] = float(whole[at])
+            links[int(one[at]), int(two[at])] = float(whole[at])
     return links
 
 
@@ -184,50 +207,6 @@ def _shingle_matrix(texts: Sequence[str]) -> csr_array:
     names, columns = np.unique(every, return_inverse=True)
     ones = np.ones(len(columns), np.float32)
     return csr_array((ones, columns, ends), shape=(len(sets), len(names)))
-
-
-def _specific_overlaps(shingles: csr_array, weights: Floats) -> tuple[Ints, Ints, Floats, float]:
-    """Compare all pairs of texts that share a shingle that counts.
-
-    Args:
-        shingles: (n_texts, n_shingles)
-        weights: Of the shingles, from 0 to 1.
-
-    Returns:
-        The pairs that overlap by `SPECIFIC_OVERLAP` or more: their first texts, their second texts,
-        their overlaps; and the overlap that near-duplicates of this set must have.
-    """
-    counting = weights > 0
-    weighted = (shingles[:, counting] @ diags_array(np.sqrt(weights[counting]))).tocsr()
-    mass = weighted.power(2).sum(axis=1)
-    across = weighted.T.tocsr()
-    ones, twos, overlaps = [], [], []
-    neighbours = np.zeros(len(mass))
-    for start in range(0, len(mass), ROWS):
-        shared = (weighted[start : start + ROWS] @ across).tocsr()
-        left = np.repeat(np.arange(shared.shape[0]), np.diff(shared.indptr)) + start
-        right = shared.indices
-        overlap = shared.data / (mass[left] + mass[right] - shared.data + DOUBT)
-        overlap[left == right] = 0
-        for row, (first, last) in enumerate(itertools.pairwise(shared.indptr)):
-            if last - first > NEIGHBOUR:
-                neighbours[start + row] = np.partition(overlap[first:last], -NEIGHBOUR)[-NEIGHBOUR]
-        close = (overlap >= SPECIFIC_OVERLAP) & (left < right)
-        ones.append(left[close])
-        twos.append(right[close])
-        overlaps.append(overlap[close])
-    required = required_overlap(neighbours)
-    return np.concatenate(ones), np.concatenate(twos), np.concatenate(overlaps), required
-
-
-def required_overlap(neighbours: Floats) -> float:
-    """Return how much of what is specific to two texts must agree, given what is usual in the set.
-
-    Args:
-        neighbours: (n_texts,), the overlap of each text with its fifth-nearest neighbour.
-    """
-    usual = float(np.median(neighbours))
-    return min(max(TIMES * usual, SPECIFIC_OVERLAP), HIGHEST_OVERLAP)
 
 
 def _shingles(text: str) -> frozenset[int]:
