@@ -4,21 +4,19 @@
 
 Wrong tags: 5 % of the rows, drawn at random, get another tag at random; counted are those among
 the first 8 % of the audit's ranking. The file's own errors, which nobody counted, compete with
-them for these places. Repeats: a changed copy of every fifth row is added; counted are the copies
-that end in the group of their original (recall), and the links from copies that lead there and
-nowhere else (precision).
+them for these places. Repeats: as in near_duplicates.py.
 """
 
 import argparse
 import csv
 import random
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from near_duplicates import CHANGES, planted_repeats
 from tagger.audit.repeats import MEANING, close_pairs
 from tagger.config import TrainConfig, compose_config, load_config
 from tagger.data.duplicates import group_near_duplicates
@@ -32,8 +30,6 @@ from tagger.models.transformer import TransformerClassifier
 
 FLIPPED = 0.05
 READ = 0.08
-EVERY = 5
-Change = Callable[[Item, random.Random, list[str]], Item]
 
 
 @exit_on_user_error
@@ -94,71 +90,6 @@ def planted_errors(
     assert check is not None
     first = np.argsort(check.doubt_rank)[: round(READ * len(items))]
     return len(set(chosen) & set(first.tolist())) / len(chosen)
-
-
-def planted_repeats(items: list[Item], change: Change, seed: int) -> tuple[int, int, int, int]:
-    """Return copies found, copies planted, right links, all links of copies."""
-    rng = random.Random(seed)
-    words = [word for item in items for word in item.text.split()]
-    originals = list(range(seed % EVERY, len(items), EVERY))
-    before = group_near_duplicates(items)
-    groups = group_near_duplicates([*items, *(change(items[row], rng, words) for row in originals)])
-    members: dict[int, list[int]] = {}
-    for row, group in enumerate(groups[: len(items)]):
-        members.setdefault(group, []).append(row)
-    found = right = links = 0
-    for copy, original in enumerate(originals, start=len(items)):
-        linked = members.get(groups[copy], [])
-        found += original in linked
-        right += sum(before[row] == before[original] for row in linked)
-        links += len(linked)
-    return found, len(originals), right, links
-
-
-def change_case(item: Item, rng: random.Random, words: list[str]) -> Item:
-    """Shout the title and lower the description."""
-    return replace(item, title=item.title.upper(), description=item.description.lower())
-
-
-def change_punctuation(item: Item, rng: random.Random, words: list[str]) -> Item:
-    """Drop the punctuation that is there and put some where none was."""
-
-    def change(text: str) -> str:
-        bare = "".join(sign if sign.isalnum() or sign.isspace() else " " for sign in text)
-        return ", ".join(bare.split()) + "!"
-
-    return replace(item, title=change(item.title), description=change(item.description))
-
-
-def change_order(item: Item, rng: random.Random, words: list[str]) -> Item:
-    """Put the end of title and description before their beginning."""
-
-    def change(text: str) -> str:
-        parts = text.split()
-        cut = rng.randint(1, max(1, len(parts) - 1))
-        return " ".join(parts[cut:] + parts[:cut])
-
-    return replace(item, title=change(item.title), description=change(item.description))
-
-
-def change_word(item: Item, rng: random.Random, words: list[str]) -> Item:
-    """Replace a word of the title and one of the description by words of other rows."""
-
-    def change(text: str) -> str:
-        parts = text.split()
-        if len(parts) > 1:
-            parts[rng.randrange(len(parts))] = rng.choice(words)
-        return " ".join(parts)
-
-    return replace(item, title=change(item.title), description=change(item.description))
-
-
-CHANGES: dict[str, Change] = {
-    "case": change_case,
-    "punctuation": change_punctuation,
-    "order": change_order,
-    "a word": change_word,
-}
 
 
 def count_paraphrases(

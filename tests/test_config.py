@@ -183,6 +183,19 @@ def test_an_unknown_key_like_no_other_is_refused(override: str) -> None:
     assert "no such key" in mistakes("train", override)[0]
 
 
+def test_grouping_is_turned_off_with_and_without_quotes(tmp_path: Path) -> None:
+    """Without quotes, YAML takes `off` for a boolean."""
+    path = tmp_path / "off.yaml"
+    path.write_text("# @package _global_\ndata:\n  split:\n    group: off\n")
+    for override in ("data.split.group=off", "data.split.group='off'", f"experiment={path}"):
+        config = load_config(TrainConfig, compose_config("train", [override]))
+        assert config.data.split.group == "off"
+        save_config(config, tmp_path / "config.yaml")
+        assert load_saved_config(TrainConfig, tmp_path / "config.yaml") == config
+    with pytest.raises(UserError, match=r"data\.split\.group: found 'some'"):
+        compose_config("train", ["data.split.group=some"])
+
+
 def test_a_key_of_the_other_script_is_unknown() -> None:
     assert mistakes("evaluate", "run=x", "model=tiny", "training.lr=1") == (
         "model: no such key",

@@ -47,6 +47,7 @@ WHERE_TO_LOOK = (
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Grouping = Literal["near-duplicates", "off"]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -72,6 +73,17 @@ class SplitConfig(Section):
     per_tag: int | None = Field(
         ge=1, description="train on at most so many rows of each tag; null: on all"
     )
+    # Runs that were made before there was this key kept near-duplicates together.
+    group: Grouping = Field(
+        default="near-duplicates",
+        description="what stays together; off: rows are dealt one by one, and reports warn of it",
+    )
+
+    @field_validator("group", mode="before")
+    @classmethod
+    def _unquoted(cls, value: Any) -> Any:
+        """Take YAML's unquoted `off`, which is a boolean there, for what it says."""
+        return "off" if value is False else value
 
     @model_validator(mode="after")
     def _check(self) -> "SplitConfig":

@@ -83,6 +83,28 @@ def test_groups_that_leave_too_little_are_refused(items: list[Item], make_split:
         split_items(items, make_split(), [0] * 200)
 
 
+def test_too_alike_items_name_the_key_that_deals_them_one_by_one(
+    items: list[Item], make_split: MakeSplit
+) -> None:
+    with pytest.raises(UserError, match="in 1 groups of near-duplicates are too few") as caught:
+        split_items(items, make_split(), [0] * 200)
+    assert "group=off" in str(caught.value.hint)
+    few = [items[0], items[150]]
+    with pytest.raises(UserError, match="2 items are too few") as caught:
+        split_items(few, make_split(group="off"))
+    assert "group=off" not in str(caught.value.hint)
+
+
+def test_off_deals_near_duplicates_one_by_one(make_item: MakeItem, make_split: MakeSplit) -> None:
+    same = [make_item(n, "red" if n % 2 else "green", title="The same title") for n in range(40)]
+    with pytest.raises(UserError, match="are too few"):
+        split_items(same, make_split())
+    for changes in ({}, {"folds": 5, "fold": 1}):
+        split = split_items(same, make_split(group="off", **changes))
+        assert abs(len(split.test) - (8 if changes else 6)) <= 1
+        assert sorted(split.train + split.validation + split.test) == list(range(40))
+
+
 def test_seed_decides_the_split(items: list[Item], make_split: MakeSplit) -> None:
     assert split_items(items, make_split(seed=1)) == split_items(items, make_split(seed=1))
     assert split_items(items, make_split(seed=1)) != split_items(items, make_split(seed=2))
@@ -222,6 +244,7 @@ def test_unseen_items_leave_out_equals_and_near_duplicates(make_item: MakeItem) 
     assert unseen_items(items, seen) == [0, 3]
     assert unseen_items(items, []) == [0, 1, 2, 3]
     assert unseen_items([], seen) == []
+    assert unseen_items([*items, seen[1]], seen, "off") == [0, 2, 3]
 
 
 WORDS = ["graph", "vision", "speech", "tokens", "pixels", "deploy", "agents", "rank"]

@@ -84,13 +84,14 @@ class Runs:
         errs_on: Sequence[str] = (),
         tags: Sequence[str] = TAGS,
         answers: Sequence[Item] = (),
+        overrides: Sequence[str] = (),
     ) -> RunFolder:
         path = self.folder / "runs" / name
         source = self.folder / f"{name}.csv"
         write_items(source, items)
-        overrides = ["data=file", f"data.path={source}", f"data.tags={self.tag_file}"]
+        given = ["data=file", f"data.path={source}", f"data.tags={self.tag_file}", *overrides]
         config = load_config(
-            TrainConfig, compose_config("train", [*overrides, "data.name=orchard", "model=tiny"])
+            TrainConfig, compose_config("train", [*given, "data.name=orchard", "model=tiny"])
         )
         path.mkdir(parents=True)
         save_config(config, path / "config.yaml")

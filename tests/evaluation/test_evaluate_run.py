@@ -185,6 +185,44 @@ def test_seen_rows_and_their_near_duplicates_are_left_out(runs, items, split, ne
     assert "left out 2 that r has seen and 1 near-duplicates" in report["data"]["explanation"]
 
 
+def test_rows_that_resemble_such_a_near_duplicate_alone_are_judged_on(
+    runs, items, split, new_items
+) -> None:
+    fresh = new_items(6, seed=9)
+    similar = replace(items[1], id="similar", title="Of a kind of its own here")
+    similar_to_it = replace(fresh[0], id="next", title=similar.title)
+    runs.make("r", items, split, answers=[*fresh, similar, similar_to_it])
+    config = runs.config("r", *runs.other_source([*fresh, similar, similar_to_it]))
+    report = evaluate_run(config)
+    assert report["overall"]["num_samples"] == 7
+    assert "and 1 near-duplicates" in report["data"]["explanation"]
+
+
+def test_a_run_that_kept_nothing_apart_is_warned_of_everywhere(
+    runs, items, split, new_items, capsys
+) -> None:
+    again = replace(items[split.train[0]], id="again")
+    everything = [*items, again]
+    beside = replace(split, test=[*split.test, len(items)])
+    run = runs.make("off", everything, beside, overrides=["data.split.group=off"])
+    report = evaluate_run(runs.config("off"))
+    rows = len(beside.test)
+    assert f"group=off): 1 of these {rows} rows" in report["data"]["warning"]
+    assert "WARNING: near-duplicates were not kept apart" in capsys.readouterr().out
+    for name in ("report.md", "report.html", "report.json"):
+        assert "ear-duplicates were not kept apart" in (run.path / name).read_text(), name
+
+    similar = replace(items[1], id="similar", description=f"{items[1].description} also")
+    runs.make("off2", items, split, answers=[similar], overrides=["data.split.group=off"])
+    report = evaluate_run(runs.config("off2", *runs.other_source([similar, items[2]])))
+    assert report["overall"]["num_samples"] == 1
+    assert "were not looked for (data.split.group=off)" in report["data"]["explanation"]
+
+    runs.make("on", items, split)
+    assert evaluate_run(runs.config("on"))["data"]["warning"] is None
+    assert "WARNING" not in capsys.readouterr().out.split("off2")[-1]
+
+
 def test_rows_all_keeps_everything_away_from_the_test_report(runs, items, split) -> None:
     run = runs.make("r", items, split)
     report = evaluate_run(runs.config("r", "rows=all"))

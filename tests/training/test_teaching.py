@@ -333,7 +333,7 @@ def transfer(shared):
     def find(files, *overrides, items=(), held_out=(), seed=0):
         names = ",".join(map(str, files))
         config = shared.config("x", "distill=source", f"distill.transfer=[{names}]", *overrides)
-        return transfer_items(config.distill, items, held_out, seed)
+        return transfer_items(config.distill, items, held_out, config.data.split.group, seed)
 
     return find
 

@@ -4,59 +4,117 @@ Two items are near-duplicates when one of these holds, after case, spacing and p
 taken away:
 
 * they have the same text;
+* they have the same words, at least `TITLE_WORDS`, but for their order and slips of spelling;
 * they share a title of at least `TITLE_WORDS` words, or a description of at least
-  `DESCRIPTION_WORDS` words: shorter ones ("Introduction", "A Python package") are shared by chance;
-* their shingle sets (words, and character 4-grams across word borders) have a Jaccard similarity
-  of at least `THRESHOLD`. Words alone miss spelling variants ("pre-trained", "pretrained"), and
-  characters alone are swayed by one long shared name.
+  `DESCRIPTION_WORDS` words, that is rare in the set;
+* their texts overlap by `OVERLAP` or more, and so does what is specific to them.
 
-The threshold comes from reading pairs of two real sets (764 tagged and 12,049 untagged items).
-From 0.5 upwards a pair is nearly always one project told twice, or one template with a word
-changed; the tagged set has 8 such pairs, each with one tag. Between 0.4 and 0.5 most pairs only
-share their subject and its stock phrases. At 0.43 stands "A collection of computer vision
-pre-trained models" beside the same about NLP, two items with different tags.
+Overlap is the Jaccard similarity of shingle sets: words, and character 4-grams across word
+borders. Words alone miss spelling variants ("pre-trained", "pretrained"), and characters alone are
+swayed by one long shared name.
 
-Being linked is passed on: the neighbours of a neighbour belong to the group. The largest group of
-the 12,049 has 42 items, the builds of one package.
+What the texts of a set have in common, such as a footer, a signature or the frame of a sentence,
+is no sign that two of them say the same. So the second overlap weighs each shingle by its rarity:
+1 if one text has it, 0 if the square root of the number of texts or more have it, by the logarithm
+in between. `SPECIFIC_OVERLAP` of that weight must agree; `DOUBT` counts as different in each pair,
+or a word that 40 short questions share would make them one. Titles and descriptions count if fewer
+texts than that square root share them.
 
-Candidates come from MinHash signatures cut into bands (Broder 1997; Leskovec, Rajaraman & Ullman,
-"Mining of Massive Datasets", chapter 3), and each is confirmed by its exact similarity. With 64
-bands of 4 values a pair at the threshold becomes a candidate with probability
-1 - (1 - 0.5^4)^64 = 0.98, a pair at 0.6 with 0.9999.
+Linked texts are joined into groups, the closest first, and no group holds more different texts
+than the square root of their number: a chain of texts that change little by little can't swallow
+a set.
+
+The thresholds come from reading pairs of two real sets (764 tagged and 12,049 untagged items);
+`benchmarks/near_duplicates.py` measures what they do there, and with questions, footers and frames.
+From an overlap of 0.5 upwards, a pair that shares what is rare is nearly always one project told
+twice, or one template with a word changed. The builds of one package (42 of the 12,049) stay one
+group; "a Python library for reinforcement learning" and its like do not become one.
+
+All pairs that share something specific are compared exactly, by the product of a sparse matrix and
+its transpose. A shingle that counts is in less than the square root of n texts, so this takes at
+most n * sqrt(n) steps for each shingle of a text, whatever frame the texts share.
 """
 
+import itertools
+import math
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array, diags_array
 
 from tagger.data.items import Item, fold
 
-THRESHOLD = 0.5
+OVERLAP = 0.5
 TITLE_WORDS = 3
 DESCRIPTION_WORDS = 5
 CHARACTERS = 4
-BANDS = 64
-BAND_VALUES = 4
+SPELT_LETTERS = 4
+RARE = 2
+SLIP = 20
+
+SPECIFIC_OVERLAP = 0.125
+DOUBT = 15.0
+"""Weight that is taken for different in every pair, in shingles that one text alone has: as much
+as a long word or two short ones."""
+FREQUENT = 4
+"""What fewer texts share is never too frequent to count, however small the set is."""
+
+ROWS = 1024
 
 
 def group_near_duplicates(items: Sequence[Item]) -> list[int]:
-    """Number the groups of items that are linked by a chain of near-duplicates.
+    """Number the groups of items that say the same thing.
 
     Returns:
         The group of each item, `len(items)` numbers; groups are numbered by their first item.
     """
+    found = _find_links(items)
+    group_of_text = _join(found.links, _too_frequent(len(set(found.text_of))))
+    numbers: dict[int, int] = {}
+    groups = (group_of_text.get(text, text) for text in found.text_of)
+    return [numbers.setdefault(group, len(numbers)) for group in groups]
+
+
+def near_duplicates_of(items: Sequence[Item], seen: Sequence[Item]) -> list[bool]:
+    """Say of each item whether it is a near-duplicate of one of the seen ones, with no chain."""
+    found = _find_links([*seen, *items])
+    known = set(found.text_of[: len(seen)])
+    near = known | {two for one, two in found.links if one in known}
+    near |= {one for one, two in found.links if two in known}
+    return [text in near for text in found.text_of[len(seen) :]]
+
+
+@dataclass(frozen=True)
+class _Links:
+    """The near-duplicates among the distinct texts of a set.
+
+    Attributes:
+        text_of: The text of each item, as its place among the sorted distinct texts.
+        links: Pairs of texts, the smaller place first, and their similarity, from `OVERLAP` to 1.
+    """
+
+    text_of: list[int]
+    links: dict[tuple[int, int], float]
+
+
+def _find_links(items: Sequence[Item]) -> _Links:
     titles = [_normalise(item.title) for item in items]
     descriptions = [_normalise(item.description) for item in items]
-    texts = [f"{title} {rest}".strip() for title, rest in zip(titles, descriptions, strict=True)]
+    whole = [f"{title} {rest}".strip() for title, rest in zip(titles, descriptions, strict=True)]
+    # In the order of the alphabet, so that nothing depends on the order of the items.
+    texts = sorted(set(whole))
+    place = {text: at for at, text in enumerate(texts)}
+    text_of = [place[text] for text in whole]
 
-    forest = _Forest(len(items))
-    _link_equal(forest, texts, at_least=0)
-    _link_equal(forest, titles, TITLE_WORDS)
-    _link_equal(forest, descriptions, DESCRIPTION_WORDS)
-    _link_similar(forest, texts)
-
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(forest.root(index), len(numbers)) for index in range(len(items))]
+    links = _similar(texts)
+    links |= _sharing(_sorted_words(texts), range(len(texts)), TITLE_WORDS)
+    links |= _sharing(titles, text_of, TITLE_WORDS)
+    links |= _sharing(descriptions, text_of, DESCRIPTION_WORDS)
+    return _Links(text_of, links)
 
 
 def _normalise(text: str) -> str:
@@ -65,91 +123,120 @@ def _normalise(text: str) -> str:
     return " ".join(re.findall(r"\w+", folded)) or folded
 
 
-def _link_equal(forest: "_Forest", keys: Iterable[str], at_least: int) -> None:
-    first: dict[str, int] = {}
-    for index, key in enumerate(keys):
-        if key and key.count(" ") + 1 >= at_least:
-            forest.link(first.setdefault(key, index), index)
+def _too_frequent(n_texts: int) -> float:
+    """Return the number of texts from which on something that they share says nothing of them."""
+    return max(FREQUENT, math.sqrt(n_texts))
 
 
-def _link_similar(forest: "_Forest", texts: Sequence[str]) -> None:
-    from datasketch import MinHash
-
-    first_of: dict[str, int] = {}
-    for index, text in enumerate(texts):
-        first_of.setdefault(text, index)
-    members = list(first_of.values())
-    shingles = {index: _shingles(texts[index]) for index in members}
-    signatures = MinHash.bulk(
-        shingles.values(), num_perm=BANDS * BAND_VALUES, hashfunc=_as_it_is, seed=1
-    )
-    for band in range(BANDS):
-        start = band * BAND_VALUES
-        buckets: dict[bytes, list[int]] = {}
-        for index, signature in zip(members, signatures, strict=True):
-            key = signature.hashvalues[start : start + BAND_VALUES].tobytes()
-            buckets.setdefault(key, []).append(index)
-        for bucket in buckets.values():
-            if len(bucket) > 1:
-                _link_within(forest, bucket, shingles)
+def _sharing(
+    keys: Sequence[str], text_of: Sequence[int], at_least: int
+) -> dict[tuple[int, int], float]:
+    """Link the texts that share a key of so many words, if not too many texts do."""
+    too_frequent = _too_frequent(len(set(text_of)))
+    sharing: dict[str, set[int]] = defaultdict(set)
+    for key, text in zip(keys, text_of, strict=True):
+        if key.count(" ") + 1 >= at_least:
+            sharing[key].add(text)
+    return {
+        pair: 1.0
+        for texts in sharing.values()
+        if len(texts) < too_frequent
+        for pair in itertools.combinations(sorted(texts), 2)
+    }
 
 
-def _link_within(forest: "_Forest", bucket: list[int], shingles: dict[int, frozenset[int]]) -> None:
-    """Link the similar ones among candidates, without comparing those that are linked already.
+def _sorted_words(texts: Sequence[str]) -> list[str]:
+    """Return the words of each text in the order of the alphabet, without slips of spelling.
 
-    A thousand variants of one template share their buckets. Keeping the candidates by group makes
-    that cost a thousand comparisons rather than half a million.
+    A word counts as the most frequent one that differs from it in a letter more, a letter less,
+    another letter or two letters swapped (found by the words less a letter, as in SymSpell), if it
+    is in at most `RARE` texts or that one is in `SLIP` times as many. Only texts that agree in all
+    other words are alike by this.
     """
-    by_root: dict[int, list[int]] = {}
-    for index in bucket:
-        root = forest.root(index)
-        linked = [
-            other_root
-            for other_root, others in by_root.items()
-            if other_root == root
-            or any(_jaccard(shingles[index], shingles[other]) >= THRESHOLD for other in others)
-        ]
-        members = [index]
-        for other_root in linked:
-            members += by_root.pop(other_root)
-            root = forest.link(root, other_root)
-        by_root[root] = members
+    words = [text.split() for text in texts]
+    frequency = Counter(word for one in words for word in set(one))
+    alike = defaultdict(list)
+    for word in frequency:
+        if len(word) >= SPELT_LETTERS and word.isalpha():
+            for key in {word, *(word[:at] + word[at + 1 :] for at in range(len(word)))}:
+                alike[key].append(word)
+    meant = {word: word for word in frequency}
+    for others in alike.values():
+        if len(others) > 1:
+            best = min(others, key=lambda word: (-frequency[word], word))
+            for word in others:
+                old, most = meant[word], frequency[best]
+                is_slip = frequency[word] <= max(RARE, most / SLIP)
+                if is_slip and (-most, best) < (-frequency[old], old):
+                    meant[word] = best
+    return [" ".join(sorted(meant[word] for word in one)) for one in words]
+
+
+def _similar(texts: Sequence[str]) -> dict[tuple[int, int], float]:
+    """Link the texts that overlap, as a whole and in what is specific to them."""
+    if not texts:
+        return {}
+    shingles = _shingle_matrix(texts)
+    sizes = np.diff(shingles.indptr)
+    frequency = np.bincount(shingles.indices, minlength=shingles.shape[1])
+    weights = 1 - np.log(frequency) / math.log(_too_frequent(len(texts)))
+    rare = weights > 0
+    # Of two rows of this, the product is the weight of what they share.
+    specific = (shingles[:, rare] @ diags_array(np.sqrt(weights[rare]))).tocsr()
+    across = specific.T.tocsr()
+    totals = specific.power(2).sum(axis=1)
+    links = {}
+    for start in range(0, len(texts), ROWS):
+        shared = (specific[start : start + ROWS] @ across).tocoo()
+        one, two = shared.row + start, shared.col
+        overlap = shared.data / (totals[one] + totals[two] - shared.data + DOUBT)
+        close = (overlap >= SPECIFIC_OVERLAP) & (one < two)
+        one, two = one[close], two[close]
+        shared = shingles[one].multiply(shingles[two]).sum(axis=1)
+        whole = shared / (sizes[one] + sizes[two] - shared)
+        for at in np.flatnonzero(whole >= OVERLAP):
+            links[int(one[at]), int(two[at])] = float(whole[at])
+    return links
+
+
+def _shingle_matrix(texts: Sequence[str]) -> csr_array:
+    """Return which text has which shingle, (n_texts, n_shingles) of ones and zeros."""
+    sets = [_shingles(text) for text in texts]
+    ends = np.cumsum([0, *(len(one) for one in sets)])
+    every = np.fromiter((shingle for one in sets for shingle in one), np.uint32, ends[-1])
+    names, columns = np.unique(every, return_inverse=True)
+    ones = np.ones(len(columns), np.float32)
+    return csr_array((ones, columns, ends), shape=(len(sets), len(names)))
 
 
 def _shingles(text: str) -> frozenset[int]:
     """Return 32-bit hashes of the words and of the character 4-grams of a text."""
-    words = text.split()
     padded = f" {text} "
     grams = (padded[i : i + CHARACTERS] for i in range(len(padded) - CHARACTERS + 1))
     return frozenset(
         [zlib.crc32(gram.encode()) for gram in grams]
-        + [zlib.crc32(f"word {word}".encode()) for word in words]
+        + [zlib.crc32(f"word {word}".encode()) for word in text.split()]
     )
 
 
-def _jaccard(left: frozenset[int], right: frozenset[int]) -> float:
-    shared = len(left & right)
-    return shared / max(1, len(left) + len(right) - shared)
+def _join(links: dict[tuple[int, int], float], largest: float) -> dict[int, int]:
+    """Join linked texts into groups, the closest first, none beyond a number of texts.
 
+    Args:
+        links: Pairs of texts and their similarity.
+        largest: The number.
 
-def _as_it_is(value: int) -> int:
-    return value
-
-
-class _Forest:
-    """Disjoint sets of numbers (union-find), each named by its smallest member."""
-
-    def __init__(self, size: int) -> None:
-        self._parents = list(range(size))
-
-    def root(self, index: int) -> int:
-        parents = self._parents
-        while parents[index] != index:
-            parents[index] = parents[parents[index]]
-            index = parents[index]
-        return index
-
-    def link(self, left: int, right: int) -> int:
-        small, large = sorted((self.root(left), self.root(right)))
-        self._parents[large] = small
-        return small
+    Returns:
+        For each linked text the group that it is in.
+    """
+    group_of = {text: text for pair in links for text in pair}
+    members = {text: [text] for text in group_of}
+    for one, two in sorted(links, key=lambda pair: (-links[pair], pair)):
+        into, other = group_of[one], group_of[two]
+        if into != other and len(members[into]) + len(members[other]) <= largest:
+            if len(members[into]) < len(members[other]):
+                into, other = other, into
+            for text in members[other]:
+                group_of[text] = into
+            members[into] += members.pop(other)
+    return group_of

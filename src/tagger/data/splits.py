@@ -2,7 +2,8 @@
 
 Three promises, all checked before a split is handed out:
 
-* near-duplicates stay together (`tagger.data.duplicates`), so no test item was seen in training;
+* near-duplicates stay together (`tagger.data.duplicates`), so no test item was seen in training,
+  unless `data.split.group=off` gives that up;
 * each part has its share of every tag, and every part has some of each tag that is frequent enough;
 * the same items and the same seed give the same split.
 
@@ -17,8 +18,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tagger.config import SplitConfig
-from tagger.data.duplicates import group_near_duplicates
+from tagger.config import Grouping, SplitConfig
+from tagger.data.duplicates import group_near_duplicates, near_duplicates_of
 from tagger.data.items import Item
 from tagger.data.problems import Problems
 from tagger.errors import UserError
@@ -48,7 +49,7 @@ def split_items(
     Args:
         items: Labelled items.
         config: How to divide them.
-        group_of: What `group_near_duplicates` says of them; None: it is asked.
+        group_of: What `group_items` says of them; None: it is asked.
         parts: The part (train, validation, test) that the source puts each item into; None: it
             says nothing. The test part stays as it is given: what repeats it in training or
             validation is left out there, and is in no part. Without a validation part, its share
@@ -58,7 +59,7 @@ def split_items(
         UserError: for untagged items, fewer than two tags, or too few distinct items to divide.
     """
     _check_tags(items)
-    group_of = group_near_duplicates(items) if group_of is None else group_of
+    group_of = group_items(items, config.group) if group_of is None else group_of
     everything = range(len(items))
     if parts is not None:
         train, validation, test = _given_parts(items, group_of, parts, config)
@@ -86,6 +87,11 @@ def split_items(
     return split
 
 
+def group_items(items: Sequence[Item], group: Grouping) -> list[int]:
+    """Number the groups of items that stay together in a split; each is its own with `off`."""
+    return list(range(len(items))) if group == "off" else group_near_duplicates(items)
+
+
 def check_leakage(items: Sequence[Item], split: Split) -> None:
     """Refuse a split in which a part holds an item, or a near-duplicate, of another part.
 
@@ -99,14 +105,19 @@ def check_leakage(items: Sequence[Item], split: Split) -> None:
     _check_groups(items, group_near_duplicates(items), split)
 
 
-def unseen_items(items: Sequence[Item], seen: Sequence[Item]) -> list[int]:
+def unseen_items(
+    items: Sequence[Item], seen: Sequence[Item], group: Grouping = "near-duplicates"
+) -> list[int]:
     """Return the indices of the items that are no near-duplicate of a seen item, ascending.
 
-    A chain counts too: what resembles a near-duplicate of a seen item is left out as well.
+    What merely resembles a near-duplicate of a seen item is unseen. With `off`, an item is seen
+    only if title and description are the same but for case, spacing and Unicode form.
     """
-    group_of = group_near_duplicates([*seen, *items])
-    known = set(group_of[: len(seen)])
-    return [index for index, group in enumerate(group_of[len(seen) :]) if group not in known]
+    if group == "off":
+        known = {item.content_hash for item in seen}
+        return [index for index, item in enumerate(items) if item.content_hash not in known]
+    near = near_duplicates_of(items, seen)
+    return [index for index, is_near in enumerate(near) if not is_near]
 
 
 def _given_parts(
@@ -218,10 +229,15 @@ def _check_parts(
             f"train has no {tag!r}: there are {len(groups[tag])} distinct items with that tag, "
             f"at least {needed} are needed"
         )
+    n_groups = len(set(group_of))
+    grouped = n_groups < len(items)
     problems.raise_if_any(
-        f"{len(items)} items in {len(set(group_of))} groups of near-duplicates are too few, or too "
-        "alike, for this split:",
-        "Add items, or change data.split (validation=0 and test=0 train on everything).",
+        f"{len(items)} items in {n_groups} groups of near-duplicates are too few, or too alike, "
+        "for this split:"
+        if grouped
+        else f"{len(items)} items are too few for this split:",
+        "Add items, or change data.split (validation=0 and test=0 train on everything"
+        + ("; group=off deals near-duplicates one by one)." if grouped else ")."),
     )
 
 

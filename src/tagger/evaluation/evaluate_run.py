@@ -79,6 +79,7 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
             "loaded": rows.loaded,
             "evaluated": len(rows.items),
             "explanation": rows.explanation,
+            "warning": rows.warning,
         },
         "intervals": {"level": LEVEL, "resamples": config.resamples, "seed": config.seed},
         "tags": list(run.tags),

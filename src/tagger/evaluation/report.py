@@ -111,6 +111,7 @@ def render_markdown(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]
         "",
         f"{_sentence(data['explanation'])} Intervals hold 95%.",
         "",
+        *([f"**Warning:** {_sentence(data['warning'])}", ""] if data["warning"] else []),
         "| score | value |",
         "|---|---|",
         *(
@@ -195,6 +196,7 @@ def print_report(report: Mapping[str, Any], written: Sequence[Path]) -> None:
     # Lines, not tables: a path that a terminal's width breaks in two cannot be copied.
     lines = [
         f"rows: {data['explanation']}",
+        *([f"WARNING: {data['warning']}"] if data["warning"] else []),
         f"decision: {_decision(report['decision'])}",
         f"calibration: {_calibration(report['calibration'])}",
         f"latency p50/p95/p99: {_latency(report['latency'])}",

@@ -29,6 +29,7 @@ class Rows:
         loaded: Number of items in the source.
         own: Whether the source is the one that the run was trained on.
         explanation: A sentence that says which rows these are.
+        warning: Why scores on them may be too good, in a sentence; None where nothing is known.
         slices: Those that apply to the items.
     """
 
@@ -39,6 +40,7 @@ class Rows:
     loaded: int
     own: bool
     explanation: str
+    warning: str | None
     slices: list[Slice]
 
     @property
@@ -92,7 +94,10 @@ def load_rows(run: RunFolder, config: EvaluateConfig) -> Rows:
     slices = build_slices(chosen, train_counts(run))
     if config.slice_columns:
         slices += slices_by_column(read_columns(data, config.slice_columns))
-    return Rows(chosen, data.name, found, config.rows, len(items), own, explanation, slices)
+    warning = _warn_of_duplicates(run, chosen)
+    return Rows(
+        chosen, data.name, found, config.rows, len(items), own, explanation, warning, slices
+    )
 
 
 def own_items(run: RunFolder) -> list[Item]:
@@ -129,6 +134,11 @@ def drop_seen(run: RunFolder, items: Sequence[Item]) -> tuple[list[Item], str]:
     recorded = {row.content_hash for row in run.split_rows() if row.split != "test"}
     unequal = [item for item in items if item.content_hash not in recorded]
     equal = len(items) - len(unequal)
+    if run.config.data.split.group == "off":
+        return unequal, (
+            f"left out {equal} that {run.name} has seen; near-duplicates of these were not looked "
+            "for (data.split.group=off)"
+        )
     try:
         seen = items_of(run, recorded)
     except UserError as error:
@@ -171,6 +181,19 @@ def train_counts(run: RunFolder) -> dict[str, int]:
     """Count the rows that a run was trained on, for every tag that it knows."""
     counts = Counter(row.tag for row in run.split_rows() if row.split == "train")
     return {tag: counts[tag] for tag in run.tags}
+
+
+def _warn_of_duplicates(run: RunFolder, items: Sequence[Item]) -> str | None:
+    """Say that near-duplicates may be on both sides, where a run was divided without regard."""
+    if run.config.data.split.group != "off":
+        return None
+    known = {row.content_hash for row in run.split_rows() if row.split != "test"}
+    equal = sum(item.content_hash in known for item in items)
+    return (
+        f"near-duplicates were not kept apart (data.split.group=off): {equal} of these "
+        f"{len(items)} rows have the very text of a row that {run.name} was trained or stopped on, "
+        "and others may say the same in nearly the same words. The scores may be too good"
+    )
 
 
 def _check_tags(items: Sequence[Item], run: RunFolder) -> None:

@@ -19,10 +19,9 @@ from tagger.config import (
     OptimizeConfig,
     TrainConfig,
 )
-from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.data.sources import Labelled, load_extra, load_labelled
-from tagger.data.splits import Split, split_items, unseen_items
+from tagger.data.splits import Split, group_items, split_items, unseen_items
 from tagger.data.tags import tag_positions
 from tagger.decision.decider import PLAIN, Decider
 from tagger.environment import available_cores
@@ -103,22 +102,22 @@ class Folds:
         return load_labelled(self.config.data)
 
     @cached_property
+    def _rows(self) -> tuple[list[Item], list[int]]:
+        """The rows that are not held out for testing, and the group that each stays with."""
+        items, given = self._labelled.items, self._labelled.parts
+        split = self.config.data.split
+        group_of = group_items(items, split.group)
+        if not split.test and given is None:
+            return items, group_of
+        # `per_tag` makes training sets smaller, and not what is judged.
+        parts = split_items(items, split.model_copy(update={"per_tag": None}), group_of, given)
+        kept = sorted([*parts.train, *parts.validation])
+        return [items[index] for index in kept], [group_of[index] for index in kept]
+
+    @property
     def items(self) -> list[Item]:
         """The rows that are not held out for testing."""
-        items = self._labelled.items
-        split = self.config.data.split
-        if not split.test and self._labelled.parts is None:
-            return items
-        # `per_tag` makes training sets smaller, and not what is judged.
-        parts = split_items(
-            items, split.model_copy(update={"per_tag": None}), parts=self._labelled.parts
-        )
-        return [items[index] for index in sorted([*parts.train, *parts.validation])]
-
-    @cached_property
-    def group_of(self) -> list[int]:
-        """The group of near-duplicates that each row is in, (n,)."""
-        return group_near_duplicates(self.items)
+        return self._rows[0]
 
     @cached_property
     def true(self) -> IntArray:
@@ -148,7 +147,7 @@ class Folds:
                             "fold": step % self.config.search.folds,
                         }
                     ),
-                    self.group_of,
+                    self._rows[1],
                 )
             except UserError as error:
                 raise UserError(
@@ -166,7 +165,8 @@ class Folds:
             if extra:
                 split = self.split(step)
                 held_out = [self.items[index] for index in (*split.validation, *split.test)]
-                extra = [extra[index] for index in unseen_items(extra, held_out)]
+                unseen = unseen_items(extra, held_out, config.data.split.group)
+                extra = [extra[index] for index in unseen]
             self._extra[key] = extra
         return self._extra[key]
 

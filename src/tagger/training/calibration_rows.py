@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from accelerate.utils import broadcast_object_list
 
-from tagger.config import EnsembleConfig, SplitConfig, TrainConfig
+from tagger.config import EnsembleConfig, TrainConfig
 from tagger.data.items import Item
-from tagger.data.splits import Split, split_items, unseen_items
+from tagger.data.splits import Split, group_items, split_items, unseen_items
 from tagger.data.tags import tag_positions
 from tagger.decision.decider import NOVELTY_FILE, CalibrationRows, fit_rule, save_rule
 from tagger.decision.novelty import Embeds, Novelty
@@ -35,18 +35,21 @@ def plan_folds(train: Sequence[Item], config: TrainConfig) -> list[Split]:
     folds = config.decision.folds
     if folds is None or isinstance(config.model, EnsembleConfig):
         return []
+    group_of = group_items(train, config.data.split.group)
     try:
         return [
             split_items(
                 train,
-                SplitConfig(
-                    validation=0.0,
-                    test=0.0,
-                    seed=config.data.split.seed,
-                    folds=folds,
-                    fold=fold,
-                    per_tag=None,
+                config.data.split.model_copy(
+                    update={
+                        "validation": 0.0,
+                        "test": 0.0,
+                        "folds": folds,
+                        "fold": fold,
+                        "per_tag": None,
+                    }
                 ),
+                group_of,
             )
             for fold in range(folds)
         ]
@@ -105,7 +108,8 @@ def calibration_rows(
     for fold, division in enumerate(folds):
         items = [rows.train[index] for index in division.test]
         rest = [rows.train[index] for index in division.train]
-        extra = [rows.extra[index] for index in unseen_items(rows.extra, items)]
+        unseen = unseen_items(rows.extra, items, config.data.split.group)
+        extra = [rows.extra[index] for index in unseen]
         inner_rows = Rows(rest, rows.validation, extra, [*rows.held_out, *items])
         folder = surroundings.folder / FOLDS_FOLDER / str(fold)
         done = folder / "predictions.csv"

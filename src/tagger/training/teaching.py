@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from tagger.config import DistillConfig, TrainConfig
+from tagger.config import DistillConfig, Grouping, TrainConfig
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled
 from tagger.data.splits import unseen_items
@@ -85,7 +85,7 @@ def prepare_lessons(
     """
     distill = config.distill
     assert distill is not None
-    others = transfer_items(distill, items, held_out, config.seed)
+    others = transfer_items(distill, items, held_out, config.data.split.group, config.seed)
     everything = [*items, *others]
     labelled = torch.zeros(len(everything), dtype=torch.bool)
     labelled[: len(items)] = True
@@ -115,7 +115,11 @@ def prepare_lessons(
 
 
 def transfer_items(
-    distill: DistillConfig, items: Sequence[Item], held_out: Sequence[Item], seed: int
+    distill: DistillConfig,
+    items: Sequence[Item],
+    held_out: Sequence[Item],
+    group: Grouping,
+    seed: int,
 ) -> list[Item]:
     """Return the texts without labels: those of files, each once, and changed copies of all.
 
@@ -132,7 +136,7 @@ def transfer_items(
         drawn = np.random.default_rng(seed).choice(len(texts), distill.transfer_most, replace=False)
         texts = [texts[index] for index in sorted(drawn)]
     if held_out:
-        texts = [texts[index] for index in unseen_items(texts, held_out)]
+        texts = [texts[index] for index in unseen_items(texts, held_out, group)]
     return [*texts, *changed_copies([*items, *texts], distill.copies, distill.changes, seed)]
 
 

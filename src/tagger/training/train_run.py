@@ -101,7 +101,8 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
     extra = load_extra(config.data, tags)
     if extra:
         held_out = [items[index] for index in (*split.validation, *split.test)]
-        extra = [extra[index] for index in unseen_items(extra, held_out)]
+        unseen = unseen_items(extra, held_out, config.data.split.group)
+        extra = [extra[index] for index in unseen]
     inner = plan_folds([items[index] for index in split.train], config)
     inputs, members = _examine_model(config, tags, items, split)
 
