@@ -4,7 +4,7 @@ import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from tagger.compression import cold_start, measuring
 from tagger.compression.fresh import run_fresh
 from tagger.compression.interleaving import BLOCK
 from tagger.compression.neighbour import busy_core
+from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled, load_items
 from tagger.environment import available_cores, describe_environment, instruction_sets
 from tagger.errors import UserError
@@ -138,7 +139,11 @@ def choose_texts(run: RunFolder, data: Path | None) -> list[Text]:
     Raises:
         UserError: when they cannot be read.
     """
-    items = load_items(run.config.data, run.tags) if data is None else iter_unlabelled(data)
+    if data is None:
+        run.check_source()
+        items: Iterable[Item] = load_items(run.data_config, run.tags)
+    else:
+        items = iter_unlabelled(data)
     return [(item.title, item.description) for item in islice(items, MOST_TEXTS)]
 
 
