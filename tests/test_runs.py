@@ -234,8 +234,8 @@ def test_sections_of_a_newer_run_are_read_without_what_is_not_known_here(
     assert run.data_config == tiny_run.config.data
     assert run.decision_config == tiny_run.config.decision
     said = capsys.readouterr().err
-    assert "not known here: data.from_the_future" in said
-    assert "not known here: decision.split" in said
+    assert "data.from_the_future: not known here" in said
+    assert "decision.split: not known here" in said
 
 
 def test_a_section_with_a_value_that_means_nothing_here_is_refused(copy_run: CopyRun) -> None:

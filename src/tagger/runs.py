@@ -160,7 +160,7 @@ class RunFolder:
         raise UserError(
             f"{self.path}: the run was made from files that are not here:",
             [
-                *(f"{one} (a relative path is looked for in {REPO_ROOT})" for one in missing),
+                *(str(REPO_ROOT / one) for one in missing),
                 f"made on {made_in.get('host', 'an unknown machine')} in the folder "
                 f"{made_in.get('folder', 'that it did not record')}",
             ],
@@ -208,9 +208,12 @@ class RunFolder:
         except UserError as error:
             problems = [f"{group}: {problem}" for problem in error.problems]
             raise UserError(error.summary, problems, self.written_by) from None
-        parts = {f"configs/{group}/{choice}.yaml says": missing, "not known here": unknown}
-        told = [f"{told}: {', '.join(keys)}" for told, keys in parts.items() if keys]
-        self._note(f"{self._config_file}: {'; '.join(told)}. {self.written_by}".rstrip())
+        parts = []
+        if missing:
+            parts.append(f"lacks {', '.join(missing)}: taken from configs/{group}/{choice}.yaml")
+        if unknown:
+            parts.append(f"has {', '.join(unknown)}: not known here")
+        self._note(f"{self._config_file} {' and '.join(parts)}. {self.written_by}".rstrip())
         return section
 
     def _note(self, text: str) -> None:
@@ -237,7 +240,7 @@ class RunFolder:
             UserError: when a file is missing or is not the one that training wrote.
         """
         if self._writer is not None and self.written_by:
-            self._note(f"{self.path}: {self.written_by}")
+            self._note(self.written_by.replace("It", str(self.path), 1))
         problems = [] if self.meta["model_files"] else ["meta.json lists no file of it"]
         for name, expected in self.meta["model_files"].items():
             file = self.path / "model" / name

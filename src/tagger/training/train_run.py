@@ -332,7 +332,7 @@ def _take_up(folder: Path, config: TrainConfig, meta: dict[str, Any]) -> bool:
     changed += [
         f"{name} changed since the run was begun"
         for name, digest in meta["inputs"].items()
-        if used.get(name) != digest
+        if digest not in used.values()  # by content: the project may have been moved meanwhile
     ]
     if changed:
         raise UserError(
