@@ -86,7 +86,8 @@ def load_standings(folder: Path) -> tuple[list[Standing], list[RunFolder], list[
     standings: list[Standing] = []
     unfinished: list[RunFolder] = []
     damaged: list[str] = []
-    for meta in sorted(folder.glob("*/meta.json")):
+    # Hidden ones are being made, or wait for what replaces them.
+    for meta in sorted(folder.glob("[!.]*/meta.json")):
         try:
             run = RunFolder(meta.parent)
             if run.finished:

@@ -185,8 +185,8 @@ def _train_in(
         "processes": surroundings.accelerator.num_processes,
     }
     write_json(folder / "meta.json", meta)
-    for scratch in ("checkpoints", FOLDS_FOLDER):
-        shutil.rmtree(folder / scratch, ignore_errors=True)
+    for scratch in (folder / "checkpoints", folder / FOLDS_FOLDER, _replaced(folder)):
+        shutil.rmtree(scratch, ignore_errors=True)
     return fitted
 
 
