@@ -307,7 +307,8 @@ def _kept_once_begun(folder: Path) -> Iterator[None]:
     except TrainingStopped:
         raise
     except BaseException:
-        begun = any((folder / name).exists() for name in ("checkpoints", FOLDS_FOLDER, "model"))
+        kept = ("checkpoints", FOLDS_FOLDER, "calibration.csv")
+        begun = any((folder / name).exists() for name in kept)
         if not begun and not read_metrics(folder / "metrics.jsonl"):
             shutil.rmtree(folder, ignore_errors=True)
             if _replaced(folder).exists():
