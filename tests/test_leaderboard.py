@@ -95,9 +95,10 @@ def test_unfinished_and_damaged_runs_are_listed_below(
     copy_run: CopyRun, board: Callable[[], str]
 ) -> None:
     make(copy_run, "good", 0.8)
+    make(copy_run, ".replaced.old")
     stopped = make(copy_run, "stopped", status="running")
     (make(copy_run, "broken-meta").path / "meta.json").write_text("{")
-    (make(copy_run, "broken-config").path / "config.yaml").unlink()
+    (make(copy_run, "no-config", 0.7).path / "config.yaml").unlink()
     (make(copy_run, "broken-report").path / "report.json").write_text('{"overall": {}}')
     (make(copy_run, "broken-splits").path / "splits.csv").unlink()
     make(copy_run, "broken-facts", seed="one")
@@ -105,8 +106,10 @@ def test_unfinished_and_damaged_runs_are_listed_below(
     finished, _, rest = output.partition("Unfinished")
     unfinished, _, damaged = rest.partition("Damaged:")
     assert "good" in finished
+    assert ".replaced.old" not in output
+    assert "no-config" in finished  # it can be used all the same
     assert f"python train.py resume={stopped.path}" in unfinished
-    for name in ("meta", "config", "report", "splits", "facts"):
+    for name in ("meta", "report", "splits", "facts"):
         assert f"broken-{name}" in damaged
         assert f"broken-{name}" not in finished + unfinished
     assert "seed: Input should be a valid integer" in damaged

@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
+from tagger.config import TrainConfig
 from tagger.data.items import Item
 from tagger.data.splits import Split
 from tagger.errors import UserError
-from tagger.files import write_json
+from tagger.files import sha256_of, write_json
 from tagger.runs import (
     RunFolder,
     SplitRow,
@@ -175,32 +178,123 @@ def test_a_model_of_other_tags_is_refused(copy_run: CopyRun) -> None:
         RunFolder(run.path).load_classifier()
 
 
-@pytest.mark.parametrize("approved", [["fruit", "metal"], ["fruit", "metal", "weather", "sport"]])
-def test_a_model_whose_tags_are_no_longer_approved_is_refused(
-    copy_run: CopyRun, tmp_path: Path, approved: list[str]
+def change_config(run: RunFolder, change: Callable[[dict[str, Any]], object]) -> RunFolder:
+    """Change a run's config.yaml as other versions would have written it, and open the run."""
+    path = run.path / "config.yaml"
+    plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(plain)
+    path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    return RunFolder(run.path)
+
+
+def lose_keys(plain: dict[str, Any]) -> None:
+    del plain["data"]["extra"], plain["data"]["split"]["per_tag"], plain["training"], plain["seed"]
+    del plain["tracking"], plain["decision"]["novelty"], plain["model"]["pooling"]
+
+
+def gain_keys(plain: dict[str, Any]) -> None:
+    plain["data"]["from_the_future"] = plain["new_section"] = 1
+    plain["decision"]["split"] = {"a": 1}
+    plain["model"]["approach"] = "diffusion"
+
+
+@pytest.mark.parametrize("change", [lose_keys, gain_keys, dict.clear])
+def test_a_run_of_another_version_predicts_and_has_a_name(
+    copy_run: CopyRun, change: Callable[[dict[str, Any]], object]
+) -> None:
+    run = change_config(copy_run(), change)
+    assert run.load_classifier().predict_proba([Item("1", "iron", "")]).shape == (1, 3)
+    assert run.model_name == ("-" if change is dict.clear else "tiny")
+
+
+def test_sections_of_an_older_run_are_read_and_what_they_lack_is_said_once(
+    copy_run: CopyRun, tiny_run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copy_run()
-    entries = "".join(f"  - name: {tag}\n    definition: About {tag}.\n" for tag in approved)
-    (tmp_path / "now.yaml").write_text(f"tags:\n{entries}", encoding="utf-8")
-    _set_tags_file(run, tmp_path / "now.yaml")
-    with pytest.raises(UserError, match="not those of the approved list") as error:
-        RunFolder(run.path).load_classifier()
-    assert "model: fruit, metal, weather" in str(error.value)
-    assert f"now.yaml: {', '.join(approved)}" in str(error.value)
+    change_meta(run, environment={"versions": {"tagger": "0.0.7"}}, format=None)
+    run = change_config(run, lose_keys)
+    assert run.data_config == tiny_run.config.data
+    assert run.decision_config == tiny_run.config.decision
+    assert run.tracking_config == tiny_run.config.tracking
+    assert run.data_config.extra == []
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == 3
+    assert "data.extra, data.split.per_tag" in notes[0]
+    assert all("written by tagger 0.0.7; this is tagger" in note for note in notes)
+    with pytest.raises(UserError, match="does not fit this version") as error:
+        _ = run.config
+    assert "training: must be given" in error.value.problems
+    assert error.value.hint.startswith("It was written by tagger 0.0.7; this is tagger")
 
 
-def test_a_run_without_its_list_of_tags_still_loads(copy_run: CopyRun, tmp_path: Path) -> None:
+def test_sections_of_a_newer_run_are_read_without_what_is_not_known_here(
+    copy_run: CopyRun, tiny_run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = change_config(copy_run(), gain_keys)
+    assert run.data_config == tiny_run.config.data
+    assert run.decision_config == tiny_run.config.decision
+    said = capsys.readouterr().err
+    assert "data.from_the_future: not known here" in said
+    assert "decision.split: not known here" in said
+
+
+def test_a_section_with_a_value_that_means_nothing_here_is_refused(copy_run: CopyRun) -> None:
+    run = change_config(copy_run(), lambda plain: plain["data"].update(source="telepathy"))
+    with pytest.raises(UserError, match="does not fit this version") as error:
+        _ = run.data_config
+    assert error.value.problems[0].startswith("data: source: found 'telepathy'")
+
+
+def test_a_run_of_another_version_says_so_when_its_model_is_loaded(
+    copy_run: CopyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = copy_run()
-    _set_tags_file(run, tmp_path / "elsewhere.yaml")
-    assert RunFolder(run.path).load_classifier().tags == run.tags
+    run.load_classifier()
+    assert capsys.readouterr().err == ""
+    change_meta(run, format=99)
+    run = RunFolder(run.path)
+    for _ in range(2):
+        run.load_classifier()
+    assert capsys.readouterr().err.count("(format 99); this is tagger") == 1
 
 
-def _set_tags_file(run: RunFolder, path: Path) -> None:
-    config = run.path / "config.yaml"
-    lines = config.read_text(encoding="utf-8").splitlines()
-    changed = [f"  tags: {path}" if line.startswith("  tags:") else line for line in lines]
-    assert changed != lines
-    config.write_text("\n".join(changed), encoding="utf-8")
+def test_a_model_of_an_unknown_approach_names_the_version(copy_run: CopyRun) -> None:
+    run = copy_run()
+    settings = run.path / "model" / "tagger.json"
+    content = json.loads(settings.read_text(encoding="utf-8")) | {"approach": "diffusion"}
+    settings.write_text(json.dumps(content), encoding="utf-8")
+    files = run.meta["model_files"] | {"tagger.json": sha256_of(settings)}
+    change_meta(run, model_files=files, environment={"versions": {"tagger": "9.0"}})
+    with pytest.raises(UserError, match="approach 'diffusion'") as error:
+        RunFolder(run.path).load_classifier()
+    assert "written by tagger 9.0" in error.value.hint
+
+
+def test_a_run_that_was_moved_with_its_data_finds_them(
+    tiny_config: Callable[..., TrainConfig], toy_folder: Path, tmp_path: Path
+) -> None:
+    from tagger.training.train_run import train
+
+    project = Path(shutil.copytree(toy_folder, tmp_path / "project"))
+    given = (f"data.path={project / 'items.csv'}", f"runs_dir={project / 'runs'}", "name=r")
+    train(tiny_config(*given, "training.epochs=1"))
+    moved = project.rename(tmp_path / "moved")
+    run = RunFolder(moved / "runs" / "r")
+    assert run.data_config.path == str(moved / "items.csv")
+    assert run.config.data == run.data_config
+    run.check_source()
+
+
+def test_a_run_that_was_copied_without_its_data_says_where_it_was_made(
+    copy_run: CopyRun, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone.csv"
+    run = change_config(copy_run(), lambda plain: plain["data"].update(path=str(gone)))
+    with pytest.raises(UserError, match="made from files that are not here") as error:
+        run.check_source()
+    message = str(error.value)
+    for part in (run.path, gone, platform.node(), tiny_run.path.resolve(), "data.path=FILE"):
+        assert str(part) in message
 
 
 def test_a_missing_config_is_named(copy_run: CopyRun) -> None:

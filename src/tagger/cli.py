@@ -145,7 +145,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     errors.add_argument("--run", required=True, help="a run folder, or a name below --runs-dir")
     errors.add_argument("--runs-dir", default="runs", help="default: %(default)s")
-    errors.add_argument("--on", metavar="SOURCE", help="the evaluation on this source (data=...)")
+    errors.add_argument(
+        "--on", metavar="SOURCE|FOLDER",
+        help="the evaluation on this source (data=...), or the one whose report is there (out=...)",
+    )  # fmt: skip
     errors.add_argument("--doubtful", action="store_true", help="only where the label looks wrong")
     errors.set_defaults(command=_errors)
 

@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from tagger.config_paths import with_portable_paths
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT, resolve_path, write_text
 
@@ -558,6 +559,9 @@ class EvaluateConfig(Section):
     rows: Literal["unseen", "all"] = Field(
         description="unseen: leave out what the run trained or stopped on, and its near-duplicates"
     )
+    out: str | None = Field(
+        min_length=1, description="a folder for the report; null: the run's own, or one in it"
+    )
     against: str | None = Field(description="another run, compared item by item")
     guard: list[str] | None = Field(
         description="parts that must not be worse than `against` (exit code 3): slices, tags, "
@@ -920,15 +924,34 @@ def is_within(key: str, sections: Sequence[str]) -> bool:
 
 
 def save_config(config: Section, path: Path) -> None:
-    """Write a config as yaml that `load_saved_config` reads back."""
-    write_text(path, yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True))
+    """Write a config as yaml that `load_saved_config` reads back; see `tagger.config_paths`."""
+    write_yaml(with_portable_paths(config.model_dump()), path)
+
+
+def write_yaml(values: Mapping[str, Any], path: Path) -> None:
+    """Write plain values as yaml, in their order."""
+    write_text(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
 def load_saved_config(schema: type[SectionT], path: Path) -> SectionT:
-    """Read the config that a run was made with.
+    """Read a config that was saved; its paths are as they are stored.
 
     Raises:
         UserError: when the file is missing, is not yaml, or does not fit the schema.
+    """
+    return validate_saved(schema, read_yaml(path), path)
+
+
+def validate_saved(schema: type[SectionT], plain: Mapping[Any, Any], path: Path) -> SectionT:
+    """Turn what was read of a saved config into its typed form, or raise `UserError`."""
+    return validate_config(schema, plain, f"{path} does not fit this version of the code:")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a saved config as plain values.
+
+    Raises:
+        UserError: when the file is missing or is not yaml.
     """
     try:
         # Not by OmegaConf: what was resolved once, a `${` in a path for one, is not resolved again.
@@ -939,7 +962,7 @@ def load_saved_config(schema: type[SectionT], path: Path) -> SectionT:
         raise UserError(f"{path} is damaged, it is not yaml: {_first_line(error)}") from None
     if not isinstance(plain, dict):
         raise UserError(f"{path} is damaged: a mapping was expected")
-    return validate_config(schema, plain, f"{path} does not fit this version of the code:")
+    return plain
 
 
 def _experiment_file(override: Override) -> Path | None:

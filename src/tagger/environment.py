@@ -41,13 +41,15 @@ def describe_environment() -> dict[str, Any]:
 
 def library_versions() -> dict[str, str]:
     """Return the installed version of each library that figures depend on."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
+    return {name: library_version(name) for name in LIBRARIES}
+
+
+def library_version(name: str) -> str:
+    """Return the installed version of a library, or `not installed`."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def git_revision() -> dict[str, Any] | None:

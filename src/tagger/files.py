@@ -1,11 +1,13 @@
 """Files that are either whole or absent."""
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,15 @@ def resolve_path(path: str | Path) -> Path:
         return path
     from_root = REPO_ROOT / path
     return from_root if from_root.exists() else path
+
+
+def run_places(run: str, runs_dir: str) -> list[Path]:
+    """Return the folders that a run may be meant by: a path, or a name below `runs_dir`.
+
+    Both are taken as they stand, else relative to the repository's root.
+    """
+    places = [expand_home(run), expand_home(runs_dir) / run]
+    return [*places, *(REPO_ROOT / place for place in places if not place.is_absolute())]
 
 
 def expand_home(path: str | Path) -> Path:
@@ -70,6 +81,7 @@ def only_process(path: Path, doing: str) -> Iterator[None]:
     # Imported here: it brings asyncio with it, which readers of files need not wait for.
     from filelock import FileLock, Timeout
 
+    made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
@@ -82,6 +94,25 @@ def only_process(path: Path, doing: str) -> Iterator[None]:
         # Unlinked while it is held: afterwards the file might be another process's lock.
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+        remove_empty(made)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that hold nothing, inner ones given first; the first that does ends it."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def check_writable(folder: Path) -> None:
+    """Try whether files can be made in a folder, or it itself where it is not there yet.
+
+    Raises:
+        OSError: when not.
+    """
+    place = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    with tempfile.TemporaryFile(dir=place):
+        pass
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tagger.errors import UserError
-from tagger.files import expand_home
+from tagger.files import resolve_path
 from tagger.runs import RunFolder, resume_command
 
 ABSENT = "-"
@@ -24,13 +24,11 @@ class Standing:
 
     Attributes:
         run: The run.
-        model: Name of the model config.
         test_rows: Content hashes of its own test rows.
         report: The content of its `report.json`; None when it was not evaluated.
     """
 
     run: RunFolder
-    model: str
     test_rows: frozenset[str]
     report: dict[str, Any] | None
 
@@ -52,7 +50,7 @@ def print_leaderboard(runs_dir: str) -> None:
     Raises:
         UserError: when there is no such folder.
     """
-    folder = expand_home(runs_dir)
+    folder = resolve_path(runs_dir)
     if not folder.is_dir():
         raise UserError(
             f"there is no folder {runs_dir}",
@@ -88,13 +86,13 @@ def load_standings(folder: Path) -> tuple[list[Standing], list[RunFolder], list[
     standings: list[Standing] = []
     unfinished: list[RunFolder] = []
     damaged: list[str] = []
-    for meta in sorted(folder.glob("*/meta.json")):
+    # Hidden ones are being made, or wait for what replaces them.
+    for meta in sorted(folder.glob("[!.]*/meta.json")):
         try:
             run = RunFolder(meta.parent)
             if run.finished:
                 test = (row.content_hash for row in run.split_rows() if row.split == "test")
-                model = run.config.model.name
-                standings.append(Standing(run, model, frozenset(test), _read_report(run)))
+                standings.append(Standing(run, frozenset(test), _read_report(run)))
             else:
                 unfinished.append(run)
         except UserError as error:
@@ -159,7 +157,8 @@ def _cells(one: Standing) -> list[str]:
     seconds = meta.get("train_seconds")
     trained = f"{seconds:.0f}" if isinstance(seconds, int | float) else ABSENT
     when = str(meta.get("finished_on", ABSENT))[:10]
-    return [one.run.name, one.data, one.model, str(meta["seed"]), str(rows), *scores, trained, when]
+    named = [one.run.name, one.data, one.run.model_name]
+    return [*named, str(meta["seed"]), str(rows), *scores, trained, when]
 
 
 def _end(value: float) -> str:

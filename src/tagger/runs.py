@@ -1,9 +1,12 @@
 """The run folder: the one thing that passes between making a run and using it."""
 
+import contextlib
 import csv
 import difflib
 import json
-from collections.abc import Iterable, Sequence
+import platform
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,15 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tagger.config import TrainConfig, load_saved_config
+from tagger.config import (
+    OPEN_MAPPINGS,
+    DataConfig,
+    DecisionConfig,
+    SectionT,
+    TrackingConfig,
+    TrainConfig,
+    compose_section,
+    read_yaml,
+    validate_saved,
+)
+from tagger.config_paths import with_paths_found
 from tagger.data.items import Item
 from tagger.data.splits import Split
+from tagger.environment import library_version
 from tagger.errors import UserError
-from tagger.files import csv_text, expand_home, sha256_of, write_text
+from tagger.files import REPO_ROOT, csv_text, resolve_path, run_places, sha256_of, write_text
 from tagger.models.base import Classifier
 
 RUNNING = "running"
 FINISHED = "finished"
+FORMAT = 1
+"""Of the run folder; it rises when a file of it changes its meaning."""
+
 SPLIT_COLUMNS = ["id", "content_hash", "split", "tag"]
 
 
@@ -65,6 +83,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.meta = read_meta(path)
+        self._noted: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -88,8 +107,123 @@ class RunFolder:
 
     @cached_property
     def config(self) -> TrainConfig:
-        """The config that the run was made with."""
-        return load_saved_config(TrainConfig, self.path / "config.yaml")
+        """The whole config that the run was made with, with its paths as they are found from here.
+
+        Raises:
+            UserError: when it does not fit this version of the code; see `data_config` and others
+                for what needs a part of it alone.
+        """
+        try:
+            return validate_saved(TrainConfig, self._saved_values, self._config_file)
+        except UserError as error:
+            raise UserError(error.summary, error.problems, self.written_by) from None
+
+    @cached_property
+    def data_config(self) -> DataConfig:
+        """Where the run's items came from."""
+        return self._section(DataConfig, "data", "file")
+
+    @cached_property
+    def decision_config(self) -> DecisionConfig:
+        """How the run was asked to decide when it was trained."""
+        return self._section(DecisionConfig, "decision", "argmax")
+
+    @cached_property
+    def tracking_config(self) -> TrackingConfig:
+        """Where the run's curves went."""
+        return self._section(TrackingConfig, "tracking", "none")
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model config; `-` where no config says."""
+        try:
+            return str(self._saved_values["model"]["name"])
+        except (UserError, KeyError, TypeError):
+            return "-"
+
+    @property
+    def written_by(self) -> str:
+        """A sentence that says which version wrote the run; empty where it is this one."""
+        writer, this = self._writer or "an unknown version", _this_version()
+        return "" if writer == this else f"It was written by {writer}; this is {this}."
+
+    def check_source(self) -> None:
+        """Refuse to read the files that a run was made from when they are not there.
+
+        Raises:
+            UserError: with what the run recorded, and how to name another place.
+        """
+        data = self.data_config
+        if data.source != "file":
+            return
+        files = [data.path, data.test_path, *data.extra]
+        missing = [one for one in files if one and not resolve_path(one).exists()]
+        if not missing:
+            return
+        made_in = self.made_in
+        raise UserError(
+            f"{self.path}: the run was made from files that are not here:",
+            [
+                *(str(REPO_ROOT / one) for one in missing),
+                f"made on {made_in.get('host', 'an unknown machine')} in the folder "
+                f"{made_in.get('folder', 'that it did not record')}",
+            ],
+            "Bring them there, or name another file: evaluate.py data=file data.path=FILE, "
+            "tagger benchmark --data FILE",
+        )
+
+    @property
+    def made_in(self) -> dict[str, Any]:
+        """Where the run was made, as far as it recorded that: `host`, `folder`, `repository`."""
+        made_in = self.meta.get("made_in")
+        return made_in if isinstance(made_in, dict) else {}
+
+    @property
+    def _config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @cached_property
+    def _saved_values(self) -> dict[str, Any]:
+        return with_paths_found(read_yaml(self._config_file), self.path, self.made_in)
+
+    @property
+    def _writer(self) -> str | None:
+        """The version that wrote the run; None where it did not say."""
+        environment = self.meta.get("environment")
+        versions = environment.get("versions") if isinstance(environment, dict) else None
+        version = versions.get("tagger") if isinstance(versions, dict) else None
+        return None if version is None else _version_name(version, self.meta.get("format"))
+
+    def _section(self, schema: type[SectionT], group: str, choice: str) -> SectionT:
+        """Read a section of the config as far as it fits this version, and say once what does not.
+
+        Keys that are not known here are left out. Those that the run's version did not have are
+        as in a choice of `configs/` that asks for nothing further.
+        """
+        saved = self._saved_values.get(group)
+        if isinstance(saved, dict):
+            with contextlib.suppress(ValidationError):
+                return schema.model_validate(saved)
+        unknown: list[str] = []
+        missing: list[str] = []
+        fitted = _fit(saved, compose_section(group, choice), group, unknown, missing)
+        try:
+            section = validate_saved(schema, fitted, self._config_file)
+        except UserError as error:
+            problems = [f"{group}: {problem}" for problem in error.problems]
+            raise UserError(error.summary, problems, self.written_by) from None
+        parts = []
+        if missing:
+            parts.append(f"lacks {', '.join(missing)}: taken from configs/{group}/{choice}.yaml")
+        if unknown:
+            parts.append(f"has {', '.join(unknown)}: not known here")
+        self._note(f"{self._config_file} {' and '.join(parts)}. {self.written_by}".rstrip())
+        return section
+
+    def _note(self, text: str) -> None:
+        if text not in self._noted:
+            self._noted.add(text)
+            print(f"note: {text}", file=sys.stderr)
 
     def split_rows(self) -> list[SplitRow]:
         """Read which item went into which split."""
@@ -109,6 +243,8 @@ class RunFolder:
         Raises:
             UserError: when a file is missing or is not the one that training wrote.
         """
+        if self._writer is not None and self.written_by:
+            self._note(self.written_by.replace("It", str(self.path), 1))
         problems = [] if self.meta["model_files"] else ["meta.json lists no file of it"]
         for name, expected in self.meta["model_files"].items():
             file = self.path / "model" / name
@@ -125,7 +261,11 @@ class RunFolder:
         # Imported here: most readers of a run need no model.
         from tagger.models.registry import load_classifier
 
-        classifier = load_classifier(self.path / "model")
+        try:
+            classifier = load_classifier(self.path / "model")
+        except UserError as error:
+            hint = f"{error.hint} {self.written_by}".strip()
+            raise UserError(error.summary, error.problems, hint) from None
         if classifier.tags != self.tags:
             raise UserError(
                 f"{self.path}: the model's tags differ from those of meta.json:",
@@ -140,14 +280,14 @@ def find_run(run: str, runs_dir: str) -> Path:
     Raises:
         UserError: when there is none, with the nearest name.
     """
-    candidates = (expand_home(run), expand_home(runs_dir) / run)
+    candidates = run_places(run, runs_dir)
     for path in candidates:
         if (path / "meta.json").is_file():
             return path
     for path in candidates:
         if path.is_dir():
             raise UserError(f"{path} is not a run folder: it has no meta.json")
-    names = [path.parent.name for path in expand_home(runs_dir).glob("*/meta.json")]
+    names = [path.parent.name for path in resolve_path(runs_dir).glob("*/meta.json")]
     near = difflib.get_close_matches(Path(run).name, names, n=1)
     raise UserError(
         f"there is no run {run!r}, neither as a folder nor in {runs_dir}/",
@@ -173,6 +313,18 @@ def open_run(run: str, runs_dir: str) -> RunFolder:
 def resume_command(path: Path) -> str:
     """Return the command that goes on with an unfinished run."""
     return f"python train.py resume={path}"
+
+
+def describe_place(folder: Path) -> dict[str, Any]:
+    """Return what `meta.json` records of where a run is made and by what: its paths go by that."""
+    return {
+        "format": FORMAT,
+        "made_in": {
+            "host": platform.node(),
+            "folder": str(folder.resolve()),
+            "repository": str(REPO_ROOT),
+        },
+    }
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -238,7 +390,8 @@ def write_predictions(
     """Write `predictions.csv`: a row's id and its probability for each tag."""
     rows = [["id", *tags]]
     for row_id, row in zip(ids, probabilities, strict=True):
-        rows.append([row_id, *(f"{value:.6f}" for value in row)])
+        # With all digits: where a correction has steps, the last ones may decide on the tag.
+        rows.append([row_id, *map(repr, row.tolist())])
     write_text(path, csv_text(rows))
 
 
@@ -316,3 +469,30 @@ def read_calibration(
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     return probabilities.reshape(len(rows), len(tags)), true, novelty
+
+
+def _this_version() -> str:
+    return _version_name(library_version("tagger"), FORMAT)
+
+
+def _version_name(version: object, format_: object) -> str:
+    return f"tagger {version}" + ("" if format_ is None else f" (format {format_})")
+
+
+def _fit(
+    saved: object, neutral: Mapping[str, Any], where: str, unknown: list[str], missing: list[str]
+) -> dict[str, Any]:
+    """Return values with exactly the keys of `neutral`, and name those that differed."""
+    values = saved if isinstance(saved, Mapping) else {}
+    fitted: dict[str, Any] = {}
+    for key, value in neutral.items():
+        place = f"{where}.{key}"
+        if key not in values:
+            missing.append(place)
+            fitted[key] = value
+        elif isinstance(value, Mapping) and not f"{place}.".startswith(OPEN_MAPPINGS):
+            fitted[key] = _fit(values[key], value, place, unknown, missing)
+        else:
+            fitted[key] = values[key]
+    unknown += [f"{where}.{key}" for key in values if key not in neutral]
+    return fitted

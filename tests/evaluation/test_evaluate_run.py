@@ -1,12 +1,17 @@
 import csv
+import errno
 import json
+import os
+import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from tagger.data.items import Item
 from tagger.data.splits import Split
@@ -16,7 +21,10 @@ from tagger.decision.policies import NEVER, Argmax, Threshold
 from tagger.errors import UserError
 from tagger.evaluation import evaluate_run as module
 from tagger.evaluation.evaluate_run import check_against_library, evaluate_run
-from tagger.runs import read_predictions, write_calibration
+from tagger.evaluation.rows import load_rows
+from tagger.evaluation.show_errors import read_errors
+from tagger.files import write_text
+from tagger.runs import open_run, read_predictions, write_calibration
 
 
 @pytest.fixture(autouse=True)
@@ -238,6 +246,104 @@ def test_a_copy_of_the_own_source_is_the_own_source(runs, items, split) -> None:
     assert report["data"]["own"]
     assert report["overall"]["num_samples"] == 15
     assert (run.path / "report.json").is_file()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_report_goes_where_it_is_told_and_the_run_stays_as_it_was(
+    runs, items, split, tmp_path
+) -> None:
+    run = runs.make("r", items, split, errs_on=["i0-30"])
+    before = contents(run.path)
+    out = tmp_path / "reports" / "r"
+    report = evaluate_run(runs.config("r", f"out={out}"))
+    assert contents(run.path) == before
+    written = set(contents(out))
+    assert written >= {"report.json", "report.md", "report.html", "predictions.csv"}
+    assert "plots/confusion.png" in written
+    errors = read_errors(run, str(out))
+    assert errors == report["errors"]
+    assert errors["total"] == 1
+    other = runs.make("other", items, split)
+    with pytest.raises(UserError, match="is about the run r, not other"):
+        read_errors(other, str(out))
+
+
+def refuse_files_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(dir: Path) -> Any:
+        if dir.is_relative_to(folder):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir))
+        return nullcontext()
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+
+
+def test_a_read_only_run_is_refused_before_any_work_and_out_is_named(
+    runs, items, split, tmp_path, monkeypatch
+) -> None:
+    run = runs.make("r", items, split)
+    refuse_files_in(run.path, monkeypatch)
+    for overrides in ([], ["rows=all"]):
+        with pytest.raises(UserError, match="cannot be written to: Read-only") as raised:
+            evaluate_run(runs.config("r", *overrides))
+        assert "out=FOLDER" in raised.value.hint
+    assert runs.models["r"].asked == []
+    refuse_files_in(tmp_path, monkeypatch)
+    with pytest.raises(UserError, match="cannot be written to"):
+        evaluate_run(runs.config("r", f"out={tmp_path / 'reports' / 'r'}"))
+
+
+def test_a_report_does_not_go_where_it_would_be_taken_for_another(runs, items, split) -> None:
+    run, other = runs.make("r", items, split), runs.make("other", items, split)
+    for place in (run, other):
+        with pytest.raises(UserError, match="is a run folder"):
+            evaluate_run(runs.config("r", f"out={place.path}"))
+    (run.path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written to"):
+        evaluate_run(runs.config("r", f"out={run.path / 'file'}"))
+
+
+def test_an_evaluation_that_fails_leaves_nothing(runs, items, split, tmp_path) -> None:
+    run = runs.make("r", items, split)
+    before = contents(tmp_path)
+    with pytest.raises(UserError):
+        evaluate_run(runs.config("r", "data=file", "data.path=nowhere.csv", f"out={tmp_path}/o"))
+    with pytest.raises(UserError, match="there is no run"):
+        evaluate_run(runs.config("r", "against=nobody", f"out={tmp_path}/o"))
+    assert contents(tmp_path) == before
+    assert not (tmp_path / "o").exists()
+    assert not (run.path / "on-file").exists()
+
+
+def test_a_run_whose_source_is_gone_is_evaluated_on_a_copy_of_it(
+    runs, items, split, tmp_path
+) -> None:
+    runs.make("r", items, split)
+    (tmp_path / "r.csv").unlink()
+    with pytest.raises(UserError, match="made from files that are not here") as raised:
+        evaluate_run(runs.config("r"))
+    assert "evaluate.py data=file data.path=FILE" in raised.value.hint
+    rows = load_rows(
+        open_run("r", str(tmp_path / "runs")), runs.config("r", *runs.other_source(items))
+    )
+    assert rows.own
+    assert len(rows.items) == 15
+
+
+def test_a_run_of_an_older_version_is_evaluated(runs, items, split, capsys) -> None:
+    run = runs.make("r", items, split)
+    config = yaml.safe_load((run.path / "config.yaml").read_text(encoding="utf-8"))
+    for section in ("training", "decision", "tracking", "distill"):
+        del config[section]
+    del config["data"]["extra"], config["data"]["split"]["per_tag"], config["model"]["pooling"]
+    write_text(run.path / "config.yaml", yaml.safe_dump(config))
+    report = evaluate_run(runs.config("r"))
+    assert report["run"]["model"] == "tiny"
+    assert report["overall"]["num_samples"] == 15
+    assert capsys.readouterr().err.count("data.extra, data.split.per_tag") == 1
 
 
 def test_a_run_without_test_rows_is_explained(runs, items) -> None:

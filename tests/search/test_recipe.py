@@ -63,7 +63,7 @@ def test_the_file_makes_the_same_config(overrides: list[str], tmp_path: Path) ->
 def test_text_stays_text(text: str, tmp_path: Path) -> None:
     """What yaml or Hydra would read as something else: a reference, a number, nothing."""
     config = config_of(*FILE, "data.path=x.csv")
-    config = config.model_copy(update={"data": config.data.model_copy(update={"path": text})})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"hub_split": text})})
     assert read_back(write_experiment(config, []), tmp_path) == config
 
 

@@ -427,9 +427,8 @@ def test_what_is_made_of_its_items_alone_notes_nothing_else(finished, approach):
 @pytest.mark.parametrize("approach", ["ensemble", "soup"])
 def test_ensembles_note_the_runs_that_they_are_made_of(finished, approach):
     run = finished[approach]
-    assert run.meta["inputs"] == {
-        name: sha256_of(run.path.parent / name / "meta.json") for name in ("one", "two")
-    }
+    members = (run.path.parent / name for name in ("one", "two"))
+    assert run.meta["inputs"] == {str(one): sha256_of(one / "meta.json") for one in members}
 
 
 def test_rules_are_found_from_the_root_of_the_repository(config, tmp_path, monkeypatch):

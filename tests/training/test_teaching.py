@@ -477,7 +477,10 @@ def test_a_student_notes_what_it_was_made_with(bench, text_file):
     given = (*TAUGHT, "distill.teachers=[words,rough]", f"distill.transfer=[{path}]")
     run = bench.train("student", *given)
     assert run.meta["inputs"] == {
-        **{one: sha256_of(bench.folder / one / "meta.json") for one in ("words", "rough")},
+        **{
+            str(bench.folder / one): sha256_of(bench.folder / one / "meta.json")
+            for one in ("words", "rough")
+        },
         str(path): sha256_of(path),
     }
     # Its teachers have seen no other rows than it has itself.

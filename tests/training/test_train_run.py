@@ -1,16 +1,21 @@
 import csv
-import json
+import os
+import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
+import yaml
 from filelock import FileLock
 
+from tagger.config import TrainConfig, compose_config, load_config
 from tagger.data.sources import load_items
 from tagger.decision.calibrators import fit_temperature
 from tagger.decision.decider import PLAIN, load_rule
 from tagger.decision.policies import Argmax
 from tagger.errors import UserError
+from tagger.files import write_json
+from tagger.models.transformer import TransformerClassifier
 from tagger.runs import RunFolder, read_calibration, read_predictions
 from tagger.training.train_run import train
 
@@ -200,15 +205,89 @@ def test_resume_refuses_other_data(config, tmp_path, toy_folder):
         train(config(f"data.path={copy}", "if_exists=resume"))
 
 
-def test_resume_takes_no_other_settings(tmp_path):
-    from tagger.config import TrainConfig, compose_config, load_config
+def resume(*overrides):
+    return load_config(TrainConfig, compose_config("train", ["resume=run", *overrides]))
 
-    (tmp_path / "some").mkdir()
-    (tmp_path / "some" / "meta.json").write_text(json.dumps({"status": "running"}))
-    overrides = ["resume=some", f"runs_dir={tmp_path}", "training.lr=0.5", "seed=9"]
-    with pytest.raises(UserError, match=r"training\.lr: 0\.5") as error:
-        train(load_config(TrainConfig, compose_config("train", overrides)))
-    assert "seed: 9" in str(error.value)
+
+def test_resume_takes_the_runs_own_settings_and_no_others(config, tmp_path, monkeypatch, capsys):
+    train(config())
+    own = [
+        "data=file", f"data.path={tiny_path(config)}", "model=tiny", "training.lr=0.005",
+        "training.epochs=1", f"runs_dir={tmp_path}",
+    ]  # fmt: skip
+    # Another working directory, and the same file by another path.
+    monkeypatch.chdir(tmp_path)
+    own[1] = f"data.path={os.path.relpath(tiny_path(config), tmp_path)}"
+    with pytest.raises(UserError) as error:
+        train(resume(*own, "training.lr=0.5", "seed=9"))
+    # Those that `data=file` and `model=tiny` bring along are other ones than the run has.
+    changed = {problem.partition(":")[0] for problem in error.value.problems}
+    assert changed == {"training.lr", "seed", "data.name"}
+    assert "training.lr: 0.005 and 0.5" in error.value.problems
+    assert train(resume(*own, "data.name=toy")).samefile(tmp_path / "run")
+    assert "finished already" in capsys.readouterr().out
+
+
+def tiny_path(config):
+    return config().data.path
+
+
+def test_resume_says_where_the_items_were(config, toy_folder, tmp_path):
+    copy = shutil.copy(toy_folder / "items.csv", tmp_path / "mine.csv")
+    train(config(f"data.path={copy}"))
+    copy.unlink()
+    with pytest.raises(UserError, match="made from files that are not here") as error:
+        train(resume(f"runs_dir={tmp_path}"))
+    assert str(copy) in error.value.problems[0]
+
+
+BAD_ENCODER = ("model.encoder=./nowhere", "model.random=null")
+
+
+def test_a_start_that_fails_leaves_nothing(config, tmp_path):
+    with pytest.raises(UserError, match="there is no folder"):
+        train(config(*BAD_ENCODER, f"runs_dir={tmp_path / 'a' / 'runs'}"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_start_that_is_interrupted_leaves_nothing(config, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TransformerClassifier, "build", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(config())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_replaced_only_by_one_that_starts(config, tmp_path):
+    before = (train(config()) / "meta.json").read_bytes()
+    with pytest.raises(UserError, match="there is no folder"):
+        train(config(*BAD_ENCODER, "if_exists=replace"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert (tmp_path / "run" / "meta.json").read_bytes() == before
+    assert RunFolder(tmp_path / "run").load_classifier()
+
+
+def test_a_run_that_cannot_be_resumed_now_stays(config, tmp_path):
+    """It is not this start that made it."""
+    path = train(config())
+    for name in ("model", "metrics.jsonl"):
+        shutil.rmtree(path / name) if (path / name).is_dir() else (path / name).unlink()
+    plain = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    plain["model"] |= {"encoder": "./nowhere", "random": None}
+    (path / "config.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+    write_json(path / "meta.json", RunFolder(path).meta | {"status": "running"})
+    with pytest.raises(UserError, match="there is no folder"):
+        train(resume(f"runs_dir={tmp_path}"))
+    assert (path / "splits.csv").exists()
+
+
+def test_meta_says_where_the_run_was_made(tiny_run):
+    assert tiny_run.meta["format"] == 1
+    made_in = tiny_run.meta["made_in"]
+    assert made_in["folder"] == str(tiny_run.path.resolve())
+    assert set(made_in) == {"folder", "host", "repository"}
 
 
 def test_two_processes_cannot_train_one_run(config, tmp_path):

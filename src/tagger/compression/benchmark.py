@@ -140,11 +140,11 @@ def choose_texts(run: RunFolder, data: Path | None) -> list[Text]:
     Raises:
         UserError: when they cannot be read.
     """
-    items: Iterable[Item] = (
-        load_labelled(run.config.data, run.tags).items
-        if data is None
-        else iter_unlabelled(data, TableFormat(known=run.columns, as_option=True))
-    )
+    if data is None:
+        run.check_source()
+        items: Iterable[Item] = load_labelled(run.data_config, run.tags).items
+    else:
+        items = iter_unlabelled(data, TableFormat(known=run.columns, as_option=True))
     return [(item.title, item.description) for item in islice(items, MOST_TEXTS)]
 
 

@@ -16,7 +16,7 @@ from tagger.config import CompressConfig
 from tagger.data.items import Item
 from tagger.data.tags import tag_positions
 from tagger.decision.decider import Decisions
-from tagger.decision.policies import NEEDS_REVIEW, REVIEW
+from tagger.decision.policies import NEEDS_REVIEW, REVIEW, most_probable
 from tagger.errors import UserError
 from tagger.evaluation.calibration import adaptive_error
 from tagger.evaluation.slices import Slice, slice_mask
@@ -66,9 +66,7 @@ class Answers:
     @property
     def tag_changed(self) -> BoolArray:
         """Whether another tag is the most probable one, which `needs review` may hide, (n,)."""
-        changed: BoolArray = self.before.probabilities.argmax(
-            axis=1
-        ) != self.after.probabilities.argmax(axis=1)
+        changed: BoolArray = self.before.predicted != self.after.predicted
         return changed
 
     @property
@@ -115,9 +113,9 @@ def describe_quality(
     """
     true = tag_positions(answers.items, tags)
     sides = {"before": answers.before.probabilities, "after": answers.after.probabilities}
-    right = {side: values.argmax(axis=1) == true for side, values in sides.items()}
+    right = {side: most_probable(values) == true for side, values in sides.items()}
     scores = {
-        side: compute_scores(true, values.argmax(axis=1), tags).per_class
+        side: compute_scores(true, most_probable(values), tags).per_class
         for side, values in sides.items()
     }
     masks = {one.name: slice_mask(one, answers.items) for one in slices}

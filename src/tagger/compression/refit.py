@@ -43,18 +43,18 @@ def compressed_calibration_rows(
     ids = read_ids(path)
     if unknown := [one for one in ids if one not in position]:
         raise UserError(
-            f"{path} is damaged: {len(unknown)} of its rows are not in {run.config.data.name}",
+            f"{path} is damaged: {len(unknown)} of its rows are not in {run.data_config.name}",
             [f"unknown: {', '.join(unknown[:SHOWN])}"],
         )
     places = np.array([position[one] for one in ids], dtype=np.int64)
     chosen = [items[place] for place in places]
-    if run.config.decision.folds is None:
+    if run.decision_config.folds is None:
         probabilities = after[places]
         source = f"{len(ids)} validation rows, predicted by the compressed model"
     else:
         probabilities = carry_over(kept, before[places], after[places])
         source = (
-            f"{len(ids)} training rows, out of {run.config.decision.folds} folds, with what "
+            f"{len(ids)} training rows, out of {run.decision_config.folds} folds, with what "
             "compression changed"
         )
     return chosen, CalibrationRows(probabilities, tag_positions(chosen, run.tags), None, source)

@@ -25,7 +25,7 @@ from tagger.compression.parity import (
 )
 from tagger.compression.parity_report import render_parity
 from tagger.compression.refit import compressed_calibration_rows
-from tagger.config import DecisionConfig, ExportConfig, save_config
+from tagger.config import DecisionConfig, ExportConfig, read_yaml, write_yaml
 from tagger.data.columns import TableFormat
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled
@@ -115,7 +115,7 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
     judged, rows = compressed_calibration_rows(run, items, before, after)
     old_rule, rule = load_rule(run.path, len(tags)), fit_rule(original.decision, rows)
     labelled = Answers(
-        run.config.data.name, items, old_rule.apply(before, None), rule.apply(after, None)
+        run.data_config.name, items, old_rule.apply(before, None), rule.apply(after, None)
     )
     everything = [labelled]
     if original.further:
@@ -162,7 +162,8 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
     write_text(scratch / "flipped.csv", csv_text(flipped_table(everything, tags)))
 
     shutil.copyfile(run.path / "splits.csv", scratch / "splits.csv")
-    save_config(run.config.model_copy(update={"name": name}), scratch / "config.yaml")
+    # As it stands, so that a run of an older version can be exported, and paths stay as recorded.
+    write_yaml(read_yaml(run.path / "config.yaml") | {"name": name}, scratch / "config.yaml")
     write_json(scratch / "meta.json", _meta(run, config, model, parity))
     return parity
 
@@ -249,7 +250,7 @@ def _open_original(run: RunFolder, rows: str | None) -> _Original:
             f"{run.path} can't be compared with its compressed form without the items that it was "
             f"made from: {error.summary}",
             error.problems,
-            f"Bring {run.config.data.name} back to where it was.",
+            f"Bring {run.data_config.name} back to where it was.",
         ) from None
     further: list[Item] = []
     if rows is not None:

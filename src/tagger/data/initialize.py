@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from tagger.config import CONFIG_DIR
+from tagger.config_paths import portable_path
 from tagger.data.columns import SAMPLE_ROWS, TEXT, TableFormat, find_columns, guess_columns
 from tagger.data.dates import DateOrder, UnclearOrder, parse_moment
 from tagger.data.problems import Problems
@@ -135,19 +136,17 @@ def _fits(value: str, order: DateOrder) -> bool:
 
 
 def _config_text(name: str, path: Path, tags: Path, how: TableFormat) -> str:
-    place = path.resolve()
-    inside = place.is_relative_to(REPO_ROOT)
     values: dict[str, object] = {
         "defaults": ["file", "_self_"],
         "name": name,
-        "path": place.relative_to(REPO_ROOT).as_posix() if inside else str(place),
+        "path": portable_path(path),
         "columns": dict(how.columns),
     }
     if how.delimiter is not None:
         values["delimiter"] = how.delimiter
     if how.dates != "iso":
         values["dates"] = how.dates
-    values["tags"] = tags.relative_to(REPO_ROOT).as_posix()
+    values["tags"] = portable_path(tags)
     head = f"{WRITTEN}; what each key means: src/tagger/config.py, DataConfig.\n"
     return head + str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 

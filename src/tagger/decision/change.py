@@ -44,8 +44,10 @@ def change_decision(run: RunFolder, given: dict[str, Any]) -> str:
 
 def asked_last(run: RunFolder) -> dict[str, Any]:
     """Return the decision as it was last asked for; that of the training if the file is damaged."""
+    trained = run.decision_config.model_dump()
     try:
         asked = json.loads((run.path / FILE).read_text(encoding="utf-8"))["asked"]
-        return DecisionConfig.model_validate(asked).model_dump()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return run.config.decision.model_dump()
+        known = {key: value for key, value in asked.items() if key in trained}
+        return DecisionConfig.model_validate(trained | known).model_dump()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return trained

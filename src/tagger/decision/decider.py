@@ -29,6 +29,7 @@ from tagger.decision.policies import (
     describe_policy,
     fit_policy,
     has_answer,
+    most_probable,
     policy_from_json,
     policy_to_json,
 )
@@ -90,6 +91,11 @@ class Decisions:
             for tag, novel, has in zip(self.tags, strange, answered, strict=True)
         ]
 
+    @property
+    def predicted(self) -> IntArray:
+        """Position of the predicted tag, whether it is published or not, (n,)."""
+        return most_probable(self.probabilities)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -104,6 +110,10 @@ class Rule:
     calibrator: Calibrator
     policy: Policy
     novelty_limit: float | None
+
+    def predict(self, probabilities: FloatArray) -> IntArray:
+        """Return the predicted tags (n,) of probabilities as the model gave them (n, n_tags)."""
+        return most_probable(self.calibrator.apply(probabilities))
 
     def apply(self, probabilities: FloatArray, novelty: FloatArray | None) -> Decisions:
         """Decide on rows: probabilities as the model gave them (n, n_tags), novelty (n,)."""

@@ -37,14 +37,24 @@ class Policy(Protocol):
         ...
 
 
+def most_probable(probabilities: FloatArray) -> IntArray:
+    """Return the position of each row's predicted tag, (n,).
+
+    Args:
+        probabilities: (n, n_tags), corrected: the order that calibration gives tags is the one by
+            which they are served, and by which a run is scored and compared.
+    """
+    highest: IntArray = probabilities.argmax(axis=1)
+    return highest
+
+
 @dataclass(frozen=True)
 class Argmax:
     """Publish the most probable tag."""
 
     def decide(self, probabilities: FloatArray) -> IntArray:
         """Ask nobody."""
-        best: IntArray = probabilities.argmax(axis=1)
-        return best
+        return most_probable(probabilities)
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class Threshold:
 
     def decide(self, probabilities: FloatArray) -> IntArray:
         """Ask a person below the threshold of the most probable tag."""
-        best = probabilities.argmax(axis=1)
+        best = most_probable(probabilities)
         reached = probabilities.max(axis=1) >= np.asarray(self.thresholds)[best]
         return np.where(reached, best, REVIEW)
 
@@ -107,10 +117,11 @@ def fit_policy(config: DecisionConfig, probabilities: FloatArray, true: IntArray
     if config.policy == "conformal":
         return fit_conformal(probabilities, true, config.error)
     n_tags = probabilities.shape[1]
+    best = most_probable(probabilities)
     if config.scope == "overall":
         least = least_threshold(
             probabilities.max(axis=1),
-            probabilities.argmax(axis=1) == true,
+            best == true,
             config.precision,
             config.confidence,
         )
@@ -118,7 +129,6 @@ def fit_policy(config: DecisionConfig, probabilities: FloatArray, true: IntArray
     # Every tag keeps the promise by itself, and all of them at once with the stated confidence.
     confidence = 1 - (1 - config.confidence) / n_tags
     thresholds = []
-    best = probabilities.argmax(axis=1)
     for tag in range(n_tags):
         rows = best == tag
         thresholds.append(

@@ -8,6 +8,7 @@ import numpy as np
 
 from tagger.config import EvaluateConfig
 from tagger.data.items import Item
+from tagger.decision.decider import load_rule
 from tagger.errors import UserError
 from tagger.evaluation.comparison import compare_decisions
 from tagger.evaluation.guards import check_guards, choose_guards
@@ -77,15 +78,18 @@ def pair_rows(run: RunFolder, items: Sequence[Item], config: EvaluateConfig) -> 
 def compare_runs(
     pairing: Pairing,
     results: Results,
+    raw: FloatArray,
+    *,
     slices: Sequence[Slice],
     vectors: FloatArray | None,
     config: EvaluateConfig,
 ) -> dict[str, Any]:
-    """Compare the evaluated run's decisions with the other run's.
+    """Compare the tags that the evaluated run predicts with those of the other run.
 
     Args:
         pairing: The runs and their common rows.
         results: Of the evaluated run, on all rows evaluated.
+        raw: What its model gave for them, without correction, (n, n_tags).
         slices: Those that have a name.
         vectors: Of their texts, (n, width), to guard clusters too; None to leave these out.
         config: What to guard, resamples and seed.
@@ -94,7 +98,7 @@ def compare_runs(
         Ready for JSON: what `compare_decisions` returns, which run it was, how rows were paired,
         for how many of them its recorded predictions served, and what `check_guards` found.
     """
-    theirs, recorded = _decisions(pairing.other, pairing.items, pairing.run.tags)
+    theirs, recorded = _predicted(pairing, raw)
     chosen, tags = pairing.positions, pairing.run.tags
     true, predicted = results.true, results.predicted
     found = []
@@ -120,24 +124,37 @@ def compare_runs(
     }
 
 
-def _decisions(run: RunFolder, items: Sequence[Item], tags: Sequence[str]) -> tuple[IntArray, int]:
-    """Take a run's recorded decisions, and make those that it lacks.
+def _predicted(pairing: Pairing, raw: FloatArray) -> tuple[IntArray, int]:
+    """Return what the other run predicts, by its own correction of what its model gives.
+
+    Its model has been asked already where it is the evaluated run's own; of its test rows the run
+    has kept the answers. It is asked about all others.
 
     Returns:
-        Positions in `tags`, shape (n_items,), and how many of them were recorded.
+        Positions in the tags of the evaluated run, (n_items,), and how many rows' answers were
+        recorded.
     """
-    decided: dict[tuple[str, str], str] = {}
-    file = run.path / "predictions.csv"
-    if file.is_file():
-        by_id = read_predictions(file, run.tags)
-        for row in run.split_rows():
-            if row.split == "test" and row.id in by_id:
-                decided[row.id, row.content_hash] = run.tags[int(by_id[row.id].argmax())]
-    lacking = [item for item in items if (item.id, item.content_hash) not in decided]
+    run, other, items = pairing.run, pairing.other, pairing.items
+    answers: dict[tuple[str, str], FloatArray] = {}
+    recorded = 0
+    if other.tags == run.tags and other.meta["model_files"] == run.meta["model_files"] != {}:
+        keys = [(item.id, item.content_hash) for item in items]
+        answers = dict(zip(keys, raw[pairing.positions], strict=True))
+    elif (file := other.path / "predictions.csv").is_file():
+        by_id = read_predictions(file, other.tags)
+        answers = {
+            (row.id, row.content_hash): by_id[row.id]
+            for row in other.split_rows()
+            if row.split == "test" and row.id in by_id
+        }
+        recorded = sum((item.id, item.content_hash) in answers for item in items)
+    lacking = [item for item in items if (item.id, item.content_hash) not in answers]
     if lacking:
-        made = predict(run.load_classifier(), lacking).argmax(axis=1)
-        for item, choice in zip(lacking, made.tolist(), strict=True):
-            decided[item.id, item.content_hash] = run.tags[choice]
-    position = {tag: index for index, tag in enumerate(tags)}
-    choices = [position[decided[item.id, item.content_hash]] for item in items]
-    return np.array(choices, dtype=np.int64), len(items) - len(lacking)
+        made = predict(other.load_classifier(), lacking)
+        answers |= {
+            (item.id, item.content_hash): row for item, row in zip(lacking, made, strict=True)
+        }
+    rows = np.array([answers[item.id, item.content_hash] for item in items])
+    chosen = load_rule(other.path, len(other.tags)).predict(rows)
+    place = np.array([list(run.tags).index(tag) for tag in other.tags], dtype=np.int64)
+    return place[chosen], recorded

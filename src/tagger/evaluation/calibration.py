@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tagger.decision.policies import most_probable
 from tagger.scores import FloatArray, IntArray
 
 N_BINS = 10
@@ -30,7 +31,7 @@ def describe_calibration(
         `bins` of that tag's probability, over all rows.
     """
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == true
+    right = most_probable(probabilities) == true
     one_hot = np.eye(probabilities.shape[1])[true]
     bins = reliability_bins(confidence, right)
     of_true = probabilities[np.arange(len(true)), true]

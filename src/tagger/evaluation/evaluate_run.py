@@ -23,7 +23,7 @@ from tagger.evaluation.results import Results
 from tagger.evaluation.rows import Rows, load_rows
 from tagger.evaluation.selective import describe_decisions
 from tagger.evaluation.slices import slice_mask
-from tagger.files import resolve_path
+from tagger.files import check_writable, expand_home, resolve_path
 from tagger.runs import RunFolder, open_run, write_predictions
 from tagger.scores import (
     OVERALL,
@@ -37,8 +37,9 @@ from tagger.scores import (
 def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluate a finished run: predictions, scores, report and plots.
 
-    The files go into the run folder when the rows are its own test rows, else into a subfolder
-    `on-<source>` (`on-<source>-all` for rows=all) of it.
+    The files go into the folder that the config names. Without one they go into the run folder
+    when the rows are its own test rows, else into a subfolder `on-<source>` (`on-<source>-all` for
+    rows=all) of it.
 
     Args:
         config: What to evaluate, on what, how.
@@ -47,10 +48,11 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
         The content of `report.json`.
 
     Raises:
-        UserError: for a run or data that cannot be used, or when no row is left.
+        UserError: for a run, data or a folder that cannot be used, or when no row is left.
     """
     run = open_run(config.run, config.runs_dir)
     rows = load_rows(run, config)
+    folder = choose_folder(run, rows, config.out)
     # Paired before any work is done: a mistake should not cost the wait for predictions.
     pairing = None if config.against is None else pair_rows(run, rows.items, config)
 
@@ -59,7 +61,6 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     decisions = decide(decider, rows.items)
     probabilities = decisions.probabilities
     true = tag_positions(rows.items, run.tags)
-    predicted = probabilities.argmax(axis=1)
     results = Results(rows.items, true, probabilities, run.tags)
     vectors = embed_rows(rows.items, run.tags) if config.explore == "on" else None
     # Loaded again, because some engines count the cores when they load a model, and keep to that.
@@ -68,7 +69,6 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     latency = measure_latency(timed, rows.items, config.latency)
     del timed  # memory
 
-    folder = run.path / rows.folder_name if rows.folder_name else run.path
     report = {
         "run": _describe_run(run),
         "data": {
@@ -83,7 +83,7 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
         },
         "intervals": {"level": LEVEL, "resamples": config.resamples, "seed": config.seed},
         "tags": list(run.tags),
-        **score_rows(rows, true, predicted, run.tags, config),
+        **score_rows(rows, true, results.predicted, run.tags, config),
         "calibration": describe_calibration(probabilities, true, run.tags)
         | {"before": describe_calibration(decisions.raw, true, run.tags)},
         "decision": {
@@ -97,7 +97,14 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
         "latency": latency | judge_budget(latency, config.latency_budget_ms),
         "comparison": None
         if pairing is None
-        else compare_runs(pairing, results, rows.slices, vectors, config),
+        else compare_runs(
+            pairing,
+            results,
+            decisions.raw,
+            slices=rows.slices,
+            vectors=vectors,
+            config=config,
+        ),
         "environment": describe_environment(),
         "evaluated_on": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -108,10 +115,35 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
         folder / "predictions.csv", [item.id for item in rows.items], run.tags, decisions.raw
     )
     written = write_report(report, folder, probabilities, true, run.path / "metrics.jsonl")
-    if rows.folder_name is None:
+    if folder == run.path:
         _attach_to_tracker(run, report, folder)
     print_report(report, written)
     return report
+
+
+def choose_folder(run: RunFolder, rows: Rows, out: str | None) -> Path:
+    """Return the folder that the report goes to, after trying whether files can be made in it.
+
+    Raises:
+        UserError: when not, or when `out` is a run folder, whose report is about other rows.
+    """
+    if out is None:
+        folder = run.path / rows.folder_name if rows.folder_name else run.path
+    else:
+        folder = expand_home(out)
+        if (folder / "meta.json").exists():
+            raise UserError(
+                f"out={out} is a run folder, which keeps the report on its own test rows",
+                hint="Give another folder, or leave it out.",
+            )
+    try:
+        check_writable(folder)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written to: {error.strerror or error}",
+            hint="Give a folder for the report: out=FOLDER",
+        ) from None
+    return folder
 
 
 def choose_suite(run: RunFolder, config: EvaluateConfig) -> Suite | None:
@@ -207,7 +239,7 @@ def _describe_run(run: RunFolder) -> dict[str, Any]:
     return {
         "name": run.name,
         "path": str(run.path),
-        "model": run.config.model.name,
+        "model": run.model_name,
         "trained_on": run.meta["data"],
         **{fact: run.meta.get(fact) for fact in facts},
         "environment": {key: environment.get(key) for key in ("git", "versions", "hardware")},
@@ -215,7 +247,7 @@ def _describe_run(run: RunFolder) -> dict[str, Any]:
 
 
 def _attach_to_tracker(run: RunFolder, report: dict[str, Any], folder: Path) -> None:
-    tracking = run.config.tracking
+    tracking = run.tracking_config
     if tracking.kind == "none":
         return
     from tagger.training.tracking import attach_report

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tagger.data.items import Item
+from tagger.decision.policies import most_probable
 from tagger.scores import BoolArray, FloatArray, IntArray
 
 
@@ -15,7 +16,7 @@ class Results:
     Attributes:
         items: The rows, n.
         true: Position of the true tag, (n,).
-        probabilities: (n, n_tags).
+        probabilities: (n, n_tags), corrected.
         tags: Names, in the order of the columns.
     """
 
@@ -26,9 +27,8 @@ class Results:
 
     @cached_property
     def predicted(self) -> IntArray:
-        """Position of the most probable tag, (n,)."""
-        highest: IntArray = self.probabilities.argmax(axis=1)
-        return highest
+        """Position of the predicted tag, (n,)."""
+        return most_probable(self.probabilities)
 
     @cached_property
     def confidence(self) -> FloatArray:

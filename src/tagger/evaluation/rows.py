@@ -62,7 +62,7 @@ def load_rows(run: RunFolder, config: EvaluateConfig) -> Rows:
         UserError: for data that cannot be used, tags that the run does not know, or when no row
             is left.
     """
-    data = config.data or run.config.data
+    data = config.data or run.data_config
     if config.data is None:
         items = own_items(run)
     else:
@@ -106,7 +106,8 @@ def own_items(run: RunFolder) -> list[Item]:
     Raises:
         UserError: when it cannot be read, or holds other items by now.
     """
-    data = run.config.data
+    run.check_source()
+    data = run.data_config
     items = load_labelled(data, run.tags).items
     found, expected = data_sha256(items), run.meta["data"]["sha256"]
     if found != expected:
@@ -163,7 +164,8 @@ def items_of(run: RunFolder, hashes: Collection[str]) -> list[Item]:
     Raises:
         UserError: when they cannot be read.
     """
-    data = run.config.data
+    run.check_source()
+    data = run.data_config
     known = [*load_labelled(data, run.tags).items, *load_extra(data, run.tags)]
     return [item for item in known if item.content_hash in hashes]
 

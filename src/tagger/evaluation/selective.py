@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tagger.decision.policies import REVIEW
+from tagger.decision.policies import REVIEW, most_probable
 from tagger.evaluation.intervals import measure_share
 from tagger.scores import FloatArray, IntArray
 
@@ -63,7 +63,7 @@ def describe_decisions(
     """
     published = decided != REVIEW
     right = decided == true
-    confidence, best = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    confidence, best = probabilities.max(axis=1), most_probable(probabilities)
     coverages, risks = risk_coverage(confidence, best == true)
     shown = np.unique(np.linspace(0, len(true) - 1, CURVE_POINTS).round().astype(int))
     return {

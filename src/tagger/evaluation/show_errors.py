@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tagger.errors import UserError
+from tagger.files import expand_home
 from tagger.runs import RunFolder
 
 
@@ -13,17 +14,24 @@ def read_errors(run: RunFolder, on: str | None) -> dict[str, Any]:
 
     Args:
         run: The run.
-        on: Name of the source that it was evaluated on; None for its own test rows.
+        on: Name of the source that it was evaluated on, or the folder that the report went to; None
+            for its own test rows.
 
     Raises:
         UserError: when it was not evaluated on that, or by an older version.
     """
     path = run.path / (f"on-{on}" if on else ".") / "report.json"
+    if on and not path.exists() and (expand_home(on) / "report.json").exists():
+        path = expand_home(on) / "report.json"
+    elsewhere = not path.is_relative_to(run.path)
     command = f"python evaluate.py run={run.path}"
     if on:
         command += " data=..., with the source of that name"
     try:
-        errors: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["errors"]
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if elsewhere and report["run"]["name"] != run.name:
+            raise UserError(f"{path} is about the run {report['run']['name']}, not {run.name}")
+        errors: dict[str, Any] = report["errors"]
         keys = {"total", "shown", "doubtful_labels", "groups"}
         if not keys <= errors.keys():
             raise ValueError(f"keys {sorted(errors)}, expected {sorted(keys)}")

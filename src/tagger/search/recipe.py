@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from tagger.config import TrainConfig, compose_section, config_groups, flatten
+from tagger.config_paths import with_portable_paths
 
 GROUPS = ("data", "model", "training", "decision")
 
@@ -19,7 +20,7 @@ def write_experiment(config: TrainConfig, comment: list[str]) -> str:
         config: The config; its name, its folders, its seed and where its curves go are left out.
         comment: Lines for the head of the file.
     """
-    plain = config.model_dump()
+    plain = with_portable_paths(config.model_dump())
     defaults = []
     content: dict[str, Any] = {}
     for group in GROUPS:

@@ -28,6 +28,7 @@ from tagger.config import (
     load_saved_config,
     save_config,
 )
+from tagger.config_paths import with_portable_paths
 from tagger.data.sources import data_sha256
 from tagger.errors import UserError
 from tagger.progress import progress_bar
@@ -175,7 +176,7 @@ def _read_recipe(given: str, config: OptimizeConfig) -> TrainConfig:
 
 def _check_made_from(study: Study, config: OptimizeConfig, folds: Folds, folder: Path) -> None:
     """Note in the study what it is made from, or refuse to go on with something else."""
-    plain = flatten(config.model_dump(mode="json"))
+    plain = flatten(with_portable_paths(config.model_dump(mode="json")))
     made_from = {key: value for key, value in plain.items() if not is_within(key, CHANGEABLE)} | {
         "the rows": data_sha256(folds.items)
     }

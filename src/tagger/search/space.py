@@ -41,6 +41,7 @@ from tagger.config import (
     schema_keys,
     validate_config,
 )
+from tagger.config_paths import with_portable_paths
 from tagger.errors import UserError
 
 PARAMETER_KEYS = ("low", "high", "step", "log", "choices", "when")
@@ -226,7 +227,9 @@ class SearchSpace:
     def elsewhere(self, config: TrainConfig) -> list[str]:
         """Return the keys outside of the space in which a config differs from the base."""
         chosen = self.assignment_of(config)
-        mine, theirs = flatten(self.apply(chosen).model_dump()), flatten(config.model_dump())
+        mine, theirs = (
+            flatten(with_portable_paths(one.model_dump())) for one in (self.apply(chosen), config)
+        )
         return sorted(
             key
             for key in mine.keys() | theirs.keys()

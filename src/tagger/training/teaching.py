@@ -202,7 +202,7 @@ def check_teachers(names: Sequence[str], runs_dir: str, tags: Sequence[str]) -> 
                 f"distill.teachers: {name} has other tags than the approved list:",
                 [f"teacher: {', '.join(teacher.tags)}", f"approved: {', '.join(tags)}"],
             )
-        if teacher.config.decision.folds is None:
+        if teacher.decision_config.folds is None:
             raise UserError(
                 f"distill.teachers: {name} was trained without decision.folds, so what it says of "
                 "the rows that it was trained on is what it was told, not what it thinks",

@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,18 +24,20 @@ from tagger.config import (
     load_config,
     save_config,
 )
+from tagger.config_paths import portable_path, portable_run, with_portable_paths
 from tagger.data.items import Item
 from tagger.data.sources import data_sha256, load_extra, load_labelled, scan_unlabelled
 from tagger.data.splits import Split, split_items, unseen_items
 from tagger.environment import available_cores, describe_environment, peak_memory_mib
 from tagger.errors import UserError
-from tagger.files import only_process, resolve_path, sha256_of, write_json
+from tagger.files import expand_home, only_process, resolve_path, sha256_of, write_json
 from tagger.models.rules import RulesClassifier
 from tagger.runs import (
     FINISHED,
     RUNNING,
     RunFolder,
     SplitRow,
+    describe_place,
     find_run,
     open_run,
     write_predictions,
@@ -52,6 +54,7 @@ from tagger.training.combining import check_folds, check_unseen, seen_rows
 from tagger.training.fitting import Fitted, Rows, Surroundings, fit_classifier
 from tagger.training.loop import TrainingStopped
 from tagger.training.teaching import check_teachers
+from tagger.training.tracking import read_metrics
 
 # These say how a run is started, not what it is.
 START_KEYS = {"runs_dir", "name", "if_exists", "resume"}
@@ -71,7 +74,7 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
     if config.resume is not None:
         config, folder = _config_to_resume(config)
     else:
-        folder = Path(config.runs_dir) / (config.name or _default_name(config))
+        folder = expand_home(config.runs_dir) / (config.name or _default_name(config))
 
     make_deterministic()
     # Autocast is ours (training.precision): weights stay fp32, and so does what is served.
@@ -111,29 +114,32 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
         with alone:
             if accelerator.is_main_process:
                 meta = _first_meta(config, tags, items, split, precision)
+                meta |= describe_place(folder)
                 meta["data"]["extra"] = {"rows": len(extra), "sha256": data_sha256(extra)}
                 meta["data"]["notes"] = notes
                 meta["inputs"] = inputs
                 write_rows = partial(
                     write_splits, items=items, split=split, extra=extra, members=members
                 )
+                taken_up = config.if_exists == "resume" and (folder / "meta.json").exists()
                 finished = _claim(folder, config, meta, write_rows)
             else:
-                finished = False
+                finished, taken_up = False, True
             if broadcast_object_list([finished])[0]:
                 if accelerator.is_main_process:
                     say(f"{folder} is finished already, from this very config and data.")
                 return folder
-            fitted = _train_in(
-                folder,
-                config,
-                tags=tags,
-                items=items,
-                split=split,
-                extra=extra,
-                inner=inner,
-                surroundings=Surroundings(accelerator, precision, folder),
-            )
+            with nullcontext() if taken_up else _kept_once_begun(folder):
+                fitted = _train_in(
+                    folder,
+                    config,
+                    tags=tags,
+                    items=items,
+                    split=split,
+                    extra=extra,
+                    inner=inner,
+                    surroundings=Surroundings(accelerator, precision, folder),
+                )
             if accelerator.is_main_process:
                 say(_summary(folder, config, fitted))
     except TrainingStopped:
@@ -193,8 +199,8 @@ def _train_in(
         "processes": surroundings.accelerator.num_processes,
     }
     write_json(folder / "meta.json", meta)
-    for scratch in ("checkpoints", FOLDS_FOLDER):
-        shutil.rmtree(folder / scratch, ignore_errors=True)
+    for scratch in (folder / "checkpoints", folder / FOLDS_FOLDER, _replaced(folder)):
+        shutil.rmtree(scratch, ignore_errors=True)
     return fitted
 
 
@@ -213,7 +219,7 @@ def _examine_model(
     if isinstance(config.model, RulesConfig):
         path = resolve_path(config.model.rules)
         RulesClassifier.read(path, tags)
-        return {config.model.rules: sha256_of(path)}, []
+        return {portable_path(config.model.rules): sha256_of(path)}, []
     runs, files, role = [], [], "members of an ensemble"
     if isinstance(config.model, EnsembleConfig):
         runs = config.model.runs
@@ -235,25 +241,39 @@ def _examine_model(
         test=[items[index].content_hash for index in split.test],
         validation=[items[index].content_hash for index in split.validation],
     )
-    digests = {one: sha256_of(open_run(one, config.runs_dir).path / "meta.json") for one in runs}
-    digests |= {name: sha256_of(resolve_path(name)) for name in files}
+    digests = {portable_path(name): sha256_of(resolve_path(name)) for name in files}
+    for one in runs:
+        meta = open_run(one, config.runs_dir).path / "meta.json"
+        digests[portable_run(one, config.runs_dir)] = sha256_of(meta)
     return digests, seen_rows(runs, config.runs_dir)
 
 
 def _config_to_resume(config: TrainConfig) -> tuple[TrainConfig, Path]:
-    """Take the config of the run to resume; other settings given beside it are refused."""
+    """Take the config of the run to resume; what is given beside it must be what it says.
+
+    Raises:
+        UserError: for other settings, or when the run's config or items cannot be read any more.
+    """
     assert config.resume is not None
     folder = find_run(config.resume, config.runs_dir)
-    defaults = load_config(TrainConfig, compose_config("train", []))
-    changed = _differences(config, defaults, ignored=START_KEYS)
+    run = RunFolder(folder)
+    run.check_source()
+    defaults, given, saved = (
+        _settings(one)
+        for one in (load_config(TrainConfig, compose_config("train", [])), config, run.config)
+    )
+    other = {key for key in given if key not in defaults or given[key] != defaults[key]}
+    changed = differences(
+        {key: saved[key] for key in other if key in saved}, {key: given[key] for key in other}
+    )
     if changed:
         raise UserError(
             f"resume={config.resume} goes on with the config that the run was begun with; "
             "these can't be changed on the way:",
             changed,
+            "Leave them out, or give the run's own values.",
         )
-    saved = RunFolder(folder).config
-    return saved.model_copy(update={"if_exists": "resume", "resume": None}), folder
+    return run.config.model_copy(update={"if_exists": "resume", "resume": None}), folder
 
 
 def _claim(
@@ -273,7 +293,6 @@ def _claim(
         if config.if_exists == "resume":
             return _take_up(folder, config, meta)
         RunFolder(folder)  # only what is a run folder may be replaced
-        shutil.rmtree(folder)
     # Made beside and renamed, so that a kill leaves a whole run folder or none.
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
     scratch.mkdir()
@@ -281,15 +300,46 @@ def _claim(
         save_config(config, scratch / "config.yaml")
         write_json(scratch / "meta.json", meta)
         write_rows(scratch / "splits.csv")
+        if folder.exists():
+            shutil.rmtree(_replaced(folder), ignore_errors=True)
+            folder.rename(_replaced(folder))
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return False
 
 
+@contextmanager
+def _kept_once_begun(folder: Path) -> Iterator[None]:
+    """Undo a start that fails, at an encoder that cannot be loaded for one, before any step.
+
+    The run folder goes if it holds nothing to go on with, and a run that it was to replace is put
+    back in its place.
+    """
+    try:
+        yield
+    except TrainingStopped:
+        raise
+    except BaseException:
+        kept = ("checkpoints", FOLDS_FOLDER, "calibration.csv")
+        begun = any((folder / name).exists() for name in kept)
+        if not begun and not read_metrics(folder / "metrics.jsonl"):
+            shutil.rmtree(folder, ignore_errors=True)
+            if _replaced(folder).exists():
+                _replaced(folder).rename(folder)
+        raise
+    finally:
+        shutil.rmtree(_replaced(folder), ignore_errors=True)
+
+
+def _replaced(folder: Path) -> Path:
+    """Where a run waits while another one takes its place."""
+    return folder.with_name(f".{folder.name}.old")
+
+
 def _take_up(folder: Path, config: TrainConfig, meta: dict[str, Any]) -> bool:
     run = RunFolder(folder)
-    changed = _differences(run.config, config, ignored=START_KEYS)
+    changed = differences(_settings(run.config), _settings(config))
     before = run.meta.get("data", {})
     if any(before.get(key) != meta["data"][key] for key in ("sha256", "extra")):
         changed.append("the items themselves changed since the run was begun")
@@ -297,7 +347,7 @@ def _take_up(folder: Path, config: TrainConfig, meta: dict[str, Any]) -> bool:
     changed += [
         f"{name} changed since the run was begun"
         for name, digest in meta["inputs"].items()
-        if used.get(name) != digest
+        if digest not in used.values()  # by content: the project may have been moved meanwhile
     ]
     if changed:
         raise UserError(
@@ -332,10 +382,10 @@ def _first_meta(
     }
 
 
-def _differences(one: TrainConfig, other: TrainConfig, ignored: set[str]) -> list[str]:
-    return differences(
-        flatten(one.model_dump(exclude=ignored)), flatten(other.model_dump(exclude=ignored))
-    )
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """Return what a config asks for by dotted key, the same from whatever folder it is given."""
+    plain = with_portable_paths(config.model_dump())
+    return flatten({key: value for key, value in plain.items() if key not in START_KEYS})
 
 
 def _default_name(config: TrainConfig) -> str:

@@ -1,0 +1,104 @@
+"""The paths that a saved config holds: read again elsewhere, they must name the same files.
+
+A path inside the repository is stored relative to the repository's root, every other one as an
+absolute path. A reader resolves it against the root of the repository that it runs from. What is
+not there is looked for where it lies as seen from the run folder, so that a project that was moved
+or copied as a whole is found too.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tagger.files import REPO_ROOT, expand_home, resolve_path, run_places
+
+FILES = (
+    "data.path", "data.test_path", "data.extra", "data.tags", "model.rules", "model.encoder", "model.keep_tokens",
+    "distill.transfer", "runs_dir", "sweeps_dir",
+)  # fmt: skip
+"""Keys that name files or folders, some of them only where there is one: an encoder, for one, may
+be the hub's."""
+
+WORDS = ("random", "auto")
+"""Values of these keys that name no file, whatever lies here."""
+
+RUNS = ("model.runs", "distill.teachers", "search.enqueue")
+"""Keys that name runs, by their folder or by a name below `runs_dir`."""
+
+
+def portable_path(path: str | Path) -> str:
+    """Return the form in which a path is stored; what does not exist stays as it is given."""
+    found = resolve_path(path)
+    if path in WORDS or not _exists(found):
+        return str(path)
+    absolute = Path(os.path.normpath(found.absolute()))
+    if absolute.is_relative_to(REPO_ROOT):
+        return absolute.relative_to(REPO_ROOT).as_posix()
+    return str(absolute)
+
+
+def portable_run(run: str, runs_dir: str) -> str:
+    """Return the form in which a run's folder or name is stored."""
+    for path in run_places(run, runs_dir):
+        if _exists(path):
+            return portable_path(path)
+    return run
+
+
+def with_portable_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config's plain values with all paths in the form in which they are stored."""
+    runs_dir = str(values.get("runs_dir", ""))
+    changed = _change(values, RUNS, lambda run: portable_run(run, runs_dir))
+    return _change(changed, FILES, portable_path)
+
+
+def with_paths_found(
+    values: Mapping[str, Any], folder: Path, made_in: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return stored values with each path as it is found from here.
+
+    Args:
+        values: Plain values of a saved config.
+        folder: The run folder that they were read from.
+        made_in: What the run recorded of the place where it was made: `folder` and `repository`.
+    """
+
+    def find(stored: str) -> str:
+        path = REPO_ROOT / expand_home(stored)
+        if stored in WORDS:
+            return stored
+        if _exists(path):
+            return str(path)
+        if isinstance(before := made_in.get("folder"), str):
+            meant = Path(str(made_in.get("repository", ""))) / expand_home(stored)
+            beside = folder.resolve() / os.path.relpath(meant, before)
+            if meant.is_absolute() and _exists(beside):
+                return os.path.normpath(beside)
+        return stored
+
+    return _change(values, (*FILES, *RUNS), find)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long a name, or one with a zero byte
+        return False
+
+
+def _change(
+    values: Mapping[str, Any], keys: tuple[str, ...], change: Callable[[str], str]
+) -> dict[str, Any]:
+    """Return nested values with the texts under some dotted keys changed, in lists one by one."""
+    changed = dict(values)
+    for key in keys:
+        head, _, rest = key.partition(".")
+        value = changed.get(head)
+        if rest and isinstance(value, Mapping):
+            changed[head] = _change(value, (rest,), change)
+        elif not rest and isinstance(value, str):
+            changed[head] = change(value)
+        elif not rest and isinstance(value, list):
+            changed[head] = [change(one) if isinstance(one, str) else one for one in value]
+    return changed
