@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tagger.errors import UserError, exit_on_user_error
+from tagger.threads import settle_threads
 
 GATE_FAILED = 1
 
@@ -14,6 +15,7 @@ GATE_FAILED = 1
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the commands below; `tagger --help` lists them."""
     options = build_parser().parse_args(arguments)
+    settle_threads()
     options.command(options)
 
 
@@ -357,8 +359,8 @@ def _benchmark(options: argparse.Namespace) -> None:
         raise UserError(f"--out {out}: expected a file whose name ends in .json")
     from tagger.compression.benchmark import benchmark, choose_texts
     from tagger.compression.benchmark_report import render_benchmark, write_benchmark
-    from tagger.environment import available_cores
     from tagger.runs import open_run
+    from tagger.threads import available_cores
 
     runs = [open_run(name, options.runs_dir) for name in options.run]
     result = benchmark(

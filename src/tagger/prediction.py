@@ -19,7 +19,7 @@ from tagger.decision.decider import FILE as DECISION_FILE
 from tagger.decision.decider import Decider, load_decider
 from tagger.decision.policies import NEEDS_REVIEW, REVIEW
 from tagger.errors import UserError
-from tagger.files import csv_text, only_process, replacing, sha256_of, write_json
+from tagger.files import csv_text, only_process, replace_file, replacing, sha256_of, write_json
 from tagger.progress import progress_bar
 from tagger.runs import RunFolder
 
@@ -113,7 +113,7 @@ def _resume_state(partial: Path, run: RunFolder, source: Path) -> dict[str, Any]
 
 def _publish(partial: Path, output: Path) -> None:
     if output.suffix.lower() == ".csv":
-        partial.replace(output)
+        replace_file(partial, output)
         return
     with replacing(output) as temporary:
         if output.suffix.lower() == ".jsonl":

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tagger.config import TrainConfig, load_saved_config
+from tagger.config import TrainConfig, load_saved_config, script_command
 from tagger.data.items import Item
 from tagger.data.splits import Split
 from tagger.data.tags import load_tags
@@ -186,7 +186,7 @@ def open_run(run: str, runs_dir: str) -> RunFolder:
 
 def resume_command(path: Path) -> str:
     """Return the command that goes on with an unfinished run."""
-    return f"python train.py resume={path}"
+    return script_command("train.py", resume=path)
 
 
 def read_meta(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from tagger.config import CONFIG_DIR, SCHEMAS, compose_config, experiment_by_path, load_config
 from tagger.errors import exit_on_user_error
+from tagger.threads import settle_threads
 
 
 @exit_on_user_error
@@ -23,6 +24,7 @@ def run_hydra_script(config_name: str, function: Callable[[Any], object]) -> Non
         config_name: A name in `tagger.config.SCHEMAS`.
         function: Called with the typed config, once a job.
     """
+    settle_threads()
     overrides = sys.argv[1:]
     if not any(argument.startswith("-") for argument in overrides):
         function(load_config(SCHEMAS[config_name], compose_config(config_name, overrides)))

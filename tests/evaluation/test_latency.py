@@ -14,7 +14,6 @@ from tagger.config import EvaluateConfig, LatencyConfig, compose_config, load_co
 from tagger.data.items import Item
 from tagger.decision.calibrators import Unchanged
 from tagger.decision.decider import PLAIN, Decider, Rule
-from tagger.environment import available_cores
 from tagger.errors import UserError
 from tagger.evaluation import evaluate_run as module
 from tagger.evaluation.guards import REGRESSED

@@ -14,7 +14,6 @@ from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.data.sources import load_items
 from tagger.data.splits import split_items
-from tagger.environment import available_cores
 from tagger.errors import UserError
 from tagger.evaluation.selective import precision_at_coverage
 from tagger.search.folds import CONFIRMING, FoldResult, Folds, prepare_process, run_fold

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tagger.config import script_command
 from tagger.errors import UserError
 from tagger.runs import RunFolder
 
@@ -19,7 +20,7 @@ def read_errors(run: RunFolder, on: str | None) -> dict[str, Any]:
         UserError: when it was not evaluated on that, or by an older version.
     """
     path = run.path / (f"on-{on}" if on else ".") / "report.json"
-    command = f"python evaluate.py run={run.path}"
+    command = script_command("evaluate.py", run=run.path)
     if on:
         command += " data=..., with the source of that name"
     try:

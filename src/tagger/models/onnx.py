@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from tagger.data.items import Item
-from tagger.environment import available_cores
 from tagger.models.base import SETTINGS, read_settings
 from tagger.models.instructions import SAMPLES, check_instructions
 from tagger.models.tokenization import TOKENIZER, load_tokenizer
 from tagger.scores import softmax
+from tagger.threads import usable_threads
 
 GRAPH = "model.onnx"
 INPUTS = ["attention_mask", "input_ids"]
@@ -50,7 +50,7 @@ class OnnxClassifier:
         self, folder: Path, threads: int | None, tokenizer: Tokenizer, tags: Sequence[str]
     ) -> None:
         self.folder = folder
-        self.threads = available_cores() if threads is None else threads
+        self.threads = usable_threads() if threads is None else threads
         self.tokenizer = tokenizer
         self.tags = tuple(tags)
         # Kept, because the file may be another when `one_core` is made of it.
