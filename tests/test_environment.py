@@ -8,7 +8,6 @@ import pytest
 
 from tagger import environment
 from tagger.environment import (
-    available_cores,
     describe_environment,
     git_revision,
     hardware,
@@ -16,6 +15,7 @@ from tagger.environment import (
     library_versions,
 )
 from tagger.files import REPO_ROOT
+from tagger.threads import available_cores
 
 
 def test_the_description_is_ready_for_json() -> None:
@@ -69,16 +69,6 @@ def test_the_hardware_is_described() -> None:
     assert found["cpu"]
     assert found["cores"] == available_cores()
     assert 0.1 < found["memory_gib"] < 100_000
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores can't be taken away here")
-def test_only_cores_that_may_be_used_are_counted() -> None:
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(before)})
-        assert available_cores() == 1
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def test_peak_memory_is_in_mib_and_does_not_fall() -> None:

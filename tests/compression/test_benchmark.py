@@ -15,6 +15,7 @@ from tagger.compression.benchmark_report import render_benchmark, write_benchmar
 from tagger.compression.interleaving import BLOCK
 from tagger.errors import UserError
 from tagger.runs import RunFolder
+from tagger.threads import available_cores
 
 TEXTS = [(f"apple pear {number}", "iron and rain") for number in range(12)]
 
