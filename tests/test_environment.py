@@ -102,3 +102,17 @@ def test_sets_of_instructions_are_those_that_matter(
     monkeypatch.setattr(environment, "CPU_INFORMATION", tmp_path / "cpuinfo")
     monkeypatch.setattr(environment.platform, "machine", lambda: "riscv64")
     assert instruction_sets() == expected
+
+
+def test_peak_memory_is_known_without_the_module_that_windows_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from types import SimpleNamespace
+
+    import psutil
+
+    monkeypatch.setattr(environment, "PROCESS_STATUS", Path("/no/such/file"))
+    monkeypatch.setitem(sys.modules, "resource", None)
+    memory = SimpleNamespace(peak_wset=300 * 2**20, rss=200 * 2**20)
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda self: memory)
+    assert environment.peak_memory_mib() == 300

@@ -17,6 +17,7 @@ LIBRARIES = (
 )  # fmt: skip
 
 CPU_INFORMATION = Path("/proc/cpuinfo")
+PROCESS_STATUS = Path("/proc/self/status")
 
 INSTRUCTIONS = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16",
@@ -85,17 +86,17 @@ def instruction_sets() -> list[str]:
 def peak_memory_mib() -> float:
     """Return the largest resident size that this process has had, in MiB."""
     # On Linux getrusage also counts what the process was that started this one, such as a launcher.
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="utf-8", errors="replace").splitlines():
+    if PROCESS_STATUS.is_file():
+        for line in PROCESS_STATUS.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
                 return round(int(line.split()[1]) / 2**10, 1)
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ImportError:  # Windows
         import psutil
 
-        return round(psutil.Process().memory_info().peak_wset / 2**20, 1)
-    import resource
-
+        memory = psutil.Process().memory_info()
+        return round(getattr(memory, "peak_wset", memory.rss) / 2**20, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
@@ -103,7 +104,7 @@ def peak_memory_mib() -> float:
 def _git(*arguments: str) -> str:
     return subprocess.run(
         ["git", "-C", str(REPO_ROOT), *arguments],
-        capture_output=True, text=True, check=True, timeout=10,
+        capture_output=True, encoding="utf-8", check=True, timeout=10,
     ).stdout.strip()  # fmt: skip
 
 

@@ -86,8 +86,13 @@ def only_process(path: Path, doing: str) -> Iterator[None]:
         yield
     finally:
         # Unlinked while it is held: afterwards the file might be another process's lock.
-        with suppress(PermissionError):  # Windows keeps a file that is open
-            Path(lock.lock_file).unlink(missing_ok=True)
+        file = Path(lock.lock_file)
+        try:
+            file.unlink(missing_ok=True)
+        except PermissionError:  # Windows keeps what is open, and hence another process's lock too
+            lock.release()
+            with suppress(PermissionError):
+                file.unlink(missing_ok=True)
         lock.release()
 
 
