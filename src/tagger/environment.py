@@ -96,7 +96,7 @@ def peak_memory_mib() -> float:
         import psutil
 
         memory = psutil.Process().memory_info()
-        return round(getattr(memory, "peak_wset", memory.rss) / 2**20, 1)
+        return float(round(getattr(memory, "peak_wset", memory.rss) / 2**20, 1))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 

@@ -65,7 +65,7 @@ def test_the_stand_in_refuses_what_the_device_does() -> None:
     assert type((there + 1) * 2) is OnMps
     assert type(there.cpu()) is Tensor
     for refused in (
-        lambda: there.double(),
+        there.double,
         lambda: there.to(torch.float64),
         lambda: (there * 2).copy_(torch.ones(2, dtype=torch.float64)),
     ):

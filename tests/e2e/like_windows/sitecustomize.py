@@ -6,6 +6,7 @@ nothing is renamed over what exists. `sys.platform` stays, since libraries go by
 
 import asyncio  # noqa: F401  # as are those below: imported before what they use is gone
 import builtins
+import contextlib
 import ctypes  # noqa: F401
 import io
 import multiprocessing.context
@@ -36,21 +37,18 @@ warnings.filterwarnings("error", category=EncodingWarning, module=r"tagger(\.|$)
 
 
 def open_files() -> set[str]:
-    folder = "/proc/self/fd"
-    return {os.readlink(f"{folder}/{one}") for one in os.listdir(folder) if exists(folder, one)}
-
-
-def exists(folder: str, descriptor: str) -> bool:
-    return os.path.lexists(f"{folder}/{descriptor}")
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            found.add(str(descriptor.readlink()))
+    return found
 
 
 def keep_open_files(function: Callable[..., Any], place: int) -> Callable[..., Any]:
     def wrapped(*paths: Any, **given: Any) -> Any:
         path = os.path.realpath(paths[place])
         if given.get("dir_fd") is None and path in open_files():
-            raise PermissionError(
-                13, "The process cannot access the file because it is in use", path
-            )
+            raise PermissionError(13, "The process cannot access the file: it is in use", path)
         return function(*paths, **given)
 
     return wrapped
