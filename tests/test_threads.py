@@ -7,7 +7,13 @@ import pytest
 
 from tagger import threads
 from tagger.files import REPO_ROOT
-from tagger.threads import WAITING, available_cores, settle_threads, usable_threads
+from tagger.threads import (
+    WAITING,
+    available_cores,
+    cores_are_taken,
+    settle_threads,
+    usable_threads,
+)
 
 LAUNCHED = {"ACCELERATE_MIXED_PRECISION": "no", "OMP_NUM_THREADS": "1"}
 
@@ -173,3 +179,33 @@ def test_limits_of_containers_are_kept_to(
 
 def test_elsewhere_than_on_linux_there_are_no_cgroups(cgroup: Path) -> None:
     assert available_cores() == 16
+
+
+@pytest.mark.parametrize(
+    ("running", "threads_wanted", "taken"),
+    [("1", 2, False), ("2", 2, True), ("3", 2, True), ("2", 1, False), ("3", 1, True)],
+)
+def test_cores_are_taken_when_others_compute_on_them(
+    running: str,
+    threads_wanted: int,
+    taken: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load = tmp_path / "loadavg"
+    load.write_text(f"9.00 9.00 9.00 {running}/345 6789\n", encoding="utf-8")
+    monkeypatch.setattr(threads, "LOAD", load)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert cores_are_taken(threads_wanted) is taken
+
+
+@pytest.mark.parametrize(("average", "taken"), [(0.1, False), (1.2, True)])
+def test_elsewhere_the_average_load_says_whether_cores_are_taken(
+    average: float, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "LOAD", Path("/no/such/file"))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (average, 0.0, 0.0))
+    assert cores_are_taken(2) is taken
+    monkeypatch.delattr(os, "getloadavg")
+    assert cores_are_taken(2) is False

@@ -2,6 +2,8 @@
 
 import os
 import re
+import statistics
+import time
 from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +16,9 @@ could compute on."""
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+LOAD = Path("/proc/loadavg")
+LOOKS = 3
+LOOK_SECONDS = 0.001
 
 
 def settle_threads(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -41,6 +46,21 @@ def usable_threads(sharers: int = 1) -> int:
     share = max(1, available_cores() // sharers)
     first = re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", ""))
     return share if first is None else min(share, max(1, int(first[1])))
+
+
+def cores_are_taken(threads: int) -> bool:
+    """Whether others compute on cores that so many threads of this process would need."""
+    try:
+        # A program that has just begun shows here, and only later in the averages.
+        looks = []
+        for _ in range(LOOKS):
+            running = LOAD.read_text(encoding="utf-8").split()[3].partition("/")[0]
+            looks.append(int(running) - 1)  # without the thread that reads this
+            time.sleep(LOOK_SECONDS)
+        others: float = statistics.median(looks)
+    except (OSError, ValueError, IndexError):
+        others = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return others + threads > (os.cpu_count() or 1) + 0.5
 
 
 def available_cores() -> int:

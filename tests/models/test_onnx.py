@@ -130,6 +130,24 @@ def test_it_computes_with_as_many_threads_as_it_was_told(copied, threads, expect
     assert options.intra_op_num_threads == expected
 
 
+@pytest.mark.parametrize(
+    ("threads", "taken", "spins"), [(2, True, False), (2, False, True), (1, True, True)]
+)
+def test_idle_threads_do_not_spin_on_cores_that_others_compute_on(
+    copied, threads, taken, spins, monkeypatch
+):
+    monkeypatch.setattr("tagger.models.onnx.cores_are_taken", lambda _: taken)
+    settings = json.loads((copied / "tagger.json").read_text())
+    (copied / "tagger.json").write_text(json.dumps(settings | {"threads": threads}))
+    options = OnnxClassifier.load(copied).session.get_session_options()
+    key = "session.intra_op.allow_spinning"
+    if spins:
+        with pytest.raises(RuntimeError, match=key):  # not set: it spins
+            options.get_session_config_entry(key)
+    else:
+        assert options.get_session_config_entry(key) == "0"
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "tagger.json"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "noise"])
 def test_a_damaged_file_is_one_clear_message(copied, name, damage):
