@@ -2,12 +2,14 @@
 # make test   set up, then lint, type check, audit the embedded data and test
 # make pareto DATA=items.csv TRANSFER="more.csv data/gold.csv"
 #             every approach, whole and compressed, by precision, time and size; hours, and resumable
+# make test WORKERS=8   so many tests at a time
 # make setup | lint | types | audit | notebook | clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= first-run
+WORKERS ?= 2
 DATA ?= data/gold.csv
 TRANSFER ?=
 # Given outright, so that accelerate needs no config of its own; a GPU is used where there is one.
@@ -30,7 +32,7 @@ run: setup
 	$(BIN)/python evaluate.py run=$(RUN)
 
 test: lint types audit
-	$(BIN)/python -m pytest --durations 10
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 10
 
 lint: setup
 	$(BIN)/ruff check .

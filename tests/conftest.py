@@ -12,6 +12,7 @@ import pytest
 
 from tagger.config import TrainConfig, compose_config, load_config
 from tagger.runs import RunFolder
+from tagger.threads import settle_threads
 
 if TYPE_CHECKING:
     from tagger.models.transformer import TransformerClassifier
@@ -25,9 +26,12 @@ ROWS = 60
 
 
 def pytest_configure() -> None:
-    """Keep libraries off the network; they read these when they are imported."""
+    """Keep libraries off the network and other processes' cores; they read this at import."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["WANDB_MODE"] = "offline"
+    if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: each has a core of its own
+        os.environ["OMP_NUM_THREADS"] = "1"
+    settle_threads()
 
 
 @pytest.fixture(scope="session")

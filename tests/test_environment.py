@@ -8,7 +8,6 @@ import pytest
 
 from tagger import environment
 from tagger.environment import (
-    available_cores,
     describe_environment,
     git_revision,
     hardware,
@@ -16,6 +15,7 @@ from tagger.environment import (
     library_versions,
 )
 from tagger.files import REPO_ROOT
+from tagger.threads import available_cores
 
 
 def test_the_description_is_ready_for_json() -> None:
@@ -71,16 +71,6 @@ def test_the_hardware_is_described() -> None:
     assert 0.1 < found["memory_gib"] < 100_000
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores can't be taken away here")
-def test_only_cores_that_may_be_used_are_counted() -> None:
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(before)})
-        assert available_cores() == 1
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def test_peak_memory_is_in_mib_and_does_not_fall() -> None:
     code = (
         "from tagger.environment import peak_memory_mib as peak\n"
@@ -112,3 +102,17 @@ def test_sets_of_instructions_are_those_that_matter(
     monkeypatch.setattr(environment, "CPU_INFORMATION", tmp_path / "cpuinfo")
     monkeypatch.setattr(environment.platform, "machine", lambda: "riscv64")
     assert instruction_sets() == expected
+
+
+def test_peak_memory_is_known_without_the_module_that_windows_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from types import SimpleNamespace
+
+    import psutil
+
+    monkeypatch.setattr(environment, "PROCESS_STATUS", Path("/no/such/file"))
+    monkeypatch.setitem(sys.modules, "resource", None)
+    memory = SimpleNamespace(peak_wset=300 * 2**20, rss=200 * 2**20)
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda self: memory)
+    assert environment.peak_memory_mib() == 300

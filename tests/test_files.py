@@ -3,6 +3,7 @@ import io
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tagger.files import (
     expand_home,
     folder_mib,
     only_process,
+    replace_file,
     replacing,
     resolve_path,
     sha256_of,
@@ -128,3 +130,30 @@ def test_the_size_of_a_folder_is_that_of_all_files_below_it(tmp_path: Path) -> N
     (tmp_path / "one").write_bytes(b"x" * 2**20)
     (tmp_path / "a" / "b" / "two").write_bytes(b"x" * 2**19)
     assert folder_mib(tmp_path) == 1.5
+
+
+@pytest.mark.parametrize("refusals", [2, 100])
+def test_windows_is_given_time_to_close_what_is_replaced(
+    refusals: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "new", tmp_path / "old"
+    source.write_text("new")
+    target.write_text("old")
+    left = iter(range(refusals))
+    replace = Path.replace
+
+    def refuse(self: Path, other: Path) -> Path:
+        if next(left, None) is not None:
+            raise PermissionError(13, "The process cannot access the file")
+        return replace(self, other)
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr("tagger.files.time.sleep", lambda seconds: None)
+    if refusals == 2:
+        replace_file(source, target)
+        assert target.read_text() == "new"
+    else:
+        with pytest.raises(PermissionError):
+            replace_file(source, target)
+        assert target.read_text() == "old"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tagger.errors import UserError, exit_on_user_error
+from tagger.threads import settle_threads
 
 if TYPE_CHECKING:
     from tagger.data.columns import TableFormat
@@ -19,6 +20,7 @@ GATE_FAILED = 1
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the commands below; `tagger --help` lists them."""
     options = build_parser().parse_args(arguments)
+    settle_threads()
     options.command(options)
 
 
@@ -478,8 +480,8 @@ def _benchmark(options: argparse.Namespace) -> None:
         raise UserError(f"--out {out}: expected a file whose name ends in .json")
     from tagger.compression.benchmark import benchmark, choose_texts
     from tagger.compression.benchmark_report import render_benchmark, write_benchmark
-    from tagger.environment import available_cores
     from tagger.runs import open_run
+    from tagger.threads import available_cores
 
     runs = [open_run(name, options.runs_dir) for name in options.run]
     result = benchmark(

@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tagger.config_paths import with_portable_paths
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT, resolve_path, write_text
+from tagger.output import shell_command
 
 CONFIG_DIR = REPO_ROOT / "configs"
 
@@ -868,6 +869,18 @@ def quoted(value: str | Path) -> str:
     # To Hydra a backslash is one of its own only before a quote.
     escaped = re.sub(r"(\\*)('|\Z)", lambda at: 2 * at[1] + at[2].replace("'", "\\'"), str(value))
     return f"'{escaped}'"
+
+
+def script_command(script: str, **overrides: str | Path) -> str:
+    """Return the command that starts a script with texts and paths as values, ready to paste."""
+    return shell_command("python", script, *(_override(*pair) for pair in overrides.items()))
+
+
+def _override(key: str, value: str | Path) -> str:
+    plain = re.fullmatch(r"[a-zA-Z_./][\w./-]*", str(value), re.ASCII)
+    # To Hydra these are numbers and truth values unless they are quoted.
+    named = str(value).lower() in {"null", "true", "false", "inf", "nan"}
+    return f"{key}={value if plain and not named else quoted(value)}"
 
 
 def config_groups(name: str) -> dict[str, list[str]]:

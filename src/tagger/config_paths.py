@@ -14,8 +14,8 @@ from typing import Any
 from tagger.files import REPO_ROOT, expand_home, resolve_path, run_places
 
 FILES = (
-    "data.path", "data.test_path", "data.extra", "data.tags", "model.rules", "model.encoder", "model.keep_tokens",
-    "distill.transfer", "runs_dir", "sweeps_dir",
+    "data.path", "data.test_path", "data.extra", "data.tags", "model.rules", "model.encoder",
+    "model.keep_tokens", "distill.transfer", "runs_dir", "sweeps_dir",
 )  # fmt: skip
 """Keys that name files or folders, some of them only where there is one: an encoder, for one, may
 be the hub's."""

@@ -1,9 +1,7 @@
 """What a result depends on beside its config: code, libraries, machine."""
 
-import os
 import platform
 import re
-import resource
 import subprocess
 import sys
 from importlib import metadata
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.files import REPO_ROOT
+from tagger.threads import available_cores
 
 LIBRARIES = (
     "tagger", "torch", "transformers", "tokenizers", "accelerate", "datasets", "evaluate",
@@ -18,6 +17,7 @@ LIBRARIES = (
 )  # fmt: skip
 
 CPU_INFORMATION = Path("/proc/cpuinfo")
+PROCESS_STATUS = Path("/proc/self/status")
 
 INSTRUCTIONS = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16",
@@ -63,23 +63,16 @@ def git_revision() -> dict[str, Any] | None:
 
 def hardware() -> dict[str, Any]:
     """Return processor, cores that this process may use, memory in GiB, and GPU if any."""
+    import psutil
     import torch
 
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "cpu": _cpu_name(),
         "cores": available_cores(),
-        "memory_gib": round(pages / 2**30, 1),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.platform(),
     }
-
-
-def available_cores() -> int:
-    """Return how many cores this process may run on, which in a container may be few of many."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def instruction_sets() -> list[str]:
@@ -95,11 +88,17 @@ def instruction_sets() -> list[str]:
 def peak_memory_mib() -> float:
     """Return the largest resident size that this process has had, in MiB."""
     # On Linux getrusage also counts what the process was that started this one, such as a launcher.
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="utf-8", errors="replace").splitlines():
+    if PROCESS_STATUS.is_file():
+        for line in PROCESS_STATUS.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
                 return round(int(line.split()[1]) / 2**10, 1)
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        memory = psutil.Process().memory_info()
+        return float(round(getattr(memory, "peak_wset", memory.rss) / 2**20, 1))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
@@ -107,7 +106,7 @@ def peak_memory_mib() -> float:
 def _git(*arguments: str) -> str:
     return subprocess.run(
         ["git", "-C", str(REPO_ROOT), *arguments],
-        capture_output=True, text=True, check=True, timeout=10,
+        capture_output=True, encoding="utf-8", check=True, timeout=10,
     ).stdout.strip()  # fmt: skip
 
 

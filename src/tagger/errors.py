@@ -1,18 +1,19 @@
 """The one kind of error that a user is meant to read, and how programs end on it."""
 
-import contextlib
 import errno
 import functools
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
+
+from tagger.output import settle_output
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+READER_LEFT = 141
 
 
 class UserError(Exception):
@@ -58,27 +59,26 @@ def describe_os_error(error: OSError) -> str:
 
 
 def exit_on_user_error(program: Callable[P, R]) -> Callable[P, R]:
-    """Make a program end with one clear message instead of a traceback.
+    """Make a program end with one clear message instead of a traceback, whoever reads its output.
 
-    Exit code 2 for what the user can mend (a `UserError`, a refused file or a full disk),
-    130 for Ctrl-C. Anything else is a defect of ours and keeps its traceback.
+    Exit code 2 for what the user can mend (a `UserError`, a refused file or a full disk), 130 for
+    Ctrl-C. A reader that has left changes neither the work nor the code; only a program that
+    writes its product to a pipe past `sys.stdout` ends, with 141, as the shell's own tools do.
+    Anything else is a defect of ours and keeps its traceback.
     """
 
     @functools.wraps(program)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        settle_output()
         try:
             result = program(*args, **kwargs)
-            sys.stdout.flush()  # here, where a reader that has left is still handled
+            sys.stdout.flush()  # here, where a full disk is still handled
             return result
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(BAD_INPUT)
         except BrokenPipeError:
-            # The reader of our output (`| head`) has left: nothing to report, nobody to tell.
-            # What is still buffered goes nowhere, or Python would complain about it at its end.
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(BAD_INPUT)
+            sys.exit(READER_LEFT)
         except OSError as error:
             print(f"error: {describe_os_error(error)}", file=sys.stderr)
             sys.exit(BAD_INPUT)

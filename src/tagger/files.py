@@ -7,9 +7,11 @@ import io
 import json
 import os
 import re
+import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +64,20 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
-        temporary.replace(path)
+        replace_file(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Rename a file over another; on Windows, wait a little for those who read the other."""
+    for seconds in (0.05, 0.1, 0.2, 0.4, 0.8) if sys.platform == "win32" else ():
+        try:
+            source.replace(target)
+            return
+        except PermissionError:  # it is open in another process, which elsewhere would not matter
+            time.sleep(seconds)
+    source.replace(target)
 
 
 @contextmanager
@@ -92,7 +105,13 @@ def only_process(path: Path, doing: str) -> Iterator[None]:
         yield
     finally:
         # Unlinked while it is held: afterwards the file might be another process's lock.
-        Path(lock.lock_file).unlink(missing_ok=True)
+        file = Path(lock.lock_file)
+        try:
+            file.unlink(missing_ok=True)
+        except PermissionError:  # Windows keeps what is open, and hence another process's lock too
+            lock.release()
+            with suppress(PermissionError):
+                file.unlink(missing_ok=True)
         lock.release()
         remove_empty(made)
 

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from tagger.config import script_command
 from tagger.errors import UserError
 from tagger.files import resolve_path
 from tagger.runs import RunFolder, resume_command
@@ -136,7 +137,8 @@ def notes(standings: list[Standing]) -> list[str]:
         sentences.append("Runs on different data are listed apart: their scores don't compare.")
     missing = [one for one in standings if one.report is None]
     if missing:
-        sentences.append(f"{ABSENT}: not evaluated; python evaluate.py run={missing[0].run.path}")
+        command = script_command("evaluate.py", run=missing[0].run.path)
+        sentences.append(f"{ABSENT}: not evaluated; {command}")
     return sentences
 
 
@@ -185,6 +187,7 @@ def _read_report(run: RunFolder) -> dict[str, Any] | None:
         numbers = [None]
     if not all(isinstance(number, int | float) for number in numbers):
         raise UserError(
-            f"{path} is damaged", hint=f"Make it again: python evaluate.py run={run.path}"
+            f"{path} is damaged",
+            hint=f"Make it again: {script_command('evaluate.py', run=run.path)}",
         )
     return report

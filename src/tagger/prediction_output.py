@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tagger.errors import UserError
-from tagger.files import replacing
+from tagger.files import replace_file, replacing
 
 if TYPE_CHECKING:
     import pyarrow
@@ -65,7 +65,7 @@ def publish(partial: Path, output: Path, tags: Sequence[str], id_type: "pyarrow.
     """
     suffix, compression = _format_of(output)
     if suffix == ".csv" and compression is None:
-        partial.replace(output)
+        replace_file(partial, output)
         return
     with replacing(output) as temporary:
         if suffix == ".parquet":

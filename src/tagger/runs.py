@@ -25,6 +25,7 @@ from tagger.config import (
     TrainConfig,
     compose_section,
     read_yaml,
+    script_command,
     validate_saved,
 )
 from tagger.config_paths import with_paths_found
@@ -312,7 +313,7 @@ def open_run(run: str, runs_dir: str) -> RunFolder:
 
 def resume_command(path: Path) -> str:
     """Return the command that goes on with an unfinished run."""
-    return f"python train.py resume={path}"
+    return script_command("train.py", resume=path)
 
 
 def describe_place(folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tagger.config import (
     with_source,
 )
 from tagger.errors import exit_on_user_error
+from tagger.threads import settle_threads
 
 
 @exit_on_user_error
@@ -30,6 +31,7 @@ def run_hydra_script(config_name: str, function: Callable[[Any], object]) -> Non
         config_name: A name in `tagger.config.SCHEMAS`.
         function: Called with the typed config, once a job.
     """
+    settle_threads()
     overrides = with_source(sys.argv[1:])
     if not any(argument.startswith("-") for argument in overrides):
         function(load_config(SCHEMAS[config_name], compose_config(config_name, overrides)))

@@ -13,9 +13,9 @@ from tagger.compression import benchmark as module
 from tagger.compression.benchmark import benchmark, choose_texts, model_mib, name_runs
 from tagger.compression.benchmark_report import render_benchmark, write_benchmark
 from tagger.compression.interleaving import BLOCK
-from tagger.environment import available_cores
 from tagger.errors import UserError
 from tagger.runs import RunFolder
+from tagger.threads import available_cores
 
 TEXTS = [(f"apple pear {number}", "iron and rain") for number in range(12)]
 

@@ -14,14 +14,13 @@ from tagger.config import EvaluateConfig, LatencyConfig, compose_config, load_co
 from tagger.data.items import Item
 from tagger.decision.calibrators import Unchanged
 from tagger.decision.decider import PLAIN, Decider, Rule
-from tagger.environment import available_cores
 from tagger.errors import UserError
 from tagger.evaluation import evaluate_run as module
 from tagger.evaluation.guards import REGRESSED
 from tagger.evaluation.latency import (
     cores_limited,
-    judge_budget,
     measure_latency,
+    measure_within_budget,
     over_budget,
     summarize_times,
     take_in_turn,
@@ -29,6 +28,7 @@ from tagger.evaluation.latency import (
 )
 from tagger.files import REPO_ROOT
 from tagger.runs import RunFolder
+from tagger.threads import available_cores
 
 
 class Sleeper:
@@ -141,19 +141,56 @@ def test_garbage_is_collected_again_after_an_error() -> None:
     assert gc.isenabled()
 
 
-def test_the_slowest_items_are_held_to_a_budget() -> None:
-    measured = {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 8.0, "mean_ms": 1.5}
-    assert judge_budget(measured, 8.0) == {"budget_ms": 8.0, "within_budget": True}
-    assert judge_budget(measured, 7.9) == {"budget_ms": 7.9, "within_budget": False}
-    assert judge_budget(measured, None) == {"budget_ms": None, "within_budget": None}
+@pytest.mark.parametrize(
+    ("p99s", "budget_ms", "measurements", "within"),
+    [
+        ([8.0], 8.0, 1, True),
+        ([8.0], None, 1, None),
+        ([800.0, 8.0], 8.0, 2, True),  # the machine was busy for a while
+        ([800.0, 90.0, 80.0, 70.0, 60.0, 8.0], 8.0, 6, True),
+        ([8.1, 8.2, 8.3, 8.2, 8.1, 8.2], 8.0, 6, False),
+    ],
+)
+def test_the_slowest_items_are_held_to_a_budget_by_more_than_one_measurement(
+    p99s: list[float],
+    budget_ms: float | None,
+    measurements: int,
+    within: bool | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left = iter(p99s)
+    monkeypatch.setattr(
+        "tagger.evaluation.latency.measure_latency", lambda *_: {"p99_ms": next(left)}
+    )
+    config = LatencyConfig(items=10, warmup=0, threads=1)
+    latency = measure_within_budget(plain(Sleeper()), ITEMS, config, budget_ms)
+    assert latency == {
+        "p99_ms": p99s[-1],
+        "measurements": measurements,
+        "budget_ms": budget_ms,
+        "within_budget": within,
+    }
+    assert not list(left)
+    said = over_budget({"latency": latency})
+    assert bool(said) is (within is False)
+    if said:
+        assert "8.2 ms" in said[0]
+        assert "measured 6 times" in said[0]
+        assert "latency_budget_ms=8" in said[0]
 
-    def lines(budget_ms: float | None) -> list[str]:
-        return over_budget({"latency": measured | judge_budget(measured, budget_ms)})
 
-    assert lines(8.0) == lines(None) == []
-    (line,) = lines(7.5)
-    assert "8.0 ms" in line
-    assert "latency_budget_ms=7.5" in line
+def test_a_busy_moment_does_not_make_a_model_too_slow() -> None:
+    class HeldUp(Sleeper):
+        def predict_proba(self, items: Sequence[Item]) -> np.ndarray:
+            if len(self.calls) in (3, 4):  # other programs had the cores
+                time.sleep(0.2)
+            return super().predict_proba(items)
+
+    config = LatencyConfig(items=10, warmup=0, threads=1)
+    latency = measure_within_budget(plain(HeldUp()), ITEMS, config, 100.0)
+    assert latency["within_budget"] is True
+    assert latency["measurements"] == 2
+    assert latency["p99_ms"] < 100
 
 
 @pytest.mark.parametrize("budget", ["0", "-1", "fast", ".nan"])

@@ -9,11 +9,11 @@ from onnx import TensorProto, helper
 
 from tagger.config import ExportConfig, compose_config, load_config
 from tagger.data.items import Item
-from tagger.environment import available_cores
 from tagger.errors import UserError
 from tagger.models.onnx import MANY, OnnxClassifier
 from tagger.models.registry import load_classifier
 from tagger.models.transformer import TransformerClassifier
+from tagger.threads import usable_threads
 
 TAGS = ("fruit", "metal", "weather")
 
@@ -122,12 +122,30 @@ def test_samples_are_saved_along(copied, tmp_path):
     assert (tmp_path / "again" / "parity_samples.json").read_text() == "{}"
 
 
-@pytest.mark.parametrize(("threads", "expected"), [(1, 1), (2, 2), (None, available_cores())])
+@pytest.mark.parametrize(("threads", "expected"), [(1, 1), (2, 2), (None, usable_threads())])
 def test_it_computes_with_as_many_threads_as_it_was_told(copied, threads, expected):
     settings = json.loads((copied / "tagger.json").read_text())
     (copied / "tagger.json").write_text(json.dumps(settings | {"threads": threads}))
     options = OnnxClassifier.load(copied).session.get_session_options()
     assert options.intra_op_num_threads == expected
+
+
+@pytest.mark.parametrize(
+    ("threads", "taken", "spins"), [(2, True, False), (2, False, True), (1, True, True)]
+)
+def test_idle_threads_do_not_spin_on_cores_that_others_compute_on(
+    copied, threads, taken, spins, monkeypatch
+):
+    monkeypatch.setattr("tagger.models.onnx.cores_are_taken", lambda _: taken)
+    settings = json.loads((copied / "tagger.json").read_text())
+    (copied / "tagger.json").write_text(json.dumps(settings | {"threads": threads}))
+    options = OnnxClassifier.load(copied).session.get_session_options()
+    key = "session.intra_op.allow_spinning"
+    if spins:
+        with pytest.raises(RuntimeError, match=key):  # not set: it spins
+            options.get_session_config_entry(key)
+    else:
+        assert options.get_session_config_entry(key) == "0"
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "tagger.json"])

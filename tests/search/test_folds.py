@@ -14,10 +14,10 @@ from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.data.sources import load_items
 from tagger.data.splits import split_items
-from tagger.environment import available_cores
 from tagger.errors import UserError
 from tagger.evaluation.selective import precision_at_coverage
 from tagger.search.folds import CONFIRMING, FoldResult, Folds, prepare_process, run_fold
+from tagger.threads import usable_threads
 from tagger.training.fitting import Fitted, Rows, Surroundings, fit_classifier
 
 HELD_OUT = ["data.split.validation=0.2", "data.split.test=0.2"]
@@ -342,7 +342,7 @@ def test_too_few_rows_are_refused(
     [
         (["training.threads=2"], 2),
         (["search.workers=256"], 1),
-        ([], available_cores()),
+        ([], usable_threads(sharers=2)),
     ],
 )
 def test_workers_share_the_cores(

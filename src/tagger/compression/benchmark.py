@@ -16,12 +16,13 @@ from tagger.compression.neighbour import busy_core
 from tagger.data.columns import TableFormat
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled, load_labelled
-from tagger.environment import available_cores, describe_environment, instruction_sets
+from tagger.environment import describe_environment, instruction_sets
 from tagger.errors import UserError
 from tagger.evaluation.latency import Text
 from tagger.models.base import read_settings
 from tagger.progress import progress_bar
 from tagger.runs import RunFolder
+from tagger.threads import available_cores
 
 LENGTHS = (8, 16, 32, 64, 128)
 STARTS = 5

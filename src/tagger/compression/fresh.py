@@ -46,11 +46,11 @@ def run_fresh(
             error_file.open("w", encoding="utf-8") as errors,
             subprocess.Popen(
                 command,
-                env={**os.environ, **environment},
+                env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                text=True,
+                encoding="utf-8",
             ) as process,
         ):
             try:

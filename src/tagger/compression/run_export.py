@@ -25,7 +25,7 @@ from tagger.compression.parity import (
 )
 from tagger.compression.parity_report import render_parity
 from tagger.compression.refit import compressed_calibration_rows
-from tagger.config import DecisionConfig, ExportConfig, read_yaml, write_yaml
+from tagger.config import DecisionConfig, ExportConfig, read_yaml, script_command, write_yaml
 from tagger.data.columns import TableFormat
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled
@@ -306,5 +306,5 @@ def _summary(folder: Path, parity: dict[str, Any]) -> str:
         for one in parity["texts"]
     ]
     lines += [f"beyond its limit, {one}" for one in parity["broken"]]
-    lines += [str(folder), f"next: python evaluate.py run={folder}"]
+    lines += [str(folder), f"next: {script_command('evaluate.py', run=folder)}"]
     return "\n".join(lines)

@@ -36,6 +36,7 @@ from tagger.decision.policies import (
 from tagger.errors import UserError
 from tagger.files import write_json
 from tagger.models.base import Classifier
+from tagger.output import shell_command
 from tagger.runs import read_calibration
 from tagger.scores import BoolArray, FloatArray, IntArray
 
@@ -227,7 +228,7 @@ def load_rule(folder: Path, n_tags: int) -> Rule:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{path} is damaged: {type(error).__name__} {reason}",
-            hint=f"Make it again: tagger decide --run {folder}",
+            hint=f"Make it again: {shell_command('tagger', 'decide', '--run', str(folder))}",
         ) from None
 
 

@@ -17,7 +17,7 @@ from tagger.evaluation.behaviour import Suite, check_behaviour, load_suite
 from tagger.evaluation.calibration import describe_calibration
 from tagger.evaluation.explore import embed_rows, explore
 from tagger.evaluation.intervals import LEVEL, measure
-from tagger.evaluation.latency import cores_limited, judge_budget, measure_latency
+from tagger.evaluation.latency import cores_limited, measure_within_budget
 from tagger.evaluation.predicting import decide
 from tagger.evaluation.results import Results
 from tagger.evaluation.rows import Rows, load_rows
@@ -66,7 +66,7 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     # Loaded again, because some engines count the cores when they load a model, and keep to that.
     with cores_limited(config.latency.threads):
         timed = open_decider(run, config)
-    latency = measure_latency(timed, rows.items, config.latency)
+    latency = measure_within_budget(timed, rows.items, config.latency, config.latency_budget_ms)
     del timed  # memory
 
     report = {
@@ -94,7 +94,7 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
         },
         "behaviour": None if suite is None else check_behaviour(decider, suite),
         **explore(run, results, rows.slices, vectors, config.seed),
-        "latency": latency | judge_budget(latency, config.latency_budget_ms),
+        "latency": latency,
         "comparison": None
         if pairing is None
         else compare_runs(

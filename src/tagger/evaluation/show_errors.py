@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tagger.config import script_command
 from tagger.errors import UserError
 from tagger.files import expand_home
 from tagger.runs import RunFolder
@@ -24,7 +25,7 @@ def read_errors(run: RunFolder, on: str | None) -> dict[str, Any]:
     if on and not path.exists() and (expand_home(on) / "report.json").exists():
         path = expand_home(on) / "report.json"
     elsewhere = not path.is_relative_to(run.path)
-    command = f"python evaluate.py run={run.path}"
+    command = script_command("evaluate.py", run=run.path)
     if on:
         command += " data=..., with the source of that name"
     try:

@@ -228,8 +228,8 @@ class TransformerClassifier:
         """Return softmax probabilities (n, n_tags) of texts whose vectors (n, hidden) are known."""
         parameter = next(self.module.head.parameters())
         with torch.inference_mode():
-            inputs = torch.from_numpy(vectors).to(parameter.device, parameter.dtype)
-            logits = self.module.head(inputs).double().cpu()
+            inputs = torch.from_numpy(vectors).to(parameter.dtype).to(parameter.device)
+            logits = self.module.head(inputs).cpu().double()  # in this order: MPS has no float64
         probabilities: NDArray[np.float64] = logits.softmax(-1).numpy()
         return probabilities
 
@@ -249,7 +249,7 @@ class TransformerClassifier:
             for start in range(0, len(order), PREDICTION_BATCH):
                 chosen = order[start : start + PREDICTION_BATCH]
                 output = function(*self.pad([rows[index] for index in chosen]))
-                outputs[chosen] = output.double().cpu().numpy()
+                outputs[chosen] = output.float().cpu().numpy()
         self.module.train(was_training)
         return outputs
 

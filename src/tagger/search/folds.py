@@ -24,13 +24,13 @@ from tagger.data.sources import Labelled, load_extra, load_labelled
 from tagger.data.splits import Split, group_items, split_items, unseen_items
 from tagger.data.tags import tag_positions
 from tagger.decision.decider import PLAIN, Decider
-from tagger.environment import available_cores
 from tagger.errors import UserError
 from tagger.evaluation.latency import measure_latency
 from tagger.files import folder_mib
 from tagger.models.base import Classifier
 from tagger.scores import FloatArray, IntArray
 from tagger.search.metrics import score_rows
+from tagger.threads import usable_threads
 from tagger.training.fitting import Rows, Surroundings, fit_classifier
 from tagger.training.train_run import make_deterministic, resolve_precision
 
@@ -243,7 +243,7 @@ def prepare_process(config: OptimizeConfig) -> Accelerator:
     """Set this process up to train as `train.py` would, on its share of the cores."""
     make_deterministic()
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
-    shared = max(1, available_cores() // config.search.workers)
+    shared = usable_threads(sharers=config.search.workers)
     torch.set_num_threads(config.training.threads or shared)
     return accelerator
 

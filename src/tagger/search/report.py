@@ -11,7 +11,7 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from tagger.config import OptimizeConfig
+from tagger.config import OptimizeConfig, script_command
 from tagger.environment import describe_environment
 from tagger.evaluation.plots import write_figure
 from tagger.files import write_json, write_text
@@ -96,7 +96,7 @@ def write_results(
         [
             summary["paragraph"],
             str(page),
-            f"next: python train.py experiment={folder / 'best.yaml'}",
+            f"next: {script_command('train.py', experiment=folder / 'best.yaml')}",
         ]
     )
 
@@ -210,7 +210,7 @@ def _write_recipes(
         )
         comment = [
             f"Trial {trial.number} of the sweep {folder.name}: {scores}.",
-            f"python train.py experiment={path}",
+            script_command("train.py", experiment=path),
         ]
         config = space.apply(space.decode(trial.params))
         write_text(path, write_experiment(config, comment))
@@ -294,7 +294,9 @@ def _render(
             unknown if row[metric] is None else as_loss(metric, row[metric]),
         ),
     )
+    sweep = Path(config.sweeps_dir) / summary["sweep"]
     return environment.get_template("sweep.html.j2").render(
+        command=script_command("train.py", experiment=sweep / "best.yaml"),
         config=config,
         summary=summary,
         rows=ranked,

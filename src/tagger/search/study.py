@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import optuna
+import psutil
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.samplers import (
@@ -300,15 +301,8 @@ def _end(trial: FrozenTrial) -> datetime:
 def _is_alive(worker: str) -> bool:
     """Whether a worker runs on this machine."""
     host, _, number = worker.rpartition(":")
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user
-        pass
-    return True
+    # Not os.kill(number, 0), which on Windows sends Ctrl-C.
+    return host == socket.gethostname() and psutil.pid_exists(int(number))
 
 
 def enqueue(

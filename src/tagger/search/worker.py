@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+import psutil
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._heartbeat import get_heartbeat_thread
@@ -79,7 +80,11 @@ def work(post: Post) -> None:
     SIGTERM ends it at the next step of training, with its trial back in the queue. If the process
     that started it dies, it ends in the same way.
     """
-    os.setsid()  # Ctrl-C goes to the process that started this one, which then says what to do
+    # Ctrl-C goes to the process that started this one, which then says what to do.
+    if hasattr(os, "setsid"):
+        os.setsid()
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     parent = multiprocessing.parent_process()
@@ -201,7 +206,8 @@ def _fail(study: Study, trial: Trial, reason: str) -> None:
 
 def _follow_parent(parent: int) -> None:
     wait = threading.Event()
-    while os.getppid() == parent:
+    # Windows goes on naming a parent that is gone.
+    while os.getppid() == parent and psutil.pid_exists(parent):
         wait.wait(POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
     wait.wait(ORPHAN_SECONDS)

@@ -46,5 +46,6 @@ def start_from_probe(
     head = classifier.module.head
     assert isinstance(head, nn.Linear)
     with torch.no_grad():
-        head.weight.copy_(weight / scale)
-        head.bias.copy_(bias)
+        # Rounded before they are copied to the device: MPS has no float64.
+        head.weight.copy_((weight / scale).to(head.weight.dtype))
+        head.bias.copy_(bias.to(head.bias.dtype))

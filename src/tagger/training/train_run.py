@@ -23,12 +23,13 @@ from tagger.config import (
     flatten,
     load_config,
     save_config,
+    script_command,
 )
 from tagger.config_paths import portable_path, portable_run, with_portable_paths
 from tagger.data.items import Item
 from tagger.data.sources import data_sha256, load_extra, load_labelled, scan_unlabelled
 from tagger.data.splits import Split, split_items, unseen_items
-from tagger.environment import available_cores, describe_environment, peak_memory_mib
+from tagger.environment import describe_environment, peak_memory_mib
 from tagger.errors import UserError
 from tagger.files import expand_home, only_process, resolve_path, sha256_of, write_json
 from tagger.models.rules import RulesClassifier
@@ -40,9 +41,11 @@ from tagger.runs import (
     describe_place,
     find_run,
     open_run,
+    resume_command,
     write_predictions,
     write_splits,
 )
+from tagger.threads import usable_threads
 from tagger.training.calibration_rows import (
     FOLDS_FOLDER,
     calibration_rows,
@@ -143,7 +146,7 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
             if accelerator.is_main_process:
                 say(_summary(folder, config, fitted))
     except TrainingStopped:
-        accelerator.print(f"\nstopped; go on with: python train.py resume={folder}")
+        accelerator.print(f"\nstopped; go on with: {resume_command(folder)}")
         raise KeyboardInterrupt from None
     return folder
 
@@ -407,9 +410,9 @@ def make_deterministic() -> None:
 
 
 def _threads(config: TrainConfig, accelerator: Accelerator) -> int:
-    """Share the cores out among this machine's processes, whatever OMP_NUM_THREADS says."""
+    """Share the cores out among this machine's processes."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
-    return config.training.threads or max(1, available_cores() // local)
+    return config.training.threads or usable_threads(sharers=local)
 
 
 def resolve_precision(wanted: str, device: torch.device) -> str:
@@ -426,6 +429,5 @@ def resolve_precision(wanted: str, device: torch.device) -> str:
 def _summary(folder: Path, config: TrainConfig, fitted: Fitted) -> str:
     best = fitted.best_validation
     score = "" if best is None else f", best val/{config.training.metric} {best:.4f}"
-    return (
-        f"trained in {fitted.seconds:.1f} s{score}\n{folder}\nnext: python evaluate.py run={folder}"
-    )
+    following = script_command("evaluate.py", run=folder)
+    return f"trained in {fitted.seconds:.1f} s{score}\n{folder}\nnext: {following}"

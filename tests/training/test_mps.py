@@ -1,0 +1,88 @@
+"""Training on Apple's GPU, which has no double precision, played by a kind of tensor."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from tagger.config import TrainConfig
+from tagger.data.items import Item
+from tagger.models.transformer import TransformerClassifier
+from tagger.runs import RunFolder
+from tagger.training.train_run import train
+
+NO_DOUBLES = "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support it"
+
+
+class OnMps(Tensor):
+    """A tensor that refuses double precision, as does all that is computed from it."""
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = super().__torch_function__(func, types, args, kwargs or {})
+        if func is Tensor.cpu:
+            return result.as_subclass(Tensor)
+        with torch._C.DisableTorchFunctionSubclass():
+            for one in tree_leaves((args, kwargs, result)):
+                if isinstance(one, Tensor) and one.dtype == torch.float64:
+                    raise TypeError(NO_DOUBLES)
+        return result
+
+
+def move_to_mps(module: nn.Module) -> None:
+    for part in module.modules():
+        for name, parameter in list(part._parameters.items()):
+            if parameter is not None:
+                moved = parameter.detach().as_subclass(OnMps)
+                part._parameters[name] = nn.Parameter(moved, parameter.requires_grad)
+
+
+@pytest.fixture
+def mps(monkeypatch: pytest.MonkeyPatch) -> list[TransformerClassifier]:
+    """Puts each classifier that is built on the device; all of them are in the list."""
+    built: list[TransformerClassifier] = []
+    build = TransformerClassifier.build.__func__  # type: ignore[attr-defined]
+
+    def build_there(cls: Any, *given: Any) -> TransformerClassifier:
+        classifier: TransformerClassifier = build(cls, *given)
+        move_to_mps(classifier.module)
+        built.append(classifier)
+        return classifier
+
+    monkeypatch.setattr(TransformerClassifier, "build", classmethod(build_there))
+    return built
+
+
+def test_the_stand_in_refuses_what_the_device_does() -> None:
+    there = torch.ones(2).as_subclass(OnMps)
+    assert type((there + 1) * 2) is OnMps
+    assert type(there.cpu()) is Tensor
+    for refused in (
+        there.double,
+        lambda: there.to(torch.float64),
+        lambda: (there * 2).copy_(torch.ones(2, dtype=torch.float64)),
+    ):
+        with pytest.raises(TypeError, match="MPS"):
+            refused()
+
+
+def test_a_run_is_trained_and_gives_the_answers_that_it_gives_elsewhere(
+    mps: list[TransformerClassifier], tiny_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    overrides = ["training.epochs=1", "training.average_decay=0.9", "training.mixup=0.2"]
+    run = RunFolder(train(tiny_config("name=there", f"runs_dir={tmp_path}", *overrides)))
+    assert len(mps) == 1
+    assert all(isinstance(one, OnMps) for one in mps[0].module.parameters())
+    items = [Item("1", "apple pear", "sweet juice"), Item("2", "iron", "forge")]
+    there, here = mps[0].predict_proba(items), run.load_classifier().predict_proba(items)
+    np.testing.assert_allclose(there, here, atol=1e-6)
+    vectors = mps[0].embed(items)
+    assert vectors.dtype == np.float64
+    np.testing.assert_allclose(mps[0].predict_from_vectors(vectors), there, atol=1e-6)
