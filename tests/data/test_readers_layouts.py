@@ -94,6 +94,11 @@ def test_blank_rows_are_passed_over_and_counted(write: Write) -> None:
     assert problems.skipped == 4
 
 
+def test_blanks_after_delimiters_are_passed_over_if_the_header_has_them(write: Write) -> None:
+    assert values(write("a.csv", 'id, title\n1, "a, b"\n')) == [("1", "a, b")]
+    assert values(write("a.csv", "id,title\n1, a\n")) == [("1", " a")]
+
+
 def test_blanks_after_the_last_column_are_passed_over(write: Write) -> None:
     assert values(write("a.csv", "id,title\n1,a,,\n2,b, \n")) == [("1", "a"), ("2", "b")]
 
@@ -101,7 +106,7 @@ def test_blanks_after_the_last_column_are_passed_over(write: Write) -> None:
 def test_too_many_fields_are_told_once(write: Write) -> None:
     _, problems = read(write("a.csv", "id,title\n" + "1,a,b\n2,a,b,c\n" * 604))
     assert problems.first == [
-        "row 1 (line 2): 3 fields, the header has 2 (is a text with commas not in quotes?); "
+        "row 1 (line 2): 3 fields, the header has 2 (put texts that hold ',' in double quotes); "
         "likewise row 2 (line 3), row 3 (line 4) and 1,205 more"
     ]
 

@@ -195,6 +195,7 @@ def test_readings_of_text_in_other_scripts_are_shown(write: Write) -> None:
         (b"\n<!DOCTYPE html><html>", "a web page"),
         (b"version https://git-lfs/spec/v1\noid", "git lfs pull"),
         (b"\0\1\2\3\n1,2\n", "holds a NUL byte: this is not a text file"),
+        (b"\1\2\n\x80\x81", "no UTF-8: this is not a text file"),
         (b" \n\t\n", "the file is empty"),
     ],
 )

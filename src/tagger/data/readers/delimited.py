@@ -95,7 +95,7 @@ def _rows(
             continue
         number += 1
         if len(record) != width and (len(record) < width or any(map(str.strip, record[width:]))):
-            _add_wrong_width(record, width, place_of(number, line), problems)
+            _add_wrong_width(record, width, used, place_of(number, line), problems)
             continue
         values = {name: record[at] for at, name in kept}
         row = as_row(number, line, values, selection.columns, problems)
@@ -123,7 +123,14 @@ def _records_from_header(
             f"the header {sample[0].strip()[:80]!r} has no {_named(given)}, the delimiter that was "
             f"given; it seems to be {_named(found)}"
         )
-    return above, csv.reader(chain(sample, lines), delimiter=given or found, strict=True)
+    used = given or found
+    return above, csv.reader(
+        chain(sample, lines),
+        delimiter=used,
+        # `id, title, tag`: a quote after a blank begins a quoted text there too.
+        skipinitialspace=0 < sample[0].count(used) == sample[0].count(f"{used} "),
+        strict=True,
+    )
 
 
 def _find_header(
@@ -203,10 +210,13 @@ def _records(sample: list[str], delimiter: str) -> Iterator[list[str]]:
         return
 
 
-def _add_wrong_width(record: list[str], width: int, place: str, problems: Problems) -> None:
+def _add_wrong_width(
+    record: list[str], width: int, delimiter: str, place: str, problems: Problems
+) -> None:
     if len(record) > width:
         problems.add(
-            f"{len(record)} fields, the header has {width} (is a text with commas not in quotes?)",
+            f"{len(record)} fields, the header has {width} (put texts that hold "
+            f"{_named(delimiter)} in double quotes)",
             place,
             kind="too many fields",
         )

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from tagger.data.readers.rows import Unreadable
 
 _BLOCK = 2**16
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a]")
 _CONTINUATION = bytes(range(0x80, 0xC0))
 
 # UTF-32's mark begins with that of UTF-16: it has to be looked for first.
@@ -106,8 +107,8 @@ class _Utf8(io.BufferedIOBase):
             offset = self._offset + start
             if error.reason == "unexpected end of data":
                 return f"the file ends inside a character, at offset {offset:,}: it was cut off"
-            if b"\0" in data[:start]:
-                return "it holds NUL bytes and what is no UTF-8: this is not a text file"
+            if _CONTROL.search(data[:start]):
+                return "it holds control characters and no UTF-8: this is not a text file"
             return (
                 f"line {self._line(data[:start])}: byte 0x{data[start]:02x} at offset {offset:,} "
                 "is not UTF-8; " + _guess_encoding(data, start)
