@@ -1,9 +1,12 @@
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from tagger.config import OptimizeConfig
@@ -39,6 +43,7 @@ from tagger.search.study import (
     open_storage,
     open_study,
     quiet_optuna,
+    storage_trouble,
     storage_url,
 )
 
@@ -592,3 +597,188 @@ def test_each_sampler_draws_with_the_shortest_start(
         tmp_path, f"search.sampler={name}", "search.startup=1", "search.pruner=none"
     )
     assert all(0 <= x <= 1 for x in draws(config, 0))
+
+
+# Damage
+
+
+def _text(path: Path) -> None:
+    path.write_text("No database, but a text that is long enough. " * 99)
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _overwritten(path: Path) -> None:
+    """All pages but the first, which says what kind of file it is."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+
+
+def _of_another_program(path: Path) -> None:
+    path.unlink()
+    _execute(path, "create table songs (title)")
+
+
+def _of_the_same_names(path: Path) -> None:
+    path.unlink()
+    _execute(path, "create table version_info (title)", "create table trials (title)")
+
+
+def _newer(path: Path) -> None:
+    _execute(
+        path,
+        "update alembic_version set version_num = 'v99.0.0.a'",
+        "update version_info set library_version = '99.0.0'",
+    )
+
+
+def _execute(path: Path, *commands: str) -> None:
+    with closing(sqlite3.connect(path)) as file, file:
+        for command in commands:
+            file.execute(command)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "mend"),
+    [
+        (_text, "file is not a database", "remove it to start the sweep over"),
+        (_folder, "unable to open database file", "have to be there and to be writable"),
+        (_truncated, "database disk image is malformed", "remove it to start the sweep over"),
+        (_overwritten, "", "remove it to start the sweep over"),
+        (_of_another_program, "it holds the tables of another program", "remove it"),
+        (_of_the_same_names, "no such column", "remove it to start the sweep over"),
+        (_newer, "set up by optuna 99.0.0", "requirements.txt says which version"),
+    ],
+)
+def test_a_damaged_file_is_one_message(
+    study: Study, url: str, damage: Callable[[Path], None], reason: str, mend: str
+) -> None:
+    for _ in range(20):
+        study.ask().set_user_attr("fold_0", {"wrong": list(range(500))})
+    study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+    path = Path(url.removeprefix("sqlite:///"))
+    damage(path)
+    with pytest.raises(UserError, match=r"search\.storage=.* cannot be used: ") as caught:
+        open_storage(url, 10)
+    assert reason in caught.value.summary and mend in caught.value.hint
+    assert len(str(caught.value).splitlines()) == 2
+    assert caught.value.__suppress_context__
+    if damage is _of_another_program:
+        with closing(sqlite3.connect(path)) as file:
+            assert file.execute("select name from sqlite_master").fetchall() == [("songs",)]
+
+
+def test_an_empty_file_is_a_new_database(url: str) -> None:
+    """It is what a process leaves that is killed while it makes one."""
+    Path(url.removeprefix("sqlite:///")).touch()
+    assert optuna.get_all_study_names(open_storage(url, 10)) == []
+
+
+def test_a_file_that_another_program_writes_to_is_waited_for_and_then_named(
+    storage: RDBStorage, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tagger.search.study.PATIENCE", 0.2)
+    storage.engine.dispose()
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
+        file.execute("pragma locking_mode = exclusive")
+        file.execute("begin exclusive")
+        with pytest.raises(UserError, match="database is locked") as caught:
+            open_storage(url, 10)
+        assert "Close the program that has it open" in caught.value.hint
+    open_storage(url, 10)
+
+
+@pytest.fixture
+def other_user() -> Iterator[Path]:
+    """A folder of a user who is not root, whom this process is meanwhile: root may write to all."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        root = os.geteuid() == 0
+        if root:
+            shutil.chown(name, 65534)
+            os.seteuid(65534)
+        yield Path(name)
+        if root:
+            os.seteuid(0)
+        Path(name).chmod(0o700)
+
+
+@pytest.mark.parametrize("frozen", ["study.db", "."])
+def test_a_file_that_may_not_be_written_to_is_named(
+    study: Study, other_user: Path, frozen: str
+) -> None:
+    url = f"sqlite:///{other_user / 'study.db'}"
+    storage = open_storage(url, 10)
+    optuna.create_study(storage=storage)
+    storage.engine.dispose()
+    for end in ("-wal", "-shm", ".lock"):
+        Path(f"{other_user / 'study.db'}{end}").unlink(missing_ok=True)
+    (other_user / frozen).chmod(0o555)
+    with pytest.raises(UserError, match="cannot be used: ") as caught, storage_trouble(url):
+        optuna.create_study(storage=open_storage(url, 10))
+    assert "have to be there and to be writable" in caught.value.hint
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("drop table trial_user_attributes", "no such table: trial_user_attributes"),
+        ("update trial_user_attributes set value_json = '{'", "Expecting property name"),
+        ("update trials set state = 'LOST'", "'LOST' is not among the defined enum values"),
+        ("delete from studies", "Record does not exist"),
+    ],
+)
+def test_damage_that_comes_later_is_one_message(
+    study: Study, url: str, damage: str, reason: str
+) -> None:
+    study.ask().set_user_attr("fold_0", {"wrong": []})
+    _execute(Path(url.removeprefix("sqlite:///")), "pragma foreign_keys = off", damage)
+    with (
+        pytest.raises(UserError, match=r"search\.storage=.* cannot be used: ") as caught,
+        storage_trouble(url),
+    ):
+        optuna.load_study(study_name="x", storage=study._storage).get_trials()
+    assert reason in str(caught.value)
+
+
+def test_a_mistake_of_ours_is_not_taken_for_damage(url: str) -> None:
+    with pytest.raises(KeyError, match="lr"), storage_trouble(url):
+        {}["lr"]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("wrong password", "password authentication failed"),
+        ("no database", 'database "nowhere" does not exist'),
+        ("no server", "refused"),
+        ("no rights", "permission denied"),
+    ],
+)
+def test_a_server_that_refuses_is_one_message(postgresql: str, given: str, reason: str) -> None:
+    url = make_url(postgresql).set(drivername="postgresql+psycopg")
+    if given == "no rights":
+        with create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.execute(text("drop database if exists closed"))
+            connection.execute(text("create database closed"))
+            connection.execute(text("drop role if exists guest"))
+            connection.execute(text("create role guest login password 'guest'"))
+    changed = {
+        "wrong password": {"password": "guessed"},
+        "no database": {"database": "nowhere"},
+        "no server": {"port": 1},
+        "no rights": {"database": "closed", "username": "guest", "password": "guest"},
+    }[given]
+    tried = url.set(**changed).render_as_string(hide_password=False)
+    with pytest.raises(UserError, match=reason) as caught:
+        open_storage(tried, 10)
+    assert "Check the address, the server and the rights" in caught.value.hint
+    assert len(str(caught.value).splitlines()) == 2
+    assert "guessed" not in str(caught.value)

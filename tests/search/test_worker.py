@@ -413,13 +413,16 @@ def test_a_worker_ends_when_its_parent_dies(
         [sys.executable, "-c", ORPHAN, str(sweep.post.folder), sweep.post.url,
          *toy_sweep(tmp_path, *given)],
         env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src"), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert parent.stdout is not None
     worker = int(parent.stdout.readline())
     try:
-        sweep.wait_for(lambda trials: bool(trials) and "fold_0" in trials[0].user_attrs)
-        parent.kill()
+        [trial] = sweep.wait_for(lambda trials: bool(trials) and "fold_0" in trials[0].user_attrs)
+        name = trial.user_attrs[WORKER]
+        assert lives(name)
+        # Python's tracker of semaphores dies too, as by `timeout -s KILL`.
+        os.killpg(parent.pid, signal.SIGKILL)
         parent.wait()
         sweep.wait_for(lambda trials: len(trials) == 2)
         assert sweep.states == [TrialState.FAIL, TrialState.WAITING]
@@ -429,10 +432,11 @@ def test_a_worker_ends_when_its_parent_dies(
             time.sleep(0.05)
     finally:
         parent.kill()
-        parent.communicate()
         if exists(worker):
             os.kill(worker, signal.SIGKILL)
     assert 1 <= len(folds_of(sweep.study.trials[1].user_attrs)) < 300
+    assert parent.communicate()[1] == ""
+    assert lives(name) is None
 
 
 def exists(process: int) -> bool:

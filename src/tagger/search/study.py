@@ -23,9 +23,9 @@ from optuna.samplers import (
 from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import (
     NOT_FOUND_MSG,
+    BaseModel,
     StudyModel,
     TrialModel,
-    VersionInfoModel,
 )
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -203,10 +203,10 @@ def _check_file(path: Path) -> None:
     """Read a SQLite file once: it may be damaged where nobody would look for hours."""
     with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection:
         found = connection.execute("pragma quick_check(1)").fetchone()[0]
-        tables = {name for (name,) in connection.execute("select name from sqlite_master")}
+        tables = {name for (name,) in connection.execute("select tbl_name from sqlite_master")}
     if found != "ok":
         raise RuntimeError(f"it is damaged: {' '.join(found.split())}")
-    if tables and VersionInfoModel.__tablename__ not in tables:
+    if tables and tables.isdisjoint(BaseModel.metadata.tables):
         raise RuntimeError("it holds the tables of another program")
 
 
