@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tagger.config import OptimizeConfig, compose_config, load_config
 from tagger.files import REPO_ROOT
 from tagger.search.folds import FoldResult
+from tagger.search.liveness import forget, named_worker
 from tagger.search.metrics import direction_of
 from tagger.search.racing import FOLD
 from tagger.search.space import Assignment, SearchSpace
@@ -132,6 +133,35 @@ def postgresql() -> Iterator[str]:
     finally:
         run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def this_worker() -> Iterator[str]:
+    """The name of a worker that lives: this process."""
+    with named_worker() as name:
+        yield name
+
+
+@pytest.fixture
+def dead_worker() -> Iterator[str]:
+    """The name of a worker that was killed: its process is gone, and what it left is not."""
+    code = """if True:
+        from tagger.search.liveness import named_worker
+        with named_worker() as name:
+            print(name, flush=True)
+            input()
+        """
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src")},
+        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    name = process.stdout.readline().strip()
+    process.kill()
+    process.communicate()
+    yield name
+    forget(name)
 
 
 @pytest.fixture(scope="session")

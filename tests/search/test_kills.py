@@ -12,6 +12,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from tagger.search.liveness import process_of
 from tagger.search.study import DEATHS, FILE, MOST_RETRIES, WORKER, counted, open_storage
 from tagger.search.trials import folds_of
 
@@ -61,7 +62,7 @@ def kill_some(process: subprocess.Popen[str], url: str, rng: random.Random, kill
     while kills and process.poll() is None and time.monotonic() < deadline:
         time.sleep(rng.uniform(0.1, 0.8))
         running = {
-            int(trial.user_attrs[WORKER].rpartition(":")[2])
+            process_of(trial.user_attrs[WORKER])
             for trial in trials_of(url)
             if trial.state == TrialState.RUNNING
             and WORKER in trial.user_attrs

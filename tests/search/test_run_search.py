@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from tagger.config import OptimizeConfig, TrainConfig, compose_config, load_conf
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT
 from tagger.search.run_search import search
-from tagger.search.study import FILE, counted, open_storage
+from tagger.search.study import FILE, MADE_FROM, counted, open_storage
 from tagger.search.trials import folds_of
 from tagger.training.train_run import train
 
@@ -372,6 +373,81 @@ def test_a_start_that_cannot_be_trained_ends_it(tmp_path: Path, sweep_config: Sw
     with pytest.raises(UserError, match="starts from can't be trained") as error:
         search(config)
     assert "nowhere/to-be-found" in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_database_that_cannot_be_used_leaves_no_folder(
+    tmp_path: Path, sweep_config: SweepConfig
+) -> None:
+    sweeps, file = tmp_path / "sweeps", tmp_path / "text.db"
+    file.write_text("No database, but a text that is long enough. " * 99)
+    for storage in ("postgresql://me@127.0.0.1:1/db", f"sqlite:///{file}"):
+        with pytest.raises(UserError, match="cannot be used"):
+            search(sweep_config(sweeps, f"search.storage={storage}"))
+        assert not list(sweeps.iterdir())
+
+
+def test_a_damaged_database_is_left_as_it_is(tmp_path: Path, sweep_config: SweepConfig) -> None:
+    folder = tmp_path / NAME
+    folder.mkdir()
+    (folder / FILE).write_text("No database, but a text that is long enough. " * 99)
+    (folder / "report.html").touch()
+    with pytest.raises(UserError, match="file is not a database"):
+        search(sweep_config(tmp_path))
+    assert {path.name for path in folder.iterdir()} == {FILE, "report.html"}
+
+
+@pytest.mark.parametrize("whose", ["another program's", "another sweep's"])
+def test_a_study_of_that_name_may_be_somebody_elses(
+    tmp_path: Path, sweep_config: SweepConfig, whose: str
+) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    study = optuna.create_study(storage=url, study_name=NAME)
+    if whose == "another sweep's":
+        study.set_user_attr(MADE_FROM, {"seed": 77})
+    study.tell(study.ask(), 1.0)
+    expected = "no sweep of this project" if whose == "another program's" else "other settings"
+    with pytest.raises(UserError, match=expected):
+        search(sweep_config(tmp_path / "sweeps", f"search.storage={url}"))
+    assert not list((tmp_path / "sweeps").iterdir())
+    assert [trial.value for trial in study.trials] == [1.0]
+
+
+@pytest.mark.slow
+def test_a_database_that_vanishes_is_one_message(
+    tmp_path: Path,
+    toy_sweep: Callable[..., list[str]],
+    start_sweep: Callable[..., subprocess.Popen[str]],
+    wait_for: Callable[..., None],
+) -> None:
+    folder = tmp_path / NAME
+    process = start_sweep(*toy_sweep(tmp_path, "search.repeats=100"))
+    wait_for(lambda: folds_done(folder) >= 1, process)
+    for path in folder.glob(f"{FILE}*"):
+        path.unlink()
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 2, output
+    assert "Traceback" not in output
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, output
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_not_heard_by_a_worker_that_starts(
+    tmp_path: Path, toy_sweep: Callable[..., list[str]], wait_for: Callable[..., None]
+) -> None:
+    """A terminal sends it to all processes that it started."""
+    process = subprocess.Popen(
+        [sys.executable, "optimize.py", *toy_sweep(tmp_path)],
+        cwd=REPO_ROOT,
+        env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    wait_for(lambda: bool(workers_of(process)), process)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130, output
+    assert output == "interrupted: what was saved so far is kept\n"
 
 
 @pytest.mark.slow
@@ -380,18 +456,27 @@ def test_workers_that_always_die_end_it(
     toy_sweep: Callable[..., list[str]],
     start_sweep: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    process = start_sweep(*toy_sweep(tmp_path, "search.heartbeat=1"))
+    process = start_sweep(*toy_sweep(tmp_path))
     deadline = time.monotonic() + DEADLINE
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     while process.poll() is None and time.monotonic() < deadline:
-        for child in children.read_text().split() if children.exists() else []:
-            command = Path(f"/proc/{child}/cmdline")
-            if command.exists() and b"spawn_main" in command.read_bytes():
-                os.kill(int(child), signal.SIGKILL)
+        for worker in workers_of(process):
+            os.kill(worker, signal.SIGKILL)
         time.sleep(0.05)
     output, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 2, output
     assert "4 workers died one after another, the last with exit code -9" in output
+    assert not list(tmp_path.iterdir())
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that a sweep has started to train in."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    found = []
+    for child in children.read_text().split() if children.exists() else []:
+        command = Path(f"/proc/{child}/cmdline")
+        if command.exists() and b"spawn_main" in command.read_bytes():
+            found.append(int(child))
+    return found
 
 
 def test_the_script_is_short() -> None:

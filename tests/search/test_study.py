@@ -1,9 +1,12 @@
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,10 @@ import optuna
 import pytest
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from tagger.config import OptimizeConfig
@@ -21,7 +26,7 @@ from tagger.errors import UserError
 from tagger.files import REPO_ROOT
 from tagger.search.racing import FOLD
 from tagger.search.study import (
-    BEATS,
+    DEATHS,
     DONE,
     ERROR,
     MOST_RETRIES,
@@ -32,14 +37,14 @@ from tagger.search.study import (
     counted,
     enqueue,
     exclusive,
-    fail_unheard_of,
     give_back,
+    give_back_lost,
     hours_spent,
     open_storage,
     open_study,
     quiet_optuna,
+    storage_trouble,
     storage_url,
-    this_worker,
 )
 
 DEADLINE = 120
@@ -87,9 +92,9 @@ def tell(process: subprocess.Popen[str], text: str) -> None:
     process.stdin.flush()
 
 
-def ran(begin: float, end: float | None, number: int = 0) -> FrozenTrial:
+def ran(begin: float, end: float | None, worker: str, number: int = 0) -> FrozenTrial:
     """A trial that began and ended at some hour from now; None: it still runs."""
-    trial = create_trial(state=TrialState.RUNNING, user_attrs={WORKER: this_worker()})
+    trial = create_trial(state=TrialState.RUNNING, user_attrs={WORKER: worker})
     trial.number = number
     trial.datetime_start = datetime.now() + timedelta(hours=begin)
     if end is not None:
@@ -315,9 +320,20 @@ def test_trials_of_silent_workers_are_retried(
         ago = f"-{61 if silent else 30} seconds"
         file.execute("update trial_heartbeats set heartbeat = datetime(heartbeat, ?)", (ago,))
     file.close()
-    optuna.storages.fail_stale_trials(study)
+    trial.set_user_attr(WORKER, "elsewhere:1:of-another-machine")
+    give_back_lost(study, storage)
     expected = [TrialState.FAIL, TrialState.WAITING] if silent else [TrialState.RUNNING]
     assert [one.state for one in study.trials] == expected
+
+
+@pytest.fixture
+def storage(url: str) -> RDBStorage:
+    return open_storage(url, 10)
+
+
+@pytest.fixture
+def study(storage: RDBStorage) -> Study:
+    return optuna.create_study(storage=storage, study_name="x")
 
 
 def interrupted(study: Study) -> optuna.Trial:
@@ -328,12 +344,13 @@ def interrupted(study: Study) -> optuna.Trial:
     return trial
 
 
-def test_a_retried_trial_keeps_its_choices_and_folds_but_not_its_worker() -> None:
-    study = optuna.create_study()
+def test_a_retried_trial_keeps_its_choices_and_folds_but_not_its_worker(
+    study: Study, storage: RDBStorage
+) -> None:
     study.enqueue_trial({"x": 0.5}, user_attrs={ORIGIN: "default"})
     first = interrupted(study)
     first.set_user_attr("fold_0", {"scores": {"accuracy": 0.5}})
-    give_back(study, first.number)
+    give_back(study, storage, first)
     failed, waiting = study.trials
     assert (failed.state, waiting.state) == (TrialState.FAIL, TrialState.WAITING)
     assert waiting.params == failed.params == first.params
@@ -342,32 +359,34 @@ def test_a_retried_trial_keeps_its_choices_and_folds_but_not_its_worker() -> Non
     assert again.number == 1 and again.params == first.params
 
 
-def test_a_trial_whose_workers_die_is_retried_so_many_times() -> None:
-    study = optuna.create_study()
+def test_a_trial_whose_workers_die_is_retried_so_many_times(
+    study: Study, storage: RDBStorage
+) -> None:
     for number in range(MOST_RETRIES + 1):
         trial = interrupted(study)
         trial.set_user_attr(f"fold_{number}", {})
         assert trial.number == number
-        give_back(study, number, died=True)
+        give_back(study, storage, trial, died=True)
     assert {one.state for one in study.trials} == {TrialState.FAIL}
     assert len({str(one.params) for one in study.trials}) == 1
     assert [len(one.user_attrs) for one in study.trials] == [2, 4, 5, 6]
     assert [one.number for one in counted(study.trials)] == [MOST_RETRIES]
 
 
-def test_a_trial_may_be_stopped_any_number_of_times() -> None:
-    study = optuna.create_study()
+def test_a_trial_may_be_stopped_any_number_of_times(study: Study, storage: RDBStorage) -> None:
     for number in range(3 * MOST_RETRIES):
-        assert interrupted(study).number == number
-        give_back(study, number)
+        trial = interrupted(study)
+        assert trial.number == number
+        give_back(study, storage, trial)
     assert study.trials[-1].state == TrialState.WAITING
 
 
-def test_what_was_drawn_before_the_end_of_the_draws_is_kept() -> None:
-    study = optuna.create_study()
+def test_what_was_drawn_before_the_end_of_the_draws_is_kept(
+    study: Study, storage: RDBStorage
+) -> None:
     trial = study.ask()
     value = trial.suggest_float("x", 0, 1)
-    give_back(study, trial.number)
+    give_back(study, storage, trial)
     again = interrupted(study)
     assert again.params["x"] == value and set(again.params) == {"x", "y"}
 
@@ -375,48 +394,87 @@ def test_what_was_drawn_before_the_end_of_the_draws_is_kept() -> None:
 @pytest.mark.parametrize(
     "state", [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING]
 )
-def test_only_a_trial_that_runs_is_given_back(state: TrialState) -> None:
-    study = optuna.create_study()
+def test_only_a_trial_that_runs_is_given_back(
+    study: Study, storage: RDBStorage, state: TrialState
+) -> None:
     value = 1.0 if state == TrialState.COMPLETE else None
     study.add_trial(create_trial(state=state, value=value))
-    give_back(study, 0)
-    give_back(study, 99)
+    give_back(study, storage, study.trials[0])
     assert [one.state for one in study.trials] == [state]
 
 
-def test_it_is_given_back_once() -> None:
-    study = optuna.create_study()
+def test_it_is_given_back_once(study: Study, storage: RDBStorage) -> None:
     trial = interrupted(study)
-    give_back(study, trial.number)
-    give_back(study, trial.number)
+    give_back(study, storage, trial)
+    give_back(study, storage, trial)
     assert len(study.trials) == 2
 
 
-@pytest.mark.parametrize(
-    ("seconds", "attributes", "given_back"),
-    [
-        (BEATS * 10 + 5, {}, True),
-        (BEATS * 10 - 20, {}, False),
-        (BEATS * 10 + 5, {WORKER: "host:1"}, False),  # its signs of life say how it is
-    ],
-)
-def test_a_worker_may_die_before_its_first_sign_of_life(
-    seconds: float, attributes: dict[str, str], given_back: bool
+def test_a_worker_that_dies_while_it_gives_a_trial_back_leaves_no_failure(
+    study: Study, storage: RDBStorage, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = optuna.create_study()
-    trial = create_trial(state=TrialState.RUNNING, user_attrs=attributes)
+    """Otherwise who looks then takes what was cut short for a config that can't be trained."""
+    trial = interrupted(study)
+    seen: list[list[TrialState]] = []
+    other = optuna.load_study(storage=open_storage(url, 10), study_name="x")
+
+    def die(*_: object, **__: object) -> None:
+        seen.append([one.state for one in other.trials])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RDBStorage, "_get_prepared_new_trial", die)
+    with pytest.raises(KeyboardInterrupt):
+        give_back(study, storage, trial)
+    monkeypatch.undo()
+    seen.append([one.state for one in other.trials])
+    assert seen == [[TrialState.RUNNING]] * 2
+    give_back(study, storage, trial)
+    assert [one.state for one in other.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_what_a_dying_worker_had_to_say_is_not_said_of_the_next(
+    study: Study, storage: RDBStorage
+) -> None:
+    trial = interrupted(study)
+    trial.set_user_attr(ERROR, "it was about to fail")
+    give_back(study, storage, trial, died=True)
+    assert ERROR in study.trials[0].user_attrs and ERROR not in study.trials[1].user_attrs
+
+
+@pytest.mark.parametrize(
+    ("turns", "seconds", "waits"), [(True, 0, False), (False, 0, True), (False, 3600, False)]
+)
+def test_a_worker_may_die_before_it_says_its_name(
+    study: Study, monkeypatch: pytest.MonkeyPatch, turns: bool, seconds: float, waits: bool
+) -> None:
+    """Where workers take turns it is sure of; elsewhere one may be just about to say it."""
+    if not turns:
+        monkeypatch.setattr("tagger.search.study.EXCLUSIVE", ())
+    trial = create_trial(state=TrialState.RUNNING)
     trial.datetime_start = datetime.now() - timedelta(seconds=seconds)
     study.add_trial(trial)
-    fail_unheard_of(study, heartbeat=10)
-    states = [TrialState.FAIL, TrialState.WAITING] if given_back else [TrialState.RUNNING]
-    assert [one.state for one in study.trials] == states
+    give_back_lost(study, study._storage._backend)  # type: ignore[attr-defined]
+    expected = [TrialState.RUNNING] if waits else [TrialState.FAIL, TrialState.WAITING]
+    assert [one.state for one in study.trials] == expected
 
 
-def test_trials_that_stand_in_the_queue_again_do_not_count() -> None:
-    study = optuna.create_study()
+def test_only_the_dead_of_this_machine_are_known_at_once(
+    study: Study, storage: RDBStorage, this_worker: str, dead_worker: str
+) -> None:
+    for worker in (this_worker, dead_worker, "elsewhere:1:of-another-machine"):
+        study.ask().set_user_attr(WORKER, worker)
+    give_back_lost(study, storage)
+    states = [one.state for one in study.trials]
+    assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
+    assert study.trials[3].user_attrs == {DEATHS: 1}
+
+
+def test_trials_that_stand_in_the_queue_again_do_not_count(
+    study: Study, storage: RDBStorage
+) -> None:
     one, two = interrupted(study), interrupted(study)
     study.enqueue_trial({"x": 0.1})
-    give_back(study, one.number)
+    give_back(study, storage, one)
     study.tell(two, 0.5)
     assert [trial.number for trial in counted(study.trials)] == [1, 2, 3]
     assert [trial.number for trial in begun(counted(study.trials))] == [1]
@@ -438,10 +496,10 @@ def test_trials_that_stand_in_the_queue_again_do_not_count() -> None:
     ],
 )
 def test_hours_are_those_in_which_a_trial_ran(
-    trials: list[tuple[float, float | None]], expected: float
+    this_worker: str, trials: list[tuple[float, float | None]], expected: float
 ) -> None:
     waiting = create_trial(state=TrialState.WAITING)
-    assert hours_spent([*(ran(*one) for one in trials), waiting]) == pytest.approx(
+    assert hours_spent([*(ran(*one, this_worker) for one in trials), waiting]) == pytest.approx(
         expected, abs=0.2
     )
 
@@ -456,15 +514,12 @@ def test_hours_are_those_in_which_a_trial_ran(
     ],
 )
 def test_a_night_between_two_runs_does_not_count(
-    state: TrialState, folds: list[float], expected: float
+    dead_worker: str, state: TrialState, folds: list[float], expected: float
 ) -> None:
     """Of a trial whose worker was killed, only when its folds were done is known."""
-    trial = ran(-9, None if state == TrialState.RUNNING else -0.1)
+    trial = ran(-9, None if state == TrialState.RUNNING else -0.1, dead_worker)
     trial.state = state
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    host = this_worker().rpartition(":")[0]
-    trial.user_attrs = {WORKER: f"{host}:{ended.pid}"} | {
+    trial.user_attrs |= {
         FOLD.format(step): {DONE: (datetime.now() + timedelta(hours=hour)).isoformat()}
         for step, hour in enumerate(folds)
     }
@@ -472,7 +527,7 @@ def test_a_night_between_two_runs_does_not_count(
 
 
 def test_what_failed_of_itself_counts_to_its_end() -> None:
-    trial = ran(-9, -5)
+    trial = ran(-9, -5, "")
     trial.state = TrialState.FAIL
     trial.user_attrs = {ERROR: "it diverged"}
     assert hours_spent([trial]) == pytest.approx(4)
@@ -542,3 +597,188 @@ def test_each_sampler_draws_with_the_shortest_start(
         tmp_path, f"search.sampler={name}", "search.startup=1", "search.pruner=none"
     )
     assert all(0 <= x <= 1 for x in draws(config, 0))
+
+
+# Damage
+
+
+def _text(path: Path) -> None:
+    path.write_text("No database, but a text that is long enough. " * 99)
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _overwritten(path: Path) -> None:
+    """All pages but the first, which says what kind of file it is."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+
+
+def _of_another_program(path: Path) -> None:
+    path.unlink()
+    _execute(path, "create table songs (title)")
+
+
+def _of_the_same_names(path: Path) -> None:
+    path.unlink()
+    _execute(path, "create table version_info (title)", "create table trials (title)")
+
+
+def _newer(path: Path) -> None:
+    _execute(
+        path,
+        "update alembic_version set version_num = 'v99.0.0.a'",
+        "update version_info set library_version = '99.0.0'",
+    )
+
+
+def _execute(path: Path, *commands: str) -> None:
+    with closing(sqlite3.connect(path)) as file, file:
+        for command in commands:
+            file.execute(command)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "mend"),
+    [
+        (_text, "file is not a database", "remove it to start the sweep over"),
+        (_folder, "unable to open database file", "have to be there and to be writable"),
+        (_truncated, "database disk image is malformed", "remove it to start the sweep over"),
+        (_overwritten, "", "remove it to start the sweep over"),
+        (_of_another_program, "it holds the tables of another program", "remove it"),
+        (_of_the_same_names, "no such column", "remove it to start the sweep over"),
+        (_newer, "set up by optuna 99.0.0", "requirements.txt says which version"),
+    ],
+)
+def test_a_damaged_file_is_one_message(
+    study: Study, url: str, damage: Callable[[Path], None], reason: str, mend: str
+) -> None:
+    for _ in range(20):
+        study.ask().set_user_attr("fold_0", {"wrong": list(range(500))})
+    study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+    path = Path(url.removeprefix("sqlite:///"))
+    damage(path)
+    with pytest.raises(UserError, match=r"search\.storage=.* cannot be used: ") as caught:
+        open_storage(url, 10)
+    assert reason in caught.value.summary and mend in caught.value.hint
+    assert len(str(caught.value).splitlines()) == 2
+    assert caught.value.__suppress_context__
+    if damage is _of_another_program:
+        with closing(sqlite3.connect(path)) as file:
+            assert file.execute("select name from sqlite_master").fetchall() == [("songs",)]
+
+
+def test_an_empty_file_is_a_new_database(url: str) -> None:
+    """It is what a process leaves that is killed while it makes one."""
+    Path(url.removeprefix("sqlite:///")).touch()
+    assert optuna.get_all_study_names(open_storage(url, 10)) == []
+
+
+def test_a_file_that_another_program_writes_to_is_waited_for_and_then_named(
+    storage: RDBStorage, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tagger.search.study.PATIENCE", 0.2)
+    storage.engine.dispose()
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
+        file.execute("pragma locking_mode = exclusive")
+        file.execute("begin exclusive")
+        with pytest.raises(UserError, match="database is locked") as caught:
+            open_storage(url, 10)
+        assert "Close the program that has it open" in caught.value.hint
+    open_storage(url, 10)
+
+
+@pytest.fixture
+def other_user() -> Iterator[Path]:
+    """A folder of a user who is not root, whom this process is meanwhile: root may write to all."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        root = os.geteuid() == 0
+        if root:
+            shutil.chown(name, 65534)
+            os.seteuid(65534)
+        yield Path(name)
+        if root:
+            os.seteuid(0)
+        Path(name).chmod(0o700)
+
+
+@pytest.mark.parametrize("frozen", ["study.db", "."])
+def test_a_file_that_may_not_be_written_to_is_named(
+    study: Study, other_user: Path, frozen: str
+) -> None:
+    url = f"sqlite:///{other_user / 'study.db'}"
+    storage = open_storage(url, 10)
+    optuna.create_study(storage=storage)
+    storage.engine.dispose()
+    for end in ("-wal", "-shm", ".lock"):
+        Path(f"{other_user / 'study.db'}{end}").unlink(missing_ok=True)
+    (other_user / frozen).chmod(0o555)
+    with pytest.raises(UserError, match="cannot be used: ") as caught, storage_trouble(url):
+        optuna.create_study(storage=open_storage(url, 10))
+    assert "have to be there and to be writable" in caught.value.hint
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("drop table trial_user_attributes", "no such table: trial_user_attributes"),
+        ("update trial_user_attributes set value_json = '{'", "Expecting property name"),
+        ("update trials set state = 'LOST'", "'LOST' is not among the defined enum values"),
+        ("delete from studies", "Record does not exist"),
+    ],
+)
+def test_damage_that_comes_later_is_one_message(
+    study: Study, url: str, damage: str, reason: str
+) -> None:
+    study.ask().set_user_attr("fold_0", {"wrong": []})
+    _execute(Path(url.removeprefix("sqlite:///")), "pragma foreign_keys = off", damage)
+    with (
+        pytest.raises(UserError, match=r"search\.storage=.* cannot be used: ") as caught,
+        storage_trouble(url),
+    ):
+        optuna.load_study(study_name="x", storage=study._storage).get_trials()
+    assert reason in str(caught.value)
+
+
+def test_a_mistake_of_ours_is_not_taken_for_damage(url: str) -> None:
+    with pytest.raises(KeyError, match="lr"), storage_trouble(url):
+        {}["lr"]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("wrong password", "password authentication failed"),
+        ("no database", 'database "nowhere" does not exist'),
+        ("no server", "refused"),
+        ("no rights", "permission denied"),
+    ],
+)
+def test_a_server_that_refuses_is_one_message(postgresql: str, given: str, reason: str) -> None:
+    url = make_url(postgresql).set(drivername="postgresql+psycopg")
+    if given == "no rights":
+        with create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.execute(text("drop database if exists closed"))
+            connection.execute(text("create database closed"))
+            connection.execute(text("drop role if exists guest"))
+            connection.execute(text("create role guest login password 'guest'"))
+    changed = {
+        "wrong password": {"password": "guessed"},
+        "no database": {"database": "nowhere"},
+        "no server": {"port": 1},
+        "no rights": {"database": "closed", "username": "guest", "password": "guest"},
+    }[given]
+    tried = url.set(**changed).render_as_string(hide_password=False)
+    with pytest.raises(UserError, match=reason) as caught:
+        open_storage(tried, 10)
+    assert "Check the address, the server and the rights" in caught.value.hint
+    assert len(str(caught.value).splitlines()) == 2
+    assert "guessed" not in str(caught.value)

@@ -1,6 +1,4 @@
 import json
-import os
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +14,7 @@ from optuna.trial import create_trial
 from tagger.config import OptimizeConfig, TrainConfig, load_saved_config
 from tagger.search.folds import Folds
 from tagger.search.racing import FOLD, build_pruner
-from tagger.search.study import quiet_optuna, this_worker
+from tagger.search.study import quiet_optuna
 from tagger.search.trials import Judged, folds_of, judge, run_trial
 from tagger.training.loop import TrainingStopped
 
@@ -280,7 +278,3 @@ def test_wandb_has_a_run_for_each_trial_in_the_group_of_the_sweep(
                 break
             time.sleep(0.1)
         assert [text for text in expected if text not in logged] == []
-
-
-def test_the_name_of_a_worker_is_its_own() -> None:
-    assert this_worker() == f"{socket.gethostname()}:{os.getpid()}"

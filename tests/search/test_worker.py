@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from tagger.config import OptimizeConfig
 from tagger.files import REPO_ROOT
+from tagger.search.liveness import lives, process_of
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
     DEATHS,
@@ -35,12 +36,12 @@ from tagger.search.study import (
     open_study,
     quiet_optuna,
     storage_url,
-    this_worker,
 )
 from tagger.search.trials import folds_of
 from tagger.search.worker import Post, may_begin, take, work
 
 DEADLINE = 180
+WHO = "elsewhere:1:of-another-machine"
 Config = Callable[..., OptimizeConfig]
 STATES = {
     "c": TrialState.COMPLETE, "p": TrialState.PRUNED, "f": TrialState.FAIL,
@@ -54,8 +55,10 @@ from tagger.config import OptimizeConfig, compose_config, load_config
 from tagger.search.worker import Post, work
 folder, url, *overrides = sys.argv[1:]
 config = load_config(OptimizeConfig, compose_config("optimize", overrides))
-worker = multiprocessing.get_context("spawn").Process(
-    target=work, args=(Post(config, Path(folder), url, "x", False),)
+context = multiprocessing.get_context("spawn")
+_, trouble = context.Pipe(duplex=False)
+worker = context.Process(
+    target=work, args=(Post(config, Path(folder), url, "x", False), trouble)
 )
 worker.start()
 print(worker.pid, flush=True)
@@ -75,7 +78,9 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Post], BaseProc
     workers: list[BaseProcess] = []
 
     def run(post: Post) -> BaseProcess:
-        worker = multiprocessing.get_context("spawn").Process(target=work, args=(post,))
+        context = multiprocessing.get_context("spawn")
+        _, trouble = context.Pipe(duplex=False)
+        worker = context.Process(target=work, args=(post, trouble))
         worker.start()
         workers.append(worker)
         return worker
@@ -91,6 +96,7 @@ class Sweep:
 
     def __init__(self, config: OptimizeConfig, folder: Path, confirming: bool = False) -> None:
         folder.mkdir(exist_ok=True, parents=True)
+        self.name = WHO
         self.post = Post(config, folder, storage_url(config.search, folder), "x", confirming)
         self.space = SearchSpace.parse(config.search.space, config.base)
         self.storage: RDBStorage
@@ -103,7 +109,7 @@ class Sweep:
         self.study = open_study(self.storage, "x", search, search.objectives[:1], 3)
 
     def take(self) -> Trial | None:
-        return take(self.study, self.storage, self.space, self.post)
+        return take(self.study, self.storage, self.space, self.post, self.name)
 
     def take_one(self) -> Trial:
         trial = self.take()
@@ -127,12 +133,12 @@ def with_space(config: OptimizeConfig, space: dict[str, Any]) -> OptimizeConfig:
     return config.model_copy(update={"search": config.search.model_copy(update={"space": space})})
 
 
-def trials_of(states: str, hours: float = 0.0) -> list[FrozenTrial]:
+def trials_of(states: str, hours: float = 0.0, worker: str = WHO) -> list[FrozenTrial]:
     """Trials by the letters of `STATES`, one after another; together they took those hours."""
     trials = []
     took = sum(state != "w" for state in states)
     for number, letter in enumerate(states):
-        attributes = {"r": {WORKER: this_worker()}, "f": {ERROR: "it diverged"}}.get(letter)
+        attributes = {"r": {WORKER: worker}, "f": {ERROR: "it diverged"}}.get(letter)
         trial = create_trial(
             state=STATES[letter], value=1.0 if letter == "c" else None, user_attrs=attributes
         )
@@ -177,10 +183,14 @@ GRID = ["search.sampler=grid", "search.trials=null"]
     ],
 )
 def test_the_budget_of_a_search(
-    sweep_config: Config, tmp_path: Path, given: list[str], past: tuple[str, float], expected: bool
+    sweep_config: Config,
+    this_worker: str,
+    given: list[str],
+    past: tuple[str, float],
+    expected: bool,
 ) -> None:
-    search = sweep_config(tmp_path, *given).search
-    assert may_begin(trials_of(*past), search, confirming=False) is expected
+    search = sweep_config(Path("sweeps"), *given).search
+    assert may_begin(trials_of(*past, this_worker), search, confirming=False) is expected
 
 
 @pytest.mark.parametrize(
@@ -212,7 +222,7 @@ def test_a_sweep_that_was_stopped_draws_what_it_would_have_drawn(
             assert set(trial.params) == {one.path for one in sweep.space.parameters}
             taken += 1
             if taken in stops:
-                give_back(sweep.study, trial.number)
+                give_back(sweep.study, sweep.storage, trial)
                 sweep.reopen()
             else:
                 sweep.study.tell(trial, -abs(np.log(trial.params["model.strength"])))
@@ -228,7 +238,7 @@ def test_a_sweep_that_was_stopped_draws_what_it_would_have_drawn(
 def test_what_is_taken_says_who_has_it(sweep_config: Config, tmp_path: Path) -> None:
     sweep = Sweep(sweep_config(tmp_path), tmp_path / "sweep")
     trial = sweep.take_one()
-    assert sweep.study.trials[0].user_attrs == {WORKER: this_worker()}
+    assert sweep.study.trials[0].user_attrs == {WORKER: WHO}
     assert sweep.study.trials[0].params == trial.params != {}
     with sqlite3.connect(sweep.post.folder / "study.db") as file:
         assert file.execute("select trial_id from trial_heartbeats").fetchall() == [
@@ -268,9 +278,47 @@ def test_the_trial_of_a_dead_worker_is_taken_again(
     sweep.reopen()
     again = sweep.take_one()
     assert (again.number, again.params) == (1, first.params)
-    assert again.user_attrs == {"fold_0": {"scores": {}}, DEATHS: 1, WORKER: this_worker()}
+    assert again.user_attrs == {"fold_0": {"scores": {}}, DEATHS: 1, WORKER: WHO}
     assert sweep.states == [TrialState.FAIL, TrialState.RUNNING]
     assert sweep.take() is None
+
+
+def test_the_trial_of_a_dead_worker_of_this_machine_is_taken_at_once(
+    sweep_config: Config, tmp_path: Path, dead_worker: str, this_worker: str
+) -> None:
+    sweep = Sweep(sweep_config(tmp_path, "search.trials=2"), tmp_path / "sweep")
+    sweep.name = dead_worker
+    first = sweep.take_one()
+    sweep.name = this_worker
+    again, other = sweep.take_one(), sweep.take_one()
+    assert (again.number, again.params) == (1, first.params)
+    assert again.user_attrs == {DEATHS: 1, WORKER: this_worker}
+    assert lives(dead_worker) is None  # what it left is gone
+    # That of a worker which lives is left to it.
+    assert other.params != first.params
+    assert sweep.take() is None
+
+
+def test_a_worker_that_died_while_it_took_a_trial_is_not_waited_for(
+    sweep_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = Sweep(sweep_config(tmp_path, "search.trials=1"), tmp_path / "sweep")
+    monkeypatch.setattr(RDBStorage, "record_heartbeat", die)
+    with pytest.raises(Died):
+        sweep.take()
+    monkeypatch.undo()
+    assert sweep.states == [TrialState.RUNNING]
+    sweep.reopen()
+    assert sweep.take_one().number == 1
+    assert sweep.states == [TrialState.FAIL, TrialState.RUNNING]
+
+
+class Died(BaseException):
+    """What ends a process at once."""
+
+
+def die(*_: object, **__: object) -> None:
+    raise Died
 
 
 def test_workers_together_keep_to_the_budget(sweep_config: Config, tmp_path: Path) -> None:
@@ -333,7 +381,7 @@ def test_a_worker_goes_on_after_trials_that_fail(
             assert (trial.state, folds) == (TrialState.FAIL, [])
             assert missing in trial.user_attrs[ERROR]
             assert "Traceback" not in trial.user_attrs[ERROR]
-        assert trial.user_attrs[WORKER].endswith(f":{worker.pid}")
+        assert process_of(trial.user_attrs[WORKER]) == worker.pid
     assert list((sweep.post.folder / "trials").iterdir()) == []
 
 
@@ -365,29 +413,33 @@ def test_a_worker_ends_when_its_parent_dies(
         [sys.executable, "-c", ORPHAN, str(sweep.post.folder), sweep.post.url,
          *toy_sweep(tmp_path, *given)],
         env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src"), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert parent.stdout is not None
     worker = int(parent.stdout.readline())
     try:
-        sweep.wait_for(lambda trials: bool(trials) and "fold_0" in trials[0].user_attrs)
-        parent.kill()
+        [trial] = sweep.wait_for(lambda trials: bool(trials) and "fold_0" in trials[0].user_attrs)
+        name = trial.user_attrs[WORKER]
+        assert lives(name)
+        # Python's tracker of semaphores dies too, as by `timeout -s KILL`.
+        os.killpg(parent.pid, signal.SIGKILL)
         parent.wait()
         sweep.wait_for(lambda trials: len(trials) == 2)
         assert sweep.states == [TrialState.FAIL, TrialState.WAITING]
         deadline = time.monotonic() + DEADLINE
-        while lives(worker):
+        while exists(worker):
             assert time.monotonic() < deadline, "the worker goes on without its parent"
             time.sleep(0.05)
     finally:
         parent.kill()
-        parent.communicate()
-        if lives(worker):
+        if exists(worker):
             os.kill(worker, signal.SIGKILL)
     assert 1 <= len(folds_of(sweep.study.trials[1].user_attrs)) < 300
+    assert parent.communicate()[1] == ""
+    assert lives(name) is None
 
 
-def lives(process: int) -> bool:
+def exists(process: int) -> bool:
     """Whether a process runs; one that ended may have nobody who asks for its exit code."""
     try:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")

@@ -6,12 +6,14 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import optuna
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -51,12 +53,15 @@ from tagger.search.study import (
     MADE_FROM,
     ORIGIN,
     counted,
+    database_file,
+    database_files,
     enqueue,
     exclusive,
     hours_spent,
     open_storage,
     open_study,
     quiet_optuna,
+    storage_trouble,
     storage_url,
     without_password,
 )
@@ -102,32 +107,62 @@ def search(config: OptimizeConfig, say: Callable[[str], None] = print) -> Path:
     first = _first_trials(config, space)
     url = storage_url(config.search, folder)
 
-    if config.search.storage is None:
-        folder.mkdir(parents=True, exist_ok=True)
-    storage = open_storage(url, config.search.heartbeat)
+    absent = [path for path in [folder, *database_files(url)] if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    objectives = config.search.objectives
-    study = open_study(storage, name, config.search, objectives, folds.steps)
-    with exclusive(url):
-        _check_made_from(study, config, folds, folder)
-        enqueue(study, [space.encode(chosen) for _, chosen in first], lambda at: first[at][0])
-    _save_config(config, folder)
+    study: Study | None = None
+    begun_here = False
+    try:
+        with storage_trouble(url), ExitStack() as stack:
+            storage = open_storage(url, config.search.heartbeat)
+            stack.callback(storage.engine.dispose)
+            study = open_study(storage, name, config.search, config.search.objectives, folds.steps)
+            with exclusive(url):
+                begun_here = _check_made_from(study, config, folds, folder)
+                chosen = [space.encode(assignment) for _, assignment in first]
+                enqueue(study, chosen, lambda at: first[at][0])
+            _save_config(config, folder)
+            _search(Post(config, folder, url, name, confirming=False), study, storage, space, say)
+    except (UserError, OSError):
+        if study is None or (begun_here and _undo(study, url)):
+            for path in absent:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+        elif folder in absent:
+            with suppress(OSError):  # it is in use
+                folder.rmdir()
+        raise
+    return folder
 
-    post = Post(config, folder, url, name, confirming=False)
+
+def _undo(study: Study, url: str) -> bool:
+    """Delete a study that has learnt nothing and that nobody works at; return whether it was so."""
+    with suppress(UserError), storage_trouble(url):
+        trials = study.get_trials(deepcopy=False)
+        if any(one.state == TrialState.RUNNING or folds_of(one.user_attrs) for one in trials):
+            return False
+        optuna.delete_study(study_name=study.study_name, storage=study._storage)
+        return True
+    return False
+
+
+def _search(
+    post: Post, study: Study, storage: RDBStorage, space: SearchSpace, say: Callable[[str], None]
+) -> None:
+    """Let workers search, confirm what they found, and write what has come of it in any case."""
     confirmation: Confirmation | None = None
     try:
         with _sigterm_as_ctrl_c():
             _run_workers(post, study, "search")
-            confirmation = _confirm(config, folder, url, study, storage)
+            confirmation = _confirm(post, study, storage)
     finally:
         running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-        if not config.search.keep_trials and not running:
+        if not post.config.search.keep_trials and not running:
             for scratch in ("trials", "confirmation"):  # of workers that were killed
-                shutil.rmtree(folder / scratch, ignore_errors=True)
+                shutil.rmtree(post.folder / scratch, ignore_errors=True)
         if find_winner(study) is not None:
-            say(write_results(folder, config, space, study, confirmation))
-        storage.engine.dispose()
-    return folder
+            say(write_results(post.folder, post.config, space, study, confirmation))
 
 
 def _first_trials(config: OptimizeConfig, space: SearchSpace) -> list[tuple[str, dict[str, Any]]]:
@@ -174,16 +209,26 @@ def _read_recipe(given: str, config: OptimizeConfig) -> TrainConfig:
     return load_saved_config(TrainConfig, path / "config.yaml")
 
 
-def _check_made_from(study: Study, config: OptimizeConfig, folds: Folds, folder: Path) -> None:
-    """Note in the study what it is made from, or refuse to go on with something else."""
+def _check_made_from(study: Study, config: OptimizeConfig, folds: Folds, folder: Path) -> bool:
+    """Note in the study what it is made from, or refuse to go on with something else.
+
+    Returns:
+        Whether the study is a new one.
+    """
     plain = flatten(with_portable_paths(config.model_dump(mode="json")))
     made_from = {key: value for key, value in plain.items() if not is_within(key, CHANGEABLE)} | {
         "the rows": data_sha256(folds.items)
     }
     before = study.user_attrs.get(MADE_FROM)
     if before is None:
+        if study.get_trials(deepcopy=False):
+            raise UserError(
+                f"the database holds a study {study.study_name!r} that no sweep of this project "
+                "has made",
+                hint="Choose another name=, or another search.storage=.",
+            )
         study.set_user_attr(MADE_FROM, made_from)
-        return
+        return True
     changed = differences(before, made_from)
     if changed:
         raise UserError(
@@ -191,6 +236,7 @@ def _check_made_from(study: Study, config: OptimizeConfig, folds: Folds, folder:
             changed,
             "Choose another name=, or remove that folder to start over.",
         )
+    return False
 
 
 def _save_config(config: OptimizeConfig, folder: Path) -> None:
@@ -200,10 +246,9 @@ def _save_config(config: OptimizeConfig, folder: Path) -> None:
     save_config(config.model_copy(update={"search": search}), folder / "config.yaml")
 
 
-def _confirm(
-    config: OptimizeConfig, folder: Path, url: str, study: Study, storage: RDBStorage
-) -> Confirmation | None:
+def _confirm(post: Post, study: Study, storage: RDBStorage) -> Confirmation | None:
     """Train the winner and the default on fresh seeds; None where there is nothing to confirm."""
+    config = post.config
     winner, default = find_winner(study), find_default(study)
     if winner is None or default is None or not config.search.confirm:
         return None
@@ -212,9 +257,9 @@ def _confirm(
     folds = Folds(config, confirming=True)
     name = confirmation_name(study.study_name, winner)
     confirming = open_study(storage, name, config.search, config.search.objectives[:1], folds.steps)
-    with exclusive(url):
+    with exclusive(post.url):
         enqueue_confirmation(confirming, winner, default, config.search.confirm)
-    _run_workers(Post(config, folder, url, name, confirming=True), confirming, "confirm")
+    _run_workers(replace(post, study=name, confirming=True), confirming, "confirm")
     return conclude(confirming, winner, default, folds)
 
 
@@ -226,14 +271,18 @@ def _run_workers(post: Post, study: Study, description: str) -> None:
     search = post.config.search
     context = multiprocessing.get_context("spawn")
     workers: list[BaseProcess] = []
+    told, trouble = context.Pipe(duplex=False)
     deaths = finished_before = 0
+    path = database_file(post.url)
+    inode = None if path is None else path.stat().st_ino
 
     def trials() -> list[FrozenTrial]:
         return study.get_trials(deepcopy=False)
 
     def start() -> None:
-        with _no_bars():
-            worker = context.Process(target=work, args=(post,))
+        # As a daemon it is asked to end, and not waited for, wherever this process is interrupted.
+        worker = context.Process(target=work, args=(post, trouble), daemon=True)
+        with _no_bars(), _no_ctrl_c():
             worker.start()
         workers.append(worker)
 
@@ -247,6 +296,13 @@ def _run_workers(post: Post, study: Study, description: str) -> None:
             while wanted(now := trials()):
                 _show(bar, now, search, post.confirming)
                 _check_failures(now)
+                if path is not None and (not path.exists() or path.stat().st_ino != inode):
+                    raise UserError(
+                        f"{path}, the database of the sweep, has been removed while it went on",
+                        hint="Put it back, or run the same command again to start over.",
+                    )
+                if told.poll():
+                    raise told.recv()
                 if not post.confirming and hours_are_over(now, search):
                     break
                 for worker in [one for one in workers if not one.is_alive()]:
@@ -341,6 +397,19 @@ def _no_bars() -> Iterator[None]:
             del os.environ["TQDM_DISABLE"]
         else:
             os.environ["TQDM_DISABLE"] = before
+
+
+@contextmanager
+def _no_ctrl_c() -> Iterator[None]:
+    """Start processes that never hear of Ctrl-C, not even in their first seconds."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

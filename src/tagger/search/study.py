@@ -1,19 +1,18 @@
 """The Optuna study of a sweep: where it is stored, who is alive, what was spent."""
 
-import os
-import socket
+import json
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import optuna
-import psutil
 from filelock import FileLock
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.samplers import (
     BaseSampler,
     GPSampler,
@@ -22,15 +21,23 @@ from optuna.samplers import (
     TPESampler,
 )
 from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import (
+    NOT_FOUND_MSG,
+    BaseModel,
+    StudyModel,
+    TrialModel,
+)
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from tagger.config import SearchConfig
 from tagger.errors import UserError
+from tagger.search.liveness import forget, lives
 from tagger.search.metrics import direction_of
 from tagger.search.racing import build_pruner, fold_results
 
@@ -40,6 +47,12 @@ ADVISORY_LOCK = 0x7A66E4
 
 BEATS = 4
 """Signs of life that a worker may miss before its trial is given to another."""
+
+PATIENCE = 30
+"""Seconds that a process waits for a file that another one writes to, or for a server."""
+
+EXCLUSIVE = ("sqlite", "postgresql")
+"""Databases whose users `exclusive` lets go on one at a time."""
 
 MOST_RETRIES = 3
 DEATHS = "deaths"
@@ -100,34 +113,101 @@ def open_storage(url: str, heartbeat: int) -> RDBStorage:
         heartbeat: Seconds between signs of life of a trial.
 
     Raises:
-        UserError: when it cannot be reached, or holds something else.
+        UserError: when it cannot be reached, is damaged, or holds something else.
     """
-    shown = without_password(url)
-    local = url.startswith("sqlite:")
-    # A writer waits for another's turn; a server may have closed what was idle.
-    settings: dict[str, Any] = (
-        {"connect_args": {"timeout": 120}} if local else {"pool_pre_ping": True}
-    )
+    path = database_file(url)
+    # A server may have closed what was idle.
+    settings = {"connect_args": _connect_args(url), "pool_pre_ping": path is None}
     try:
-        with exclusive(url):  # or two would make its tables at once
+        with storage_trouble(url), exclusive(url):  # or two would make its tables at once
+            if path is not None and path.exists():
+                _check_file(path)
             storage = RDBStorage(
                 url,
                 engine_kwargs=settings,
                 heartbeat_interval=heartbeat,
                 grace_period=BEATS * heartbeat,
-                heartbeat_stale_trial_callback=retry,
             )
-            if local:
+            if path is not None:
                 _write_ahead(storage)
         return storage
     except ImportError as error:
         raise UserError(
-            f"search.storage={shown}: its driver is not installed: {error.name or error}",
+            f"search.storage={without_password(url)}: its driver is not installed: "
+            f"{error.name or error}",
             hint="Install it, or use PostgreSQL: its driver came with requirements.txt.",
         ) from None
-    except (SQLAlchemyError, RuntimeError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise UserError(f"search.storage={shown} cannot be used: {reason}") from None
+    # Of another version of Optuna, or tables of the same name that somebody else made.
+    except (RuntimeError, AssertionError, OSError) as error:
+        raise _unusable(url, error) from None
+
+
+def _connect_args(url: str) -> dict[str, Any]:
+    """Return for how many seconds a writer waits for another's turn, or anybody for a server."""
+    backend = make_url(url).get_backend_name()
+    return {"sqlite": {"timeout": PATIENCE}, "postgresql": {"connect_timeout": PATIENCE}}.get(
+        backend, {}
+    )
+
+
+@contextmanager
+def storage_trouble(url: str) -> Iterator[None]:
+    """Turn what a storage answers when it is damaged, gone or refuses into one message.
+
+    Raises:
+        UserError: with the reason.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, sqlite3.Error, json.JSONDecodeError) as error:
+        raise _unusable(url, error) from None
+    except LookupError as error:  # `KeyError` of Optuna, or a state that there is none
+        if type(error) is not LookupError and NOT_FOUND_MSG not in error.args:
+            raise
+        raise _unusable(url, error) from None
+
+
+def _unusable(url: str, error: BaseException) -> UserError:
+    """Say why a storage cannot be used, and what to do about it."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    lines = str(getattr(cause, "orig", None) or cause).strip().splitlines()
+    reason = lines[0] if lines else type(cause).__name__
+    path = database_file(url)
+    if "optuna version" in reason:
+        hint = "requirements.txt says which version this project uses."
+    elif path is None:
+        hint = "Check the address, the server and the rights of its user; the same command goes on."
+    elif "locked" in reason:
+        hint = "Close the program that has it open; the same command then goes on."
+    elif isinstance(error, OSError) or any(word in reason for word in ("readonly", "unable to")):
+        hint = "The file, and the folder that it lies in, have to be there and to be writable."
+    else:
+        hint = "Put a copy of it back, or remove it to start the sweep over."
+    return UserError(f"search.storage={without_password(url)} cannot be used: {reason}", hint=hint)
+
+
+def database_file(url: str) -> Path | None:
+    """Return the file that a storage is in; None for a server."""
+    address = make_url(url)
+    local = address.get_backend_name() == "sqlite" and address.database
+    return Path(address.database) if local and address.database else None
+
+
+def database_files(url: str) -> list[Path]:
+    """Return the files that a storage consists of: none for a server."""
+    path = database_file(url)
+    return [] if path is None else [Path(f"{path}{end}") for end in ("", "-wal", "-shm", ".lock")]
+
+
+def _check_file(path: Path) -> None:
+    """Read a SQLite file once: it may be damaged where nobody would look for hours."""
+    with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection:
+        found = connection.execute("pragma quick_check(1)").fetchone()[0]
+        tables = {name for (name,) in connection.execute("select tbl_name from sqlite_master")}
+    if found != "ok":
+        raise RuntimeError(f"it is damaged: {' '.join(found.split())}")
+    if tables and tables.isdisjoint(BaseModel.metadata.tables):
+        raise RuntimeError("it holds the tables of another program")
 
 
 @contextmanager
@@ -145,7 +225,8 @@ def exclusive(url: str) -> Iterator[None]:
         with FileLock(f"{address.database}.lock"):
             yield
         return
-    with create_engine(address, poolclass=NullPool).connect() as connection:
+    engine = create_engine(address, poolclass=NullPool, connect_args=_connect_args(url))
+    with engine.connect() as connection:
         if address.get_backend_name() == "postgresql":
             connection.execute(select(func.pg_advisory_lock(ADVISORY_LOCK)))
         yield
@@ -200,51 +281,71 @@ def build_sampler(config: SearchConfig, seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-def retry(study: Study, trial: FrozenTrial, *, died: bool = True) -> None:
-    """Put a trial that was not finished back into the queue, with the folds that it has done.
+def give_back(
+    study: Study, storage: RDBStorage, trial: FrozenTrial | Trial, *, died: bool = False
+) -> None:
+    """Fail a trial that runs and put it back into the queue, with the folds that it has done.
+
+    Both or neither is done, so nobody sees a failure that is none. Nothing happens if the trial
+    does not run, because another process did so before.
 
     Args:
         study: Of the sweep.
+        storage: Of the study.
         trial: What was cut short.
         died: Whether its worker died, which it may be the reason of: after a few times it is left.
     """
+    with Session(storage.engine) as session, session.begin():
+        # The order of locks is Optuna's, which numbers the trials of a study that it has locked.
+        StudyModel.find_or_raise_by_id(study._study_id, session, for_update=True)
+        mine = (TrialModel.trial_id == trial._trial_id, TrialModel.state == TrialState.RUNNING)
+        if not session.query(TrialModel).where(*mine).update({"state": TrialState.FAIL}):
+            return
+        row = TrialModel.find_or_raise_by_id(trial._trial_id, session)
+        row.datetime_complete = datetime.now()
+        again = _retry_of(storage._build_frozen_trial_from_trial_model(row), died)
+        if again is not None:
+            storage._get_prepared_new_trial(study._study_id, again, session)
+
+
+def _retry_of(trial: FrozenTrial, died: bool) -> FrozenTrial | None:
+    """Return what goes on with a trial that was cut short; None after too many deaths."""
     history = [*trial.system_attrs.get("retry_history", []), trial.number]
-    kept = {key: value for key, value in trial.user_attrs.items() if key != WORKER}
+    kept = {key: value for key, value in trial.user_attrs.items() if key not in (WORKER, ERROR)}
     if died:
         kept[DEATHS] = kept.get(DEATHS, 0) + 1
         if kept[DEATHS] > MOST_RETRIES:
-            return
-    study.add_trial(
-        optuna.trial.create_trial(
-            state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs=kept,
-            system_attrs=trial.system_attrs
-            | {"failed_trial": history[0], "retry_history": history},
-        )
+            return None
+    return optuna.trial.create_trial(
+        state=TrialState.WAITING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=kept,
+        system_attrs=trial.system_attrs | {"failed_trial": history[0], "retry_history": history},
     )
 
 
-def give_back(study: Study, number: int, *, died: bool = False) -> None:
-    """Fail a trial that is not finished, and retry it; nothing happens if another did so before."""
-    try:
-        trial = study.tell(number, state=TrialState.FAIL)
-    except (ValueError, UpdateFinishedTrialError):
-        return
-    retry(study, trial, died=died)
+def give_back_lost(study: Study, storage: RDBStorage) -> None:
+    """Give back the trials whose worker has ended, as far as that is known.
 
-
-def fail_unheard_of(study: Study, heartbeat: int) -> None:
-    """Give back trials whose worker died before its first sign of life.
-
-    Optuna fails those that fell silent, and leaves those alone that never said anything.
+    A worker of this machine is known to have ended at once, another one by its silence. Whoever
+    calls this has the turn of `exclusive`, and so has everyone who takes a trial: a trial that
+    runs without a worker's name is that of one who died while taking it.
     """
-    limit = datetime.now() - timedelta(seconds=BEATS * heartbeat)
+    silent = set(storage._get_stale_trial_ids(study._study_id))
+    sure = storage.engine.name in EXCLUSIVE
+    limit = datetime.now() - timedelta(seconds=storage.grace_period or 0)
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        started = trial.datetime_start
-        if WORKER not in trial.user_attrs and started is not None and started < limit:
-            give_back(study, trial.number, died=True)
+        worker = trial.user_attrs.get(WORKER)
+        if worker is None:
+            assert trial.datetime_start is not None
+            lost = sure or trial.datetime_start < limit
+        else:
+            lost = trial._trial_id in silent or lives(worker) is False
+        if lost:
+            give_back(study, storage, trial, died=True)
+            if worker is not None:
+                forget(worker)
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -256,11 +357,6 @@ def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 def begun(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Leave out the trials that wait."""
     return [trial for trial in trials if trial.state != TrialState.WAITING]
-
-
-def this_worker() -> str:
-    """Return a name for this process that no other has while it lives."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def hours_spent(trials: Sequence[FrozenTrial]) -> float:
@@ -290,19 +386,12 @@ def _end(trial: FrozenTrial) -> datetime:
     ended_well = trial.state in FINISHED or ERROR in trial.user_attrs
     if ended_well and trial.datetime_complete is not None:
         return trial.datetime_complete
-    if trial.state == TrialState.RUNNING and _is_alive(trial.user_attrs.get(WORKER, "")):
+    if trial.state == TrialState.RUNNING and lives(trial.user_attrs.get(WORKER, "")):
         return datetime.now()
     assert trial.datetime_start is not None
     folds = fold_results(trial.user_attrs).values()
     done = [datetime.fromisoformat(fold[DONE]) for fold in folds if DONE in fold]
     return max([trial.datetime_start, *done])
-
-
-def _is_alive(worker: str) -> bool:
-    """Whether a worker runs on this machine."""
-    host, _, number = worker.rpartition(":")
-    # Not os.kill(number, 0), which on Windows sends Ctrl-C.
-    return host == socket.gethostname() and psutil.pid_exists(int(number))
 
 
 def enqueue(

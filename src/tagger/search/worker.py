@@ -3,24 +3,29 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import optuna
-import psutil
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+from tqdm import tqdm
 
 from tagger.config import OptimizeConfig, SearchConfig
-from tagger.errors import UserError
+from tagger.errors import BAD_INPUT, UserError
 from tagger.search.confirm import plan_confirmation
 from tagger.search.folds import Folds, prepare_process
+from tagger.search.liveness import forget, named_worker
 from tagger.search.racing import fold_results
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
@@ -33,20 +38,20 @@ from tagger.search.study import (
     build_sampler,
     counted,
     exclusive,
-    fail_unheard_of,
     give_back,
+    give_back_lost,
     hours_spent,
     open_storage,
     open_study,
     quiet_optuna,
-    this_worker,
+    storage_trouble,
 )
 from tagger.search.trials import run_trial
 from tagger.training.loop import TrainingStopped
 
 POLL_SECONDS = 1.0
 SEEDS = 100_003
-ORPHAN_SECONDS = 60.0
+ORPHAN_SECONDS = 5.0
 """How long a worker whose parent died may take to come to the next step of its training."""
 
 
@@ -74,11 +79,15 @@ class Post:
         return self.folder / ("confirmation" if self.confirming else "trials")
 
 
-def work(post: Post) -> None:
+def work(post: Post, trouble: Connection) -> None:
     """Take trials until none is left; the target of a process.
 
     SIGTERM ends it at the next step of training, with its trial back in the queue. If the process
     that started it dies, it ends in the same way.
+
+    Args:
+        post: What to work at.
+        trouble: Is sent the `UserError` that ends this process, if one does.
     """
     # Ctrl-C goes to the process that started this one, which then says what to do.
     if hasattr(os, "setsid"):
@@ -87,10 +96,21 @@ def work(post: Post) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # its id: it may be dead already, and this process adopted
-    threading.Thread(target=_follow_parent, args=(parent.pid,), daemon=True).start()
+    # Its own lock for bars would be known to a process of Python's that is killed with the parent,
+    # and would be reported as unknown to the next one.
+    tqdm.set_lock(threading.RLock())
     quiet_optuna()
+    try:
+        with storage_trouble(post.url), named_worker() as name:
+            _take_all(post, name, stop)
+    except UserError as error:
+        trouble.send(error)
+        sys.exit(BAD_INPUT)
+
+
+def _take_all(post: Post, name: str, stop: threading.Event) -> None:
+    held: list[Callable[[], None]] = []
+    threading.Thread(target=_follow_parent, args=(name, held), daemon=True).start()
     accelerator = prepare_process(post.config)
     folds = Folds(post.config, post.confirming)
     space = SearchSpace.parse(post.config.search.space, post.config.base)
@@ -99,15 +119,16 @@ def work(post: Post) -> None:
     study = open_study(storage, post.study, post.config.search, objectives, folds.steps)
 
     while not stop.is_set():
-        trial = take(study, storage, space, post)
+        trial = take(study, storage, space, post, name)
         if trial is None:
             # A trial that runs may come back into the queue.
             if not study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
                 return
             stop.wait(POLL_SECONDS)
             continue
+        held[:] = [partial(give_back, study, storage, trial)]
         try:
-            with get_heartbeat_thread(trial._trial_id, storage):
+            with _signs_of_life(storage, trial):
                 if post.confirming:
                     config, steps = plan_confirmation(trial, space, folds)
                 else:
@@ -128,25 +149,58 @@ def work(post: Post) -> None:
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         except TrainingStopped:
-            give_back(study, trial.number)
+            give_back(study, storage, trial)
             return
         except UpdateFinishedTrialError:
             continue  # this process was silent for too long, and another has the trial by now
+        except (StorageInternalError, SQLAlchemyError):
+            raise  # not the trial's fault
         except Exception as error:  # the other trials go on
             known = isinstance(error, UserError | ArithmeticError)
             _fail(study, trial, str(error) if known else traceback.format_exc())
 
 
-def take(study: Study, storage: RDBStorage, space: SearchSpace, post: Post) -> Trial | None:
+@contextmanager
+def _signs_of_life(storage: RDBStorage, trial: Trial) -> Iterator[None]:
+    """Tell the storage every so often that a trial is worked at.
+
+    Optuna's own thread dies with a traceback when the storage fails.
+    """
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(storage.heartbeat_interval):
+            # The next thing that this process asks of the storage says what is wrong.
+            with suppress(StorageInternalError, SQLAlchemyError):
+                storage.record_heartbeat(trial._trial_id)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def take(
+    study: Study, storage: RDBStorage, space: SearchSpace, post: Post, name: str
+) -> Trial | None:
     """Take the next trial: one that waits, or a new one; None when there is none for now.
 
     Workers do so one after another: each then knows what the others are trying, and together they
     don't exceed the budget.
+
+    Args:
+        study: Of the sweep.
+        storage: Of the study.
+        space: What is drawn from.
+        post: What to work at.
+        name: Of this worker, from `named_worker`.
     """
     search = post.config.search
     with exclusive(post.url):
-        optuna.storages.fail_stale_trials(study)
-        fail_unheard_of(study, search.heartbeat)
+        give_back_lost(study, storage)
         everything = study.get_trials(deepcopy=False)
         if not may_begin(everything, search, post.confirming):
             return None
@@ -155,7 +209,7 @@ def take(study: Study, storage: RDBStorage, space: SearchSpace, post: Post) -> T
         study.sampler = build_sampler(search, post.config.seed * SEEDS + len(begun(trials)))
         trial = study.ask()
         storage.record_heartbeat(trial._trial_id)
-        trial.set_user_attr(WORKER, this_worker())
+        trial.set_user_attr(WORKER, name)
         if not post.confirming:
             space.suggest(trial)
             _share(trial, trials)
@@ -204,11 +258,21 @@ def _fail(study: Study, trial: Trial, reason: str) -> None:
     study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def _follow_parent(parent: int) -> None:
-    wait = threading.Event()
-    # Windows goes on naming a parent that is gone.
-    while os.getppid() == parent and psutil.pid_exists(parent):
-        wait.wait(POLL_SECONDS)
+def _follow_parent(name: str, held: Sequence[Callable[[], None]]) -> None:
+    """End this process soon after the one that started it: the next one may wait for its trial.
+
+    Args:
+        name: Of this worker.
+        held: Called then, to put the trial in hand back, if training has not stopped by itself.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
-    wait.wait(ORPHAN_SECONDS)
-    os._exit(1)
+    threading.Event().wait(ORPHAN_SECONDS)
+    try:
+        for put_back in held:
+            put_back()
+    finally:
+        forget(name)
+        os._exit(BAD_INPUT)

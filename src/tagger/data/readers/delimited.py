@@ -49,7 +49,7 @@ def delimited_rows(
 def delimited_header(opened: Opened, delimiter: str | None) -> list[str]:
     """Return the names of all columns of a delimited text."""
     with opened_text(opened.stream, opened.head, newline="", longest=LONGEST) as lines:
-        above, records = _records_from_header(lines, (), delimiter)
+        above, _, records = _records_from_header(lines, (), delimiter)
         try:
             return list(next(records))
         except csv.Error as error:
@@ -64,7 +64,7 @@ def _rows(
     *,
     delimiter: str | None,
 ) -> Iterator[Row]:
-    above, records = _records_from_header(lines, wanted, delimiter)
+    above, used, records = _records_from_header(lines, wanted, delimiter)
     selection: Selection | None = None
     kept: tuple[tuple[int, str], ...] = ()
     width = number = 0
@@ -105,11 +105,11 @@ def _rows(
 
 def _records_from_header(
     lines: Iterator[str], wanted: Collection[str], delimiter: str | None
-) -> tuple[int, Any]:
+) -> tuple[int, str, Any]:
     """Find the header and the delimiter.
 
     Returns:
-        The number of lines above the header, and a `csv.reader` of what begins with it.
+        The number of lines above the header, the delimiter, and a `csv.reader` from the header on.
     """
     # The limit belongs to the process; raised only, so that nobody else's setting is cut.
     csv.field_size_limit(max(LONGEST, csv.field_size_limit()))
@@ -124,13 +124,14 @@ def _records_from_header(
             f"given; it seems to be {_named(found)}"
         )
     used = given or found
-    return above, csv.reader(
+    records = csv.reader(
         chain(sample, lines),
         delimiter=used,
         # `id, title, tag`: a quote after a blank begins a quoted text there too.
         skipinitialspace=0 < sample[0].count(used) == sample[0].count(f"{used} "),
         strict=True,
     )
+    return above, used, records
 
 
 def _find_header(
