@@ -309,6 +309,8 @@ def _predict(options: argparse.Namespace) -> None:
         # What was predicted may itself go to standard output.
         told = sys.stderr if options.output == PIPE else sys.stdout
         print(f"{outcome.rows:,} items: {options.output}", file=told)
+        if outcome.skipped:
+            print(f"blank rows that were skipped: {outcome.skipped:,}", file=told)
         if outcome.unanswered:
             print(
                 f"{outcome.unanswered:,} of them could not be answered and need review: the column "

@@ -46,10 +46,12 @@ class Outcome:
     Attributes:
         rows: How many rows it has.
         unanswered: How many of them could not be answered.
+        skipped: How many blank rows were passed over.
     """
 
     rows: int
     unanswered: int
+    skipped: int
 
 
 def predict_file(
@@ -84,7 +86,7 @@ def predict_file(
             with progress_bar(table.total, "predict", "item") as bar:
                 for text in _predict_rest(table, decider, state, bar):
                     sys.stdout.buffer.write(text.encode())
-            return Outcome(state["rows"], state["unanswered"])
+            return Outcome(state["rows"], state["unanswered"], table.skipped)
         target = Path(output)
         check_output(path, target)
         with only_process(target, "writing"):
@@ -104,7 +106,7 @@ def predict_file(
                     write_json(_state_file(partial), state)
             publish(partial, target, decider.tags, id_type(path, table.columns.get("id")))
             _state_file(partial).unlink(missing_ok=True)
-            return Outcome(state["rows"], state["unanswered"])
+            return Outcome(state["rows"], state["unanswered"], table.skipped)
 
 
 def predict_rows(decider: Decider, items: Sequence[Item]) -> Iterator[list[str]]:
@@ -138,6 +140,7 @@ class _Table:
             if strict and (reason := self.why_not(row)):
                 problems.add(reason.removeprefix(f"{row.place}: "), row.place)
         problems.raise_if_any(f"{path} cannot be classified:")
+        self.skipped = problems.skipped
 
     def why_not(self, row: Row) -> str:
         """Say why a row cannot be answered; "" for one that can."""

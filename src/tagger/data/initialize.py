@@ -81,16 +81,18 @@ def describe(made: Initialized, path: Path) -> str:
         "description": first.description, "tag": first.tag,
     }  # fmt: skip
     lines = [f"{path}: {len(labelled.items):,} rows, {len(labelled.tags)} tags", ""]
+    # A table without titles has one text, and nobody would call that a description.
+    shown = {} if "title" in labelled.columns else {"description": TEXT}
     for field, column in labelled.columns.items():
         example = " ".join(str(examples[field] or "(blank)").split())
         if len(example) > SHOWN_CHARACTERS:
             example = f"{example[:SHOWN_CHARACTERS]}..."
-        mark = " (guessed)" if field in made.guessed else ""
-        lines.append(f"  {field:<12} from column {column!r}{mark}, such as: {example}")
+        mark = " (a guess)" if field in made.guessed else ""
+        lines.append(f"  {shown.get(field, field):<12} from column {column!r}{mark}: {example}")
     absent = [field for field in ("id", "created_on") if field not in labelled.columns]
     means = {"id": "rows are numbered", "created_on": "there are no dates"}
     lines += [f"  {field:<12} no column: {means[field]}" for field in absent]
-    lines += ["", *(f"note: {note}" for note in labelled.notes if "other columns" not in note)]
+    lines += [f"note: {note}" for note in labelled.notes if "other columns" not in note]
     for file in (made.tags, made.config):
         content = file.read_text(encoding="utf-8").splitlines()
         lines += ["", f"{file}:", *(f"  {line}" for line in content[: SHOWN_TAGS + 4])]
@@ -140,7 +142,10 @@ def _config_text(name: str, path: Path, tags: Path, how: TableFormat) -> str:
         "defaults": ["file", "_self_"],
         "name": name,
         "path": portable_path(path),
-        "columns": dict(how.columns),
+        "columns": {
+            (TEXT if field == "description" and "title" not in how.columns else field): column
+            for field, column in how.columns.items()
+        },
     }
     if how.delimiter is not None:
         values["delimiter"] = how.delimiter
