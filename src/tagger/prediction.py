@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tagger.data.columns import TEXT, TableFormat
+from tagger.data.columns import TEXT, UNSAID, TableFormat
 from tagger.data.items import Item
 from tagger.data.problems import Problems
 from tagger.data.readers import Row
@@ -56,9 +56,9 @@ class Outcome:
 
 def predict_file(
     run: RunFolder,
-    source: str,
-    output: str,
-    how: TableFormat,
+    source: str | Path,
+    output: str | Path,
+    how: TableFormat = UNSAID,
     *,
     strict: bool = False,
     keep_columns: bool = False,
@@ -79,7 +79,7 @@ def predict_file(
             process that writes it.
     """
     with readable_twice(source) as path:
-        if output == PIPE:
+        if str(output) == PIPE:
             table = _Table(path, how, keep_columns, strict)
             decider = load_decider(run.path, run.load_classifier())
             state = {"rows": 0, "unanswered": 0}
@@ -186,16 +186,16 @@ def _answer(
 
 
 @contextmanager
-def readable_twice(source: str) -> Iterator[Path]:
+def readable_twice(source: str | Path) -> Iterator[Path]:
     """Yield a file with the content of a source: itself, or a copy of what comes from a pipe."""
     path = Path(source)
-    if source != PIPE and (not path.exists() or path.is_file() or path.is_dir()):
+    if str(source) != PIPE and (not path.exists() or path.is_file() or path.is_dir()):
         yield path
         return
     with TemporaryDirectory() as folder:
-        copy = Path(folder, "standard input" if source == PIPE else path.name)
+        copy = Path(folder, "standard input" if str(source) == PIPE else path.name)
         with ExitStack() as stack:
-            pipe = sys.stdin.buffer if source == PIPE else stack.enter_context(path.open("rb"))
+            pipe = sys.stdin.buffer if str(source) == PIPE else stack.enter_context(path.open("rb"))
             shutil.copyfileobj(pipe, stack.enter_context(copy.open("wb")))
         yield copy
 
