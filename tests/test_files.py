@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tagger.errors import UserError
 from tagger.files import (
     REPO_ROOT,
+    check_writable,
     csv_text,
     expand_home,
     folder_mib,
@@ -128,3 +129,26 @@ def test_the_size_of_a_folder_is_that_of_all_files_below_it(tmp_path: Path) -> N
     (tmp_path / "one").write_bytes(b"x" * 2**20)
     (tmp_path / "a" / "b" / "two").write_bytes(b"x" * 2**19)
     assert folder_mib(tmp_path) == 1.5
+
+
+def test_a_lock_leaves_no_folder_that_it_made_and_that_holds_nothing(tmp_path: Path) -> None:
+    with only_process(tmp_path / "a" / "b" / "run", "training"):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    with only_process(tmp_path / "mine" / "run", "training"):
+        pass
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+    with only_process(tmp_path / "a" / "b" / "run", "training"):
+        (tmp_path / "a" / "other").touch()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["other"]
+
+
+def test_whether_files_can_be_made_is_tried_without_a_trace(tmp_path: Path) -> None:
+    check_writable(tmp_path)
+    check_writable(tmp_path / "not" / "yet")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match="Not a directory"):
+            check_writable(place)
