@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tagger.errors import UserError
 from tagger.files import (
     REPO_ROOT,
+    check_writable,
     csv_text,
     expand_home,
     folder_mib,
@@ -157,3 +158,26 @@ def test_windows_is_given_time_to_close_what_is_replaced(
         with pytest.raises(PermissionError):
             replace_file(source, target)
         assert target.read_text() == "old"
+
+
+def test_a_lock_leaves_no_folder_that_it_made_and_that_holds_nothing(tmp_path: Path) -> None:
+    with only_process(tmp_path / "a" / "b" / "run", "training"):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    with only_process(tmp_path / "mine" / "run", "training"):
+        pass
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+    with only_process(tmp_path / "a" / "b" / "run", "training"):
+        (tmp_path / "a" / "other").touch()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["other"]
+
+
+def test_whether_files_can_be_made_is_tried_without_a_trace(tmp_path: Path) -> None:
+    check_writable(tmp_path)
+    check_writable(tmp_path / "not" / "yet")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match="Not a directory"):
+            check_writable(place)

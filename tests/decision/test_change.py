@@ -101,7 +101,6 @@ def test_what_was_last_asked_for_outlives_damage_elsewhere(copy_run, part):
         lambda content: json.dumps(content | {"asked": {}}),
         lambda content: json.dumps(content | {"asked": content["asked"] | {"policy": "magic"}}),
         lambda content: json.dumps(content | {"asked": content["asked"] | {"precision": 1.5}}),
-        lambda content: json.dumps(content | {"asked": content["asked"] | {"magic": 1}}),
     ],
 )
 def test_where_what_was_last_asked_for_is_damaged_it_is_as_the_run_was_trained(copy_run, damage):
@@ -111,6 +110,18 @@ def test_where_what_was_last_asked_for_is_damaged_it_is_as_the_run_was_trained(c
     (run.path / FILE).write_text(damage(decision(run)))
     change_decision(run, {"precision": 0.6})
     assert decision(run)["asked"] == trained | {"precision": 0.6}
+
+
+def test_what_another_version_was_asked_for_last_counts_as_far_as_it_is_known(copy_run):
+    run = copy_run()
+    change_decision(run, EASY | {"calibration": "none"})
+    content = decision(run)
+    before = dict(content["asked"])
+    content["asked"]["magic"] = 1
+    del content["asked"]["novelty_quantile"]
+    (run.path / FILE).write_text(json.dumps(content))
+    change_decision(run, {"precision": 0.6})
+    assert decision(run)["asked"] == before | {"precision": 0.6}
 
 
 def test_a_decision_that_is_lost_is_made_as_the_run_was_trained(copy_run):
