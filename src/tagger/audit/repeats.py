@@ -4,7 +4,7 @@ Four kinds, from plain to subtle. A row may be in a group of each:
 
 * `text`: title and description are the same but for case, spacing and Unicode form;
 * `title`, `description`: that field is, however short it is;
-* `near`: near-duplicates as splits keep them together, by words and characters (MinHash); see
+* `near`: near-duplicates as splits keep them together, by words and characters; see
   `tagger.data.duplicates`;
 * `meaning`: the encoder's vectors are so close that one is probably a paraphrase of the other.
 
