@@ -946,13 +946,13 @@ OVERRIDES = st.one_of(
 @example(overrides=["~model=0"])
 def test_any_command_line_ends_in_a_config_or_in_a_message(overrides: Sequence[str]) -> None:
     for name in SCHEMAS:
-        begin = time.monotonic()
+        begin = time.process_time()
         try:
             compose_config(name, overrides)
         except UserError as error:
             assert error.problems
             assert all(len(problem) < 1000 for problem in error.problems)
-        assert time.monotonic() - begin < 5
+        assert time.process_time() - begin < 5
 
 
 def test_a_composition_leaves_no_trace_in_hydra(tiny_config: Callable[..., TrainConfig]) -> None:
