@@ -704,11 +704,11 @@ def test_a_path_that_can_be_none_is_named() -> None:
     assert found.startswith("experiment='a\x00.yaml': ")
 
 
-def test_a_folder_is_no_experiment(tmp_path: Path) -> None:
-    folder = tmp_path / "x.yaml"
-    folder.mkdir()
-    (found,) = mistakes("train", f"experiment={folder}")
-    assert found.startswith(f"experiment={folder}: it cannot be read as yaml: ")
+def test_a_folder_is_no_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a long path would be cut short in the message
+    Path("x.yaml").mkdir()
+    (found,) = mistakes("train", "experiment=./x.yaml")
+    assert found.startswith("experiment=./x.yaml: it cannot be read as yaml: ")
 
 
 @pytest.mark.parametrize(
@@ -959,13 +959,13 @@ OVERRIDES = st.one_of(
 @example(overrides=["~model=0"])
 def test_any_command_line_ends_in_a_config_or_in_a_message(overrides: Sequence[str]) -> None:
     for name in SCHEMAS:
-        begin = time.monotonic()
+        begin = time.process_time()
         try:
             compose_config(name, overrides)
         except UserError as error:
             assert error.problems
             assert all(len(problem) < 1000 for problem in error.problems)
-        assert time.monotonic() - begin < 5
+        assert time.process_time() - begin < 5
 
 
 def test_a_composition_leaves_no_trace_in_hydra(tiny_config: Callable[..., TrainConfig]) -> None:

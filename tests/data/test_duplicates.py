@@ -122,9 +122,9 @@ def test_variants_of_one_template_are_no_duplicates_and_take_no_quadratic_time()
         Item(f"x{n}", "", f"Variant {n} of a long sentence that stays the same in all of its parts")
         for n in range(3000)
     ]
-    start = time.perf_counter()
+    start = time.process_time()
     groups = group_near_duplicates(items)
-    assert time.perf_counter() - start < 10  # about 1 s; comparing all pairs takes a minute
+    assert time.process_time() - start < 10  # about 1 s; comparing all pairs takes a minute
     assert len(set(groups)) > 0.98 * len(items)
 
 
@@ -228,9 +228,9 @@ def test_finds_the_known_pairs_of_real_data() -> None:
     if not path.exists():
         pytest.skip(f"{path} is not there")
     items = read(path)
-    start = time.perf_counter()
+    start = time.process_time()
     groups = dict(zip((item.id for item in items), group_near_duplicates(items), strict=True))
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     for left, right in [("101", "860"), ("860", "2284"), ("2259", "2260"), ("674", "1165")]:
         assert groups[left] == groups[right]
     assert groups["1887"] != groups["1889"]

@@ -143,7 +143,7 @@ def test_ten_slices_of_764_rows_take_less_than_a_second() -> None:
     true = rng.integers(0, 4, 764)
     predicted = np.where(rng.random(764) < 0.85, true, rng.integers(0, 4, 764))
     confusion = confusion_matrix(true, predicted, 4)
-    start = time.perf_counter()
+    start = time.process_time()
     for seed in range(10):
         measure(confusion, "abcd", 2000, seed)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
