@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -403,11 +404,30 @@ def test_only_a_trial_that_runs_is_given_back(
     assert [one.state for one in study.trials] == [state]
 
 
-def test_it_is_given_back_once(study: Study, storage: RDBStorage) -> None:
-    trial = interrupted(study)
-    give_back(study, storage, trial)
-    give_back(study, storage, trial)
-    assert len(study.trials) == 2
+@pytest.mark.parametrize("place", ["file", "postgresql"])
+def test_it_is_given_back_once(request: pytest.FixtureRequest, url: str, place: str) -> None:
+    if place == "postgresql":
+        server = make_url(request.getfixturevalue("postgresql"))
+        url = server.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    study = optuna.create_study(storage=open_storage(url, 10), study_name="given-back")
+    trials = [interrupted(study) for _ in range(5)]
+
+    def give_all_back(storage: RDBStorage) -> None:
+        for trial in trials:
+            give_back(study, storage, trial)
+
+    threads = [
+        threading.Thread(target=give_all_back, args=(open_storage(url, 10),)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert [one.number for one in study.trials] == list(range(10))
+    assert [one.state for one in study.trials[:5]] == [TrialState.FAIL] * 5
+    assert sorted(one.system_attrs["retry_history"] for one in study.trials[5:]) == [
+        [trial.number] for trial in trials
+    ]
 
 
 def test_a_worker_that_dies_while_it_gives_a_trial_back_leaves_no_failure(

@@ -17,13 +17,14 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def named_worker() -> Iterator[str]:
-    """Yield a name for this process that `lives` recognizes for as long as the process runs."""
+    """Yield a name for this process that `lives` recognizes for as long as the process runs.
+
+    An exception leaves the name behind as that of a dead worker, which may have had a trial.
+    """
     worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
-    try:
-        with FileLock(_lock_file(worker), thread_local=False):
-            yield worker
-    finally:
-        forget(worker)
+    with FileLock(_lock_file(worker), thread_local=False):
+        yield worker
+    forget(worker)
 
 
 def lives(worker: str) -> bool | None:

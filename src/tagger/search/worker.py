@@ -273,6 +273,6 @@ def _follow_parent(name: str, held: Sequence[Callable[[], None]]) -> None:
     try:
         for put_back in held:
             put_back()
-    finally:
         forget(name)
+    finally:
         os._exit(BAD_INPUT)
