@@ -16,7 +16,7 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tagger import prediction
+from tagger import prediction, prediction_output
 from tagger.data.items import Item
 from tagger.decision.calibrators import Unchanged
 from tagger.decision.decider import Decider, Rule, load_decider, load_rule, save_rule
@@ -24,7 +24,7 @@ from tagger.decision.policies import NEVER, Argmax, Threshold
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT
 from tagger.models.base import Classifier
-from tagger.prediction import predict_file, predict_rows
+from tagger.prediction import Outcome, predict_file, predict_rows
 from tagger.runs import RunFolder
 
 WORDS = (
@@ -130,7 +130,7 @@ def read_output(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
             rows: list[dict[str, Any]] = list(csv.DictReader(file, strict=True))
-        texts = ("id", "decision", "tag")
+        texts = ("id", "decision", "tag", "reason")
         return [{k: v if k in texts else float(v) for k, v in row.items()} for row in rows]
     if path.suffix == ".jsonl":
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
@@ -151,9 +151,11 @@ def test_the_output_has_a_row_an_item_in_order(
 ) -> None:
     rows = texts(200)
     output = tmp_path / "out.csv"
-    assert predict_file(tiny_run, write_input(tmp_path / "in.csv", rows), output) == 200
+    assert predict_file(tiny_run, write_input(tmp_path / "in.csv", rows), output) == Outcome(
+        200, 0, 0
+    )
     lines = output.read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "id,decision,tag,probability,fruit,metal,weather"
+    assert lines[0] == "id,decision,tag,probability,reason,fruit,metal,weather"
     found = read_output(output)
     assert [row["id"] for row in found] == [row[0] for row in rows]
     raw = model.predict_proba([Item(*row) for row in rows])
@@ -178,7 +180,7 @@ def test_all_formats_agree(
     predict_file(run, write_input(tmp_path / f"in{source}", AWKWARD), output)
     found = read_output(output.rename(output.with_suffix(target.lower())))
     assert [row["id"] for row in found] == [row[0] for row in AWKWARD]
-    assert list(found[0]) == ["id", "decision", "tag", "probability", *run.tags]
+    assert list(found[0]) == ["id", "decision", "tag", "probability", "reason", *run.tags]
     for row, expected in zip(found, numbers, strict=True):
         assert [row[tag] for tag in run.tags] == pytest.approx(list(expected), abs=2e-6)
         tag = run.tags[int(expected.argmax())]
@@ -272,7 +274,7 @@ def test_a_resumed_output_has_the_same_bytes_wherever_it_was_cut(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tagger import prediction
+from tagger import prediction, prediction_output
 from tagger.runs import open_run
 
 note = prediction.write_json
@@ -456,16 +458,16 @@ def test_two_at_once_on_one_output(tiny_run: RunFolder, watched: Watched, tmp_pa
     assert leftovers(output) == set()
 
 
-def test_all_bad_rows_are_listed_and_nothing_is_touched(
+def test_strictly_all_bad_rows_are_listed_and_nothing_is_touched(
     tiny_run: RunFolder, watched: Watched, tmp_path: Path
 ) -> None:
     output = tmp_path / "out.csv"
     output.write_text("kept")
     (tmp_path / "in.csv").write_text("id,title,description\n1,apple,\n,rain,\n3,,\n4,a,b,c\n")
     with pytest.raises(UserError) as caught:
-        predict_file(tiny_run, tmp_path / "in.csv", output)
-    assert len(caught.value.problems) == 3
-    for problem, place in zip(sorted(caught.value.problems), ("2", "3", "4"), strict=True):
+        predict_file(tiny_run, tmp_path / "in.csv", output, strict=True)
+    assert len(caught.value.problems) == 2
+    for problem, place in zip(sorted(caught.value.problems), ("3", "4"), strict=True):
         assert f"row {place} (line {int(place) + 1})" in problem
     assert output.read_text() == "kept"
     assert leftovers(output) == set()
@@ -497,6 +499,88 @@ def test_an_output_that_cannot_be(
     assert watched.asked == []
 
 
+def test_what_cannot_be_answered_is_a_row_with_a_reason(
+    copy_run: Callable[..., RunFolder], watched: Watched, tmp_path: Path
+) -> None:
+    run, source = copy_run(), tmp_path / "in.csv"
+    decide_by(run, [NEVER] * 3)
+    source.write_text("id,title,extra,tag\n 1,apple,x,any\n2,,y,\n,rain,,\n4,a\n\n5,iron,z,\n")
+    output = tmp_path / "out.csv"
+    assert predict_file(run, source, output, keep_columns=True) == Outcome(5, 2, 1)
+    with output.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["id"] for row in found] == [" 1", "2", "", "", "5"]
+    assert {row["decision"] for row in found} == {"needs review"}
+    assert [row["reason"] for row in found] == [
+        "not sure enough",
+        "no text: 'title' is blank",
+        "not sure enough",
+        "row 4 (line 5): 2 fields, the header has 4",
+        "not sure enough",
+    ]
+    assert [row["tag"] == "" for row in found] == [False, True, False, True, False]
+    assert [row["extra"] for row in found] == ["x", "y", "", "", "z"]
+    # Ours is the predicted one.
+    assert [row["tag (input)"] for row in found] == ["any", "", "", "", ""]
+    assert watched.asked == [" 1", "", "5"]
+
+
+def test_a_file_that_cannot_be_read_on_is_refused(
+    tiny_run: RunFolder, watched: Watched, tmp_path: Path
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text('id,title\n1,apple\n2,"rain\n3,iron\n')
+    with pytest.raises(UserError, match="cannot be classified") as caught:
+        predict_file(tiny_run, source, tmp_path / "out.csv")
+    assert "row 2 (line 3): a quoted text that begins here is never closed" in str(caught.value)
+    assert leftovers(tmp_path / "out.csv") == set()
+
+
+@pytest.mark.parametrize("name", ["in.parquet", "in.jsonl"])
+@pytest.mark.parametrize("target", ["out.parquet", "out.jsonl"])
+def test_numbers_come_back_as_ids_as_they_came(
+    tiny_run: RunFolder, watched: Watched, tmp_path: Path, name: str, target: str
+) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = {"id": [20230000001, 7], "title": ["apple", "rain"]}
+    if name == "in.parquet":
+        parquet.write_table(pa.table(table), tmp_path / name)
+    else:
+        rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+    predict_file(tiny_run, tmp_path / name, tmp_path / target)
+    assert [row["id"] for row in read_output(tmp_path / target)] == [20230000001, 7]
+
+
+def test_tags_named_as_a_column_have_another_one() -> None:
+    names = prediction_output.header(["id", "reason", "x"], ["tag", "x", "y"])
+    assert len(set(names)) == len(names)
+    assert names[5:] == [
+        "probability of id",
+        "probability of reason",
+        "x",
+        "tag (input)",
+        "x (input)",
+        "y",
+    ]
+
+
+def test_from_a_pipe_to_a_pipe(tiny_run: RunFolder, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from tagger.cli import main; main()", "predict"]
+    done = subprocess.run(
+        [*command, "--run", str(tiny_run.path), "--input", "-", "--output", "-"],
+        input='{"title": "apple"}\n{"title": "rain"}\n',
+        env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src")},
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("id,decision,tag,probability,reason,fruit")
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
+    assert "2 items: -" in done.stderr
+
+
 def test_a_failure_while_publishing_keeps_the_old_output(
     tiny_run: RunFolder, watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -507,7 +591,7 @@ def test_a_failure_while_publishing_keeps_the_old_output(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(prediction, "_csv_to_jsonl", full)
+        patch.setattr(prediction_output, "_csv_to_jsonl", full)
         with pytest.raises(OSError):
             predict_file(tiny_run, source, output)
     assert output.read_text() == "kept"

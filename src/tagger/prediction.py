@@ -158,13 +158,16 @@ def _predict_rest(
 ) -> Iterator[str]:
     """Yield the output as text, a chunk of rows at a time, from where `state` says on."""
     rows = itertools.islice(table.rows(Problems()), state["rows"], None)
-    if not state["rows"]:
-        yield csv_text([header(decider.tags, table.kept)])
+    # With the first rows, so that a state without rows is one without a header too.
+    head = "" if state["rows"] else csv_text([header(decider.tags, table.kept)])
     for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []):
-        text = csv_text(_answer(chunk, table, decider, state))
+        text = head + csv_text(_answer(chunk, table, decider, state))
         state["rows"] += len(chunk)
+        head = ""
         yield text
         bar.update(len(chunk))
+    if head:
+        yield head
 
 
 def _answer(

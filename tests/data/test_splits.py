@@ -270,7 +270,13 @@ def test_any_items_give_a_sound_split_or_a_user_error(
     items = [Item(str(n), title, "", tag=tag) for n, (title, tag) in enumerate(texts)]
     fold = None if folds is None else folds - 1
     config = SplitConfig(
-        validation=validation, test=test, seed=seed, folds=folds, fold=fold, per_tag=None
+        validation=validation,
+        test=test,
+        seed=seed,
+        folds=folds,
+        fold=fold,
+        per_tag=None,
+        column=None,
     )
     try:
         split = split_items(items, config)
