@@ -368,7 +368,7 @@ def test_the_page_shows_text_as_text(page: Page) -> None:
     texts = "".join(page.texts)
     assert f"['{HTML}']" in texts
     assert "trial 3 failed: <script>alert('x')</script>\nat line 1" in texts
-    assert "experiment=<i>sweeps/one/best.yaml" in texts
+    assert "\"experiment='<i>sweeps/one/best.yaml'\"" in texts  # quoted for the shell
 
 
 def test_the_page_ranks_trials_and_shows_what_they_chose(page: Page) -> None:

@@ -116,8 +116,8 @@ def _start(graph: bytes, threads: int, n_tags: int) -> onnxruntime.InferenceSess
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     if threads > 1 and cores_are_taken(threads):
-        # They would spin on cores that others compute on, or not be there when they are needed:
-        # beside two processes an item took 20 ms so, and 6 ms without.
+        # They would spin on cores that others compute on: on two cores at a load of 8 an item's
+        # median was 20 to 25 ms so, and 3 to 18 ms without.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = ERRORS_ONLY
     try:
