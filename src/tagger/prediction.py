@@ -83,9 +83,15 @@ def predict_file(
             table = _Table(path, how, keep_columns, strict)
             decider = load_decider(run.path, run.load_classifier())
             state = {"rows": 0, "unanswered": 0}
-            with progress_bar(table.total, "predict", "item") as bar:
+            with (
+                progress_bar(table.total, "predict", "item") as bar,
+                # Not sys.stdout, which lets work go on though its reader has left: here the output
+                # is all that there is to do.
+                open(sys.stdout.fileno(), "wb", closefd=False) as pipe,
+            ):
                 for text in _predict_rest(table, decider, state, bar):
-                    sys.stdout.buffer.write(text.encode())
+                    pipe.write(text.encode())
+                    pipe.flush()
             return Outcome(state["rows"], state["unanswered"], table.skipped)
         target = Path(output)
         check_output(path, target)
