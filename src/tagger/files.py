@@ -20,8 +20,14 @@ from tagger.errors import UserError
 REPO_ROOT = Path(__file__).resolve().parents[2]
 
 
+IN_REPO = "repo:"
+"""Before a path: it is in this repository, whatever lies where a command is given."""
+
+
 def resolve_path(path: str | Path) -> Path:
     """Find a path given in a config: as it stands, else relative to the repository's root."""
+    if str(path).startswith(IN_REPO):
+        return REPO_ROOT / str(path).removeprefix(IN_REPO)
     path = expand_home(path)
     if path.is_absolute() or path.exists():
         return path
