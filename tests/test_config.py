@@ -32,7 +32,9 @@ from tagger.config import (
     quoted,
     save_config,
     schema_keys,
+    with_source,
 )
+from tagger.config_paths import with_portable_paths
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT
 
@@ -191,7 +193,7 @@ def test_grouping_is_turned_off_with_and_without_quotes(tmp_path: Path) -> None:
         config = load_config(TrainConfig, compose_config("train", [override]))
         assert config.data.split.group == "off"
         save_config(config, tmp_path / "config.yaml")
-        assert load_saved_config(TrainConfig, tmp_path / "config.yaml") == config
+        assert load_saved_config(TrainConfig, tmp_path / "config.yaml") == stored(config)
     with pytest.raises(UserError, match=r"data\.split\.group: found 'some'"):
         compose_config("train", ["data.split.group=some"])
 
@@ -220,7 +222,7 @@ def test_a_key_of_the_other_script_is_unknown() -> None:
         ("name=../elsewhere", "name: found '../elsewhere'"),
         ("name=2024", "name: found 2024, expected string (as text: \"name='2024'\")"),
         ("data.sha256=abc", "data.sha256: found 'abc'"),
-        ("data.columns={titel: x}", "data: `columns` renames ['titel']"),
+        ("data.columns={titel: x}", "data: `columns` gives a column for titel, but the fields"),
         ("data.split.test=0.9", "data.split: validation=0.15 and test=0.9 leave nothing"),
         ("data.split.folds=5", "data.split: `folds` and `fold` go together"),
         ("model.encoder=random", "model: `random` (a shape) is given exactly when"),
@@ -868,6 +870,11 @@ def test_a_search_starts_from_the_config_that_is_given() -> None:
     assert config.base == train_config(*given)
 
 
+def stored(config: TrainConfig) -> TrainConfig:
+    """A config with its paths in the form in which they are stored."""
+    return TrainConfig.model_validate(with_portable_paths(config.model_dump()))
+
+
 @pytest.mark.parametrize("choice", ["frozen", "linear", "rules", "ensemble"])
 def test_a_saved_config_of_any_approach_is_the_same_when_it_is_read(
     choice: str, tmp_path: Path
@@ -877,7 +884,7 @@ def test_a_saved_config_of_any_approach_is_the_same_when_it_is_read(
         "data.extra=[one.csv,'ü $.jsonl']",
     )  # fmt: skip
     save_config(config, tmp_path / "config.yaml")
-    assert load_saved_config(TrainConfig, tmp_path / "config.yaml") == config
+    assert load_saved_config(TrainConfig, tmp_path / "config.yaml") == stored(config)
 
 
 def test_a_saved_config_is_the_same_when_it_is_read(tmp_path: Path) -> None:
@@ -1016,3 +1023,32 @@ def test_a_sweep_leaves_its_note_among_the_runs(tmp_path: Path) -> None:
     assert "there is no run 'none'" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("given", "understood"),
+    [
+        (["data.path=x.csv"], ["data=file", "data.path=x.csv"]),
+        (["-m", "data.path=x.csv", "seed=0,1"], ["-m", "data=file", "data.path=x.csv", "seed=0,1"]),
+        (["data=hub", "data.path=x.csv"], ["data=hub", "data.path=x.csv"]),
+        (["experiment=mwml", "data.path=x.csv"], ["experiment=mwml", "data.path=x.csv"]),
+        (["seed=1"], ["seed=1"]),
+    ],
+)
+def test_a_path_of_data_alone_is_understood(given: list[str], understood: list[str]) -> None:
+    assert with_source(given) == understood
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data.columns={text: x, description: y}"], "which are the same: give one"),
+        (["data.test_path=x", "data.split.column=y"], "both say which rows are the test"),
+        (["data.test_path=x", "data.split.folds=2", "data.split.fold=0"], "leave out test_path"),
+        (["data=hub", "data.hub_id=a/b", "data.test_path=x"], "goes with source=file, found hub"),
+    ],
+)
+def test_contradictions_of_a_source_are_named(overrides: list[str], expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(TrainConfig, compose_config("train", ["data=file", "data.path=x", *overrides]))
+    assert expected in str(caught.value)

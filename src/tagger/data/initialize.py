@@ -1,6 +1,7 @@
 """Looks at a table that somebody brings, and writes the config that reads it."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from tagger.config import CONFIG_DIR
+from tagger.config import CONFIG_DIR, FOLDER_NAME
 from tagger.config_paths import portable_path
 from tagger.data.columns import SAMPLE_ROWS, TEXT, TableFormat, find_columns, guess_columns
 from tagger.data.dates import DateOrder, UnclearOrder, parse_moment
@@ -53,7 +54,11 @@ def initialize(path: Path, name: str | None, how: TableFormat, *, replacing: boo
         UserError: when the table cannot be read, no text or no tag is found in it, or a config of
             that name is there.
     """
-    name = name or plain_name(path)
+    name = plain_name(path) if name is None else name
+    if not re.fullmatch(FOLDER_NAME, name):
+        raise UserError(
+            f"--name {name}: expected letters, digits, dots, dashes and underlines, 100 at most"
+        )
     config = CONFIG_DIR / "data" / f"{name}.yaml"
     tags = REPO_ROOT / "data" / f"{name}.tags.yaml"
     for file in (config, tags):
@@ -92,7 +97,7 @@ def describe(made: Initialized, path: Path) -> str:
     absent = [field for field in ("id", "created_on") if field not in labelled.columns]
     means = {"id": "rows are numbered", "created_on": "there are no dates"}
     lines += [f"  {field:<12} no column: {means[field]}" for field in absent]
-    lines += [f"note: {note}" for note in labelled.notes if "other columns" not in note]
+    lines += [f"note: {note}" for note in labelled.notes]
     for file in (made.tags, made.config):
         content = file.read_text(encoding="utf-8").splitlines()
         lines += ["", f"{file}:", *(f"  {line}" for line in content[: SHOWN_TAGS + 4])]
