@@ -9,6 +9,7 @@ from tagger.audit.decisions import decisions_path, read_decisions, settled_rows
 from tagger.audit.review import export_review, import_review
 from tagger.audit.run_audit import audit_file
 from tagger.audit.table import read_table
+from tagger.data.tags import load_tags
 from tagger.errors import UserError
 
 TAGS = ["fruit", "metal", "weather"]
@@ -34,7 +35,7 @@ def data(toy_folder, tmp_path):
 
 @pytest.fixture
 def tags(toy_folder):
-    return toy_folder / "tags.yaml"
+    return [tag.name for tag in load_tags(toy_folder / "tags.yaml")]
 
 
 def audit(data, tags):

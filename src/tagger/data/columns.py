@@ -146,7 +146,9 @@ def find_columns(
         lacks.remove(TEXT)
     for one in lacking if not problems else ():
         what = "text (title, description or text)" if one == TEXT else one
-        problems.append(f"no column holds the {what}: found {_listed(header)}")
+        names = (*TEXT_FIELDS, TEXT) if one == TEXT else (one,)
+        near = next(filter(None, (did_you_mean(name, header) for name in names)), "")
+        problems.append(f"no column holds the {what}{near}: found {_listed(header)}")
     return Found(columns, guessed, problems, {} if lacks else proposal)
 
 
