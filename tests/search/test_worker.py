@@ -407,12 +407,14 @@ def test_sigterm_puts_the_trial_back_with_its_folds(
 def test_a_worker_ends_when_its_parent_dies(
     sweep_config: Config, toy_sweep: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    given = ["search.repeats=100"]
+    # A model with a bar: a lock of bars between processes would be held by a semaphore.
+    given = ["search=quick", "model=tiny", "search.folds=3", "search.repeats=100"]
     sweep = Sweep(sweep_config(tmp_path, *given), tmp_path / "sweep")
     parent = subprocess.Popen(
         [sys.executable, "-c", ORPHAN, str(sweep.post.folder), sweep.post.url,
          *toy_sweep(tmp_path, *given)],
-        env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src"), "OMP_NUM_THREADS": "1",
+             "TQDM_DISABLE": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert parent.stdout is not None
@@ -421,7 +423,9 @@ def test_a_worker_ends_when_its_parent_dies(
         [trial] = sweep.wait_for(lambda trials: bool(trials) and "fold_0" in trials[0].user_attrs)
         name = trial.user_attrs[WORKER]
         assert lives(name)
-        # Python's tracker of semaphores dies too, as by `timeout -s KILL`.
+        # Python's tracker of semaphores dies too, as by `timeout -s KILL`; the next tracker would
+        # know nothing of one, and say so in a traceback.
+        assert "/dev/shm/sem." not in Path(f"/proc/{worker}/maps").read_text(encoding="utf-8")
         os.killpg(parent.pid, signal.SIGKILL)
         parent.wait()
         sweep.wait_for(lambda trials: len(trials) == 2)
