@@ -151,13 +151,14 @@ def test_one_item_and_a_file_get_the_same_numbers(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give either --title and/or --description, or --input and --output"),
+        ([], "give either --text, or --title and/or --description, or --input and --output"),
         (["--title", "x", "--input", "a.csv"], "give either"),
         (["--title", "x", "--output", "a.csv"], "give either"),
         (["--input", "a.csv"], "--input and --output go together"),
         (["--output", "a.csv"], "--input and --output go together"),
-        (["--title", ""], "neither title nor description"),
-        (["--title", " \n", "--description", "\t"], "neither title nor description"),
+        (["--title", ""], "the item has no text"),
+        (["--title", " \n", "--description", "\t"], "the item has no text"),
+        (["--text", "x", "--description", "y"], "--text and --description are the same"),
         (["--title", "half \udce4 byte"], "not UTF-8"),
         (["--input", "none.csv", "--output", "out.csv"], "none.csv does not exist"),
         (["--input", "none.csv", "--output", "out.txt"], "the format is chosen by the ending"),
@@ -202,20 +203,27 @@ def test_help_names_the_commands(tagger: Command) -> None:
     assert "predict" in ended.out
     assert "leaderboard" in ended.out
     assert "decide" in ended.out
-    assert "CSV, JSONL or Parquet" in tagger("predict", "--help").out
+    assert "CSV, JSON, Parquet, Arrow" in tagger("predict", "--help").out
 
 
-def test_bad_rows_are_all_listed(tagger: Command, tiny_run: RunFolder, tmp_path: Path) -> None:
-    source = write_items(tmp_path / "in.csv", "id,title\n" + ",x\n" * 60)
+def test_bad_rows_are_told_in_one_line_a_kind(
+    tagger: Command, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    source = write_items(tmp_path / "in.csv", "id,title\n" + "x,\n" * 60 + "1,2,3\n")
     output = tmp_path / "out.csv"
     output.write_text("kept")
-    ended = tagger("predict", "--run", tiny_run.path, "--input", source, "--output", output)
+    arguments = ["predict", "--run", tiny_run.path, "--input", source, "--output", output]
+    ended = tagger(*arguments, "--strict")
     assert ended.code == 2
     lines = ended.err.splitlines()
     assert str(source) in lines[0]
-    assert lines[1] == "  - row 1 (line 2): id is empty"
-    assert "... and 10 more" in lines[51]
+    assert lines[1].endswith("row 3 (line 4) and 57 more: no text: 'title' is blank")
+    assert "row 61 (line 62): 3 fields" in lines[2]
     assert output.read_text() == "kept"
+    ended = tagger(*arguments)
+    assert ended.code == 0
+    assert "61 of them could not be answered and need review" in ended.out
+    assert len(output.read_text().splitlines()) == 62
 
 
 def test_a_missing_run_is_named(tagger: Command, tiny_run: RunFolder) -> None:

@@ -12,7 +12,7 @@ def test_paths_with_spaces_and_quotes_are_taken(source: Source, tmp_path: Path) 
     odd.mkdir()
     path = odd / "my items.csv"
     path.write_bytes(source.path.read_bytes())
-    again = Source.load(path, source.tags_path)
+    again = Source.load(path)
     assert again.name == "my-items"
     config = cell_config(["model=linear"], again, odd / "run", 0, {})
     assert config.data.path == str(path)
@@ -23,7 +23,7 @@ def test_paths_with_spaces_and_quotes_are_taken(source: Source, tmp_path: Path) 
 def test_any_file_name_gives_a_name(source: Source, tmp_path: Path, name: str) -> None:
     path = tmp_path / f"{name}.csv"
     path.write_bytes(source.path.read_bytes())
-    again = Source.load(path, source.tags_path)
+    again = Source.load(path)
     cell_config([], again, tmp_path / "run", 0, {})  # its schema accepts the name
 
 

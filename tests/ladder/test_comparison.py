@@ -23,7 +23,7 @@ def others(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Source:
     for tag in source.tags:
         text = text.replace(f",{tag.translate(str.maketrans('bdfgk', 'hjqwx'))}", f",{tag}")
     (folder / "others.csv").write_text(text, encoding="utf-8")
-    return Source.load(folder / "others.csv", source.tags_path)
+    return Source.load(folder / "others.csv")
 
 
 def test_rungs_are_scored_and_compared(ladder: Ladder, source: Source, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_sources_that_share_items_are_refused(source: Source, tmp_path: Path) ->
     path = tmp_path / "copy.csv"
     lines = source.path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join([lines[0], *lines[5:9]]), encoding="utf-8")
-    copy = Source.load(path, source.tags_path)
+    copy = Source.load(path)
     with pytest.raises(UserError, match="4 rows that"):
         comparison.compare_sources(Ladder({}, {}), [source, copy], tmp_path, seeds=1, folds=3)
 

@@ -97,7 +97,7 @@ def test_another_source_is_predicted_by_a_run_on_all_of_the_first(
 ) -> None:
     text = (toy_folder / "items.csv").read_text(encoding="utf-8").splitlines()
     (tmp_path / "away.csv").write_text("\n".join(text[:10]), encoding="utf-8")
-    away = Source.load(tmp_path / "away.csv", source.tags_path)
+    away = Source.load(tmp_path / "away.csv")
     rows = predict_other_source(LINEAR, source, away, tmp_path, seeds=2)["linear"]
     assert rows.shape == (2, 9, 3)
     run = RunFolder(tmp_path / "linear-seed0")

@@ -40,7 +40,7 @@ class Source:
     notes: list[str]
 
     @classmethod
-    def load(cls, path: Path, tags_path: Path | None, how: TableFormat = UNSAID) -> "Source":
+    def load(cls, path: Path, tags_path: Path | None = None, how: TableFormat = UNSAID) -> "Source":
         """Read a labelled file.
 
         Args:
