@@ -265,7 +265,7 @@ def _table_format(
     if options.delimiter is not None and len(options.delimiter) != 1:
         raise UserError(f"--delimiter {options.delimiter!r}: expected one character")
     dates: DateOrder = getattr(options, "dates", "iso")
-    return TableFormat(options.columns, known or {}, options.delimiter, dates, as_option=True)
+    return TableFormat(options.columns, known or {}, options.delimiter, dates, "options")
 
 
 def _whole_numbers(text: str) -> list[int]:

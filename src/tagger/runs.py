@@ -31,6 +31,7 @@ from tagger.config import (
 from tagger.config_paths import with_paths_found
 from tagger.data.items import Item
 from tagger.data.splits import Split
+from tagger.data.tags import list_tags
 from tagger.environment import library_version
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT, csv_text, resolve_path, run_places, sha256_of, write_text
@@ -270,7 +271,7 @@ class RunFolder:
         if classifier.tags != self.tags:
             raise UserError(
                 f"{self.path}: the model's tags differ from those of meta.json:",
-                [f"model: {', '.join(classifier.tags)}", f"meta.json: {', '.join(self.tags)}"],
+                [f"model: {list_tags(classifier.tags)}", f"meta.json: {list_tags(self.tags)}"],
             )
         return classifier
 

@@ -119,6 +119,7 @@ def test_columns_are_spelt_so_that_they_can_be_given(columns: dict[str, str]) ->
 
 
 def test_a_setting_is_spelt_as_the_command_takes_it() -> None:
-    assert TableFormat().spell("columns", "{tag: x}") == "data.columns='{tag: x}'"
-    assert TableFormat(as_option=True).spell("columns", "{tag: x}") == "--columns '{tag: x}'"
-    assert TableFormat(as_option=True).spell("dates", "day-first") == "--dates day-first"
+    setting = ("columns", "{tag: x}", "helps")
+    assert TableFormat(takes="keys").mend(*setting) == "; data.columns='{tag: x}' helps"
+    assert TableFormat(takes="options").mend(*setting) == "; --columns '{tag: x}' helps"
+    assert TableFormat().mend(*setting) == ""

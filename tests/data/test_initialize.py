@@ -49,7 +49,7 @@ def test_a_table_is_looked_at_and_written_down(write: Write, root: Path) -> None
 
 
 def test_what_the_user_says_counts(write: Write) -> None:
-    how = TableFormat({"title": "what", "tag": "kind", "created_on": ""}, as_option=True)
+    how = TableFormat({"title": "what", "tag": "kind", "created_on": ""}, takes="options")
     made = initialize(write("a.csv", TABLE), "mine", how, replacing=False)
     assert made.labelled.items[0].title == "where is my card 0"
     assert made.labelled.items[0].created_on is None
@@ -72,7 +72,7 @@ def test_nothing_is_overwritten_unless_it_is_ours_and_asked_for(write: Write, ro
 def test_a_table_without_a_tag_is_refused_and_nothing_is_written(write: Write, root: Path) -> None:
     path = write("a.csv", "text,number\n" + "".join(f"{text},{text}x\n" for text in TEXTS))
     with pytest.raises(UserError, match="cannot be read as it is") as caught:
-        initialize(path, None, TableFormat(as_option=True), replacing=False)
+        initialize(path, None, TableFormat(takes="options"), replacing=False)
     assert "no column holds the tag" in str(caught.value)
     assert "--columns" in caught.value.hint
     assert not root.exists()

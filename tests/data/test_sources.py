@@ -13,7 +13,7 @@ import pytest
 
 from tagger.config import DataConfig
 from tagger.data import download as download_module
-from tagger.data.columns import UNSAID
+from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.download import download
 from tagger.data.items import Item
 from tagger.data.sources import (
@@ -21,6 +21,7 @@ from tagger.data.sources import (
     iter_unlabelled,
     load_extra,
     load_labelled,
+    open_file,
     open_table,
     read_columns,
     read_labelled,
@@ -459,9 +460,14 @@ def test_what_is_lacking_is_told_in_one_screen_with_what_to_give(
     with pytest.raises(UserError) as caught:
         load_labelled(make_data(path=str(path), tags="auto"))
     assert "data.columns='{text: first, tag: second}'" in caught.value.hint
+    table = open_file(path)
     with pytest.raises(UserError) as caught:
-        load_labelled(make_data(path=str(path), tags="auto"), as_option=True)
+        read_labelled([table], TableFormat(takes="options"), None)
     assert "--columns '{text: first, tag: second}'" in caught.value.hint
+    with pytest.raises(UserError) as caught:
+        read_labelled([table], UNSAID, None)
+    assert "columns=" not in str(caught.value)
+    assert "--columns" not in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 5
 
 

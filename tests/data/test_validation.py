@@ -36,6 +36,7 @@ def check(
     **how: Any,
 ) -> tuple[list[Item], list[str]]:
     problems = Problems()
+    how = {"takes": "keys", **how}
     checked = checked_rows(
         rows, columns, tags, problems, tag_needed=tag_needed, how=TableFormat(**how)
     )
@@ -81,7 +82,7 @@ def test_problem_of_a_row(change: dict[str, str | None], expected: str) -> None:
 
 
 def test_hints_are_what_the_command_takes() -> None:
-    _, problems = check(make_rows({"created_on": "20/02/2020"}), as_option=True)
+    _, problems = check(make_rows({"created_on": "20/02/2020"}), takes="options")
     assert "--dates day-first" in problems[0]
     assert "--columns '{created_on: \"\"}'" in problems[0]
     assert "data." not in problems[0]

@@ -100,7 +100,7 @@ def test_own_columns_are_remembered(
     path = write_csv(tmp_path / "mine.csv", ["key", "what", "kind", "more"], rows)
     with pytest.raises(UserError, match="cannot be read as it is") as caught:
         make_run(path)
-    assert caught.value.hint.endswith("data.columns='{text: what, tag: kind}'")
+    assert caught.value.hint == "data.columns='{text: what, tag: kind}' would do"
     assert len(str(caught.value).splitlines()) < 10
     run = make_run(path, "data.columns={id: key, text: what, tag: kind}")
     # A list of other tags in the folder at hand is none of the run's business.

@@ -281,7 +281,7 @@ def _rewrite_parquet(
 
 def _items_of(audit: Mapping[str, Any], data: Path) -> list[Item]:
     tags, fields = list(audit["tags"]["rows"]), audit["data"]["fields"]
-    table = read_table(data, tags, TableFormat(fields, as_option=True))
+    table = read_table(data, tags, TableFormat(fields))
     if table.version != audit["data"]["version"]:
         raise UserError(f"{data} has changed since it was audited", hint="Audit it again.")
     return table.items

@@ -145,7 +145,7 @@ def choose_texts(run: RunFolder, data: Path | None) -> list[Text]:
         run.check_source()
         items: Iterable[Item] = load_labelled(run.data_config, run.tags).items
     else:
-        items = iter_unlabelled(data, TableFormat(known=run.columns, as_option=True))
+        items = iter_unlabelled(data, TableFormat(known=run.columns))
     return [(item.title, item.description) for item in islice(items, MOST_TEXTS)]
 
 

@@ -10,6 +10,7 @@ import shlex
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tagger.data.dates import DateOrder, is_date
 from tagger.data.items import FIELDS
@@ -48,21 +49,21 @@ class TableFormat:
         known: Columns that a run was made with, used where the table has them.
         delimiter: Of a CSV file's columns; None: it is found.
         dates: Which number comes first in a date that ends in the year.
-        as_option: Whether the command takes these as options (`--columns`), as `tagger` does, or
-            as keys of the config (`data.columns=`), as the scripts do. A hint must not recommend
-            what a command does not take.
+        takes: How the command at hand takes these: as keys of the config (`data.columns=`), as
+            options (`--columns`), or not at all. A hint must not recommend what it does not take.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     known: Mapping[str, str] = field(default_factory=dict)
     delimiter: str | None = None
     dates: DateOrder = "iso"
-    as_option: bool = False
+    takes: Literal["keys", "options", "nothing"] = "nothing"
 
-    def spell(self, name: str, value: str) -> str:
-        """Write a setting as the command takes it, ready to be pasted into a shell."""
+    def mend(self, name: str, value: str, effect: str) -> str:
+        """Say which setting, ready to be pasted, would have which effect; "" if none is taken."""
         quoted = shlex.quote(value)
-        return f"--{name} {quoted}" if self.as_option else f"data.{name}={quoted}"
+        setting = {"keys": f"data.{name}={quoted}", "options": f"--{name} {quoted}"}
+        return f"; {setting[self.takes]} {effect}" if self.takes in setting else ""
 
 
 UNSAID = TableFormat()

@@ -113,25 +113,26 @@ class Table:
         if found.problems or found.guessed:
             sample = [
                 row.values
-                for row in itertools.islice(self.rows(self.header, Problems()), SAMPLE_ROWS)
+                for row in itertools.islice(self.rows((), Problems(), others=True), SAMPLE_ROWS)
             ]
             found = find_columns(self.header, how, needed, sample)
         if found.problems:
             proposal = found.proposal or {
                 **{one: "NAME" for one in needed if one not in found.columns}, **found.columns,
             }  # fmt: skip
-            told = "Say it, perhaps so" if found.proposal else "Say which column holds what"
+            effect = "would do" if found.proposal else "says which column holds what"
+            mend = how.mend("columns", spell_columns(proposal), effect).removeprefix("; ")
             raise UserError(
                 f"{self.name} cannot be read as it is:",
                 found.problems,
-                f"{told}: {how.spell('columns', spell_columns(proposal))}",
+                mend or "Call its columns title, description (or text), id, tag.",
             )
         if not found.guessed:
             return found.columns, []
         told = ", ".join(f"{field} from {one!r}" for field, one in found.guessed.items())
         return found.columns, [
-            f"{self.name}: read {told.replace('description', TEXT)}; other columns: "
-            f"{how.spell('columns', '{text: NAME, tag: NAME}')}"
+            f"{self.name}: read {told.replace('description', TEXT)}"
+            + how.mend("columns", "{text: NAME, tag: NAME}", "names others")
         ]
 
 
@@ -139,7 +140,6 @@ def load_labelled(
     data: DataConfig,
     tags: Sequence[str] | None = None,
     known: Mapping[str, str] | None = None,
-    as_option: bool = False,
 ) -> Labelled:
     """Read all items of a source, each with one tag.
 
@@ -147,12 +147,11 @@ def load_labelled(
         data: Which source, and how to read it.
         tags: The approved tags; None: those of `data.tags`.
         known: Columns that a run was made with, used where the source has them.
-        as_option: How the command at hand takes what would mend a problem; see `TableFormat`.
 
     Raises:
         UserError: when the source cannot be reached, or listing everything that is wrong with it.
     """
-    how = TableFormat(data.columns, known or {}, data.delimiter, data.dates, as_option)
+    how = TableFormat(data.columns, known or {}, data.delimiter, data.dates, "keys")
     tables = _open_source(data)
     if tags is None and data.tags != AUTO:
         tags = [tag.name for tag in load_tags(resolve_path(data.tags))]
@@ -278,8 +277,9 @@ def iter_unlabelled(path: Path, how: TableFormat = UNSAID) -> Iterator[Item]:
             has none.
     """
     table, problems = open_file(path, how.delimiter), Problems()
-    texts = {field: "" for field in ("tag", "created_on")}
-    columns, _ = table.find(replace(how, columns={**how.columns, **texts}), (TEXT,))
+    # Neither is asked for, so neither may stand in the way.
+    unread = {"tag": "", "created_on": ""}
+    columns, _ = table.find(replace(how, columns={**how.columns, **unread}), (TEXT,))
     rows = table.rows([*columns.values()], problems)
     yield from text_items(rows, columns, problems)
     problems.raise_if_any(f"{path} cannot be used:")

@@ -44,14 +44,14 @@ def checked_rows(
         identifier = values["id"]
         if not identifier:
             problems.add(
-                f"the id is blank; {how.spell('columns', NO_IDS)} numbers the rows instead",
+                "the id is blank" + how.mend("columns", NO_IDS, "numbers the rows instead"),
                 row.place,
             )
         first = first_place.setdefault(identifier, row.place)
         if identifier and first != row.place:
             problems.add(
-                f"the id {identifier!r} is already that of {first}; "
-                f"{how.spell('columns', NO_IDS)} numbers the rows instead",
+                f"the id {identifier!r} is already that of {first}"
+                + how.mend("columns", NO_IDS, "numbers the rows instead"),
                 row.place,
                 kind="id twice",
             )
@@ -80,13 +80,14 @@ def checked_rows(
             try:
                 created_on = parse_moment(values["created_on"], how.dates)
             except ValueError as error:
-                mend = how.spell("columns", NO_DATES) + " leaves the dates out"
+                mend = how.mend("columns", NO_DATES, "leaves the dates out")
                 if isinstance(error, UnclearOrder):
                     mend = (
-                        f"{how.spell('dates', 'day-first')} reads 03/02/2020 as 3 February, "
-                        f"{how.spell('dates', 'month-first')} as 2 March, {mend}"
+                        how.mend("dates", "day-first", "reads 03/02/2020 as 3 February")
+                        + how.mend("dates", "month-first", "as 2 March")
+                        + mend
                     )
-                problems.add(f"created_on {error}; {mend}", row.place, kind=type(error).__name__)
+                problems.add(f"created_on {error}{mend}", row.place, kind=type(error).__name__)
         if problems.count == before:
             yield row, Item(identifier, values["title"], values["description"], created_on, tag)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from tagger.config import EvaluateConfig
 from tagger.data.items import Item
+from tagger.data.tags import list_tags
 from tagger.decision.decider import load_rule
 from tagger.errors import UserError
 from tagger.evaluation.comparison import compare_decisions
@@ -52,7 +53,7 @@ def pair_rows(run: RunFolder, items: Sequence[Item], config: EvaluateConfig) -> 
     if set(other.tags) != set(run.tags):
         raise UserError(
             f"{run.name} and {other.name} cannot be compared, their tags differ:",
-            [f"{run.name}: {', '.join(run.tags)}", f"{other.name}: {', '.join(other.tags)}"],
+            [f"{run.name}: {list_tags(run.tags)}", f"{other.name}: {list_tags(other.tags)}"],
         )
     if config.rows == "all":
         paired, explanation = list(items), "seen by either run or not"

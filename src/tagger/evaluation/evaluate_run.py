@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.config import EvaluateConfig
-from tagger.data.tags import tag_positions
+from tagger.data.tags import list_tags, tag_positions
 from tagger.decision.calibrators import calibrator_to_json
 from tagger.decision.decider import Decider, load_decider, refit_decider
 from tagger.decision.policies import policy_to_json
@@ -159,7 +159,7 @@ def choose_suite(run: RunFolder, config: EvaluateConfig) -> Suite | None:
     if unknown and config.behaviour == "on":
         raise UserError(
             f"{suite.path} is about other tags than the run:",
-            [f"of the cases alone: {', '.join(unknown)}", f"of the run: {', '.join(run.tags)}"],
+            [f"of the cases alone: {list_tags(unknown)}", f"of the run: {list_tags(run.tags)}"],
             "Write cases for your tags, and give the file: behaviour_cases=FILE",
         )
     return None if unknown else suite

@@ -1,5 +1,6 @@
 """Which rows a run is judged on: never, unless asked, those that shaped it."""
 
+import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ def load_rows(run: RunFolder, config: EvaluateConfig) -> Rows:
     else:
         labelled = load_labelled(data, known=run.columns)
         # What was found says how further columns of the table are read too.
+        for note in labelled.notes:
+            print(f"note: {note}", file=sys.stderr)
         items, data = labelled.items, data.model_copy(update={"columns": labelled.columns})
         _check_tags(items, run)
     found = data_sha256(items)

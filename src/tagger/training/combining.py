@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from tagger.config import EnsembleConfig
 from tagger.data.items import Item
+from tagger.data.tags import list_tags
 from tagger.errors import UserError
 from tagger.models.base import Classifier
 from tagger.models.ensemble import EnsembleClassifier, average_weights
@@ -24,7 +25,7 @@ def combine_runs(config: EnsembleConfig, runs_dir: str, tags: Sequence[str]) -> 
         if run.tags != tuple(tags):
             raise UserError(
                 f"{run.name} has other tags than the approved list:",
-                [f"{run.name}: {', '.join(run.tags)}", f"approved: {', '.join(tags)}"],
+                [f"{run.name}: {list_tags(run.tags)}", f"approved: {list_tags(tags)}"],
             )
     members = [run.load_classifier() for run in runs]
     if config.combine == "weights":

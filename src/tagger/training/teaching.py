@@ -18,6 +18,7 @@ from tagger.config import DistillConfig, Grouping, TrainConfig
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled
 from tagger.data.splits import unseen_items
+from tagger.data.tags import list_tags
 from tagger.errors import UserError
 from tagger.files import resolve_path
 from tagger.progress import progress_bar
@@ -200,7 +201,7 @@ def check_teachers(names: Sequence[str], runs_dir: str, tags: Sequence[str]) -> 
         if teacher.tags != tuple(tags):
             raise UserError(
                 f"distill.teachers: {name} has other tags than the approved list:",
-                [f"teacher: {', '.join(teacher.tags)}", f"approved: {', '.join(tags)}"],
+                [f"teacher: {list_tags(teacher.tags)}", f"approved: {list_tags(tags)}"],
             )
         if teacher.decision_config.folds is None:
             raise UserError(
