@@ -44,7 +44,7 @@ def test_usual_names_are_understood_and_said(header: list[str], expected: dict[s
     found = find(header)
     assert not found.problems
     assert found.columns.items() >= expected.items()
-    assert found.guessed == {k: v for k, v in found.columns.items() if k != v}
+    assert found.guessed == {k: v for k, v in found.columns.items() if v not in (k, "text")}
 
 
 def test_case_and_spaces_of_a_header_do_not_matter() -> None:
@@ -81,6 +81,13 @@ def test_the_columns_of_a_run_are_used_where_the_table_has_them() -> None:
 def test_of_two_columns_the_values_tell_which_is_which() -> None:
     found = find(["v1", "v2", "", ""], sample=SAMPLE)
     assert found.columns == found.guessed == {"description": "v2", "tag": "v1"}
+
+
+def test_a_row_is_not_taken_for_a_header() -> None:
+    sample = [{"where is it": row["v2"], "a": row["v1"]} for row in SAMPLE]
+    found = find(["where is it", "a"], sample=sample)
+    assert "there seems to be no header" in found.problems[0]
+    assert not found.columns
 
 
 def test_more_columns_are_proposed_and_not_taken() -> None:

@@ -439,7 +439,7 @@ def test_tags_are_those_of_the_data(write: Write, make_data: MakeData) -> None:
     assert found.columns == {"description": "text", "tag": "label"}
     assert found.parts is None
     assert len(found.notes) == 1
-    assert "read text from 'text', tag from 'label'" in found.notes[0]
+    assert "read tag from 'label'" in found.notes[0]
 
 
 def test_what_the_user_should_know_is_noted(write: Write, make_data: MakeData) -> None:

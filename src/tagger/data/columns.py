@@ -33,6 +33,11 @@ NAMES: Mapping[str, Sequence[str]] = {
 # Of a column with the number of a class and one with its name, the name is what people can read.
 READABLE = {"label_text": "label", "label_name": "label"}
 
+NO_HEADER = (
+    "there seems to be no header: the first line ({first}) looks like a row; write one above it, "
+    "such as text,tag"
+)
+
 SAMPLE_ROWS = 1000
 MOST_TAG_CHARACTERS = 100
 MOST_DIFFERENT = 0.5
@@ -131,7 +136,9 @@ def find_columns(
                     f"{' and '.join(map(repr, others))} could both hold the {name}: say which"
                 )
             elif others:
-                columns[name] = guessed[name] = others[0]
+                columns[name] = others[0]
+                if fold_name(others[0]) != TEXT:
+                    guessed[name] = others[0]
     lacking = [one for one in needed if one not in columns]
     if TEXT in lacking and any(one in columns for one in TEXT_FIELDS):
         lacking.remove(TEXT)
@@ -139,6 +146,8 @@ def find_columns(
         return Found(columns, guessed)
     proposal = guess_columns(header, sample, columns)
     if len(header) == 2 and not columns and {*proposal} == {"description", "tag"}:
+        if any(row.get(proposal["tag"]) == proposal["tag"] for row in sample):
+            return Found({}, problems=[NO_HEADER.format(first=_listed(header))])
         # Two columns, a text and its tag: there is nothing else that they could be.
         return Found(proposal, proposal)
     proposal = {name: one for name, one in {**columns, **proposal}.items() if one in header}

@@ -163,7 +163,7 @@ def describe_tags(names: Sequence[str], rows: Mapping[str, int]) -> list[str]:
         count = rows.get(name, 0)
         if not 0 < count <= FEW_ROWS or looks[_look(name)] != name:
             continue
-        for near in difflib.get_close_matches(name, frequent, n=1, cutoff=0.85):
+        for near in difflib.get_close_matches(name, frequent, n=1, cutoff=0.8):
             if rows[near] >= 10 * count and _digits(near) == _digits(name):
                 plural = "row" if count == 1 else "rows"
                 said.append(
