@@ -1,4 +1,6 @@
 import json
+import threading
+import time
 from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -466,6 +468,34 @@ def test_a_sweep_of_one_trial_has_a_report(
     assert "the default config, which no trial surpassed. There are too few trials" in said
     plots = sorted(path.name for path in (tmp_path / "sweep/plots").iterdir())
     assert plots == ["history.png", "parallel.png", "slices.png"]
+
+
+def test_two_commands_may_come_to_the_end_of_a_sweep_together(
+    sweep_config: MakeConfig,
+    space: SearchSpace,
+    study_of: StudyOf,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = study_of(space, ["weighted_f1"], {"chosen": DEFAULT, "scores": [0.7]})
+    at_work: list[str] = []
+
+    def write_plots(*_: object) -> list[tuple[Path, str]]:
+        at_work.append("begun")
+        time.sleep(0.2)
+        at_work.append("done")
+        return []
+
+    monkeypatch.setattr("tagger.search.report._write_plots", write_plots)
+    config, folder = sweep_config(tmp_path), tmp_path / "sweep"
+    arguments = (folder, config, space, study, None)
+    writers = [threading.Thread(target=write_results, args=arguments) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert at_work == ["begun", "done"] * 3
+    assert not list(folder.glob(".*"))
 
 
 def test_folds_of_an_earlier_worker_are_not_time_of_the_trial(

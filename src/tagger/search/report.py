@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from filelock import FileLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -86,12 +87,16 @@ def write_results(
     }
     summary["paragraph"] = tell(summary, rows, space)
 
-    write_table(folder / "trials.parquet", rows, space)
-    write_json(folder / "summary.json", summary)
-    _write_recipes(folder, space, study, summary)
-    plots = _write_plots(folder / "plots", rows, space, summary)
     page = folder / "report.html"
-    write_text(page, _render(config, summary, rows, space, plots))
+    folder.mkdir(parents=True, exist_ok=True)
+    # Two commands that share a sweep come to its end together, and each removes the old plots.
+    with FileLock(folder / ".report.lock") as lock:
+        write_table(folder / "trials.parquet", rows, space)
+        write_json(folder / "summary.json", summary)
+        _write_recipes(folder, space, study, summary)
+        plots = _write_plots(folder / "plots", rows, space, summary)
+        write_text(page, _render(config, summary, rows, space, plots))
+        Path(lock.lock_file).unlink(missing_ok=True)
     return "\n".join(
         [
             summary["paragraph"],
