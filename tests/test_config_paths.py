@@ -5,6 +5,7 @@ import pytest
 from tagger.config import OptimizeConfig, TrainConfig, schema_keys
 from tagger.config_paths import (
     FILES,
+    PLACES,
     RUNS,
     portable_path,
     portable_run,
@@ -32,17 +33,17 @@ def test_every_key_that_holds_a_path_is_listed() -> None:
     keys = {*schema_keys(TrainConfig), *schema_keys(OptimizeConfig)}
     assert set(FILES) | set(RUNS) <= keys
     named = {key for key in keys if key.rpartition(".")[2].endswith(("path", "paths", "_dir"))}
-    assert named <= set(FILES)
+    assert named <= {*FILES, *PLACES}
 
 
 def test_what_is_in_the_repository_is_stored_relative_to_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert portable_path(REPO_ROOT / "data" / "gold.csv") == "data/gold.csv"
+    assert portable_path(REPO_ROOT / "data" / "gold.csv") == "repo:data/gold.csv"
     monkeypatch.chdir(REPO_ROOT / "configs")
-    assert portable_path("../data/gold.csv") == "data/gold.csv"
-    assert portable_path("data/gold.csv") == "data/gold.csv"
-    assert portable_path("model/tiny.yaml") == "configs/model/tiny.yaml"
+    assert portable_path("../data/gold.csv") == "repo:data/gold.csv"
+    assert portable_path("data/gold.csv") == "repo:data/gold.csv"
+    assert portable_path("model/tiny.yaml") == "repo:configs/model/tiny.yaml"
 
 
 def test_what_is_elsewhere_is_stored_whole(elsewhere: Path) -> None:
@@ -87,7 +88,7 @@ def test_all_paths_of_a_config_are_stored_and_found_again(
         "runs_dir": str(elsewhere / "runs"),
         "data": {
             "path": str(elsewhere / "items.csv"),
-            "extra": [str(elsewhere / "items.csv"), "data/gold.csv"],
+            "extra": [str(elsewhere / "items.csv"), "repo:data/gold.csv"],
             "tags": "auto",
         },
         "model": {

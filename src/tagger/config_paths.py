@@ -1,9 +1,9 @@
 """The paths that a saved config holds: read again elsewhere, they must name the same files.
 
-A path inside the repository is stored relative to the repository's root, every other one as an
-absolute path. A reader resolves it against the root of the repository that it runs from. What is
-not there is looked for where it lies as seen from the run folder, so that a project that was moved
-or copied as a whole is found too.
+A path inside the repository is stored relative to the repository's root, with `repo:` before it,
+every other one as an absolute path. A reader resolves it against the root of the repository that it
+runs from. What is not there is looked for where it lies as seen from the run folder, so that a
+project that was moved or copied as a whole is found too.
 """
 
 import os
@@ -11,14 +11,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tagger.files import REPO_ROOT, expand_home, resolve_path, run_places
+from tagger.files import IN_REPO, REPO_ROOT, expand_home, resolve_path, run_places
 
 FILES = (
     "data.path", "data.test_path", "data.extra", "data.tags", "model.rules", "model.encoder",
-    "model.keep_tokens", "distill.transfer", "runs_dir", "sweeps_dir",
+    "model.keep_tokens", "distill.transfer",
 )  # fmt: skip
 """Keys that name files or folders, some of them only where there is one: an encoder, for one, may
 be the hub's."""
+
+PLACES = ("runs_dir", "sweeps_dir")
+"""Keys that name where runs and sweeps lie."""
 
 WORDS = ("random", "auto")
 """Values of these keys that name no file, whatever lies here."""
@@ -34,15 +37,20 @@ def portable_path(path: str | Path) -> str:
         return str(path)
     absolute = Path(os.path.normpath(found.absolute()))
     if absolute.is_relative_to(REPO_ROOT):
-        return absolute.relative_to(REPO_ROOT).as_posix()
+        return IN_REPO + absolute.relative_to(REPO_ROOT).as_posix()
     return str(absolute)
+
+
+def portable_place(path: str | Path) -> str:
+    """Return the form in which the place of runs is stored, which needs no mark of where it is."""
+    return portable_path(path).removeprefix(IN_REPO)
 
 
 def portable_run(run: str, runs_dir: str) -> str:
     """Return the form in which a run's folder or name is stored."""
     for path in run_places(run, runs_dir):
         if _exists(path):
-            return portable_path(path)
+            return portable_place(path)
     return run
 
 
@@ -50,7 +58,7 @@ def with_portable_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config's plain values with all paths in the form in which they are stored."""
     runs_dir = str(values.get("runs_dir", ""))
     changed = _change(values, RUNS, lambda run: portable_run(run, runs_dir))
-    return _change(changed, FILES, portable_path)
+    return _change(_change(changed, PLACES, portable_place), FILES, portable_path)
 
 
 def with_paths_found(
@@ -65,9 +73,10 @@ def with_paths_found(
     """
 
     def find(stored: str) -> str:
-        path = REPO_ROOT / expand_home(stored)
         if stored in WORDS:
             return stored
+        stored = stored.removeprefix(IN_REPO)
+        path = REPO_ROOT / expand_home(stored)
         if _exists(path):
             return str(path)
         if isinstance(before := made_in.get("folder"), str):
@@ -77,7 +86,7 @@ def with_paths_found(
                 return os.path.normpath(beside)
         return stored
 
-    return _change(values, (*FILES, *RUNS), find)
+    return _change(values, (*FILES, *PLACES, *RUNS), find)
 
 
 def _exists(path: Path) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from tagger.config import TrainConfig, compose_config, load_config
 from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
-from tagger.data.sources import load_items
+from tagger.data.sources import load_labelled
 from tagger.data.splits import unseen_items
 from tagger.data.tags import load_tags
 from tagger.evaluation.behaviour import load_suite
@@ -25,7 +25,9 @@ def tags() -> list[str]:
 
 def load(name: str, tags: list[str]) -> list[Item]:
     overrides = ["data=gold", f"data.path={DATA / name}"]
-    return load_items(load_config(TrainConfig, compose_config("train", overrides)).data, tags)
+    return load_labelled(
+        load_config(TrainConfig, compose_config("train", overrides)).data, tags
+    ).items
 
 
 @pytest.fixture(scope="module")

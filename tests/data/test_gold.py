@@ -11,7 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from tagger.config import TrainConfig, compose_config, load_config
 from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
-from tagger.data.sources import load_items
+from tagger.data.sources import load_labelled
 from tagger.data.tags import load_tags
 from tagger.files import REPO_ROOT
 
@@ -46,7 +46,7 @@ def rows():
 @pytest.fixture(scope="module")
 def items():
     config = load_config(TrainConfig, compose_config("train", ["data=gold"]))
-    return load_items(config.data, [tag.name for tag in load_tags(DATA / "tags.yaml")])
+    return load_labelled(config.data, [tag.name for tag in load_tags(DATA / "tags.yaml")]).items
 
 
 def test_every_row_is_a_valid_item(rows, items):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tagger.config import TrainConfig, compose_config, load_config
-from tagger.data.sources import load_items
+from tagger.data.sources import load_labelled
 from tagger.data.splits import unseen_items
 from tagger.data.tags import load_tags
 from tagger.decision.decider import load_decider
@@ -41,7 +41,7 @@ def test_no_case_resembles_an_item_that_is_trained_on(suite: Suite) -> None:
     tags = [tag.name for tag in load_tags(Path("data/tags.yaml"))]
     cases = [case for one in suite.capabilities.values() for case in one.cases]
     texts = [item for case in cases for item in (case.before, case.after)]
-    assert len(unseen_items(texts, load_items(config.data, tags))) == len(texts)
+    assert len(unseen_items(texts, load_labelled(config.data, tags).items)) == len(texts)
 
 
 @pytest.mark.slow

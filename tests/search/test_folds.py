@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score, log_loss
 from tagger.config import OptimizeConfig, TrainConfig
 from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
-from tagger.data.sources import load_items
+from tagger.data.sources import load_labelled
 from tagger.data.splits import split_items
 from tagger.errors import UserError
 from tagger.evaluation.selective import precision_at_coverage
@@ -81,7 +81,7 @@ def test_rows_held_out_for_testing_are_in_no_fold(
 ) -> None:
     config = sweep_config(tmp_path, *HELD_OUT, *more)
     folds = Folds(config, confirming=False)
-    everything = load_items(config.data, folds.tags)
+    everything = load_labelled(config.data, folds.tags).items
     held_out = {everything[index].id for index in split_items(everything, config.data.split).test}
     inside = {item.id for item in folds.items}
     assert len(held_out) >= 10
@@ -104,7 +104,7 @@ def test_near_duplicates_stay_on_one_side(
 ) -> None:
     config = sweep_config(tmp_path, *HELD_OUT, f"data.path={twins}", "search.repeats=2")
     folds = Folds(config, confirming=False)
-    everything = load_items(config.data, folds.tags)
+    everything = load_labelled(config.data, folds.tags).items
     inside = {item.id for item in folds.items}
     group_of = dict(
         zip([one.id for one in everything], group_near_duplicates(everything), strict=True)

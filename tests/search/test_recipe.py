@@ -44,7 +44,7 @@ FILE = ("data=file", "data.name=toy")
         ["model=hub", "model.encoder=org/name", "model.revision='0123456'"],
         ["decision=threshold", "decision.scope=per_tag", "decision.folds=null"],
         ["decision.policy=conformal", "decision.error=0.2"],
-        ["data=mwml", "data.extra=[data/gold.csv,'sätze.jsonl']", "data.extra_weight=0.5"],
+        ["data=mwml", "data.extra=[repo:data/gold.csv,'sätze.jsonl']", "data.extra_weight=0.5"],
         [*FILE, "data.path='/tmp/größe/äöü 漢字: #1.csv'", "data.columns={title: headline}"],
         [*FILE, "data.path=x.csv", "data.split.folds=5", "data.split.fold=0"],
         ["training.lr=1e-7", "training.patience=3", "training.average_from=0.25"],

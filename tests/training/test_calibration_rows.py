@@ -7,7 +7,7 @@ import pytest
 
 from tagger.config import FrozenConfig, LinearConfig
 from tagger.data.items import Item
-from tagger.data.sources import load_items
+from tagger.data.sources import load_labelled
 from tagger.data.splits import split_items
 from tagger.decision.decider import load_decider
 from tagger.decision.novelty import Novelty
@@ -83,7 +83,7 @@ def share_right(run):
 
 
 def share_learned_by_heart(run):
-    items = load_items(run.config.data, run.tags)
+    items = load_labelled(run.config.data, run.tags).items
     best = run.load_classifier().predict_proba(items).argmax(axis=1)
     return np.mean(best == [run.tags.index(item.tag) for item in items])
 
@@ -271,7 +271,7 @@ def test_curves_of_the_folds_do_not_mix_with_those_of_the_run(run):
 @pytest.mark.parametrize("kind", ["neighbours", "mahalanobis"])
 def test_novelty_of_validation_rows_is_measured_against_the_training_rows(run, frozen, kind):
     done = run("novel", frozen, f"decision.novelty={kind}")
-    items = {item.id: item for item in load_items(done.config.data, TAGS)}
+    items = {item.id: item for item in load_labelled(done.config.data, TAGS).items}
     train_items = [items[row.id] for row in done.split_rows() if row.split == "train"]
     classifier = done.load_classifier()
     novelty = Novelty.fit(
@@ -287,7 +287,7 @@ def test_novelty_of_validation_rows_is_measured_against_the_training_rows(run, f
 
 def test_novelty_out_of_fold_is_measured_without_the_fold(run, frozen):
     done = run("novel", frozen, "decision.novelty=neighbours", "decision.folds=3")
-    items = {item.id: item for item in load_items(done.config.data, TAGS)}
+    items = {item.id: item for item in load_labelled(done.config.data, TAGS).items}
     train_items = [items[row.id] for row in done.split_rows() if row.split == "train"]
     classifier = done.load_classifier()  # a frozen encoder is the same in all folds
     expected = {}
@@ -307,7 +307,7 @@ def test_a_run_asks_a_person_about_what_is_unlike_its_rows(run, frozen):
         "novel", frozen, "decision.novelty=mahalanobis", "decision.folds=3",
         "decision.novelty_quantile=0.9",
     )  # fmt: skip
-    items = load_items(done.config.data, TAGS)
+    items = load_labelled(done.config.data, TAGS).items
     strange = [Item(str(n), sign * 20, "") for n, sign in enumerate(["zzz ", "? ", "11 9 "])]
     decided = load_decider(done.path, done.load_classifier()).decide([*items, *strange]).tags
     assert (decided[-3:] == REVIEW).all()

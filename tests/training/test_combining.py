@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from tagger.config import EnsembleConfig, LinearConfig, TrainConfig, compose_config, load_config
 from tagger.data.items import Item
-from tagger.data.sources import load_items
+from tagger.data.sources import load_labelled
 from tagger.errors import UserError
 from tagger.files import sha256_of, write_json
 from tagger.models.ensemble import EnsembleClassifier
@@ -379,7 +379,7 @@ def test_one_run_is_no_ensemble():
 def test_what_members_were_trained_on_is_where_their_items_say(shared):
     # The check goes by content, not by id: what another file calls otherwise is the same row.
     run = member(shared, "one")
-    items = {item.id: item for item in load_items(run.config.data, TAGS)}
+    items = {item.id: item for item in load_labelled(run.config.data, TAGS).items}
     trained = next(row for row in run.split_rows() if row.split == "train")
     shouted = Item("new id", items[trained.id].title.upper(), items[trained.id].description)
     for held_out in (
@@ -464,7 +464,7 @@ def test_a_decision_is_fitted_to_the_mean_of_what_members_said_out_of_folds(fold
 def test_rows_that_an_ensemble_holds_out_do_not_fit_its_decision(folded):
     """Members that were trained on them would be refused: here they are in no part of theirs."""
     config = ensemble("rough", "close")
-    items = load_items(member(folded, "rough").config.data, TAGS)
+    items = load_labelled(member(folded, "rough").config.data, TAGS).items
     kept = [item for item in items if item.id in read_ids(folded.folder / "rough/calibration.csv")]
     common, rows = joint_predictions(config, str(folded.folder), kept[:10], TAGS)
     assert common == kept[:10]

@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from tagger.data.sources import load_items
+from tagger.data.sources import load_labelled
 from tagger.errors import UserError
 from tagger.runs import RunFolder
 from tagger.training.doubtful_labels import settle_doubtful_labels
@@ -28,7 +28,7 @@ def turned(toy_folder, tmp_path):
 
 @pytest.fixture
 def settle(turned, tiny_config, tiny_classifier):
-    items = load_items(tiny_config(f"data.path={turned}").data, tiny_classifier.tags)
+    items = load_labelled(tiny_config(f"data.path={turned}").data, tiny_classifier.tags).items
 
     def run(action):
         return items, settle_doubtful_labels(
@@ -69,7 +69,7 @@ def test_down_weighting_changes_weights_alone(settle):
 
 
 def test_tags_too_rare_to_be_learned_are_left_alone(tiny_classifier, turned, tiny_config):
-    items = load_items(tiny_config(f"data.path={turned}").data, tiny_classifier.tags)
+    items = load_labelled(tiny_config(f"data.path={turned}").data, tiny_classifier.tags).items
     few = [item for item in items if item.tag != "metal"]
     few += [item for item in items if item.tag == "metal"][:4]
     rows = settle_doubtful_labels(few, tiny_classifier.tags, "drop", None)

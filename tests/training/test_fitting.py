@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tagger.config import EnsembleConfig, FrozenConfig, LinearConfig, RulesConfig
 from tagger.data.items import Item
-from tagger.data.sources import load_items
+from tagger.data.sources import load_labelled
 from tagger.decision.decider import PLAIN
 from tagger.errors import UserError
 from tagger.files import sha256_of
@@ -108,11 +108,11 @@ def finished(tiny_config, models, tmp_path_factory):
 
 
 def load_items_of(path, run):
-    return load_items(run.config.data.model_copy(update={"path": str(path)}), run.tags)
+    return load_labelled(run.config.data.model_copy(update={"path": str(path)}), run.tags).items
 
 
 def items_of(run, part):
-    items = {item.id: item for item in load_items(run.config.data, run.tags)}
+    items = {item.id: item for item in load_labelled(run.config.data, run.tags).items}
     return [items[row.id] for row in run.split_rows() if row.split == part]
 
 

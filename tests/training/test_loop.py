@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tagger.data.sources import iter_unlabelled, load_items
+from tagger.data.sources import iter_unlabelled, load_labelled
 from tagger.models.encoders import encoder_layers, load_encoder
 from tagger.models.transformer import TransformerClassifier
 from tagger.runs import RunFolder
@@ -120,7 +120,7 @@ def probed(folder, items):
 
 
 def train_items(folder):
-    items = {item.id: item for item in load_items(folder.config.data, folder.tags)}
+    items = {item.id: item for item in load_labelled(folder.config.data, folder.tags).items}
     return [items[row.id] for row in folder.split_rows() if row.split == "train"]
 
 
@@ -143,7 +143,7 @@ def test_a_head_that_is_fitted_anew_is_what_the_best_epoch_is_picked_by(run, rec
     assert folder.meta["best_validation"] == pytest.approx(losses[best])
     assert folder.meta["best_step"] == (best + 1) * folder.meta["steps"] / 4
     # What was measured is what is kept: the saved model has that very loss.
-    items = {item.id: item for item in load_items(folder.config.data, folder.tags)}
+    items = {item.id: item for item in load_labelled(folder.config.data, folder.tags).items}
     judged = [items[row.id] for row in folder.split_rows() if row.split == "validation"]
     probabilities = folder.load_classifier().predict_proba(judged)
     of_true = [

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from tagger.config import EnsembleConfig, LinearConfig
 from tagger.data.items import Item
-from tagger.data.sources import load_items
+from tagger.data.sources import load_labelled
 from tagger.errors import UserError
 from tagger.files import sha256_of
 from tagger.runs import RunFolder, read_calibration, read_ids, read_predictions
@@ -62,7 +62,7 @@ class Bench:
 
     def items(self, part, name="words"):
         run = self.run(name)
-        known = {item.id: item for item in load_items(run.config.data, TAGS)}
+        known = {item.id: item for item in load_labelled(run.config.data, TAGS).items}
         return [known[row.id] for row in run.split_rows() if row.split == part]
 
     def lessons(self, items, *overrides, weights=None, held_out=()):

@@ -9,7 +9,7 @@ import yaml
 from filelock import FileLock
 
 from tagger.config import TrainConfig, compose_config, load_config
-from tagger.data.sources import load_items
+from tagger.data.sources import load_labelled
 from tagger.decision.calibrators import fit_temperature
 from tagger.decision.decider import PLAIN, load_rule
 from tagger.decision.policies import Argmax
@@ -45,7 +45,7 @@ def test_run_folder_holds_what_others_read(tiny_run):
 
 def test_splits_and_predictions_name_the_same_rows(tiny_run):
     rows = tiny_run.split_rows()
-    items = load_items(tiny_run.config.data, tiny_run.tags)
+    items = load_labelled(tiny_run.config.data, tiny_run.tags).items
     assert Counter(row.id for row in rows) == Counter(item.id for item in items)
     tested = {row.id for row in rows if row.split == "test"}
     predictions = read_predictions(tiny_run.path / "predictions.csv", tiny_run.tags)
@@ -63,7 +63,7 @@ def test_the_decision_is_fitted_to_the_validation_rows(tiny_run):
     assert found == [(row.id, row.tag) for row in validation]
     probabilities, true, novelty = read_calibration(path, tiny_run.tags)
     assert novelty is None
-    items = {item.id: item for item in load_items(tiny_run.config.data, tiny_run.tags)}
+    items = {item.id: item for item in load_labelled(tiny_run.config.data, tiny_run.tags).items}
     classifier = tiny_run.load_classifier()
     expected = classifier.predict_proba([items[row.id] for row in validation])
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
@@ -91,7 +91,7 @@ def test_a_decision_out_of_folds_leaves_no_scratch_behind(config):
 @pytest.fixture
 def extra_file(tiny_run, tmp_path):
     """Rows for training alone: three of their own, one like a test row, one like a training row."""
-    items = {item.id: item for item in load_items(tiny_run.config.data, tiny_run.tags)}
+    items = {item.id: item for item in load_labelled(tiny_run.config.data, tiny_run.tags).items}
     part = {row.id: row.split for row in tiny_run.split_rows()}
     held_out = next(items[id] for id in items if part[id] == "test")
     trained_on = next(items[id] for id in items if part[id] == "train")

@@ -16,7 +16,7 @@ from tagger.data.dates import DateOrder, UnclearOrder, parse_moment
 from tagger.data.problems import Problems
 from tagger.data.sources import Labelled, open_file, read_labelled
 from tagger.errors import UserError
-from tagger.files import IN_REPO, REPO_ROOT, plain_name, write_text
+from tagger.files import REPO_ROOT, plain_name, write_text
 
 WRITTEN = "# Written by `tagger init`"
 SHOWN_TAGS = 20
@@ -146,7 +146,7 @@ def _config_text(name: str, path: Path, tags: Path, how: TableFormat) -> str:
     values: dict[str, object] = {
         "defaults": ["file", "_self_"],
         "name": name,
-        "path": _in_config(path),
+        "path": portable_path(path),
         "columns": {
             (TEXT if field == "description" and "title" not in how.columns else field): column
             for field, column in how.columns.items()
@@ -156,15 +156,9 @@ def _config_text(name: str, path: Path, tags: Path, how: TableFormat) -> str:
         values["delimiter"] = how.delimiter
     if how.dates != "iso":
         values["dates"] = how.dates
-    values["tags"] = _in_config(tags)
+    values["tags"] = portable_path(tags)
     head = f"{WRITTEN}; what each key means: src/tagger/config.py, DataConfig.\n"
     return head + str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-
-
-def _in_config(path: Path) -> str:
-    """Write a path so that a config finds it from any folder."""
-    place = Path(portable_path(path))
-    return str(place) if place.is_absolute() else f"{IN_REPO}{place.as_posix()}"
 
 
 def _tags_text(labelled: Labelled, path: Path) -> str:

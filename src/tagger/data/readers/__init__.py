@@ -115,23 +115,24 @@ def read_header(path: Path, problems: Problems, delimiter: str | None = None) ->
         UserError: as `read_rows` does.
     """
     _check_path(path)
+    names: dict[str, None] = {}
     try:
         with opened(path) as one:
             kind = _kind_of(one)
             if kind == DELIMITED:
-                names = delimited_header(one, delimiter)
-                return [*dict.fromkeys(name for name in names if name.strip())]
-            if kind in (PARQUET, ARROW):
-                return list(arrow_schema(one).names)
-            rows = islice(json_rows(one, (), problems, False), HEADER_ROWS)
-            return [*dict.fromkeys(name for row in rows for name in row.columns)]
+                names |= dict.fromkeys(filter(str.strip, delimited_header(one, delimiter)))
+            elif kind in (PARQUET, ARROW):
+                names |= dict.fromkeys(arrow_schema(one).names)
+            else:
+                for row in islice(json_rows(one, (), problems, False), HEADER_ROWS):
+                    names |= dict.fromkeys(row.columns)
     except Unreadable as error:
         problems.add(str(error))
     except FileNotFoundError:
         raise missing_file(path) from None
     except OSError as error:
         raise UserError(f"{path}: {describe_os_error(error)}") from None
-    return []
+    return list(names)
 
 
 def number_type(path: Path, column: str) -> "pyarrow.DataType | None":
