@@ -13,9 +13,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tagger.errors import UserError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 
@@ -110,16 +113,21 @@ def only_process(path: Path, doing: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # Unlinked while it is held: afterwards the file might be another process's lock.
-        file = Path(lock.lock_file)
-        try:
-            file.unlink(missing_ok=True)
-        except PermissionError:  # Windows keeps what is open, and hence another process's lock too
-            lock.release()
-            with suppress(PermissionError):
-                file.unlink(missing_ok=True)
-        lock.release()
+        remove_lock(lock)
         remove_empty(made)
+
+
+def remove_lock(lock: "FileLock") -> None:
+    """Release a lock that is held, and remove its file."""
+    file = Path(lock.lock_file)
+    # Unlinked while it is held: afterwards the file might be another process's lock.
+    try:
+        file.unlink(missing_ok=True)
+    except PermissionError:  # Windows keeps what is open, and hence another process's lock too
+        lock.release()
+        with suppress(PermissionError):
+            file.unlink(missing_ok=True)
+    lock.release()
 
 
 def remove_empty(folders: Iterable[Path]) -> None:

@@ -220,11 +220,12 @@ def test_resume_takes_the_runs_own_settings_and_no_others(config, tmp_path, monk
     own[1] = f"data.path={os.path.relpath(tiny_path(config), tmp_path)}"
     with pytest.raises(UserError) as error:
         train(resume(*own, "training.lr=0.5", "seed=9"))
+    tags = config().data.tags
     # Those that `data=file` and `model=tiny` bring along are other ones than the run has.
     changed = {problem.partition(":")[0] for problem in error.value.problems}
-    assert changed == {"training.lr", "seed", "data.name"}
+    assert changed == {"training.lr", "seed", "data.name", "data.tags"}
     assert "training.lr: 0.005 and 0.5" in error.value.problems
-    assert train(resume(*own, "data.name=toy")).samefile(tmp_path / "run")
+    assert train(resume(*own, "data.name=toy", f"data.tags={tags}")).samefile(tmp_path / "run")
     assert "finished already" in capsys.readouterr().out
 
 

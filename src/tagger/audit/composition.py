@@ -27,11 +27,12 @@ def describe_tags(items: Sequence[Item], tag_names: Sequence[str]) -> dict[str, 
     """
     counts = Counter(item.tag for item in items)
     rows = {tag: counts[tag] for tag in tag_names}
+    fewest = min(rows.values(), default=0)
     return {
         "rows": rows,
         "untagged": counts[None],
         "absent": [tag for tag, count in rows.items() if not count],
-        "imbalance": max(rows.values()) / min(rows.values()) if min(rows.values()) else None,
+        "imbalance": max(rows.values()) / fewest if fewest else None,
     }
 
 

@@ -138,7 +138,7 @@ def drop_seen(run: RunFolder, items: Sequence[Item]) -> tuple[list[Item], str]:
     recorded = {row.content_hash for row in run.split_rows() if row.split != "test"}
     unequal = [item for item in items if item.content_hash not in recorded]
     equal = len(items) - len(unequal)
-    if run.config.data.split.group == "off":
+    if run.data_config.split.group == "off":
         return unequal, (
             f"left out {equal} that {run.name} has seen; near-duplicates of these were not looked "
             "for (data.split.group=off)"
@@ -190,7 +190,7 @@ def train_counts(run: RunFolder) -> dict[str, int]:
 
 def _warn_of_duplicates(run: RunFolder, items: Sequence[Item]) -> str | None:
     """Say that near-duplicates may be on both sides, where a run was divided without regard."""
-    if run.config.data.split.group != "off":
+    if run.data_config.split.group != "off":
         return None
     known = {row.content_hash for row in run.split_rows() if row.split != "test"}
     equal = sum(item.content_hash in known for item in items)

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tagger.config import OptimizeConfig, script_command
 from tagger.environment import describe_environment
 from tagger.evaluation.plots import write_figure
-from tagger.files import write_json, write_text
+from tagger.files import remove_lock, write_json, write_text
 from tagger.search.confirm import Confirmation, describe, find_default
 from tagger.search.metrics import as_loss, is_better
 from tagger.search.plots import (
@@ -96,7 +96,7 @@ def write_results(
         _write_recipes(folder, space, study, summary)
         plots = _write_plots(folder / "plots", rows, space, summary)
         write_text(page, _render(config, summary, rows, space, plots))
-        Path(lock.lock_file).unlink(missing_ok=True)
+        remove_lock(lock)
     return "\n".join(
         [
             summary["paragraph"],
