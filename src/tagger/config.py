@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tagger.config_paths import with_portable_paths
-from tagger.errors import UserError
+from tagger.errors import UserError, first_line
 from tagger.files import REPO_ROOT, resolve_path, write_text
 from tagger.output import shell_command
 
@@ -1092,7 +1092,7 @@ def _explain(error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return _short((str(error).strip() or type(error).__name__).splitlines()[0], 160)
+    return _short(first_line(error), 160)
 
 
 def _short(text: str, longest: int = 80) -> str:

@@ -39,6 +39,11 @@ class UserError(Exception):
         return "\n".join(lines)
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or else its kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def describe_os_error(error: OSError) -> str:
     """Say in plain words what the operating system refused, and what would help."""
     where = f" '{error.filename}'" if error.filename else ""

@@ -13,12 +13,12 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tagger.data.columns import TEXT, UNSAID, TableFormat
+from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.items import Item
 from tagger.data.problems import Problems
 from tagger.data.readers import Row
@@ -132,25 +132,22 @@ class _Table:
 
     def __init__(self, path: Path, how: TableFormat, keep_columns: bool, strict: bool) -> None:
         self._table = open_file(path, how.delimiter)
-        # Tags and dates are not asked for, so they may not stand in the way.
-        unread = {"tag": "", "created_on": ""}
-        how = replace(how, columns={**how.columns, **unread})
         # JSON Lines without a line are a table without rows, whose columns nobody knows.
-        self.columns = self._table.find(how, (TEXT,))[0] if self._table.header else {}
+        self.columns = self._table.find_texts(how) if self._table.header else {}
         used = set(self.columns.values())
         self.kept = [name for name in self._table.header if name not in used and keep_columns]
         problems = Problems()
         self.total = 0
         for row in self.rows(problems):
             self.total += 1
-            if strict and (reason := self.why_not(row)):
+            if strict and (reason := self.why_not(row, item_of(row, self.columns))):
                 problems.add(reason.removeprefix(f"{row.place}: "), row.place)
         problems.raise_if_any(f"{path} cannot be classified:")
         self.skipped = problems.skipped
 
-    def why_not(self, row: Row) -> str:
+    def why_not(self, row: Row, item: Item) -> str:
         """Say why a row cannot be answered; "" for one that can."""
-        if row.problem or item_of(row, self.columns).text:
+        if row.problem or item.text:
             return row.problem
         return f"no text: {describe_blank(self.columns)}"
 
@@ -180,7 +177,7 @@ def _answer(
     chunk: Sequence[Row], table: _Table, decider: Decider, state: dict[str, Any]
 ) -> Iterator[list[str]]:
     items = [item_of(row, table.columns) for row in chunk]
-    reasons = [table.why_not(row) for row in chunk]
+    reasons = [table.why_not(row, item) for row, item in zip(chunk, items, strict=True)]
     answers = predict_rows(
         decider, [item for item, reason in zip(items, reasons, strict=True) if not reason]
     )

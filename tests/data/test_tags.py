@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tagger.data.tags import describe_tags, load_tags, tag_name
+from tagger.data.tags import load_tags, odd_tags, tag_name
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT
 
@@ -136,7 +136,7 @@ def test_a_tag_needs_no_definition(write: Write) -> None:
 
 def test_tags_that_look_alike_are_named() -> None:
     rows = {"Sci/Tech": 50, "sci/tech": 2, "word": 9, "w\u043erd": 9, "c": 9, "c++": 9, "c#": 9}
-    assert describe_tags(list(rows), rows) == [
+    assert odd_tags(list(rows), rows) == [
         "the tags 'Sci/Tech' and 'sci/tech' (50 and 2 rows) look alike: are they one?",
         "the tags 'word' and 'w\u043erd' (9 and 9 rows) look alike: are they one?",
     ]
@@ -144,14 +144,14 @@ def test_tags_that_look_alike_are_named() -> None:
 
 def test_a_rare_tag_that_looks_like_another_is_a_likely_slip() -> None:
     rows = {"computer-vision": 90, "computer-vison": 1, "grade 1": 90, "grade 2": 1, "rare": 1}
-    assert describe_tags(list(rows), rows) == [
+    assert odd_tags(list(rows), rows) == [
         "the tag 'computer-vison' (1 row) looks like 'computer-vision' (90 rows): is it a slip?"
     ]
 
 
 def test_a_listed_tag_without_rows_is_said_and_300_fit_a_line() -> None:
     names = [f"tag {n:03}" for n in range(300)]
-    (said,) = describe_tags(names, {})
+    (said,) = odd_tags(names, {})
     assert said.startswith("no row has the tag tag 000, tag 001")
     assert "and 280 more" in said
     assert len(said) < 300

@@ -9,7 +9,7 @@ from tagger.data.columns import TEXT, UNSAID, TableFormat
 from tagger.data.items import Item
 from tagger.data.problems import Problems
 from tagger.data.sources import data_sha256, open_file
-from tagger.data.tags import describe_tags
+from tagger.data.tags import settle_tags
 from tagger.data.validation import checked_rows
 from tagger.errors import UserError
 
@@ -75,6 +75,5 @@ def read_table(path: Path, tags: Sequence[str] | None, how: TableFormat = UNSAID
     names = dict.fromkeys(name for row_values in values for name in row_values)
     columns = {name: [row_values.get(name, "") for row_values in values] for name in names}
     counts = Counter(item.tag for item in items if item.tag is not None)
-    approved = sorted(counts) if tags is None else list(tags)
-    notes += describe_tags(approved, counts)
-    return Table(path, items, places, columns, problems, approved, found, notes)
+    approved, odd = settle_tags(tags, counts)
+    return Table(path, items, places, columns, problems, approved, found, notes + odd)

@@ -7,7 +7,6 @@ two columns that are called otherwise, one may plainly be the text and the other
 
 import json
 import shlex
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,6 +14,7 @@ from typing import Literal
 from tagger.data.dates import DateOrder, is_date
 from tagger.data.items import FIELDS
 from tagger.data.problems import did_you_mean
+from tagger.data.readers import normalized
 
 TEXT_FIELDS = ("title", "description")
 
@@ -137,11 +137,9 @@ def find_columns(
                 )
             elif others:
                 columns[name] = others[0]
-                if fold_name(others[0]) != TEXT:
+                if normalized(others[0]) != TEXT:
                     guessed[name] = others[0]
-    lacking = [one for one in needed if one not in columns]
-    if TEXT in lacking and any(one in columns for one in TEXT_FIELDS):
-        lacking.remove(TEXT)
+    lacking = _lacking(needed, columns)
     if not lacking and not problems:
         return Found(columns, guessed)
     proposal = guess_columns(header, sample, columns)
@@ -151,15 +149,12 @@ def find_columns(
         # Two columns, a text and its tag: there is nothing else that they could be.
         return Found(proposal, proposal)
     proposal = {name: one for name, one in {**columns, **proposal}.items() if one in header}
-    lacks = [one for one in needed if one not in proposal]
-    if TEXT in lacks and any(one in proposal for one in TEXT_FIELDS):
-        lacks.remove(TEXT)
     for one in lacking if not problems else ():
         what = "text (title, description or text)" if one == TEXT else one
         names = (*TEXT_FIELDS, TEXT) if one == TEXT else (one,)
         near = next(filter(None, (did_you_mean(name, header) for name in names)), "")
         problems.append(f"no column holds the {what}{near}: found {_listed(header)}")
-    return Found(columns, guessed, problems, {} if lacks else proposal)
+    return Found(columns, guessed, problems, {} if _lacking(needed, proposal) else proposal)
 
 
 def guess_columns(
@@ -207,9 +202,10 @@ def spell_columns(columns: Mapping[str, str]) -> str:
     return "{" + ", ".join(pairs) + "}"
 
 
-def fold_name(name: str) -> str:
-    """Make column names equal that differ only in case, in space around them, or in form."""
-    return unicodedata.normalize("NFKC", name).replace("\ufeff", "").strip().casefold()
+def _lacking(needed: Collection[str], columns: Collection[str]) -> list[str]:
+    """Return the needed fields that there is no column for; any text will do for `text`."""
+    has_text = any(one in columns for one in TEXT_FIELDS)
+    return [one for one in needed if one not in columns and not (one == TEXT and has_text)]
 
 
 def _by_field(columns: Mapping[str, str]) -> dict[str, str]:
@@ -220,12 +216,12 @@ def _matching(name: str, header: Sequence[str]) -> str | None:
     """Return the column of a name: exactly, else but for case and space if only one is."""
     if name in header:
         return name
-    alike = [one for one in header if fold_name(one) == fold_name(name)]
+    alike = [one for one in header if normalized(one) == normalized(name)]
     return alike[0] if len(alike) == 1 else None
 
 
 def _by_usual_name(name: str, header: Sequence[str], taken: Sequence[str]) -> list[str]:
-    folded = {fold_name(one): one for one in header if one not in taken}
+    folded = {normalized(one): one for one in header if one not in taken}
     usual = NAMES.get(name, ())
     found = {one: folded[one] for one in (*READABLE, *usual) if one in folded}
     if name != "tag":

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from tagger.config import DataConfig
-from tagger.data.readers import SUFFIXES
+from tagger.data.readers import ENDINGS, SUFFIXES
 from tagger.errors import UserError
 from tagger.files import replacing, sha256_of
 
@@ -74,7 +74,6 @@ def _file_name(url: str) -> str:
         raise UserError(f"data.url={url} is no address: {error}") from None
     if address.scheme not in ("http", "https") or not name.lower().endswith(SUFFIXES):
         raise UserError(
-            f"data.url={url}: expected http:// or https:// and a file that ends in one of "
-            + ", ".join(SUFFIXES)
+            f"data.url={url}: expected http:// or https:// and a file that ends in one of {ENDINGS}"
         )
     return name

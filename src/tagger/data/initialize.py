@@ -1,6 +1,5 @@
 """Looks at a table that somebody brings, and writes the config that reads it."""
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,8 @@ import yaml
 
 from tagger.config import CONFIG_DIR, FOLDER_NAME
 from tagger.config_paths import portable_path
-from tagger.data.columns import SAMPLE_ROWS, TEXT, TableFormat, find_columns, guess_columns
-from tagger.data.dates import DateOrder, UnclearOrder, parse_moment
-from tagger.data.problems import Problems
+from tagger.data.columns import TEXT, TableFormat, find_columns, guess_columns
+from tagger.data.dates import DateOrder, parse_moment
 from tagger.data.sources import Labelled, open_file, read_labelled
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT, plain_name, write_text
@@ -64,9 +62,7 @@ def initialize(path: Path, name: str | None, how: TableFormat, *, replacing: boo
     for file in (config, tags):
         _check_free(file, replacing)
     table = open_file(path, how.delimiter)
-    sample = [
-        row.values for row in itertools.islice(table.rows(table.header, Problems()), SAMPLE_ROWS)
-    ]
+    sample = table.sample()
     found = find_columns(table.header, how, (TEXT, "tag"), sample)
     guessed = guess_columns(table.header, sample, found.columns)
     columns = {**found.columns, **guessed, **{k: v for k, v in how.columns.items() if not v}}
@@ -123,15 +119,10 @@ def _order_of_dates(
 ) -> DateOrder:
     """Return the one order in which all dates of a sample can be read; `iso` where it is open."""
     values = [value for row in sample if (value := row.get(columns.get("created_on", "")))]
-    try:
-        for value in values:
-            parse_moment(value, how.dates)
-    except UnclearOrder:
-        fits = [order for order in ORDERS if all(_fits(value, order) for value in values)]
-        return fits[0] if len(fits) == 1 else how.dates
-    except ValueError:
-        pass
-    return how.dates
+    if how.dates != "iso" or all(_fits(value, "iso") for value in values):
+        return how.dates
+    fits = [order for order in ORDERS if all(_fits(value, order) for value in values)]
+    return fits[0] if len(fits) == 1 else how.dates
 
 
 def _fits(value: str, order: DateOrder) -> bool:

@@ -28,9 +28,9 @@ from tagger.data.download import download
 from tagger.data.items import FIELDS, Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import Row, read_header, read_rows, table_header, table_rows, with_broken
-from tagger.data.tags import describe_tags, load_tags
+from tagger.data.tags import load_tags, settle_tags
 from tagger.data.validation import checked_rows, text_items
-from tagger.errors import UserError
+from tagger.errors import UserError, first_line
 from tagger.files import resolve_path
 
 if TYPE_CHECKING:
@@ -111,11 +111,7 @@ class Table:
             raise UserError(f"{self.name} is empty: rows with a text were expected")
         found = find_columns(self.header, how, needed)
         if found.problems or found.guessed:
-            sample = [
-                row.values
-                for row in itertools.islice(self.rows((), Problems(), others=True), SAMPLE_ROWS)
-            ]
-            found = find_columns(self.header, how, needed, sample)
+            found = find_columns(self.header, how, needed, self.sample())
         if found.problems:
             proposal = found.proposal or {
                 **{one: "NAME" for one in needed if one not in found.columns}, **found.columns,
@@ -134,6 +130,20 @@ class Table:
             f"{self.name}: read {told.replace('description', TEXT)}"
             + how.mend("columns", "{text: NAME, tag: NAME}", "names others")
         ]
+
+    def sample(self) -> list[Mapping[str, str | None]]:
+        """Return the values of the first rows, by column, to tell by them what a column holds."""
+        rows = self.rows((), Problems(), others=True)
+        return [row.values for row in itertools.islice(rows, SAMPLE_ROWS)]
+
+    def find_texts(self, how: TableFormat) -> dict[str, str]:
+        """Find the columns of ids and texts: tags and dates, not asked for, can't be in the way.
+
+        Raises:
+            UserError: as `find` does.
+        """
+        unread = {"tag": "", "created_on": ""}
+        return self.find(replace(how, columns={**how.columns, **unread}), (TEXT,))[0]
 
 
 def load_labelled(
@@ -203,15 +213,14 @@ def read_labelled(
             # Two files may both count from 1.
             items[before:] = [replace(item, id=f"{TEST}:{item.id}") for item in items[before:]]
     counts = Counter(str(item.tag) for item in items)
-    names = sorted(counts) if tags is None else list(tags)
+    names, odd = settle_tags(tags, counts)
     given = len(tables) > 1 or split_column is not None
     if given and TEST not in parts:
         raise UserError(
             f"{tables[0].name}: the column {split_column!r} puts no row into the test part",
             hint="Leave out data.split.column, and test rows are drawn (data.split.test).",
         )
-    notes += describe_tags(names, counts)
-    return Labelled(items, names, parts if given else None, columns, notes)
+    return Labelled(items, names, parts if given else None, columns, notes + odd)
 
 
 def load_extra(data: DataConfig, tags: Sequence[str]) -> list[Item]:
@@ -277,9 +286,7 @@ def iter_unlabelled(path: Path, how: TableFormat = UNSAID) -> Iterator[Item]:
             has none.
     """
     table, problems = open_file(path, how.delimiter), Problems()
-    # Neither is asked for, so neither may stand in the way.
-    unread = {"tag": "", "created_on": ""}
-    columns, _ = table.find(replace(how, columns={**how.columns, **unread}), (TEXT,))
+    columns = table.find_texts(how)
     rows = table.rows([*columns.values()], problems)
     yield from text_items(rows, columns, problems)
     problems.raise_if_any(f"{path} cannot be used:")
@@ -378,7 +385,7 @@ def _load_from_disk(path: Path) -> "Dataset":
     try:
         return load_from_disk(str(path))
     except Exception as error:  # it raises whatever a file format raises
-        raise UserError(f"{path} cannot be loaded by `datasets`: {_first_line(error)}") from None
+        raise UserError(f"{path} cannot be loaded by `datasets`: {first_line(error)}") from None
 
 
 def _load_hub(data: DataConfig, split: str) -> Table:
@@ -391,12 +398,8 @@ def _load_hub(data: DataConfig, split: str) -> Table:
         )
     except Exception as error:  # it raises whatever the hub, a file format or the network raises
         raise UserError(
-            f"{name} cannot be loaded: {type(error).__name__}: {_first_line(error)}",
+            f"{name} cannot be loaded: {type(error).__name__}: {first_line(error)}",
             hint="Check data.hub_id, data.hub_subset, data.hub_split, data.hub_revision and the "
             "network; or save it as a file and give data=file data.path=FILE.",
         ) from None
     return open_table(dataset, name)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

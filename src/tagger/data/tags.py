@@ -141,7 +141,15 @@ def list_tags(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN_TAGS]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def describe_tags(names: Sequence[str], rows: Mapping[str, int]) -> list[str]:
+def settle_tags(
+    approved: Sequence[str] | None, rows: Mapping[str, int]
+) -> tuple[list[str], list[str]]:
+    """Return the tags of a table, those of its rows where none are approved, and what is odd."""
+    names = sorted(rows) if approved is None else list(approved)
+    return names, odd_tags(names, rows)
+
+
+def odd_tags(names: Sequence[str], rows: Mapping[str, int]) -> list[str]:
     """Say what is odd about tags and their rows, a sentence each; nothing where all is well.
 
     Args:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from tagger.data.items import Item
+from tagger.errors import first_line
 from tagger.models.base import SETTINGS, read_settings
 from tagger.models.instructions import SAMPLES, check_instructions
 from tagger.models.tokenization import TOKENIZER, load_tokenizer
@@ -125,7 +126,7 @@ def _start(graph: bytes, threads: int, n_tags: int) -> onnxruntime.InferenceSess
             graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER
         )
     except Exception as error:  # its own kinds of error have no common ancestor but this
-        raise ValueError(f"{GRAPH} cannot be loaded: {_first_line(error)}") from None
+        raise ValueError(f"{GRAPH} cannot be loaded: {first_line(error)}") from None
     inputs = sorted(one.name for one in session.get_inputs())
     outputs = {one.name: one.shape for one in session.get_outputs()}
     if inputs != INPUTS or outputs.get("logits", [None])[-1] != n_tags:
@@ -133,7 +134,3 @@ def _start(graph: bytes, threads: int, n_tags: int) -> onnxruntime.InferenceSess
             f"{GRAPH} maps {inputs} to {outputs}, expected {INPUTS} to {n_tags} logits"
         )
     return session
-
-
-def _first_line(error: Any) -> str:
-    return str(error).partition("\n")[0]

@@ -8,6 +8,7 @@ repaired by a guess. Only a key that is absent, a JSON or Arrow null, counts as 
 
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,17 +17,15 @@ from tagger.data.problems import Problems
 from tagger.data.readers.arrow import (
     ARROW_FILE_MAGIC,
     ARROW_STREAM_MAGIC,
-    BATCH_ROWS,
     PARQUET_MAGIC,
     arrow_file_rows,
-    arrow_rows,
     arrow_schema,
     parquet_rows,
 )
 from tagger.data.readers.delimited import delimited_header, delimited_rows
 from tagger.data.readers.json_text import json_integers, json_rows
 from tagger.data.readers.opening import COMPRESSED, Opened, Source, missing_file, opened
-from tagger.data.readers.rows import HEADER_ROWS, Row, Unreadable, with_broken
+from tagger.data.readers.rows import HEADER_ROWS, Row, Unreadable, normalized, with_broken
 from tagger.data.readers.tables import table_header, table_rows
 from tagger.data.readers.text import start_of_text
 from tagger.errors import UserError, describe_os_error
@@ -35,11 +34,10 @@ if TYPE_CHECKING:
     import pyarrow
 
 __all__ = [
-    "BATCH_ROWS",
     "ENDINGS",
     "SUFFIXES",
     "Row",
-    "arrow_rows",
+    "normalized",
     "number_type",
     "read_header",
     "read_rows",
@@ -86,26 +84,16 @@ def read_rows(
             refused by the operating system.
     """
     names = frozenset(wanted)
-    if isinstance(source, Path):
-        _check_path(source)
-    try:
-        with opened(source) as one:
-            kind = _kind_of(one)
-            if kind == PARQUET:
-                yield from parquet_rows(one, names, problems, others)
-            elif kind == ARROW:
-                yield from arrow_file_rows(one, names, problems, others)
-            elif kind == JSON:
-                yield from json_rows(one, names, problems, others)
-            else:
-                yield from delimited_rows(one, names, problems, others, delimiter=delimiter)
-    except Unreadable as error:
-        problems.add(str(error))
-    except FileNotFoundError:
-        assert isinstance(source, Path)
-        raise missing_file(source) from None
-    except OSError as error:
-        raise UserError(f"{source}: {describe_os_error(error)}") from None
+    with _told(source, problems), opened(source) as one:
+        kind = _kind_of(one)
+        if kind == PARQUET:
+            yield from parquet_rows(one, names, problems, others)
+        elif kind == ARROW:
+            yield from arrow_file_rows(one, names, problems, others)
+        elif kind == JSON:
+            yield from json_rows(one, names, problems, others)
+        else:
+            yield from delimited_rows(one, names, problems, others, delimiter=delimiter)
 
 
 def read_header(path: Path, problems: Problems, delimiter: str | None = None) -> list[str]:
@@ -114,24 +102,16 @@ def read_header(path: Path, problems: Problems, delimiter: str | None = None) ->
     Raises:
         UserError: as `read_rows` does.
     """
-    _check_path(path)
     names: dict[str, None] = {}
-    try:
-        with opened(path) as one:
-            kind = _kind_of(one)
-            if kind == DELIMITED:
-                names |= dict.fromkeys(filter(str.strip, delimited_header(one, delimiter)))
-            elif kind in (PARQUET, ARROW):
-                names |= dict.fromkeys(arrow_schema(one).names)
-            else:
-                for row in islice(json_rows(one, (), problems, False), HEADER_ROWS):
-                    names |= dict.fromkeys(row.columns)
-    except Unreadable as error:
-        problems.add(str(error))
-    except FileNotFoundError:
-        raise missing_file(path) from None
-    except OSError as error:
-        raise UserError(f"{path}: {describe_os_error(error)}") from None
+    with _told(path, problems), opened(path) as one:
+        kind = _kind_of(one)
+        if kind == DELIMITED:
+            names |= dict.fromkeys(filter(str.strip, delimited_header(one, delimiter)))
+        elif kind in (PARQUET, ARROW):
+            names |= dict.fromkeys(arrow_schema(one).names)
+        else:
+            for row in islice(json_rows(one, (), problems, False), HEADER_ROWS):
+                names |= dict.fromkeys(row.columns)
     return list(names)
 
 
@@ -145,6 +125,22 @@ def number_type(path: Path, column: str) -> "pyarrow.DataType | None":
             found = arrow_schema(one).field(column).type
             return found if pa.types.is_integer(found) or pa.types.is_floating(found) else None
         return pa.int64() if kind == JSON and json_integers(one, column) else None
+
+
+@contextmanager
+def _told(source: Source, problems: Problems) -> Iterator[None]:
+    """Tell in one way why a table can't be opened, or be read on."""
+    if isinstance(source, Path):
+        _check_path(source)
+    try:
+        yield
+    except Unreadable as error:
+        problems.add(str(error))
+    except FileNotFoundError:
+        assert isinstance(source, Path)
+        raise missing_file(source) from None
+    except OSError as error:
+        raise UserError(f"{source}: {describe_os_error(error)}") from None
 
 
 def _kind_of(one: Opened) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from tagger.data.problems import Problems
 from tagger.data.readers.opening import Opened
 from tagger.data.readers.rows import Row, Unreadable, as_row, select_columns
+from tagger.errors import first_line
 
 BATCH_ROWS = 1024
 PARQUET_BUFFER = 2**20
@@ -124,7 +125,7 @@ def arrow_rows(
     except (pa.ArrowException, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        problems.add(f"unreadable after row {number}: {_first_line(error)}")
+        problems.add(f"unreadable after row {number}: {first_line(error)}")
 
 
 def column_texts(column: Any) -> list[str | None]:
@@ -180,8 +181,4 @@ def _told(name: str) -> Iterator[None]:
     except (pa.ArrowException, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        raise Unreadable(f"not a readable {name} file: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise Unreadable(f"not a readable {name} file: {first_line(error)}") from None

@@ -160,7 +160,7 @@ def select_columns(
 
 def normalized(name: str) -> str:
     """Return what a column's name is without regard to case, spaces and Unicode form."""
-    plain = unicodedata.normalize("NFC", name.replace("\ufeff", "").replace("\u200b", ""))
+    plain = unicodedata.normalize("NFKC", name.replace("\ufeff", "").replace("\u200b", ""))
     return " ".join(plain.split()).casefold()
 
 

@@ -56,7 +56,6 @@ def table_header(table: Any) -> list[str]:
 def _mapping_rows(
     table: Iterable[Any], wanted: Collection[str], problems: Problems, others: bool
 ) -> Iterator[Row]:
-    number = 0
     for number, one in enumerate(table, start=1):
         place = place_of(number, None)
         if not isinstance(one, Mapping):
