@@ -28,7 +28,7 @@ SAMPLE = Sample(name="one", part=Part(count=3))
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     SAMPLE.write(tmp_path / "sample.json")
     assert Sample.read(tmp_path / "sample.json") == SAMPLE
-    assert list(json.loads((tmp_path / "sample.json").read_text()))[0] == "schema_version"
+    assert next(iter(json.loads((tmp_path / "sample.json").read_text()))) == "schema_version"
 
 
 def test_a_file_of_before_versions_is_upgraded() -> None:
