@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tagger.config import FrozenConfig, LinearConfig
+from tagger.config.schema import FrozenConfig, LinearConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.models.ensemble import EnsembleClassifier, average_weights

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
-from tagger.config import LinearConfig
+from tagger.config.schema import LinearConfig
 from tagger.data.items import Item
 from tagger.models.linear import SHARPNESS, LinearClassifier, build_vectorizers
 

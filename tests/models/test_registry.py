@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tagger.compression.export import export_model
-from tagger.config import ExportConfig, FrozenConfig, LinearConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import ExportConfig, FrozenConfig, LinearConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.models.ensemble import EnsembleClassifier
