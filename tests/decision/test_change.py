@@ -262,7 +262,7 @@ def with_novelty(tiny_config, tmp_path_factory):
         include={"name", "encoder", "revision", "sha256", "random", "pooling", "max_length"}
     )
     model = FrozenConfig.model_validate(
-        encoder | {"approach": "frozen", "strength": 10.0, "balanced": False}
+        encoder | {"approach": "frozen", "C": 10.0, "balanced": False}
     )
     return RunFolder(train(config.model_copy(update={"model": model})))
 

@@ -48,7 +48,7 @@ def classifiers(tiny_config, tmp_path_factory):
         include={"name", "encoder", "revision", "sha256", "random", "pooling", "max_length"}
     )
     frozen = FrozenConfig.model_validate(
-        encoder | {"approach": "frozen", "strength": 1.0, "balanced": False}
+        encoder | {"approach": "frozen", "C": 1.0, "balanced": False}
     )
     linear = LinearClassifier.fit(ITEMS, [1.0] * 3, LINEAR, TAGS)
     rules = RulesClassifier(TAGS, "fruit:\n  sure: [apple]\n", "text")

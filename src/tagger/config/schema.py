@@ -582,6 +582,8 @@ RowMetric = Literal[
 CostMetric = Literal["p50_ms", "mib", "seconds"]
 """An objective of a sweep that is measured on a model."""
 
+Objective = Literal[RowMetric, CostMetric]
+
 ROW_METRICS: tuple[str, ...] = get_args(RowMetric)
 COST_METRICS: tuple[str, ...] = get_args(CostMetric)
 SMALLEST_POPULATION = 2
@@ -594,7 +596,7 @@ class SearchConfig(Section):
     space: dict[str, Any] = Field(
         description="keys of the training config, nested as there; see `tagger.search.space`"
     )
-    objectives: list[RowMetric | CostMetric] = Field(
+    objectives: list[Objective] = Field(
         min_length=1, max_length=4, description="one to rank by, or several for a Pareto front"
     )
     folds: int = Field(ge=2, le=100, description="of the cross-validation that judges a trial")
