@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tagger.data.items import Item
-from tagger.models.label_check import LabelCheck
+from tagger.oof.label_check import LabelCheck
 
 
 def describe_labels(check: LabelCheck, items: Sequence[Item]) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def describe_labels(check: LabelCheck, items: Sequence[Item]) -> dict[str, Any]:
                 "unlearned": check.unlearned[at],
                 "suggested": check.suggested[at],
                 "probability": check.probability[at],
-                "opinions": {name: list(one) for name, one in check.opinions[at].items()},
+                "opinions": {name: list(one) for name, one in check.votes[at].items()},
             }
             for at in doubtful
         ],
