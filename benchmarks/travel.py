@@ -249,9 +249,8 @@ def interval(one: Difference) -> dict[str, float]:
 def print_tables(summary: dict[str, Any]) -> None:
     """Print one Markdown table a journey."""
     for one in summary.values():
-        print(
-            f"\ntrained on {one['in_domain']}, scored on {one['cross_domain']}, {one['seeds']} seeds\n"
-        )
+        trained, scored = one["in_domain"], one["cross_domain"]
+        print(f"\ntrained on {trained}, scored on {scored} too, {one['seeds']} seeds\n")
         print(
             "| variant | in-domain: weighted F1 | macro F1 | cross-domain: weighted F1 | macro F1 "
             "| P of surest 70 % | cross-domain, weighted F1, difference | in-domain |"
