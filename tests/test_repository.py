@@ -1,6 +1,7 @@
 import re
 import subprocess
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def pinned() -> dict[str, Requirement]:
 def test_requirements_pin_what_the_package_needs_and_nothing_else() -> None:
     project = tomllib.loads((REPO_ROOT / "pyproject.toml").read_text())["project"]
     asked = requirements(
-        [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+        [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     )
     pins = pinned()
     assert asked.keys() == pins.keys()
