@@ -242,7 +242,6 @@ def test_a_key_of_the_other_script_is_unknown() -> None:
         ("decision.policy=vote", "decision.policy: found 'vote', expected 'argmax', 'threshold'"),
         ("decision.folds=1", "decision.folds: found 1, expected greater than or equal to 2"),
         ("training.threads=???", "training.threads: must be given"),
-        ("model.keep_width=4", "model.keep_width: found 4, expected greater than or equal to 8"),
         ("model.keep_neurons=0", "model.keep_neurons: found 0, expected greater than or equal to"),
         (
             "model.vocabulary_from=[]",
@@ -264,7 +263,6 @@ def test_a_wrong_value_is_named(override: str, message: str) -> None:
             "distill.class_loss_weight=-1",
             "distill.class_loss_weight: found -1, expected greater than or equal to 0",
         ),
-        ("distill.layers=[]", "distill.layers: found [], List should have at least 1 item"),
         ("distill.transfer=x.csv", "distill.transfer: found 'x.csv', expected list"),
         ("distill.transfer_most=0", "distill.transfer_most: found 0, expected greater than or"),
         ("distill.transfer_weight=0", "distill.transfer_weight: found 0, expected greater than 0"),
