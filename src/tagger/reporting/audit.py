@@ -85,7 +85,7 @@ def _tags(audit: AuditReport) -> Table:
             lengths = [*medians, f"{audit.sample.no_description[tag]:,}"]
         if count or tag != "(none)":
             rows.append([tag, f"{count:,}", share(count / audit.data.rows), *lengths])
-    head: Columns = ["rows", "share", "title", "description", "no description"]
+    head = ["rows", "share", "title", "description", "no description"]
     caption = "Rows of each tag, and the median words of their titles and descriptions."
     return Table(["tag", *_numeric(head)], rows, "Tags", caption)
 
@@ -124,7 +124,7 @@ def _repeats(audit: AuditReport) -> Table:
         absent = kind == "meaning" and audit.model is None
         rows.append([kind, *(["not looked for"] if absent else map("{:,}".format, cells))])
         rows[-1] += [""] * (5 - len(rows[-1]))
-    head: Columns = ["groups", "rows beyond the first", "conflicts", "across parts"]
+    head = ["groups", "rows beyond the first", "conflicts", "across parts"]
     caption = (
         "Rows that repeat another row. A conflict is one thing with two tags; across parts is a "
         "leak."
@@ -162,11 +162,8 @@ def _labels(labels: Labels | None) -> list[Block]:
         taken = ", ".join(f"{other} {count}" for other, count in one.taken_for.items())
         agreed = share(one.agreed / one.rows)
         rows.append([tag, f"{one.rows:,}", agreed, f"{one.suspected:,}", taken])
-    head: Columns = [
-        "tag",
-        *_numeric(["rows", "agreed with", "suspected"]),
-        Column("taken for", "prose"),
-    ]
+    numeric = _numeric(["rows", "agreed with", "suspected"])
+    head: Columns = ["tag", *numeric, Column("taken for", "prose")]
     caption = (
         f"Cross-validated models predict a row's own tag in {share(labels.agreement)} of the rows. "
         f"{labels.unlearned} rows are not learned by any."
@@ -238,7 +235,7 @@ def _thin(audit: AuditReport) -> str:
 
 
 def _drift(drift: Drift | None) -> list[Block]:
-    """Build the blocks of drift; the last one is its summary in a sentence."""
+    """Build the blocks of drift; the last one sums it up in a sentence."""
     if drift is None:
         told = "Drift: not measured; that takes 40 rows with different dates at least."
         return [Heading("Drift"), Text(told)]
