@@ -1,4 +1,4 @@
-"""The `tagger` command: what one does with data and with finished runs."""
+"""The `tagger` command: audits data, and uses, compares and exports finished runs."""
 
 import argparse
 import sys

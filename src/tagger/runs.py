@@ -1,4 +1,4 @@
-"""The run folder: the one thing that passes between making a run and using it."""
+"""Reads and writes run folders, which pass between making a run and using it."""
 
 import contextlib
 import csv

@@ -1,4 +1,4 @@
-"""What keys and choices of the config were called before, so that older ones are still read.
+"""Maps the former names of config keys and choices to those of today.
 
 One table for saved runs and sweeps, for yaml files of users, and for the command line.
 """

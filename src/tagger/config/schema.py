@@ -458,8 +458,8 @@ class DecisionConfig(Section):
     )
     folds: int | None = Field(
         ge=2, le=20,
-        description="Folds whose out-of-fold predictions the decision is fitted to (of an ensemble: "
-        "those of its members); null: it is fitted to the validation rows.",
+        description="Folds whose out-of-fold predictions the decision is fitted to (of an "
+        "ensemble: those of its members); null: it is fitted to the validation rows.",
     )  # fmt: skip
     ood: Literal["none", "knn", "mahalanobis"] = Field(
         description="Out-of-distribution (OOD) score beyond which a person is asked."
