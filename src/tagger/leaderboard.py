@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tagger.config import script_command
+from tagger.config.overrides import script_command
 from tagger.errors import UserError
 from tagger.files import resolve_path
 from tagger.runs import RunFolder, resume_command

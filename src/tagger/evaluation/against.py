@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tagger.config import EvaluateConfig
+from tagger.config.schema import EvaluateConfig
 from tagger.data.items import Item
 from tagger.data.tags import list_tags
 from tagger.decision.decider import load_rule

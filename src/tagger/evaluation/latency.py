@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tagger.config import LatencyConfig
+from tagger.config.schema import LatencyConfig
 from tagger.data.items import Item
 from tagger.decision.decider import Decider
 from tagger.scores import FloatArray

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tagger.config import script_command
+from tagger.config.overrides import script_command
 from tagger.errors import UserError
 from tagger.files import expand_home
 from tagger.runs import RunFolder

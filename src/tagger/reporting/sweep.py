@@ -3,7 +3,7 @@
 import math
 import shutil
 
-from tagger.config import script_command
+from tagger.config.overrides import script_command
 from tagger.files import write_text
 from tagger.reporting.figures import write_figures
 from tagger.reporting.html import render_html

@@ -13,7 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import binomtest
 
-from tagger.config import SearchConfig
+from tagger.config.schema import SearchConfig
 from tagger.search.fold_results import FOLD
 
 RUNNING_MEANS = ("median", "hyperband")

@@ -13,7 +13,8 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tagger.config import OptimizeConfig, script_command
+from tagger.config.overrides import script_command
+from tagger.config.schema import OptimizeConfig
 from tagger.environment import describe_environment
 from tagger.files import remove_lock, replacing, write_text
 from tagger.search.confirm import find_default

@@ -37,7 +37,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from tagger.config import SearchConfig
+from tagger.config.schema import SearchConfig
 from tagger.errors import UserError
 from tagger.search.fold_results import stored_folds
 from tagger.search.liveness import forget, lives

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from tagger.config.aliases import current_key
 from tagger.documents import Document, Record
 from tagger.environment import Environment
 
@@ -115,5 +116,7 @@ class SweepSummary(Document):
 
     @classmethod
     def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields of a file from before there was a version; they had these names."""
+        """Return the fields of a version 1 file, with the names that keys of the config have now."""
+        for field in ("importances", "chosen"):
+            plain[field] = {current_key(key): value for key, value in plain[field].items()}
         return plain
