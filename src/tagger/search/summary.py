@@ -116,7 +116,7 @@ class SweepSummary(Document):
 
     @classmethod
     def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields of a version 1 file, with the names that keys of the config have now."""
+        """Return the fields of a version 1 file, under the names that config keys have today."""
         for field in ("importances", "chosen"):
             plain[field] = {current_key(key): value for key, value in plain[field].items()}
         return plain
