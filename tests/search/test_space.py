@@ -174,8 +174,8 @@ def test_whole_numbers_serve_as_ends_of_a_range_of_any_number() -> None:
         ("training: {epochs: {low: true, high: 3}}", ".training.epochs.low: found True, expected "
          "integer"),
         ("training: {lr: {low: a, high: 0.1}}", ".training.lr.low: found 'a', expected number"),
-        ("training: {warmup: {low: 0.0, high: 1.0, step: 0.3}}", ".training.warmup: no whole number "
-         "of steps of 0.3 leads from 0.0 to 1.0"),
+        ("training: {warmup: {low: 0.0, high: 1.0, step: 0.3}}", ".training.warmup: no whole "
+         "number of steps of 0.3 leads from 0.0 to 1.0"),
         ("training: {warmup: {low: 0.0, high: 1.0, step: 0}}", ".training.warmup.step: found 0, "
          "expected greater than 0"),
         ("training: {epochs: {low: 1, high: 3, step: -1}}", ".training.epochs.step: found -1, "
@@ -539,7 +539,9 @@ def test_whole_numbers_have_an_end_without_a_step() -> None:
 
 
 def test_a_grid_without_end_is_refused() -> None:
-    text = f"training: {{lr: {RATES}, warmup: {{low: 0.0, high: 0.5}}, epochs: {{low: 1, high: 2}}}}"
+    text = (
+        f"training: {{lr: {RATES}, warmup: {{low: 0.0, high: 0.5}}, epochs: {{low: 1, high: 2}}}}"
+    )
     with pytest.raises(UserError, match="needs a step, or choices") as caught:
         parse(text).grid(0)
     assert caught.value.problems == ("training.lr", "training.warmup")

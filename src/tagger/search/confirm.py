@@ -7,6 +7,7 @@ left of its lead is held against the chance draw of the items.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from optuna.study import Study
@@ -99,17 +100,20 @@ def conclude(
         for candidate, by_seed in done.items()
     }
     gain, low, high = _paired_interval(metric, outcomes, folds)
-    return Confirmation(
-        metric=metric,
-        seeds=len(seeds),
-        searched=searched,
-        confirmed=confirmed,
-        gain=gain,
-        low=low,
-        high=high,
-        luck=as_loss(metric, confirmed["winner"]) - as_loss(metric, searched["winner"]),
-        proven=max(as_loss(metric, end) for end in (low, high)) < 0,
+    return with_verdict(
+        metric=metric, seeds=len(seeds), searched=searched, confirmed=confirmed,
+        gain=gain, low=low, high=high,
+    )  # fmt: skip
+
+
+def with_verdict(**measured: Any) -> Confirmation:
+    """Complete what was measured of a lead with its luck, and whether it is proven."""
+    found = Confirmation(**measured, luck=0.0, proven=False)
+    searched, confirmed, *ends = (
+        as_loss(found.metric, value)
+        for value in (found.searched["winner"], found.confirmed["winner"], found.low, found.high)
     )
+    return found.model_copy(update={"luck": confirmed - searched, "proven": max(ends) < 0})
 
 
 @dataclass(frozen=True)

@@ -205,16 +205,18 @@ def run_next(
                 space.suggest(trial)
                 _share(trial, trials)
             turn.close()
-            return judge(trial)
+            values = judge(trial)
+            trial.set_user_attr(WORKER, worker)  # refused if it was given to another meanwhile
+            return values
 
         # A seed for each trial: a sweep that was stopped draws what it would have drawn.
         study.sampler = build_sampler(search, spec.config.seed * SEEDS + len(begun(trials)))
         try:
             study.optimize(objective, n_trials=1, catch=(TrialFailedError,))
-        except (UpdateFinishedTrialError, ValueError) as error:
-            taken_over = isinstance(error, UpdateFinishedTrialError) or "Cannot tell" in str(error)
-            if not taken_over:  # by another, for this process was silent for too long
+        except ValueError as error:
+            if "Cannot tell" not in str(error):
                 raise
+            # This process was silent for too long, and another has the trial by now.
     return True
 
 
