@@ -25,7 +25,6 @@ from tagger.compression.parity import (
 )
 from tagger.compression.refit import compressed_calibration_rows
 from tagger.compression.report import BeforeAfter, ParityReport, Quality
-from tagger.config.overrides import script_command
 from tagger.config.saved import read_yaml, write_yaml
 from tagger.config.schema import DecisionConfig, ExportConfig
 from tagger.data.columns import TableFormat
@@ -48,7 +47,7 @@ from tagger.files import (
     write_text,
 )
 from tagger.models.base import read_settings
-from tagger.models.instructions import SAMPLES
+from tagger.models.cpu_features import SAMPLES
 from tagger.models.registry import load_classifier
 from tagger.models.transformer import TransformerClassifier
 from tagger.runs import FINISHED, RunFolder, open_run, write_calibration, write_predictions
@@ -241,7 +240,7 @@ def _open_original(run: RunFolder, rows: str | None) -> _Original:
             "transformer",
             hint=HINTS.get(approach, f"A model of approach {approach} is small and fast as it is."),
         )
-    decision = DecisionConfig.model_validate(asked_last(run))
+    decision = asked_last(run)
     if decision.ood != "none":
         raise UserError(
             f"{run.path} can't be exported: it asks a person about items unlike those trained on "

@@ -1,7 +1,7 @@
-"""How unlike the training items an item is, in the space of the model's own encoder.
+"""Out-of-distribution (OOD) scores: distances to the training items in the model's vectors.
 
 A model is confidently wrong on content of a kind that it was not trained on, because softmax
-probabilities only compare tags with each other. Distance to what was trained on tells more:
+probabilities only compare tags with each other. Distance to the training items tells more:
 
 * `knn`: one minus the mean cosine to the `NEIGHBOURS` nearest training items (Sun et al.,
   ICML 2022);
@@ -21,9 +21,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from tagger.data.items import Item
+from tagger.data.tags import tag_positions
 from tagger.errors import UserError
+from tagger.models.base import Classifier
 from tagger.models.embedding import unit_rows
+from tagger.runs import current_or_old
 from tagger.scores import FloatArray
+
+OOD_FILE = "ood.safetensors"
 
 ARRAYS = {"knn": {"units"}, "mahalanobis": {"means", "whitening"}}
 """What each kind keeps."""
@@ -46,8 +51,8 @@ class Embeds(Protocol):
         ...
 
 
-class Novelty:
-    """Scores vectors by their distance to those of the training items; higher is stranger.
+class OodDetector:
+    """Scores vectors by their distance to those of the training items; higher is less familiar.
 
     Args:
         kind: `knn` or `mahalanobis`.
@@ -85,14 +90,9 @@ class Novelty:
         )
 
     def score(self, vectors: FloatArray) -> FloatArray:
-        """Return how strange each vector is: (n, width) to (n,)."""
+        """Return the OOD score of each vector: (n, width) to (n,)."""
         if self.kind == "knn":
-            units = self.arrays["units"]
-            similarity = unit_rows(vectors).astype(np.float32) @ units.T
-            nearest = min(NEIGHBOURS, len(units))
-            top = np.partition(similarity, -nearest, axis=1)[:, -nearest:]
-            scores: FloatArray = 1.0 - top.mean(axis=1, dtype=np.float64)
-            return scores
+            return knn_distance(vectors, self.arrays["units"])
         white = self.arrays["whitening"].astype(np.float64)
         projected, means = vectors @ white, self.arrays["means"].astype(np.float64) @ white
         distances = ((projected[:, None, :] - means[None]) ** 2).sum(axis=2)
@@ -112,10 +112,49 @@ class Novelty:
             UserError: when it is missing or damaged.
         """
         try:
-            arrays = load_file(path)
+            arrays = load_file(current_or_old(path))
         except (OSError, ValueError, SafetensorError) as error:
             raise UserError(f"{path} cannot be read: {error}") from None
         kind = next((kind for kind, names in ARRAYS.items() if names == set(arrays)), None)
         if kind is None:
-            raise UserError(f"{path} holds {sorted(arrays)}, not what novelty is judged by")
+            raise UserError(f"{path} holds {sorted(arrays)}, not what OOD scores are computed from")
         return cls(kind, arrays)
+
+
+def knn_distance(vectors: FloatArray, units: npt.NDArray[np.float32]) -> FloatArray:
+    """Return one minus the mean cosine of each vector to its nearest known ones, (n,).
+
+    Args:
+        vectors: (n, width).
+        units: The known vectors at length 1, (n_known, width).
+    """
+    similarity = unit_rows(vectors).astype(np.float32) @ units.T
+    nearest = min(NEIGHBOURS, len(units))
+    top = np.partition(similarity, -nearest, axis=1)[:, -nearest:]
+    distances: FloatArray = 1.0 - top.mean(axis=1, dtype=np.float64)
+    return distances
+
+
+def fit_detector(kind: str, classifier: Classifier, known: Sequence[Item]) -> OodDetector:
+    """Fit a detector to the items that a classifier with an encoder was trained on."""
+    assert isinstance(classifier, Embeds)  # the config's own check
+    positions = tag_positions(known, classifier.tags)
+    return OodDetector.fit(kind, classifier.embed(known), positions.tolist())
+
+
+def score_items(
+    kind: str, classifier: Classifier, known: Sequence[Item], items: Sequence[Item]
+) -> FloatArray | None:
+    """Return the OOD scores of items, (n,); None where none are asked for.
+
+    Args:
+        kind: `none`, `knn` or `mahalanobis`.
+        classifier: With an encoder, unless the kind is `none`.
+        known: What it was trained on.
+        items: To score.
+    """
+    if kind == "none" or not items:
+        return None
+    detector = fit_detector(kind, classifier, known)
+    assert isinstance(classifier, Embeds)
+    return detector.score(classifier.embed(items))

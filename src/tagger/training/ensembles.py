@@ -1,17 +1,13 @@
-"""An ensemble of finished runs, none of which has seen the rows that it will be judged on."""
+"""Builds ensembles of finished runs, and refuses runs that have seen what a new run holds out."""
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 from tagger.config.schema import EnsembleConfig
-from tagger.data.items import Item
 from tagger.data.tags import list_tags
 from tagger.errors import UserError
 from tagger.models.base import Classifier
 from tagger.models.ensemble import EnsembleClassifier, average_weights
-from tagger.runs import SplitRow, open_run, read_calibration, read_ids
+from tagger.runs import SplitRow, open_run
 
 
 def combine_runs(config: EnsembleConfig, runs_dir: str, tags: Sequence[str]) -> Classifier:
@@ -73,48 +69,6 @@ def check_unseen(
             problems,
             "Give the new run the data and data.split of theirs.",
         )
-
-
-def check_folds(config: EnsembleConfig, runs_dir: str, data_sha256: str) -> None:
-    """Refuse an ensemble whose members keep no predictions out of folds of the same items.
-
-    Raises:
-        UserError: naming what each such member lacks.
-    """
-    problems = []
-    for run in (open_run(one, runs_dir) for one in config.runs):
-        if run.decision_config.folds is None:
-            problems.append(f"{run.name} was trained without decision.folds")
-        elif run.meta["data"]["sha256"] != data_sha256:
-            problems.append(f"{run.name} was trained on other items")
-    if problems:
-        raise UserError(
-            "an ensemble's decision is fitted to what its members said out of folds:",
-            problems,
-            "Train the members with decision.folds=5 (decision=threshold has it) on the same data "
-            "and data.split, or fit to validation rows: decision.folds=null.",
-        )
-
-
-def joint_predictions(
-    config: EnsembleConfig, runs_dir: str, items: Sequence[Item], tags: Sequence[str]
-) -> tuple[list[Item], npt.NDArray[np.float64]]:
-    """Return the items that all members predicted out of folds, and the mean of what they said.
-
-    Args:
-        config: Names the members.
-        runs_dir: Where they are, if given by name.
-        items: Those that the ensemble does not hold out for its test.
-        tags: The approved tags.
-    """
-    said = []
-    for run in (open_run(one, runs_dir) for one in config.runs):
-        path = run.path / "calibration.csv"
-        probabilities, _, _ = read_calibration(path, tags)
-        said.append(dict(zip(read_ids(path), probabilities, strict=True)))
-    common = [item for item in items if all(item.id in one for one in said)]
-    means = [np.mean([one[item.id] for one in said], axis=0) for item in common]
-    return common, np.array(means).reshape(len(common), len(tags))
 
 
 def seen_rows(runs: Sequence[str], runs_dir: str) -> list[SplitRow]:

@@ -1,4 +1,4 @@
-"""Out-of-fold probabilities from simple models that look at the text in different ways.
+"""Out-of-fold probabilities of simple classifiers that look at the text in different ways.
 
 They are cheap (seconds for a thousand items) and err differently, which is what finding wrong
 labels needs: a fine-tuned model of the same accuracy learns the wrong labels by heart. Three vote:
@@ -11,22 +11,22 @@ Without vectors only `words` and `words (Bayes)`, a complement naive Bayes on wo
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tagger.models.embedding import unit_rows
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-# Takes (training indices, test indices), returns probabilities (tests, tags).
-Voter = Callable[[IntArray, IntArray], FloatArray]
+from tagger.models.linear import TOKENS
+from tagger.scores import FloatArray, IntArray
 
 FOLDS = 10
 NEIGHBOURS = 15
-TOKENS = r"(?u)\w+|[^\w\s]"
 SHARPNESS = 8.0
 """Weight of a neighbour is exp(SHARPNESS * cosine): one at 0.8 weighs 11 times one at 0.5."""
+
+DOUBT = 0.02
+"""Share that `neighbours` gives every tag: none is impossible because a few items lack it."""
 
 
 def out_of_fold_votes(
@@ -40,6 +40,9 @@ def out_of_fold_votes(
     after_fold: Callable[[], object] = lambda: None,
 ) -> dict[str, FloatArray]:
     """Let each voter judge each item without having seen it or its near-duplicates.
+
+    What scikit-learn's `cross_val_predict` does, but for folds without which only one tag is left
+    to train on: there that tag gets all votes.
 
     Args:
         texts: n texts.
@@ -56,20 +59,29 @@ def out_of_fold_votes(
     Raises:
         ValueError: when fewer than two tags or two groups occur.
     """
+    from sklearn.base import clone
     from sklearn.model_selection import StratifiedGroupKFold
 
     given = np.asarray(labels, dtype=np.int64)
     if len(np.unique(given)) < 2 or len(set(groups)) < 2:
         raise ValueError("out-of-fold votes need at least two tags and two different items")
-    voters = _voters(texts, given, n_tags, vectors)
+    voters = _voters(texts, vectors)
     votes = {name: np.zeros((len(texts), n_tags)) for name in voters}
     n_folds = min(FOLDS, len(set(groups)))
     folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     for train, test in folds.split(np.zeros(len(texts)), _splittable(given, n_folds), groups):
-        for name, vote in voters.items():
-            if len(test):
-                votes[name][test] = vote(train, test)
+        known = np.unique(given[train])
+        for name, (features, model) in voters.items() if len(test) else ():
+            if len(known) == 1:
+                votes[name][test, known[0]] = 1
+                continue
+            if name == "neighbours":
+                model.set_params(n_neighbors=min(NEIGHBOURS, len(train)))
+            fitted = clone(model).fit(features[train], given[train])
+            votes[name][np.ix_(test, known)] = fitted.predict_proba(features[test])
         after_fold()
+    if "neighbours" in votes:
+        votes["neighbours"] = (votes["neighbours"] + DOUBT) / (1 + DOUBT * n_tags)
     return votes
 
 
@@ -89,62 +101,34 @@ def _splittable(given: IntArray, n_folds: int) -> IntArray:
 
 
 def _voters(
-    texts: Sequence[str],
-    given: IntArray,
-    n_tags: int,
-    vectors: npt.NDArray[np.floating] | None,
-) -> dict[str, Voter]:
+    texts: Sequence[str], vectors: npt.NDArray[np.floating] | None
+) -> dict[str, tuple[Any, Any]]:
+    """Return the features of all items and the classifier of each voter, by its name."""
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.naive_bayes import ComplementNB
-
-    # Signs count as words, so that a text of emoji alone has some.
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKENS)
-    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
-
-    def fitted(features: object, model: Callable[[], object]) -> Voter:
-        def vote(train: IntArray, test: IntArray) -> FloatArray:
-            rows = np.zeros((len(test), n_tags))
-            if len(np.unique(given[train])) == 1:  # the other tags are all in the fold left out
-                rows[:, given[train[0]]] = 1
-                return rows
-            one = model().fit(features[train], given[train])  # type: ignore[attr-defined, index]
-            rows[:, one.classes_] = one.predict_proba(features[test])  # type: ignore[index]
-            return rows
-
-        return vote
+    from sklearn.neighbors import KNeighborsClassifier
 
     # Weights of words come from all items: they know nothing of tags.
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKENS)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
     both = hstack([words.fit_transform(texts), characters.fit_transform(texts)], format="csr")
     # Newton steps: a tenth of the default solver's time on these features, the same solution.
-    by_words = fitted(both, lambda: LogisticRegression(C=10, solver="newton-cg"))
+    by_words = both, LogisticRegression(C=10, solver="newton-cg")
     if vectors is None:
         counts = CountVectorizer(binary=True, token_pattern=TOKENS).fit_transform(texts)
-        return {"words": by_words, "words (Bayes)": fitted(counts, ComplementNB)}
+        return {"words": by_words, "words (Bayes)": (counts, ComplementNB())}
     units = unit_rows(vectors)
+    nearest = KNeighborsClassifier(metric="cosine", weights=_closeness)
     return {
-        "meaning": fitted(units, lambda: LogisticRegression(C=3, solver="newton-cg")),
-        "neighbours": _neighbours(units, given, n_tags),
+        "meaning": (units, LogisticRegression(C=3, solver="newton-cg")),
+        "neighbours": (units, nearest),
         "words": by_words,
     }
 
 
-def _neighbours(units: npt.NDArray[np.floating], given: IntArray, n_tags: int) -> Voter:
-    def vote(train: IntArray, test: IntArray) -> FloatArray:
-        n = min(NEIGHBOURS, len(train))
-        rows = np.empty((len(test), n_tags))
-        # In blocks, so that the similarities of many items need not be in memory at once.
-        for start in range(0, len(test), 256):
-            block = test[start : start + 256]
-            similarity = units[block] @ units[train].T
-            nearest = np.argpartition(-similarity, n - 1, axis=1)[:, :n]
-            weights = np.exp(SHARPNESS * np.take_along_axis(similarity, nearest, axis=1))
-            one_hot = np.eye(n_tags)[given[train[nearest]]]
-            sums = (weights[:, :, None] * one_hot).sum(axis=1)
-            # A little doubt: no tag is impossible because none of a few neighbours has it.
-            sums += 0.02 * sums.sum(axis=1, keepdims=True)
-            rows[start : start + 256] = sums / sums.sum(axis=1, keepdims=True)
-        return rows
-
-    return vote
+def _closeness(cosine_distances: FloatArray) -> FloatArray:
+    """Return the weight of neighbours at these distances."""
+    weights: FloatArray = np.exp(SHARPNESS * (1 - cosine_distances))
+    return weights

@@ -27,7 +27,7 @@ MOST_SHIFT = 0.02
 """Mean share of probability that may go from one tag to another."""
 
 
-def check_instructions(classifier: Classifier, folder: Path, recorded: Sequence[str]) -> None:
+def check_cpu_features(classifier: Classifier, folder: Path, recorded: Sequence[str]) -> None:
     """Warn when a model was made on a machine with other instructions, and try it on its samples.
 
     Args:
