@@ -181,9 +181,7 @@ def compare_policies(views: list[dict[str, FloatArray]]) -> dict[str, dict[str, 
             for quantile in QUANTILES if novelty != "none" else QUANTILES[:1]:
                 # The rule needs to know of a limit, not of what the scores are made of.
                 asked = {"ood": "none" if novelty == "none" else "knn"}
-                config = promised().model_copy(
-                    update=given | asked | {"ood_quantile": quantile}
-                )
+                config = promised().model_copy(update=given | asked | {"ood_quantile": quantile})
                 name = policy if novelty == "none" else f"{policy}, {novelty} {quantile:.2f}"
                 table[name] = judge(config, novelty, joined, fold, views)
     return table

@@ -526,11 +526,11 @@ def test_mistakes_about_compression_come_in_one_message() -> None:
         "compress.dtype=int4",
         "compress.samples=0",
     ) == (
-        "compress=int9: no such choice (did you mean int8?); there are balanced, fast, fp16, fp32, "
-        "int8, int8-static",
+        "compress=int9: no such choice (did you mean int8?); there are balanced, fp16, fp32, int8, "
+        "int8-small",
         "compress.max_chnged: no such key (did you mean compress.max_changed?)",
         "name: found 'a b', String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'",
-        "compress.dtype: found 'int4', expected 'fp32', 'fp16', 'int8' or 'int8_static'",
+        "compress.dtype: found 'int4', expected 'fp32', 'fp16' or 'int8'",
         "compress.max_shift: found -1, expected greater than or equal to 0",
         "compress.max_mib: found 0, expected greater than 0",
         "compress.samples: found 0, expected greater than or equal to 1",

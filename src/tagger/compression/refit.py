@@ -1,4 +1,4 @@
-"""Predictions to fit the decision of a compressed model to."""
+"""Predicts the calibration rows of a compressed model, which its decision is fitted to."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ SHOWN = 10
 def compressed_calibration_rows(
     run: RunFolder, items: Sequence[Item], before: FloatArray, after: FloatArray
 ) -> tuple[list[Item], CalibrationSet]:
-    """Say of a run's calibration rows what its compressed model would have said.
+    """Predict a run's calibration rows as its compressed model would have.
 
     Validation rows were not trained on, so the compressed model's own predictions serve. With
     `decision.folds`, rows were predicted out of fold by models that are gone, and the model that is

@@ -37,6 +37,7 @@ REMOVED: Mapping[str, object] = {
     "distill.states": 0.0,
     "distill.attention": 0.0,
     "distill.layers": None,
+    "compress.calibration_rows": 200,
 }
 """Keys that are no more, with the value that asked for nothing; docs/experiment-log.md says why."""
 

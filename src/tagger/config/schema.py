@@ -454,17 +454,12 @@ class CompressConfig(Section):
     """How a run is made smaller and faster, and what it must keep; see `tagger.compression`."""
 
     name: FolderName = Field(description="Ending of the compressed run's name.")
-    dtype: Literal["fp32", "fp16", "int8", "int8_static"] = Field(
-        description="Data type of the weights; int8_static quantizes activations too."
-    )
+    dtype: Literal["fp32", "fp16", "int8"] = Field(description="Data type of the weights.")
     per_channel: bool = Field(
         description="int8: whether each column of a matrix has a scale of its own."
     )
     threads: int | None = Field(
         ge=1, le=1024, description="Threads that answer an item; null: all cores."
-    )
-    calibration_rows: int = Field(
-        ge=1, le=100_000, description="int8_static: training rows that the ranges are taken from"
     )
     max_changed: Fraction = Field(description="Most texts whose decision may change (share).")
     max_shift: Fraction = Field(

@@ -1,12 +1,11 @@
-"""The rows that all trials are judged on: repeated cross-validation, the same folds for each."""
+"""Repeated cross-validation: the divisions that all trials share, and the training on one fold."""
 
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
@@ -28,6 +27,7 @@ from tagger.evaluation.latency import measure_latency
 from tagger.files import folder_mib
 from tagger.models.base import Classifier
 from tagger.scores import FloatArray, IntArray
+from tagger.search.fold_results import FoldResult
 from tagger.search.metrics import score_rows
 from tagger.training.devices import build_accelerator, resolve_precision
 from tagger.training.fitting import fit_classifier
@@ -39,33 +39,6 @@ CONFIRMING = 1_000_003
 DIGITS = 6
 LATENCY = LatencyConfig(items=200, warmup=20, threads=1)
 NEVER = 1e9
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """What one training gave on the fold that it did not see.
-
-    Attributes:
-        scores: By metric, those that the sweep is about.
-        predicted: Position of the tag that each row was given, (n,).
-        wrong: Places of the rows that were given another tag than theirs.
-        confidence: The largest probability of each row, (n,).
-        of_true: The probability of each row's own tag, (n,).
-        seconds: Spent in training.
-        predicting: Seconds spent in prediction, and in measuring costs.
-    """
-
-    scores: dict[str, float]
-    predicted: list[int]
-    wrong: list[int]
-    confidence: list[float]
-    of_true: list[float]
-    seconds: float
-    predicting: float
-
-    def plain(self) -> dict[str, Any]:
-        """Return it ready for JSON."""
-        return asdict(self)
 
 
 class Folds:
@@ -235,6 +208,7 @@ def run_fold(
         of_true=probabilities[np.arange(len(true)), true].round(DIGITS).tolist(),
         seconds=trained - started,
         predicting=time.monotonic() - trained,
+        done=datetime.now(),
     )
 
 

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from tagger.compression import interleaving, measuring
 from tagger.compression.fresh import run_fresh
 from tagger.compression.interleaving import BLOCK, time_one_by_one
 from tagger.compression.measuring import Job, count_rounds, measure
+
+from tagger.compression import interleaving, measuring
 from tagger.errors import UserError
 from tagger.runs import RunFolder
 

@@ -1,5 +1,5 @@
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import TrainConfig
-from tagger.evaluation.plots import write_figure
-from tagger.search.plots import (
+from tagger.environment import describe_environment
+from tagger.reporting.figures import write_figure
+from tagger.reporting.sweep_figures import (
     plot_front,
     plot_history,
     plot_importances,
@@ -20,6 +21,7 @@ from tagger.search.plots import (
     plot_slices,
 )
 from tagger.search.space import SearchSpace
+from tagger.search.summary import Score, SweepSummary, TrialResult
 
 SPACE = """
 model: {keep_layers: {choices: [null, [0, 2, 4], [5]]}}
@@ -31,7 +33,7 @@ training:
 """
 FREE = {
     "model.keep_layers": [5], "training.lr": 1e-3, "training.epochs": 3,
-    "training.loss": "cross_entropy", "training.focal_gamma": None,
+    "training.loss": "cross_entropy",
 }  # fmt: skip
 
 
@@ -49,26 +51,40 @@ def space() -> SearchSpace:
     return SearchSpace.parse(yaml.safe_load(SPACE), base)
 
 
-def row(number: int, score: float, metric: str = "accuracy", **more: Any) -> dict[str, Any]:
-    """What `tabulate` says of a trial, as far as it is drawn."""
-    told = {"number": number, "state": "complete", "origin": "sampler", **FREE}
-    return told | {metric: score, f"{metric}_error": 0.01} | more
+def row(number: int, score: float, metric: str = "accuracy", **more: Any) -> TrialResult:
+    """A trial as far as it is drawn; other scores may be given, and what it chose."""
+    told: dict[str, Any] = {"state": "complete", "origin": "sampler", "error": 0.01, "others": {}}
+    told |= {key: more.pop(key) for key in told.keys() & more.keys()}
+    scores = {metric: score, **told["others"]}
+    return TrialResult(
+        number=number, state=told["state"], origin=told["origin"], folds=3, model_seconds=1.0,
+        scores={name: Score(mean=value, error=told["error"]) for name, value in scores.items()},
+        wall_seconds=2.0, worker=None, error=None, chosen={**FREE, **more},
+    )  # fmt: skip
 
 
-def many(metric: str = "accuracy", count: int = 30) -> list[dict[str, Any]]:
+def summary(best: int, metrics: Sequence[str] = ("accuracy",), **changes: Any) -> SweepSummary:
+    values: dict[str, Any] = {
+        "sweep": "one", "space": "mine", "objectives": list(metrics), "best": best, "default": 0,
+        "front": [], "states": {}, "hours": 0.5, "overhead": None, "importances": {},
+        "confirmation": None, "chosen": {}, "environment": describe_environment(), "paragraph": "",
+    }  # fmt: skip
+    return SweepSummary(**{**values, **changes})
+
+
+def many(metric: str = "accuracy", count: int = 30) -> list[TrialResult]:
     """Trials of each kind, the default first; some stopped early, one that runs, one far off."""
     rng = np.random.default_rng(0)
     rows = [row(0, 0.8, metric, origin="default", **{"model.keep_layers": None})]
     for number in range(1, count):
-        focal = bool(rng.integers(2))
         chosen = {
             "model.keep_layers": [None, [0, 2, 4], [5]][int(rng.integers(3))],
             "training.lr": float(10 ** rng.uniform(-5, -1)),
             "training.epochs": int(rng.integers(1, 6)),
-            "training.loss": "focal" if focal else "cross_entropy",
-            "training.focal_gamma": float(rng.uniform(0, 4)) if focal else None,
             "state": "stopped early" if number % 3 == 0 else "complete",
         }
+        if rng.integers(2):
+            chosen |= {"training.loss": "focal", "training.focal_gamma": float(rng.uniform(0, 4))}
         rows.append(row(number, float(rng.uniform(0.75, 0.85)), metric, **chosen))
     rows.append(row(count, 0.05, metric))
     rows.append(row(count + 1, 0.8, metric, state="running"))
@@ -105,34 +121,31 @@ def dots(axes: Axes, state: str) -> list[list[float]]:
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
 def test_many_trials_of_each_kind(space: SearchSpace, metric: str, tmp_path: Path) -> None:
     rows = many(metric)
-    check(plot_history(rows, metric, 7), tmp_path / "history.png")
-    check(plot_slices(rows, space.parameters, metric, 7), tmp_path / "slices.png")
-    check(plot_parallel(rows, space.parameters, metric, 7), tmp_path / "parallel.png")
+    check(plot_history(rows, summary(7, [metric])), tmp_path / "history.png")
+    check(plot_slices(rows, space.parameters, summary(7, [metric])), tmp_path / "slices.png")
+    check(plot_parallel(rows, space.parameters, summary(7, [metric])), tmp_path / "parallel.png")
 
 
 def test_one_trial_alone(space: SearchSpace, tmp_path: Path) -> None:
     """The default, which is the best for want of another."""
-    rows = [row(0, 0.8, origin="default", accuracy_error=0.0)]
-    figure = plot_history(rows, "accuracy", 0)
-    assert legend(figure) == ["best so far", "the best, trial 0", "complete"]
+    rows = [row(0, 0.8, origin="default", error=0.0)]
+    figure = plot_history(rows, summary(0))
+    assert sorted(legend(figure)) == ["best so far", "complete", "the best, trial 0"]
     check(figure, tmp_path / "history.png")
-    check(plot_slices(rows, space.parameters, "accuracy", 0), tmp_path / "slices.png")
-    check(plot_parallel(rows, space.parameters, "accuracy", 0), tmp_path / "parallel.png")
+    check(plot_slices(rows, space.parameters, summary(0)), tmp_path / "slices.png")
+    check(plot_parallel(rows, space.parameters, summary(0)), tmp_path / "parallel.png")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_any_number_of_parameters(space: SearchSpace, count: int, tmp_path: Path) -> None:
     rows, parameters = many(count=6), space.parameters[:count]
-    figure = plot_slices(rows, parameters, "accuracy", 1)
+    figure = plot_slices(rows, parameters, summary(1))
     drawn = [axes.get_xlabel() for axes in figure.axes if axes.axison]
     assert drawn == [one.path for one in parameters]
-    check(plot_parallel(rows, parameters, "accuracy", 1), tmp_path / "parallel.png")
+    check(plot_parallel(rows, parameters, summary(1)), tmp_path / "parallel.png")
 
 
-HISTORY = [
-    row(0, 0.5, origin="default"), row(1, 0.4), row(2, 0.9, state="stopped early"), row(3, 0.7),
-    row(5, 0.6),
-]  # fmt: skip
+HISTORY = {0: 0.5, 1: 0.4, 2: 0.9, 3: 0.7, 5: 0.6}
 
 
 @pytest.mark.parametrize(
@@ -143,12 +156,16 @@ def test_the_history_shows_the_best_so_far(
     metric: str, best: int, steps: list[list[float]]
 ) -> None:
     """A trial that was stopped was not judged on all folds, and is not the best."""
-    rows = [one | {metric: one["accuracy"], f"{metric}_error": 0.02} for one in HISTORY]
-    figure = plot_history(rows, metric, best)
+    kinds: dict[int, dict[str, Any]] = {0: {"origin": "default"}, 2: {"state": "stopped early"}}
+    rows = [
+        row(number, score, metric, error=0.02, **kinds.get(number, {}))
+        for number, score in HISTORY.items()
+    ]
+    figure = plot_history(rows, summary(best, [metric]))
     (axes,) = figure.axes
     assert lines(axes, "best so far") == [steps]
     assert "steps-post" in [line.get_drawstyle() for line in axes.get_lines()]
-    assert lines(axes, f"the best, trial {best}") == [[[best, rows[best]["accuracy"]]]]
+    assert lines(axes, f"the best, trial {best}") == [[[best, HISTORY[best]]]]
     assert lines(axes, "the default") == [[[0, 0.5]]]
     assert dots(axes, "complete") == [[0, 0.5], [1, 0.4], [3, 0.7], [5, 0.6]]
     assert dots(axes, "stopped early") == [[2, 0.9]]
@@ -158,7 +175,8 @@ def test_the_history_shows_the_best_so_far(
 
 
 def test_importances_are_told_as_shares(tmp_path: Path) -> None:
-    figure = plot_importances({"training.lr": 0.755, "model.dropout": 0.2, "training.epochs": 0.0})
+    shares = {"training.lr": 0.755, "model.dropout": 0.2, "training.epochs": 0.0}
+    figure = plot_importances(summary(0, importances=shares))
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "training.lr", "model.dropout", "training.epochs",
@@ -167,7 +185,7 @@ def test_importances_are_told_as_shares(tmp_path: Path) -> None:
     assert [bar.get_width() for bar in axes.patches] == [0.755, 0.2, 0.0]
     assert axes.yaxis_inverted()
     check(figure, tmp_path / "importances.png")
-    check(plot_importances({"training.lr": 1.0}), tmp_path / "one.png")
+    check(plot_importances(summary(0, importances={"training.lr": 1.0})), tmp_path / "one.png")
 
 
 def test_a_slice_shows_the_trials_that_had_the_parameter(space: SearchSpace) -> None:
@@ -176,7 +194,7 @@ def test_a_slice_shows_the_trials_that_had_the_parameter(space: SearchSpace) -> 
         row(1, 0.6, **{"training.loss": "focal", "training.focal_gamma": 2.5}),
         row(2, 0.7, **{"model.keep_layers": [0, 2, 4], "training.epochs": 1}),
     ]
-    figure = plot_slices(rows, space.parameters, "accuracy", 2)
+    figure = plot_slices(rows, space.parameters, summary(2))
     slices = {axes.get_xlabel(): axes for axes in figure.axes if axes.axison}
     layers = slices["model.keep_layers"]
     assert dots(layers, "complete") == [[0, 0.5], [2, 0.6], [1, 0.7]]
@@ -193,7 +211,7 @@ def test_a_slice_shows_the_trials_that_had_the_parameter(space: SearchSpace) -> 
 
 def test_a_trial_far_off_does_not_press_the_others_flat() -> None:
     rows = [row(number, 0.8 + 0.001 * number) for number in range(20)] + [row(20, 0.01)]
-    low, high = plot_history(rows, "accuracy", 19).axes[0].get_ylim()
+    low, high = plot_history(rows, summary(19)).axes[0].get_ylim()
     assert 0.7 < low < 0.8
     assert high > 0.819
 
@@ -205,9 +223,8 @@ def test_parallel_lines_pass_where_the_values_are(space: SearchSpace) -> None:
         row(0, 0.5, **ends),
         row(1, 0.9, **focal),
         row(2, 0.6, state="stopped early"),
-        row(3, 0.8) | {"accuracy": None, "state": "running"},
     ]
-    figure = plot_parallel(rows, space.parameters, "accuracy", 1)
+    figure = plot_parallel(rows, space.parameters, summary(1))
     (axes,) = figure.axes
     shown = [line for line in axes.get_lines() if len(line.get_xdata()) > 2]
     worst, stopped, best = shown  # the better, the further in front
@@ -228,7 +245,7 @@ def test_parallel_lines_pass_where_the_values_are(space: SearchSpace) -> None:
 
 def test_where_less_is_better_the_least_is_darkest(space: SearchSpace) -> None:
     rows = [row(0, 0.9, "aurc"), row(1, 0.1, "aurc"), row(2, 0.2, "aurc")]
-    axes = plot_parallel(rows, space.parameters, "aurc", 1).axes[0]
+    axes = plot_parallel(rows, space.parameters, summary(1, ["aurc"])).axes[0]
     shown = [line for line in axes.get_lines() if len(line.get_xdata()) > 2]
     assert [line.get_ydata()[-1] for line in shown] == pytest.approx([1, 0.125, 0])
     assert [line.get_alpha() for line in shown] == sorted(line.get_alpha() for line in shown)
@@ -236,15 +253,14 @@ def test_where_less_is_better_the_least_is_darkest(space: SearchSpace) -> None:
 
 @pytest.mark.parametrize("others", [["mib"], ["mib", "p50_ms", "seconds"]])
 def test_a_front_is_drawn_over_each_other_objective(others: list[str], tmp_path: Path) -> None:
-    def cost(number: int, score: float, value: float, **more: Any) -> dict[str, Any]:
-        costs = {name: value for name in others} | {f"{name}_error": 0.0 for name in others}
-        return row(number, score, **costs, **more)
+    def cost(number: int, score: float, value: float, **more: Any) -> TrialResult:
+        return row(number, score, others=dict.fromkeys(others, value), **more)
 
     rows = [
         cost(0, 0.8, 30.0, origin="default"), cost(1, 0.9, 40.0), cost(2, 0.7, 20.0),
         cost(3, 0.6, 35.0), cost(4, 0.99, 1.0, state="running"),
     ]  # fmt: skip
-    figure = plot_front(rows, ["accuracy", *others], [0, 1, 2], 1)
+    figure = plot_front(rows, summary(1, ["accuracy", *others], front=[0, 1, 2]))
     assert [axes.get_xlabel() for axes in figure.axes] == [
         name.replace("_", " ") for name in others
     ]
@@ -262,6 +278,6 @@ def test_a_front_is_drawn_over_each_other_objective(others: list[str], tmp_path:
 def test_no_global_figure_is_left_open(space: SearchSpace) -> None:
     import sys
 
-    plot_slices(many(), space.parameters, "accuracy", 1)
+    plot_slices(many(), space.parameters, summary(1))
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or pyplot.get_fignums() == []

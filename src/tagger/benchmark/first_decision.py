@@ -1,6 +1,6 @@
-"""How long a fresh interpreter needs to its first decision, and how much memory a run takes.
+"""Measures the first decision of a run in a fresh interpreter, and the memory that the run takes.
 
-Run as `python -m tagger.compression.cold_start JOB RESULT`, by `tagger.compression.benchmark`.
+Run as `python -m tagger.benchmark.first_decision RESULT`, by `tagger.benchmark.cold_start`.
 """
 
 import builtins
@@ -10,35 +10,26 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 from tagger.errors import exit_on_user_error
 
 
-class Job(TypedDict):
-    """What such a process is asked for.
-
-    Attributes:
-        run: A run folder.
-        texts: Titles and descriptions, at least one; the first is the first decision.
-    """
-
-    run: str
-    texts: Sequence[Sequence[str]]
-
-
 @exit_on_user_error
 def main() -> None:
-    """Read the job, measure, write the result."""
+    """Read run and texts from standard input, measure, and write the result as JSON."""
     began = time.monotonic_ns()
-    job_file, result_file = map(Path, sys.argv[1:])
-    job: Job = json.loads(job_file.read_text(encoding="utf-8"))
-    result = decide_first(job) | {"began_ns": began}
-    result_file.write_text(json.dumps(result), encoding="utf-8")
+    job = json.load(sys.stdin)
+    result = decide_first(job["run"], job["texts"]) | {"began_ns": began}
+    Path(sys.argv[1]).write_text(json.dumps(result), encoding="utf-8")
 
 
-def decide_first(job: Job) -> dict[str, Any]:
+def decide_first(path: str, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Load a run and decide, in a process that has done nothing else.
+
+    Args:
+        path: The run folder.
+        texts: Titles and descriptions, at least one; the first is the first decision.
 
     Returns:
         `import_ms`, `load_ms` (files read and checked, without what they import), `decide_ms` (the
@@ -48,19 +39,19 @@ def decide_first(job: Job) -> dict[str, Any]:
     Raises:
         UserError: when the run cannot be loaded.
     """
-    (title, description), *_ = job["texts"]
     begun = time.monotonic_ns()
     with ImportClock() as imports:
         from tagger.data.items import Item
         from tagger.decision.decider import load_decider
         from tagger.runs import RunFolder
 
-        run = RunFolder(Path(job["run"]))
+        items = [Item("", title, description) for title, description in texts]
+        run = RunFolder(Path(path))
         decider = load_decider(run.path, run.load_classifier())
         loaded, imported_to_load = time.monotonic_ns(), imports.nanoseconds
-        decider.decide([Item("", title, description)])
+        decider.decide(items[:1])
     decided, imported = time.monotonic_ns(), imports.nanoseconds
-    decider.decide([Item("", title, description) for title, description in job["texts"]])
+    decider.decide(items)
     from tagger.environment import peak_memory_mib
 
     return {

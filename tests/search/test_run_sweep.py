@@ -12,12 +12,12 @@ import optuna
 import pandas as pd
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from tagger.search.run_search import search
 
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT
-from tagger.search.run_search import search
 from tagger.search.study import FILE, MADE_FROM, counted, open_storage
 from tagger.search.trials import folds_of
 from tagger.training.train_run import train

@@ -1,11 +1,9 @@
 import csv
-import json
 
 import pytest
 
+from tagger.audit.report import AuditReport
 from tagger.cli import main
-
-GOOD = ["--no-embeddings"]
 
 
 @pytest.fixture
@@ -39,8 +37,8 @@ def test_the_command_prints_and_writes_what_it_found(run, data, capsys):
     assert "Labels: " in printed
     assert "t05, row 6 (line 7)" in printed
     folder = data.parent / "audits" / "items"
-    audit = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
-    assert audit["labels"]["rows"][0]["id"] == "t05"
+    audit = AuditReport.read(folder / "audit.json")
+    assert audit.labels.rows[0].id == "t05"
     page = (folder / "audit.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
@@ -93,4 +91,4 @@ def test_an_untagged_file_says_what_was_not_checked(toy_folder, tmp_path, capsys
     for part in ("Labels: not checked", "Drift: not measured", "no row has a date"):
         assert part in printed
     page = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
-    assert "Not checked" in page
+    assert "Labels: not checked" in page

@@ -1,4 +1,4 @@
-"""From a config and a space to the best config that the budget allows, and a report of it."""
+"""Runs a sweep: starts workers, shows progress, confirms the winner, and writes the results."""
 
 import multiprocessing
 import os
@@ -29,26 +29,26 @@ from tagger.errors import UserError
 from tagger.progress import progress_bar
 from tagger.runs import find_run
 from tagger.search.confirm import (
-    Confirmation,
     conclude,
     confirmation_name,
     enqueue_confirmation,
     find_default,
 )
+from tagger.search.fold_results import mean_score, stored_folds
 from tagger.search.folds import Folds
 from tagger.search.metrics import direction_of
 from tagger.search.racing import find_winner, rank
-from tagger.search.report import write_results
+from tagger.search.results import SweepResults, write_results
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
     DEFAULT,
     ERROR,
     MADE_FROM,
     ORIGIN,
+    begun,
     counted,
     database_file,
     database_files,
-    enqueue,
     exclusive,
     hours_spent,
     open_storage,
@@ -58,8 +58,8 @@ from tagger.search.study import (
     storage_url,
     without_password,
 )
-from tagger.search.trials import folds_of, judge
-from tagger.search.worker import Post, hours_are_over, may_begin, work
+from tagger.search.summary import Confirmation
+from tagger.search.worker import WorkerSpec, hours_are_over, may_begin, work
 
 CHANGEABLE = (
     "sweeps_dir", "runs_dir", "name", "tracking", "search.trials", "search.hours",
@@ -75,15 +75,15 @@ POLL_SECONDS = 0.5
 STOP_SECONDS = 120.0
 
 
-def search(config: OptimizeConfig, say: Callable[[str], None] = print) -> Path:
+def run_sweep(config: OptimizeConfig, report: Callable[[SweepResults], None]) -> Path:
     """Search as the config says, and return the folder of the sweep.
 
-    A sweep that is there already goes on: its finished trials count. After Ctrl-C the report is
-    written of what there is.
+    A sweep that is there already goes on: its finished trials count. After Ctrl-C what there is
+    gets reported.
 
     Args:
         config: What to search, from where, for how long.
-        say: Is told what has become of it.
+        report: Is given what has become of it.
 
     Raises:
         UserError: for spaces, data, storages or folders that can't be used, and when trials fail
@@ -111,12 +111,15 @@ def search(config: OptimizeConfig, say: Callable[[str], None] = print) -> Path:
             study = open_study(storage, name, config.search, config.search.objectives, folds.steps)
             with exclusive(url):
                 begun_here = _check_made_from(study, config, folds, folder)
-                chosen = [space.encode(assignment) for _, assignment in first]
-                enqueue(study, chosen, lambda at: first[at][0])
+                for origin, chosen in first:  # but for those that were there before
+                    study.enqueue_trial(
+                        space.encode(chosen), user_attrs={ORIGIN: origin}, skip_if_exists=True
+                    )
             _save_config(config, folder)
-            _search(Post(config, folder, url, name, confirming=False), study, storage, space, say)
+            spec = WorkerSpec(config, folder, url, name, confirming=False)
+            _search(spec, study, storage, space, report)
     except (UserError, OSError):
-        if study is None or (begun_here and _undo(study, url)):
+        if study is None or (begun_here and _delete(study, storage, url)):
             for path in absent:
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
@@ -129,33 +132,37 @@ def search(config: OptimizeConfig, say: Callable[[str], None] = print) -> Path:
     return folder
 
 
-def _undo(study: Study, url: str) -> bool:
-    """Delete a study that has learnt nothing and that nobody works at; return whether it was so."""
+def _delete(study: Study, storage: RDBStorage, url: str) -> bool:
+    """Delete a study without any result that nobody works at; return whether it was so."""
     with suppress(UserError), storage_trouble(url):
         trials = study.get_trials(deepcopy=False)
-        if any(one.state == TrialState.RUNNING or folds_of(one.user_attrs) for one in trials):
+        if any(one.state == TrialState.RUNNING or stored_folds(one.user_attrs) for one in trials):
             return False
-        optuna.delete_study(study_name=study.study_name, storage=study._storage)
+        optuna.delete_study(study_name=study.study_name, storage=storage)
         return True
     return False
 
 
 def _search(
-    post: Post, study: Study, storage: RDBStorage, space: SearchSpace, say: Callable[[str], None]
+    spec: WorkerSpec,
+    study: Study,
+    storage: RDBStorage,
+    space: SearchSpace,
+    report: Callable[[SweepResults], None],
 ) -> None:
-    """Let workers search, confirm what they found, and write what has come of it in any case."""
+    """Let workers search, confirm what they found, and report what has come of it in any case."""
     confirmation: Confirmation | None = None
     try:
         with _sigterm_as_ctrl_c():
-            _run_workers(post, study, "search")
-            confirmation = _confirm(post, study, storage)
+            _run_workers(spec, study, "search")
+            confirmation = _confirm(spec, study, storage)
     finally:
         running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-        if not post.config.search.keep_trials and not running:
+        if not spec.config.search.keep_trials and not running:
             for scratch in ("trials", "confirmation"):  # of workers that were killed
-                shutil.rmtree(post.folder / scratch, ignore_errors=True)
+                shutil.rmtree(spec.folder / scratch, ignore_errors=True)
         if find_winner(study) is not None:
-            say(write_results(post.folder, post.config, space, study, confirmation))
+            write_results(spec.folder, spec.config, space, study, confirmation, report=report)
 
 
 def _first_trials(config: OptimizeConfig, space: SearchSpace) -> list[tuple[str, dict[str, Any]]]:
@@ -239,9 +246,9 @@ def _save_config(config: OptimizeConfig, folder: Path) -> None:
     save_config(config.model_copy(update={"search": search}), folder / "config.yaml")
 
 
-def _confirm(post: Post, study: Study, storage: RDBStorage) -> Confirmation | None:
+def _confirm(spec: WorkerSpec, study: Study, storage: RDBStorage) -> Confirmation | None:
     """Train the winner and the default on fresh seeds; None where there is nothing to confirm."""
-    config = post.config
+    config = spec.config
     winner, default = find_winner(study), find_default(study)
     if winner is None or default is None or not config.search.confirm:
         return None
@@ -250,23 +257,23 @@ def _confirm(post: Post, study: Study, storage: RDBStorage) -> Confirmation | No
     folds = Folds(config, confirming=True)
     name = confirmation_name(study.study_name, winner)
     confirming = open_study(storage, name, config.search, config.search.objectives[:1], folds.steps)
-    with exclusive(post.url):
+    with exclusive(spec.url):
         enqueue_confirmation(confirming, winner, default, config.search.confirm)
-    _run_workers(replace(post, study=name, confirming=True), confirming, "confirm")
+    _run_workers(replace(spec, study=name, confirming=True), confirming, "confirm")
     return conclude(confirming, winner, default, folds)
 
 
-def _run_workers(post: Post, study: Study, description: str) -> None:
+def _run_workers(spec: WorkerSpec, study: Study, description: str) -> None:
     """Let workers take trials until the budget is used up, and show how far they are.
 
     A worker that dies is replaced. On Ctrl-C they are asked to put their trials back.
     """
-    search = post.config.search
+    search = spec.config.search
     context = multiprocessing.get_context("spawn")
     workers: list[BaseProcess] = []
     told, trouble = context.Pipe(duplex=False)
     deaths = finished_before = 0
-    path = database_file(post.url)
+    path = database_file(spec.url)
     inode = None if path is None else path.stat().st_ino
 
     def trials() -> list[FrozenTrial]:
@@ -274,20 +281,20 @@ def _run_workers(post: Post, study: Study, description: str) -> None:
 
     def start() -> None:
         # As a daemon it is asked to end, and not waited for, wherever this process is interrupted.
-        worker = context.Process(target=work, args=(post, trouble), daemon=True)
+        worker = context.Process(target=work, args=(spec, trouble), daemon=True)
         with _no_bars(), _no_ctrl_c():
             worker.start()
         workers.append(worker)
 
     def wanted(now: Sequence[FrozenTrial]) -> bool:
         running = any(trial.state == TrialState.RUNNING for trial in now)
-        return running or may_begin(now, search, post.confirming)
+        return running or may_begin(now, search, spec.confirming)
 
-    total = len(counted(trials())) if post.confirming or search.trials is None else search.trials
+    total = len(counted(trials())) if spec.confirming or search.trials is None else search.trials
     with progress_bar(total, description, "trial", _done(trials())) as bar:
         try:
             while wanted(now := trials()):
-                _show(bar, now, search, post.confirming)
+                _show(bar, now, search, spec.confirming)
                 _check_failures(now)
                 if path is not None and (not path.exists() or path.stat().st_ino != inode):
                     raise UserError(
@@ -296,7 +303,7 @@ def _run_workers(post: Post, study: Study, description: str) -> None:
                     )
                 if told.poll():
                     raise told.recv()
-                if not post.confirming and hours_are_over(now, search):
+                if not spec.confirming and hours_are_over(now, search):
                     break
                 for worker in [one for one in workers if not one.is_alive()]:
                     workers.remove(worker)
@@ -314,7 +321,7 @@ def _run_workers(post: Post, study: Study, description: str) -> None:
                 while len(workers) < search.workers:
                     start()
                 time.sleep(POLL_SECONDS)
-            _show(bar, now, search, post.confirming)
+            _show(bar, now, search, spec.confirming)
         finally:
             _stop(workers)
     _check_failures(trials())
@@ -335,7 +342,7 @@ def _stop(workers: Sequence[BaseProcess]) -> None:
 
 
 def _done(trials: Sequence[FrozenTrial]) -> int:
-    return sum(trial.state.is_finished() for trial in counted(trials))
+    return sum(trial.state.is_finished() for trial in begun(trials))
 
 
 def _show(bar: Any, trials: Sequence[FrozenTrial], search: SearchConfig, confirming: bool) -> None:
@@ -345,12 +352,12 @@ def _show(bar: Any, trials: Sequence[FrozenTrial], search: SearchConfig, confirm
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if complete and not confirming:
         best = rank(complete, [direction_of(one) for one in search.objectives])[0]
-        judged = judge(best.user_attrs, metric)
-        assert judged is not None
-        parts.append(f"best {metric} {judged.mean:.4f} ± {judged.error:.4f} (trial {best.number})")
+        score = mean_score(best.user_attrs, metric)
+        assert score is not None
+        parts.append(f"best {metric} {score.mean:.4f} ± {score.error:.4f} (trial {best.number})")
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     if running:
-        folds = "+".join(str(len(folds_of(trial.user_attrs))) for trial in running)
+        folds = "+".join(str(len(stored_folds(trial.user_attrs))) for trial in running)
         parts.append(f"{len(running)} running, {folds} folds done")
     stopped = sum(trial.state == TrialState.PRUNED for trial in trials)
     if stopped:
@@ -367,7 +374,7 @@ def _check_failures(trials: Sequence[FrozenTrial]) -> None:
     Raises:
         UserError: with what the last one said.
     """
-    finished = [trial for trial in counted(trials) if trial.state.is_finished()]
+    finished = [trial for trial in begun(trials) if trial.state.is_finished()]
     failed = [trial for trial in finished if trial.state == TrialState.FAIL]
     if not failed:
         return

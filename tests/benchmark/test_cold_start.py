@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-
 from tagger.compression.fresh import run_fresh
+
 from tagger.errors import UserError
 
 ECHO = """

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-
-from tagger.compression import interleaving
 from tagger.compression.interleaving import (
     BLOCK,
     LEAD_IN,
@@ -19,6 +17,8 @@ from tagger.compression.interleaving import (
     time_one_by_one,
     time_together,
 )
+
+from tagger.compression import interleaving
 from tagger.data.items import Item
 from tagger.decision.decider import PLAIN, Decider
 

@@ -1,4 +1,4 @@
-"""The log of what people decided about doubtful rows: who, when, why, and what it changed.
+"""Keeps the log of reviewers' decisions on suspected rows: who, when, why, what changed.
 
 It lies beside the data as `<name>.decisions.csv`, is only ever appended to, and belongs under
 version control with the data. A decision settles a row for as long as its text and its tag are
@@ -19,7 +19,7 @@ ACTIONS = (KEEP, RELABEL, DROP)
 
 
 @dataclass(frozen=True)
-class Decision:
+class ReviewDecision:
     """One decision about one row.
 
     Attributes:
@@ -47,7 +47,7 @@ class Decision:
     data_after: str
 
 
-COLUMNS = tuple(field.name for field in fields(Decision))
+COLUMNS = tuple(field.name for field in fields(ReviewDecision))
 
 
 def decisions_path(data: Path) -> Path:
@@ -55,7 +55,7 @@ def decisions_path(data: Path) -> Path:
     return data.with_name(f"{data.stem}.decisions.csv")
 
 
-def read_decisions(data: Path) -> list[Decision]:
+def read_decisions(data: Path) -> list[ReviewDecision]:
     """Read all decisions about a data file, oldest first; none if there is no log.
 
     Raises:
@@ -71,7 +71,7 @@ def read_decisions(data: Path) -> list[Decision]:
         if missing:
             problems.add(f"no column {missing[0]!r}")
             break
-        decision = Decision(*(row.values[name] or "" for name in COLUMNS))
+        decision = ReviewDecision(*(row.values[name] or "" for name in COLUMNS))
         if decision.action not in ACTIONS:
             problems.add(
                 f"{row.place}: action is {decision.action!r}, expected {', '.join(ACTIONS)}"
@@ -83,13 +83,13 @@ def read_decisions(data: Path) -> list[Decision]:
     return decisions
 
 
-def append_decisions(data: Path, decisions: Sequence[Decision]) -> None:
+def append_decisions(data: Path, decisions: Sequence[ReviewDecision]) -> None:
     """Add decisions to the log of a data file."""
     every = [*read_decisions(data), *decisions]
     write_text(decisions_path(data), csv_text([COLUMNS, *map(astuple, every)]))
 
 
-def settled_rows(table: Table, decisions: Sequence[Decision]) -> dict[int, Decision]:
+def settled_rows(table: Table, decisions: Sequence[ReviewDecision]) -> dict[int, ReviewDecision]:
     """Return the decision that settles a row, by the row's index; the latest where several do."""
     by_content = {
         (one.id, one.content_hash, one.tag_after): one for one in decisions if one.action != DROP

@@ -4,10 +4,10 @@ import time
 from pathlib import Path
 
 import pytest
-
-from tagger.compression import cold_start
 from tagger.compression.cold_start import ImportClock
 from tagger.compression.fresh import run_fresh
+
+from tagger.compression import cold_start
 from tagger.runs import RunFolder
 
 

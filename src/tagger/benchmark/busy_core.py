@@ -1,6 +1,6 @@
-"""A process that keeps one core busy, so that others can be timed beside it.
+"""Keeps one core busy in a process of its own, so that runs can be timed beside such a load.
 
-Run as `python -m tagger.compression.neighbour CORE PARENT`, by `busy_core`.
+Run as `python -m tagger.benchmark.busy_core CORE PARENT`, by `busy_core`.
 """
 
 import os
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 @contextmanager
 def busy_core(core: int) -> Iterator[None]:
     """Keep a core busy for the time of a `with` block, which begins once it is."""
-    program = [sys.executable, "-P", "-m", "tagger.compression.neighbour"]
+    program = [sys.executable, "-P", "-m", "tagger.benchmark.busy_core"]
     command = [*program, str(core), str(os.getpid())]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
@@ -26,7 +26,7 @@ def busy_core(core: int) -> Iterator[None]:
 
 
 def main() -> None:
-    """Multiply matrices until whoever started this is gone: it may have been killed."""
+    """Multiply matrices until the process that started this is gone: it may have been killed."""
     core, parent = map(int, sys.argv[1:])
     os.sched_setaffinity(0, [core])
     import numpy as np

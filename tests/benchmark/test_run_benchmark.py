@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tagger.cli import main
-from tagger.compression import benchmark as module
 from tagger.compression.benchmark import benchmark, choose_texts, model_mib, name_runs
 from tagger.compression.benchmark_report import render_benchmark, write_benchmark
 from tagger.compression.interleaving import BLOCK
+
+from tagger.cli import main
+from tagger.compression import benchmark as module
 from tagger.errors import UserError
 from tagger.runs import RunFolder
 from tagger.threads import available_cores

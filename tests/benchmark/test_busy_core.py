@@ -4,9 +4,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tagger.compression.neighbour import busy_core
 
 from tagger.compression import neighbour
-from tagger.compression.neighbour import busy_core
 
 
 def cpu_seconds(process: int) -> float:
