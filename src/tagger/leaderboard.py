@@ -1,4 +1,4 @@
-"""The list of runs: finished ones by score, then those to go on with, then the damaged ones."""
+"""Lists the runs: finished ones by score, then unfinished ones, then damaged ones."""
 
 import json
 from collections import defaultdict

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from tagger.data.items import Item
-from tagger.data.label_errors import find_label_errors
 from tagger.evaluation.intervals import measure_share, wilson_interval
 from tagger.evaluation.parts import Part
 from tagger.evaluation.results import Results
 from tagger.models.embedding import unit_rows
+from tagger.oof.label_check import find_label_errors
 from tagger.scores import BoolArray, FloatArray, IntArray
 
 MOST_SHOWN = 300

@@ -1,15 +1,14 @@
 """From a finished run to its report."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tagger.config.schema import EvaluateConfig
 from tagger.data.tags import list_tags, tag_positions
-from tagger.decision.calibrators import calibrator_to_json
 from tagger.decision.decider import Decider, load_decider, refit_decider
-from tagger.decision.policies import policy_to_json
 from tagger.environment import describe_environment
 from tagger.errors import UserError
 from tagger.evaluation.against import compare_runs, pair_rows
@@ -87,9 +86,9 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
         "calibration": describe_calibration(probabilities, true, run.tags)
         | {"before": describe_calibration(decisions.raw, true, run.tags)},
         "decision": {
-            "policy": policy_to_json(decider.rule.policy),
-            "calibrator": calibrator_to_json(decider.rule.calibrator),
-            "novelty_limit": decider.rule.novelty_limit,
+            "policy": asdict(decider.rule.policy),
+            "calibrator": asdict(decider.rule.calibrator),
+            "novelty_limit": decider.rule.ood_threshold,
             **describe_decisions(probabilities, decisions.tags, true, run.tags),
         },
         "behaviour": None if suite is None else check_behaviour(decider, suite),

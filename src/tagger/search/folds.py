@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 
 from tagger.config.schema import (
@@ -30,9 +29,9 @@ from tagger.models.base import Classifier
 from tagger.scores import FloatArray, IntArray
 from tagger.search.fold_results import FoldResult
 from tagger.search.metrics import score_rows
-from tagger.threads import usable_threads
-from tagger.training.fitting import Rows, Surroundings, fit_classifier
-from tagger.training.train_run import make_deterministic, resolve_precision
+from tagger.training.devices import build_accelerator, resolve_precision
+from tagger.training.fitting import fit_classifier
+from tagger.training.inputs import TrainingContext, TrainingData
 
 CONFIRMING = 1_000_003
 """Added to the seeds of a search by those that confirm its winner, so that none is used twice."""
@@ -179,7 +178,7 @@ def run_fold(
             ),
         }
     )
-    rows = Rows(
+    rows = TrainingData(
         train=[folds.items[index] for index in split.train],
         validation=[folds.items[index] for index in split.validation],
         extra=folds.extra(step, given),
@@ -188,7 +187,7 @@ def run_fold(
     precision = resolve_precision(config.training.mixed_precision, accelerator.device)
     started = time.monotonic()
     fitted = fit_classifier(
-        given, folds.tags, rows, Surroundings(accelerator, precision, folder)
+        given, folds.tags, rows, TrainingContext(accelerator, precision, folder)
     ).classifier
     trained = time.monotonic()
     judged = [folds.items[index] for index in split.test]
@@ -215,11 +214,7 @@ def run_fold(
 
 def prepare_process(config: OptimizeConfig) -> Accelerator:
     """Set this process up to train as `train.py` would, on its share of the cores."""
-    make_deterministic()
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
-    shared = usable_threads(sharers=config.search.workers)
-    torch.set_num_threads(config.training.threads or shared)
-    return accelerator
+    return build_accelerator(config.training.threads, sharers=config.search.workers)
 
 
 def _scores(
