@@ -71,7 +71,7 @@ def main() -> None:
             "errors": shares,
             "repeats": repeats,
             "paraphrases": paraphrases,
-            "environment": describe_environment(),
+            "environment": describe_environment().model_dump(),
         },
     )
 

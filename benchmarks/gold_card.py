@@ -80,7 +80,7 @@ def main() -> None:
             sets[path.stem] = sample(read_table(path, tags).items)
         classifier = TransformerClassifier.build(config.model, tags)
         figures["style"] = compare_styles(sets, classifier)
-    write_json(options.out, figures | {"environment": describe_environment()})
+    write_json(options.out, figures | {"environment": describe_environment().model_dump()})
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

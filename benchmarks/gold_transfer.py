@@ -88,7 +88,7 @@ def main() -> None:
             "scores": {str(size): values for size, values in scores.items()},
             "strict_rows": int(strangers.sum()),
             "strict_scores": strict,
-            "environment": describe_environment(),
+            "environment": describe_environment().model_dump(),
         },
     )
     write_figure(plot_curve(scores), options.out / "gold-learning-curve.png")

@@ -79,7 +79,7 @@ def main() -> None:
         missed, coverage = repeat_conformal(result.probabilities, true, config)
         report[f"conformal {error}"] = {"missed": missed, "coverage": coverage}
         print(f"| {error:.2f} | {', '.join(f'{m:.3f}' for m in missed)} | {coverage:.3f} |")
-    report["environment"] = describe_environment()
+    report["environment"] = describe_environment().model_dump()
     write_json(options.out / "guarantee.json", report)
     write_figure(plot(precisions), options.out / "guarantee.png")
     print(options.out / "guarantee.png")

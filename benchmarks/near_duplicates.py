@@ -77,7 +77,7 @@ def main() -> None:
             "strangers": strangers,
             "planted": planted,
             "real": changes,
-            "environment": describe_environment(),
+            "environment": describe_environment().model_dump(),
         },
     )
 

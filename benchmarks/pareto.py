@@ -281,7 +281,7 @@ def judge(
             }
             for name in LEAST
         },
-        "environment": describe_environment(),
+        "environment": describe_environment().model_dump(),
     }
 
 

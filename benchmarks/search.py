@@ -130,7 +130,7 @@ def main() -> None:
             "races": races,
             "replays": replays,
             "multirun": multirun,
-            "environment": describe_environment(),
+            "environment": describe_environment().model_dump(),
         },
     )
 

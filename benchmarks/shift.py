@@ -76,7 +76,9 @@ def main() -> None:
         print_scores(scores)
         print_policies(policies)
         report[home.name] = {"scores": scores, "policies": policies}
-    write_json(options.out / "shift.json", report | {"environment": describe_environment()})
+    write_json(
+        options.out / "shift.json", report | {"environment": describe_environment().model_dump()}
+    )
 
 
 def fold_view(

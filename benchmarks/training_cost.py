@@ -89,7 +89,11 @@ def main() -> None:
     print_table(rounds, startup)
     write_json(
         options.out / f"epochs-{options.epochs}.json",
-        {"rounds": rounds, "import_seconds": startup, "environment": describe_environment()},
+        {
+            "rounds": rounds,
+            "import_seconds": startup,
+            "environment": describe_environment().model_dump(),
+        },
     )
 
 

@@ -127,7 +127,8 @@ def main() -> None:
     }
     print_tables(summary)
     write_json(
-        options.out / "travel.json", {"results": summary, "environment": describe_environment()}
+        options.out / "travel.json",
+        {"results": summary, "environment": describe_environment().model_dump()},
     )
 
 

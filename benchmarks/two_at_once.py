@@ -78,7 +78,7 @@ def main() -> None:
         "medians": {arm: medians(figures) for arm, figures in found.items()},
         "figures": found,
         "load_before": loads,
-        "environment": describe_environment(),
+        "environment": describe_environment().model_dump(),
     }
     write_json(options.out / "two_at_once.json", result)
     print("\n".join(table(found)))

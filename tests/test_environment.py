@@ -19,7 +19,7 @@ from tagger.threads import available_cores
 
 
 def test_the_description_is_ready_for_json() -> None:
-    described = json.loads(json.dumps(describe_environment()))
+    described = json.loads(describe_environment().model_dump_json())
     assert set(described) == {"git", "versions", "hardware", "command"}
     assert described["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert described["command"] == sys.argv
@@ -48,10 +48,10 @@ def test_the_revision_says_whether_files_were_changed(
     monkeypatch.setattr(environment, "REPO_ROOT", tmp_path)
     found = git_revision()
     assert found is not None
-    assert len(found["revision"]) == 40
-    assert found["changed_files"] is False
+    assert len(found.revision) == 40
+    assert found.changed_files is False
     (tmp_path / "new.py").touch()
-    assert git_revision() == {**found, "changed_files": True}
+    assert git_revision() == found.model_copy(update={"changed_files": True})
 
 
 def test_without_a_history_or_git_there_is_no_revision(
@@ -66,9 +66,9 @@ def test_without_a_history_or_git_there_is_no_revision(
 
 def test_the_hardware_is_described() -> None:
     found = hardware()
-    assert found["cpu"]
-    assert found["cores"] == available_cores()
-    assert 0.1 < found["memory_gib"] < 100_000
+    assert found.cpu
+    assert found.cores == available_cores()
+    assert 0.1 < found.memory_gib < 100_000
 
 
 def test_peak_memory_is_in_mib_and_does_not_fall() -> None:

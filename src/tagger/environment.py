@@ -6,8 +6,8 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+from tagger.documents import Record
 from tagger.files import REPO_ROOT
 from tagger.threads import available_cores
 
@@ -29,14 +29,40 @@ PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*@")
 """In the address of a database; a file that is shared must not hold it."""
 
 
-def describe_environment() -> dict[str, Any]:
-    """Return the git revision, the versions of the libraries, and the hardware."""
-    return {
-        "git": git_revision(),
-        "versions": {"python": platform.python_version()} | library_versions(),
-        "hardware": hardware(),
-        "command": [PASSWORD.sub(r"\1***@", argument) for argument in sys.argv],
-    }
+class Revision(Record):
+    """The commit that the code stood at, and whether files differed from it."""
+
+    revision: str
+    changed_files: bool
+
+
+class Hardware(Record):
+    """Processor, cores that the process might use, memory, and the GPU if there was one."""
+
+    cpu: str
+    cores: int
+    memory_gib: float
+    gpu: str | None
+    system: str
+
+
+class Environment(Record):
+    """What a result depends on beside its config; without history there is no revision."""
+
+    git: Revision | None
+    versions: dict[str, str]
+    hardware: Hardware
+    command: list[str]
+
+
+def describe_environment() -> Environment:
+    """Return the git revision, the versions of the libraries, the hardware, and the command."""
+    return Environment(
+        git=git_revision(),
+        versions={"python": platform.python_version()} | library_versions(),
+        hardware=hardware(),
+        command=[PASSWORD.sub(r"\1***@", argument) for argument in sys.argv],
+    )
 
 
 def library_versions() -> dict[str, str]:
@@ -52,27 +78,27 @@ def library_version(name: str) -> str:
         return "not installed"
 
 
-def git_revision() -> dict[str, Any] | None:
+def git_revision() -> Revision | None:
     """Return the commit that the code stands at, and whether files differ from it."""
     try:
         revision = _git("rev-parse", "HEAD")
-        return {"revision": revision, "changed_files": bool(_git("status", "--porcelain"))}
+        return Revision(revision=revision, changed_files=bool(_git("status", "--porcelain")))
     except (OSError, subprocess.SubprocessError):
         return None  # a copy without its history, or no git
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> Hardware:
     """Return processor, cores that this process may use, memory in GiB, and GPU if any."""
     import psutil
     import torch
 
-    return {
-        "cpu": _cpu_name(),
-        "cores": available_cores(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "system": platform.platform(),
-    }
+    return Hardware(
+        cpu=_cpu_name(),
+        cores=available_cores(),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        system=platform.platform(),
+    )
 
 
 def instruction_sets() -> list[str]:

@@ -104,7 +104,7 @@ def audit_file(
         "decisions": len(decisions),
         "model": model,
         "made_on": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": describe_environment(),
+        "environment": describe_environment().model_dump(),
     }
 
 

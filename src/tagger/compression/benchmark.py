@@ -111,7 +111,7 @@ def benchmark(
             "load_before": busy,
         },
         "instructions": instruction_sets(),
-        "environment": describe_environment(),
+        "environment": describe_environment().model_dump(),
     }
 
 

@@ -197,7 +197,7 @@ def _meta(
     return run.meta | {
         "status": FINISHED,
         "finished_on": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": describe_environment(),
+        "environment": describe_environment().model_dump(),
         "model_files": {path.relative_to(model).as_posix(): sha256_of(path) for path in files},
         "compressed_from": {"name": run.name, "model_files": run.meta["model_files"]},
         "compress": config.compress.model_dump(),

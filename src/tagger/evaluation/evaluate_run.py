@@ -105,7 +105,7 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
             vectors=vectors,
             config=config,
         ),
-        "environment": describe_environment(),
+        "environment": describe_environment().model_dump(),
         "evaluated_on": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     # Imported here: matplotlib, scikit-learn and jinja2 cost a second that a mistake need not wait.

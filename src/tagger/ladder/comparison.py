@@ -165,7 +165,9 @@ def compare_sources(
 
 def write_comparison(folder: Path, kind: str, result: dict[str, Any], text: str) -> Path:
     """Write `<kind>.json`, with the environment, and `<kind>.md`; return the path of the latter."""
-    write_json(folder / f"{kind}.json", result | {"environment": describe_environment()})
+    write_json(
+        folder / f"{kind}.json", result | {"environment": describe_environment().model_dump()}
+    )
     write_text(folder / f"{kind}.md", text + "\n")
     return folder / f"{kind}.md"
 

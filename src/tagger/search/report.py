@@ -83,7 +83,7 @@ def write_results(
         "importances": shares,
         "confirmation": None if confirmation is None else describe(confirmation),
         "chosen": space.decode(winner.params),
-        "environment": describe_environment(),
+        "environment": describe_environment().model_dump(),
     }
     summary["paragraph"] = tell(summary, rows, space)
 

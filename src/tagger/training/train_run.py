@@ -381,7 +381,7 @@ def _first_meta(
             },
         },
         "begun_on": _now(),
-        "environment": describe_environment(),
+        "environment": describe_environment().model_dump(),
     }
 
 

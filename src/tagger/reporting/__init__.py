@@ -1,0 +1,1 @@
+"""Renders what the other rooms compute: pages, tables, figures."""

@@ -1,0 +1,43 @@
+"""Renders a page as one HTML file that needs nothing beside it and sends no request."""
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jinja2
+
+from tagger.reporting.page import Block, Details, Embedded, Page
+
+FOLDER = Path(__file__).parent
+
+
+def render_html(page: Page) -> str:
+    """Render a page, images in it; no script runs but those whose hashes it states."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["base64"] = lambda path: base64.b64encode(path.read_bytes()).decode("ascii")
+    embedded = list(_embedded(page.blocks))
+    scripts = [(FOLDER / one.script).read_text(encoding="utf-8") for one in embedded]
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        styles=["page.css", *(one.style for one in embedded)],
+        scripts=scripts,
+        hashes=[
+            base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+            for script in scripts
+        ],
+    )
+
+
+def _embedded(blocks: Sequence[Block]) -> Iterator[Embedded]:
+    for block in blocks:
+        if isinstance(block, Embedded):
+            yield block
+        elif isinstance(block, Details):
+            yield from _embedded(block.blocks)
