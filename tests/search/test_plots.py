@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tagger.config import TrainConfig, compose_config, load_config
-from tagger.evaluation.plots import write_figure
+from tagger.reporting.figures import write_figure
 from tagger.search.plots import (
     plot_front,
     plot_history,

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-import tagger.evaluation
+import tagger.reporting
 from tagger.files import write_json, write_text
 
 SHOWN_DOUBTS = 15
@@ -19,7 +19,7 @@ WIDE = 10_000  # columns without a terminal: a title that is cut off can't be se
 
 def write_audit(audit: Mapping[str, Any], folder: Path) -> None:
     """Write `audit.json` and `audit.html`, which needs nothing beside it, into a folder."""
-    folders = [Path(__file__).parent, Path(tagger.evaluation.__file__).parent]
+    folders = [Path(__file__).parent, Path(tagger.reporting.__file__).parent]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),
         autoescape=True,

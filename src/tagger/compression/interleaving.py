@@ -159,7 +159,7 @@ def summarize_tail(milliseconds: FloatArray) -> dict[str, float | None]:
     """Return what `summarize_times` does, and `p999_ms`: None of fewer than 1,000 times."""
     enough = milliseconds.size >= FEWEST_FOR_P999
     p999 = float(np.percentile(milliseconds, 99.9)) if enough else None
-    return {**summarize_times(milliseconds), "p999_ms": p999, "items": milliseconds.size}
+    return {**dict(summarize_times(milliseconds)), "p999_ms": p999, "items": milliseconds.size}
 
 
 def paired_ratio(first: FloatArray, other: FloatArray, seed: int = 0) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The figures of a sweep; see `tagger.evaluation.plots` for how they are made."""
+"""The figures of a sweep; see `tagger.reporting.figures` for how they are made."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.distributions import IntDistribution
 
-from tagger.evaluation.plots import BLUE, GREEN, ORANGE, VERMILION
+from tagger.reporting.figures import BLUE, GREEN, ORANGE, VERMILION
 from tagger.search.metrics import is_better
 from tagger.search.space import Parameter
 

@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tagger.config import OptimizeConfig, script_command
 from tagger.environment import describe_environment
-from tagger.evaluation.plots import write_figure
 from tagger.files import remove_lock, write_json, write_text
+from tagger.reporting.figures import write_figure
 from tagger.search.confirm import Confirmation, describe, find_default
 from tagger.search.metrics import as_loss, is_better
 from tagger.search.plots import (
@@ -283,7 +283,7 @@ def _render(
     """Render one page that needs nothing beside itself."""
     here = Path(__file__).parent
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([here, here.parent / "evaluation"]),
+        loader=jinja2.FileSystemLoader([here, here.parent / "reporting"]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
