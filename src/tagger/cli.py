@@ -437,7 +437,7 @@ def _audit(options: argparse.Namespace) -> None:
 
 def _leaderboard(options: argparse.Namespace) -> None:
     if not options.data:
-        from tagger.leaderboard import print_leaderboard
+        from tagger.reporting.leaderboard import print_leaderboard
 
         print_leaderboard(options.runs_dir)
         return
