@@ -111,7 +111,7 @@ def evaluation_page(report: EvaluationReport, figures: Figures) -> Page:
     ]
     if report.empty_slices:
         blocks.append(Text(f"No rows: {', '.join(report.empty_slices)}.", "soft"))
-    blocks.append(_weak_slices(report.weak_slices))
+    blocks += _weak_slices(report.weak_slices)
     if report.behaviour:
         blocks += _behaviour(report.behaviour)
     if report.comparison:
@@ -205,10 +205,10 @@ def _slices(report: EvaluationReport) -> Table:
     return Table(columns, rows, "Slices", "Intervals tell how little a slice of few rows can say.")
 
 
-def _weak_slices(weak: WeakSlices) -> Block:
+def _weak_slices(weak: WeakSlices) -> list[Block]:
     found = sentence(describe_weak_slices(weak))
     if not weak.slices:
-        return Text(f"Weak slices: {found[:1].lower()}{found[1:]}")
+        return [Heading("Weak slices"), Text(found)]
     rows = [
         [
             one.name,
@@ -227,7 +227,7 @@ def _weak_slices(weak: WeakSlices) -> Block:
         f"{found} p-values are adjusted for multiple comparisons; each slice stands without the "
         "rows of those above it."
     )
-    return Table([*columns, Column("examples", "prose")], rows, "Weak slices", caption)
+    return [Table([*columns, Column("examples", "prose")], rows, "Weak slices", caption)]
 
 
 def _behaviour(behaviour: BehaviourReport) -> list[Block]:
