@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tagger.config import TrainConfig, TransformerConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import TrainConfig, TransformerConfig
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled, scan_unlabelled
 from tagger.errors import exit_on_user_error

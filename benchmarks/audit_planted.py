@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from near_duplicates import CHANGES, planted_repeats
 from tagger.audit.repeats import MEANING, close_pairs
-from tagger.config import TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import TrainConfig
 from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.data.sources import load_labelled

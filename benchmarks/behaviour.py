@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tagger.config import TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import TrainConfig
 from tagger.decision.decider import load_decider
 from tagger.errors import exit_on_user_error
 from tagger.evaluation.behaviour import check_behaviour, load_suite

@@ -27,7 +27,8 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from tagger.audit.table import read_table
-from tagger.config import TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import TrainConfig
 from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.data.tags import load_tags

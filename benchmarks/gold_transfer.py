@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tagger.audit.repeats import MEANING
-from tagger.config import SplitConfig, TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import SplitConfig, TrainConfig
 from tagger.data.items import Item, fold
 from tagger.data.sources import load_labelled
 from tagger.data.splits import split_items, unseen_items

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tagger.config import DecisionConfig
+from tagger.config.schema import DecisionConfig
 from tagger.decision.calibrators import fit_calibrator
 from tagger.decision.policies import REVIEW, Conformal, Policy, fit_policy
 from tagger.environment import describe_environment

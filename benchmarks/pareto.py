@@ -19,7 +19,9 @@ import numpy as np
 
 from tagger.compression.benchmark import benchmark
 from tagger.compression.run_export import export_run
-from tagger.config import ExportConfig, compose_config, load_config, quoted
+from tagger.config.composition import compose_config, load_config
+from tagger.config.overrides import quoted
+from tagger.config.schema import ExportConfig
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
 from tagger.files import replacing, write_json, write_text
@@ -129,7 +131,7 @@ def plan_rungs(out: Path, transfer: Sequence[Path]) -> dict[str, list[str]]:
     """
     members = ",".join(quoted(out / f"{name}-{TAUGHT_LIKE}") for name in TEACHERS)
     files = ",".join(quoted(path) for path in transfer)
-    tokens = [f"model.keep_tokens=[{files}]"] if files else []
+    tokens = [f"model.vocabulary_from=[{files}]"] if files else []
     texts = [f"distill.transfer=[{files}]"] if files else []
     rungs = {"rules": ["model=rules"]}
     rungs |= {name: [f"model={name}", "decision.folds=3"] for name in TEACHERS}

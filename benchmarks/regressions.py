@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binomtest
 
-from tagger.config import SplitConfig
+from tagger.config.schema import SplitConfig
 from tagger.data.splits import split_items
 from tagger.data.tags import tag_positions
 from tagger.errors import exit_on_user_error

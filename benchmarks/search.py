@@ -33,7 +33,8 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tagger.config import OptimizeConfig, SearchConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import OptimizeConfig, SearchConfig
 from tagger.data.tags import tag_positions
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error

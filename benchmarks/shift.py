@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from tagger.config import DecisionConfig
+from tagger.config.schema import DecisionConfig
 from tagger.data.splits import split_items
 from tagger.decision.decider import CalibrationRows, fit_rule
 from tagger.decision.novelty import Novelty

@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tagger.config import TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import TrainConfig
 from tagger.data.sources import load_labelled
 from tagger.data.splits import split_items
 from tagger.environment import describe_environment
@@ -30,7 +31,7 @@ from tagger.models.encoders import locate_encoder
 from tagger.runs import RunFolder, read_predictions
 from tagger.scores import confusion_matrix, scores_from_confusion
 
-OURS = {"ours": "experiment=mwml", "ours, experiment=fast": "experiment=fast"}
+OURS = {"ours": "experiment=mwml", "ours, experiment=token-dropout": "experiment=token-dropout"}
 
 
 @exit_on_user_error

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tagger.config import TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import TrainConfig
 from tagger.runs import RunFolder
 from tagger.threads import settle_threads
 
@@ -71,7 +72,7 @@ def tiny_config(toy_folder: Path) -> Callable[..., TrainConfig]:
             "data.split.test=0.2",
             "model=tiny",
             "model.freeze_embeddings=false",
-            "training.precision=fp32",
+            "training.mixed_precision=fp32",
             "training.threads=1",
             "training.epochs=6",
             "training.lr=0.005",

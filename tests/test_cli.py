@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tagger.cli import main
-from tagger.config import TrainConfig
+from tagger.config.schema import TrainConfig
 from tagger.data.items import Item
 from tagger.decision.calibrators import Temperature, Unchanged
 from tagger.decision.decider import Rule, load_rule, save_rule
@@ -187,7 +187,7 @@ def test_misuse_ends_with_a_message_and_no_litter(
         ["predict", "--bogus", "1"],
         ["decide"],
         ["decide", "--run", "tiny", "--policy", "magic"],
-        ["decide", "--run", "tiny", "--precision", "high"],
+        ["decide", "--run", "tiny", "--target-precision", "high"],
         ["decide", "--run", "tiny", "--calibration", "platt"],
     ],
 )
@@ -349,7 +349,7 @@ def test_a_decision_is_changed_without_training(
     items = [Item(str(number), "text", "", tag="fruit") for number in range(40)]
     probabilities = np.array([[0.9, 0.05, 0.05]] * 30 + [[0.2, 0.6, 0.2]] * 10)
     write_calibration(run.path / "calibration.csv", items, run.tags, probabilities, None)
-    changes = ["--policy", "threshold", "--precision", "0.9", "--confidence", "0.9"]
+    changes = ["--policy", "threshold", "--target-precision", "0.9", "--confidence", "0.9"]
     ended = tagger("decide", "--run", "copy", "--runs-dir", run.path.parent, *changes)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == (
@@ -358,7 +358,7 @@ def test_a_decision_is_changed_without_training(
     )
 
     written = json.loads((run.path / "decision.json").read_text())
-    given = {"policy": "threshold", "precision": 0.9, "confidence": 0.9}
+    given = {"policy": "threshold", "target_precision": 0.9, "confidence": 0.9}
     assert written["asked"] == run.config.decision.model_dump() | given
     assert written["calibrator"]["kind"] == "temperature", "what is not given stays"
     assert written["on_these_rows"]["published"] == 30
@@ -373,14 +373,16 @@ def test_a_decision_is_changed_from_what_was_last_asked_for(
     run = copy_run()
     path = run.path / "decision.json"
     trained = run.config.decision.model_dump()
-    given = {"policy": "threshold", "precision": 0.5, "confidence": 0.5}
-    changes = [text for key, value in given.items() for text in (f"--{key}", value)]
+    given = {"policy": "threshold", "target_precision": 0.5, "confidence": 0.5}
+    changes = [
+        text for key, value in given.items() for text in (f"--{key.replace('_', '-')}", value)
+    ]
     assert tagger("decide", "--run", run.path, *changes).code == 0
-    assert tagger("decide", "--run", run.path, "--precision", "0.6").code == 0
-    assert json.loads(path.read_text())["asked"] == trained | given | {"precision": 0.6}
+    assert tagger("decide", "--run", run.path, "--target-precision", "0.6").code == 0
+    assert json.loads(path.read_text())["asked"] == trained | given | {"target_precision": 0.6}
     path.write_text("{")
-    assert tagger("decide", "--run", run.path, "--precision", "0.6").code == 0
-    assert json.loads(path.read_text())["asked"] == trained | {"precision": 0.6}
+    assert tagger("decide", "--run", run.path, "--target-precision", "0.6").code == 0
+    assert json.loads(path.read_text())["asked"] == trained | {"target_precision": 0.6}
 
 
 def test_a_changed_decision_is_the_one_that_is_used(
@@ -406,11 +408,11 @@ def test_a_changed_decision_is_the_one_that_is_used(
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [
-        (["--precision", "1.5"], "precision"),
-        (["--precision", "1"], "precision"),
-        (["--precision", "nan"], "precision"),
+        (["--target-precision", "1.5"], "target_precision"),
+        (["--target-precision", "1"], "target_precision"),
+        (["--target-precision", "nan"], "target_precision"),
         (["--confidence", "0"], "confidence"),
-        (["--error", "-0.1"], "error"),
+        (["--alpha", "-0.1"], "alpha"),
     ],
 )
 def test_a_value_out_of_range_is_refused_and_the_decision_kept(
@@ -429,7 +431,9 @@ def test_a_value_out_of_range_is_refused_and_the_decision_kept(
 def test_values_out_of_range_are_all_named(
     tagger: Command, copy_run: Callable[..., RunFolder]
 ) -> None:
-    ended = tagger("decide", "--run", copy_run().path, "--precision", "2", "--confidence", "-1")
+    ended = tagger(
+        "decide", "--run", copy_run().path, "--target-precision", "2", "--confidence", "-1"
+    )
     assert [line.split(":")[0] for line in ended.err.splitlines()[1:]] == [
         "  - precision", "  - confidence",
     ]  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tagger.config import TrainConfig
+from tagger.config.schema import TrainConfig
 from tagger.data.items import Item
 from tagger.data.splits import Split
 from tagger.errors import UserError

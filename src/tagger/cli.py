@@ -109,10 +109,12 @@ def build_parser() -> argparse.ArgumentParser:
     decide.add_argument("--run", required=True, help="a run folder, or a name below --runs-dir")
     decide.add_argument("--runs-dir", default="runs", help="default: %(default)s")
     decide.add_argument("--policy", choices=["argmax", "threshold", "conformal"])
-    decide.add_argument("--precision", type=float, help="threshold: promised of what is published")
+    decide.add_argument(
+        "--target-precision", type=float, help="threshold: promised of what is published"
+    )
     decide.add_argument("--confidence", type=float, help="threshold: how sure the promise is")
     decide.add_argument("--scope", choices=["overall", "per_tag"], help="threshold: of what")
-    decide.add_argument("--error", type=float, help="conformal: share that sets may miss")
+    decide.add_argument("--alpha", type=float, help="conformal: share that sets may miss")
     decide.add_argument(
         "--calibration", choices=["none", "temperature", "vector", "isotonic"],
         help="how probabilities are corrected",
@@ -241,7 +243,7 @@ def _add_table_options(
 def _columns(text: str) -> dict[str, str]:
     import yaml
 
-    from tagger.config import wrong_columns
+    from tagger.config.schema import wrong_columns
 
     try:
         # As text all of them: yaml takes a column called `no` for false.
@@ -342,7 +344,7 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _decide(options: argparse.Namespace) -> None:
-    from tagger.config import DecisionConfig
+    from tagger.config.schema import DecisionConfig
     from tagger.decision.change import change_decision
     from tagger.runs import open_run
 
@@ -356,7 +358,9 @@ def _decide(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from tagger.config import ExportConfig, compose_config, load_config, quoted
+    from tagger.config.composition import compose_config, load_config
+    from tagger.config.overrides import quoted
+    from tagger.config.schema import ExportConfig
 
     taken = ("compress=", "compress.")
     if other := [one for one in options.overrides if not one.startswith(taken)]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagger.config import script_command
+from tagger.config.overrides import script_command
 from tagger.errors import UserError
 from tagger.evaluation.report import EvaluationReport
 from tagger.runs import RunFolder

@@ -16,19 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tagger.config import (
+from tagger.config.composition import compose_section
+from tagger.config.overrides import script_command
+from tagger.config.paths import with_paths_found
+from tagger.config.saved import read_yaml, validate_saved
+from tagger.config.schema import (
     OPEN_MAPPINGS,
     DataConfig,
     DecisionConfig,
     SectionT,
     TrackingConfig,
     TrainConfig,
-    compose_section,
-    read_yaml,
-    script_command,
-    validate_saved,
 )
-from tagger.config_paths import with_paths_found
 from tagger.data.items import Item
 from tagger.data.splits import Split
 from tagger.data.tags import list_tags

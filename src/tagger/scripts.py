@@ -7,14 +7,14 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from tagger.config import (
+from tagger.config.composition import (
     CONFIG_DIR,
-    SCHEMAS,
     compose_config,
     experiment_by_path,
     load_config,
     with_source,
 )
+from tagger.config.schema import SCHEMAS
 from tagger.errors import exit_on_user_error
 from tagger.threads import settle_threads
 
@@ -28,7 +28,7 @@ def run_hydra_script(config_name: str, function: Callable[[Any], object]) -> Non
     sweeps) are left to Hydra.
 
     Args:
-        config_name: A name in `tagger.config.SCHEMAS`.
+        config_name: A name in `tagger.config.schema.SCHEMAS`.
         function: Called with the typed config, once a job.
     """
     settle_threads()

@@ -6,13 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tagger.config import (
-    CompressConfig,
-    ExportConfig,
-    TrainConfig,
-    compose_config,
-    load_config,
-)
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import CompressConfig, ExportConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.runs import RunFolder
 

@@ -45,7 +45,7 @@ def test_a_folder_says_what_it_was_made_as_and_where(make_classifier, compress_c
         "approach": "onnx",
         "tags": list(TAGS),
         "max_length": 64,
-        "precision": "int8",
+        "dtype": "int8",
         "threads": 1,
         "instructions": instruction_sets(),
     }

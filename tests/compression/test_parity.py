@@ -13,7 +13,8 @@ from tagger.compression.parity import (
     flipped_table,
     worst_rows,
 )
-from tagger.config import CompressConfig, ExportConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import CompressConfig, ExportConfig
 from tagger.data.items import Item
 from tagger.decision.calibrators import Unchanged
 from tagger.decision.decider import PLAIN, Rule

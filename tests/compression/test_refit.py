@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tagger.compression.refit import carry_over, compressed_calibration_rows
-from tagger.config import save_config
+from tagger.config.saved import save_config
 from tagger.data.tags import tag_positions
 from tagger.decision.calibrators import Temperature, fit_temperature
 from tagger.errors import UserError

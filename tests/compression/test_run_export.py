@@ -10,17 +10,16 @@ from filelock import FileLock
 from tagger.compression import run_export
 from tagger.compression.parity import ParityFailed
 from tagger.compression.run_export import export_run, sample_rows, spread
-from tagger.config import (
+from tagger.config.composition import compose_config, load_config
+from tagger.config.overrides import quoted
+from tagger.config.saved import save_config
+from tagger.config.schema import (
     EnsembleConfig,
     EvaluateConfig,
     ExportConfig,
     LinearConfig,
     RulesConfig,
     TrainConfig,
-    compose_config,
-    load_config,
-    quoted,
-    save_config,
 )
 from tagger.data.items import Item
 from tagger.decision.change import change_decision
@@ -204,7 +203,7 @@ def test_the_decision_is_fitted_again_as_it_was_last_asked_for(
     export: Export, tmp_path: Path
 ) -> None:
     run = RunFolder(tmp_path / "runs" / "tiny")
-    change_decision(run, {"policy": "threshold", "precision": 0.5, "confidence": 0.5})
+    change_decision(run, {"policy": "threshold", "target_precision": 0.5, "confidence": 0.5})
     folder = export("compress.max_changed=0.1")
     new = stored(folder / "decision.json")
     assert new["asked"] == stored(run.path / "decision.json")["asked"]
@@ -213,7 +212,7 @@ def test_the_decision_is_fitted_again_as_it_was_last_asked_for(
     compressed = RunFolder(folder)
     decided = load_decider(folder, compressed.load_classifier()).decide(ITEMS)
     assert len(decided.tags) == len(ITEMS)
-    assert "would be published" in change_decision(compressed, {"precision": 0.6})
+    assert "would be published" in change_decision(compressed, {"target_precision": 0.6})
 
 
 def test_rows_out_of_fold_are_refitted(
@@ -297,7 +296,7 @@ def test_a_compressed_run_is_not_compressed_again(export: Export) -> None:
 
 
 LINEAR = LinearConfig(
-    approach="linear", name="linear", word_ngrams=1, char_ngrams=3, strength=10.0, balanced=False
+    approach="linear", name="linear", word_ngrams=1, char_ngrams=3, C=10.0, balanced=False
 )
 
 
@@ -337,12 +336,12 @@ def test_other_approaches_are_refused_with_a_way_out(
 
 def test_novelty_is_refused(export: Export, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "runs" / "tiny")
-    decision = run.config.decision.model_copy(update={"novelty": "neighbours"})
+    decision = run.config.decision.model_copy(update={"ood": "knn"})
     (run.path / "decision.json").unlink()
     save_config(run.config.model_copy(update={"decision": decision}), run.path / "config.yaml")
     with pytest.raises(UserError, match=r"decision\.novelty=neighbours") as error:
         export()
-    assert "decision.novelty=none" in error.value.hint
+    assert "decision.ood=none" in error.value.hint
 
 
 def test_a_source_that_is_gone_or_changed_is_an_error(export: Export, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tagger.config import DataConfig, SplitConfig
+from tagger.config.schema import DataConfig, SplitConfig
 from tagger.data.items import Item
 
 TAGS = ("red", "green", "blue")

@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from tagger.config import TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import TrainConfig
 from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.data.sources import load_labelled

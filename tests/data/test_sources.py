@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tagger.config import DataConfig
+from tagger.config.schema import DataConfig
 from tagger.data import download as download_module
 from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.download import download

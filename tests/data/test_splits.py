@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tagger.config import SplitConfig
+from tagger.config.schema import SplitConfig
 from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.data.problems import Problems

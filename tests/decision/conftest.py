@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tagger.config import CONFIG_DIR, DecisionConfig
+from tagger.config.composition import CONFIG_DIR
+from tagger.config.schema import DecisionConfig
 
 
 @pytest.fixture(scope="session")

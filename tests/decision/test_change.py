@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger.config import FrozenConfig, LinearConfig
+from tagger.config.schema import FrozenConfig, LinearConfig
 from tagger.data.items import Item
 from tagger.decision.change import change_decision
 from tagger.decision.decider import FILE, load_decider
@@ -19,10 +19,10 @@ ITEMS = [
     Item("2", "iron", "rain"),
     Item("3", "fog", "a copper bolt, a peel"),
 ]
-NEVER = {"policy": "threshold", "precision": 0.999, "confidence": 0.99}
+NEVER = {"policy": "threshold", "target_precision": 0.999, "confidence": 0.99}
 """More than twelve rows can promise."""
 
-EASY = {"policy": "threshold", "precision": 0.5, "confidence": 0.5}
+EASY = {"policy": "threshold", "target_precision": 0.5, "confidence": 0.5}
 
 
 def decision(run):
@@ -38,7 +38,7 @@ def by_words(tiny_config, tmp_path_factory):
     """Trains a linear model on the toy file with some decision."""
     runs_dir = tmp_path_factory.mktemp("words")
     model = LinearConfig(
-        approach="linear", name="linear", word_ngrams=1, char_ngrams=3, strength=10.0,
+        approach="linear", name="linear", word_ngrams=1, char_ngrams=3, C=10.0,
         balanced=False,
     )  # fmt: skip
 
@@ -65,16 +65,20 @@ def test_another_decision_needs_no_training_and_leaves_the_model_alone(copy_run)
 def test_what_is_not_given_stays_as_the_run_was_trained(copy_run):
     run = copy_run()
     before = decision(run)["asked"]
-    change_decision(run, {"policy": "threshold", "precision": 0.6})
-    assert decision(run)["asked"] == before | {"policy": "threshold", "precision": 0.6}
+    change_decision(run, {"policy": "threshold", "target_precision": 0.6})
+    assert decision(run)["asked"] == before | {"policy": "threshold", "target_precision": 0.6}
 
 
 def test_what_is_not_given_stays_as_it_was_last_changed_to(copy_run):
     run = copy_run()
     change_decision(run, EASY | {"calibration": "none"})
-    change_decision(run, {"precision": 0.6})
+    change_decision(run, {"target_precision": 0.6})
     asked = decision(run)["asked"]
-    assert (asked["policy"], asked["precision"], asked["calibration"]) == ("threshold", 0.6, "none")
+    assert (asked["policy"], asked["target_precision"], asked["calibration"]) == (
+        "threshold",
+        0.6,
+        "none",
+    )
 
 
 @pytest.mark.parametrize("part", ["calibrator", "policy", "novelty_limit", "fitted_on"])
@@ -83,8 +87,8 @@ def test_what_was_last_asked_for_outlives_damage_elsewhere(copy_run, part):
     change_decision(run, EASY | {"calibration": "none"})
     before = decision(run)["asked"]
     (run.path / FILE).write_text(json.dumps(decision(run) | {part: "damaged"}))
-    change_decision(run, {"precision": 0.6})
-    assert decision(run)["asked"] == before | {"precision": 0.6}
+    change_decision(run, {"target_precision": 0.6})
+    assert decision(run)["asked"] == before | {"target_precision": 0.6}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,9 @@ def test_what_was_last_asked_for_outlives_damage_elsewhere(copy_run, part):
         lambda content: json.dumps(content | {"asked": []}),
         lambda content: json.dumps(content | {"asked": {}}),
         lambda content: json.dumps(content | {"asked": content["asked"] | {"policy": "magic"}}),
-        lambda content: json.dumps(content | {"asked": content["asked"] | {"precision": 1.5}}),
+        lambda content: json.dumps(
+            content | {"asked": content["asked"] | {"target_precision": 1.5}}
+        ),
     ],
 )
 def test_where_what_was_last_asked_for_is_damaged_it_is_as_the_run_was_trained(copy_run, damage):
@@ -108,8 +114,8 @@ def test_where_what_was_last_asked_for_is_damaged_it_is_as_the_run_was_trained(c
     trained = run.config.decision.model_dump()
     change_decision(run, EASY | {"calibration": "none"})
     (run.path / FILE).write_text(damage(decision(run)))
-    change_decision(run, {"precision": 0.6})
-    assert decision(run)["asked"] == trained | {"precision": 0.6}
+    change_decision(run, {"target_precision": 0.6})
+    assert decision(run)["asked"] == trained | {"target_precision": 0.6}
 
 
 def test_what_another_version_was_asked_for_last_counts_as_far_as_it_is_known(copy_run):
@@ -118,10 +124,10 @@ def test_what_another_version_was_asked_for_last_counts_as_far_as_it_is_known(co
     content = decision(run)
     before = dict(content["asked"])
     content["asked"]["magic"] = 1
-    del content["asked"]["novelty_quantile"]
+    del content["asked"]["ood_quantile"]
     (run.path / FILE).write_text(json.dumps(content))
-    change_decision(run, {"precision": 0.6})
-    assert decision(run)["asked"] == before | {"precision": 0.6}
+    change_decision(run, {"target_precision": 0.6})
+    assert decision(run)["asked"] == before | {"target_precision": 0.6}
 
 
 def test_a_decision_that_is_lost_is_made_as_the_run_was_trained(copy_run):
@@ -177,7 +183,7 @@ def test_a_decision_can_be_changed_back(copy_run):
     run = copy_run()
     before = decided(run)
     change_decision(run, NEVER)
-    change_decision(run, {"policy": "argmax", "precision": 0.98, "confidence": 0.95})
+    change_decision(run, {"policy": "argmax", "target_precision": 0.98, "confidence": 0.95})
     after = decided(run)
     np.testing.assert_array_equal(after.tags, before.tags)
     # Calibration rows are kept with eight digits.
@@ -187,11 +193,11 @@ def test_a_decision_can_be_changed_back(copy_run):
 @pytest.mark.parametrize(
     ("given", "key"),
     [
-        ({"precision": 1.5}, "precision"),
+        ({"target_precision": 1.5}, "target_precision"),
         ({"confidence": 0.0}, "confidence"),
         ({"policy": "magic"}, "policy"),
         ({"calibration": "magic"}, "calibration"),
-        ({"error": "much"}, "error"),
+        ({"alpha": "much"}, "alpha"),
         ({"thresholds": [0.5]}, "thresholds"),
     ],
 )
@@ -206,7 +212,7 @@ def test_values_out_of_range_are_refused_by_key_and_change_nothing(copy_run, giv
 
 def test_all_mistakes_are_listed_at_once(copy_run):
     with pytest.raises(UserError) as error:
-        change_decision(copy_run(), {"precision": 2.0, "policy": "magic", "error": -1.0})
+        change_decision(copy_run(), {"target_precision": 2.0, "policy": "magic", "alpha": -1.0})
     assert len(error.value.problems) == 3
 
 
@@ -232,8 +238,8 @@ def test_rows_that_are_lost_or_damaged_are_named(copy_run):
 
 
 def test_novelty_cannot_be_asked_for_afterwards(copy_run):
-    with pytest.raises(UserError, match=r"trained with decision\.novelty=none"):
-        change_decision(copy_run(), {"novelty": "neighbours"})
+    with pytest.raises(UserError, match=r"trained with decision\.ood=none"):
+        change_decision(copy_run(), {"ood": "knn"})
 
 
 def test_a_damaged_decision_can_be_made_again(copy_run):
@@ -250,13 +256,13 @@ def with_novelty(tiny_config, tmp_path_factory):
     """A run of a frozen encoder that asks about items unlike those that it was trained on."""
     config = tiny_config(
         "name=novel", f"runs_dir={tmp_path_factory.mktemp('novel')}",
-        "decision.novelty=neighbours", "decision.novelty_quantile=0.9",
+        "decision.ood=knn", "decision.ood_quantile=0.9",
     )  # fmt: skip
     encoder = config.model.model_dump(
         include={"name", "encoder", "revision", "sha256", "random", "pooling", "max_length"}
     )
     model = FrozenConfig.model_validate(
-        encoder | {"approach": "frozen", "strength": 10.0, "balanced": False}
+        encoder | {"approach": "frozen", "C": 10.0, "balanced": False}
     )
     return RunFolder(train(config.model_copy(update={"model": model})))
 
@@ -286,9 +292,9 @@ def test_novelty_stays_when_something_else_is_changed(with_novelty, tmp_path):
     limit = decision(run)["novelty_limit"]
     change_decision(run, {"calibration": "none"})
     assert decision(run)["novelty_limit"] == pytest.approx(limit, abs=1e-5)
-    change_decision(run, {"novelty": "none"})
+    change_decision(run, {"ood": "none"})
     assert decision(run)["novelty_limit"] is None
-    change_decision(run, {"novelty": "neighbours"})
+    change_decision(run, {"ood": "knn"})
     assert decision(run)["novelty_limit"] == pytest.approx(limit, abs=1e-5)
-    with pytest.raises(UserError, match=r"novelty=neighbours, not mahalanobis"):
-        change_decision(run, {"novelty": "mahalanobis"})
+    with pytest.raises(UserError, match=r"ood=knn, not mahalanobis"):
+        change_decision(run, {"ood": "mahalanobis"})

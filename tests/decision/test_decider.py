@@ -102,7 +102,7 @@ def test_the_plain_rule_changes_nothing_and_publishes_the_most_probable_tag():
 
 def test_the_correction_is_fitted_before_the_policy(asked):
     given = rows()
-    rule = fit_rule(asked(policy="threshold", precision=0.8, confidence=0.9), given)
+    rule = fit_rule(asked(policy="threshold", target_precision=0.8, confidence=0.9), given)
     assert rule.calibrator.temperature == pytest.approx(2.0, rel=0.25)
     threshold = rule.policy.thresholds[0]
     corrected = rule.calibrator.apply(given.probabilities).max(axis=1)
@@ -149,7 +149,8 @@ def test_a_correction_that_makes_a_tie_takes_no_answer_away():
 def test_every_correction_goes_with_every_policy(asked, kind, policy):
     given = rows()
     rule = fit_rule(
-        asked(calibration=kind, policy=policy, precision=0.8, confidence=0.8, error=0.2), given
+        asked(calibration=kind, policy=policy, target_precision=0.8, confidence=0.8, alpha=0.2),
+        given,
     )
     decisions = rule.apply(given.probabilities, None)
     np.testing.assert_allclose(decisions.probabilities.sum(axis=1), 1)
@@ -161,8 +162,8 @@ def test_every_correction_goes_with_every_policy(asked, kind, policy):
 def test_the_limit_of_novelty_is_a_quantile_and_only_rows_within_it_fit_the_policy(asked):
     given = rows(novelty=True)
     config = asked(
-        policy="threshold", precision=0.8, confidence=0.9,
-        novelty="neighbours", novelty_quantile=0.9,
+        policy="threshold", target_precision=0.8, confidence=0.9,
+        ood="knn", ood_quantile=0.9,
     )  # fmt: skip
     rule = fit_rule(config, given)
     assert rule.novelty_limit == pytest.approx(np.quantile(given.novelty, 0.9))
@@ -180,7 +181,7 @@ def test_the_limit_of_novelty_is_a_quantile_and_only_rows_within_it_fit_the_poli
 
 def test_without_rows_the_rule_is_the_plain_one(asked):
     empty = CalibrationRows(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), None, "0 rows")
-    config = asked(policy="threshold", calibration="isotonic", novelty="neighbours")
+    config = asked(policy="threshold", calibration="isotonic", ood="knn")
     assert fit_rule(config, empty) == PLAIN
 
 
@@ -217,7 +218,7 @@ def test_a_trained_run_decides_by_its_own_rule(tiny_run):
     ids=["plain", "threshold", "conformal", "novelty"],
 )
 def test_saved_and_loaded_a_rule_decides_alike(rule, tmp_path, asked):
-    save_rule(tmp_path, asked(novelty="mahalanobis"), rule, None)
+    save_rule(tmp_path, asked(ood="mahalanobis"), rule, None)
     again = load_rule(tmp_path, 3)
     assert again == rule
     given = rows(novelty=True)
@@ -228,7 +229,7 @@ def test_saved_and_loaded_a_rule_decides_alike(rule, tmp_path, asked):
 
 def test_the_file_says_what_was_asked_for_and_what_it_does_to_its_own_rows(tmp_path, asked):
     given = rows()
-    config = asked(policy="threshold", precision=0.8, confidence=0.9)
+    config = asked(policy="threshold", target_precision=0.8, confidence=0.9)
     rule = fit_rule(config, given)
     returned = save_rule(tmp_path, config, rule, given)
     content = json.loads((tmp_path / FILE).read_text())
@@ -369,17 +370,17 @@ NEAR, FAR = Item("near", "1.15 0.15", ""), Item("far", "-3 8", "")
 def run_with_novelty(tmp_path, asked):
     """A folder with a rule whose limit all of `KNOWN` keep, and the novelty that it needs."""
 
-    def make(kind="neighbours"):
+    def make(kind="knn"):
         novelty = Novelty.fit(kind, KNOWN, [0, 1] * 8)
         novelty.save(tmp_path / NOVELTY_FILE)
         limit = float(novelty.score(KNOWN).max()) + 0.05
-        save_rule(tmp_path, asked(novelty=kind), Rule(Unchanged(), Argmax(), limit), None)
+        save_rule(tmp_path, asked(ood=kind), Rule(Unchanged(), Argmax(), limit), None)
         return tmp_path
 
     return make
 
 
-@pytest.mark.parametrize("kind", ["neighbours", "mahalanobis"])
+@pytest.mark.parametrize("kind", ["knn", "mahalanobis"])
 def test_what_is_strange_goes_to_a_person_however_sure_the_model_is(run_with_novelty, kind):
     classifier = OnItsPlace()
     decider = load_decider(run_with_novelty(kind), classifier)
@@ -438,7 +439,7 @@ def test_a_rule_that_is_fitted_anew_is_the_one_that_training_would_have_fitted(
     tmp_path, asked, policy
 ):
     given = rows()
-    config = asked(policy=policy, precision=0.8, confidence=0.9)
+    config = asked(policy=policy, target_precision=0.8, confidence=0.9)
     keep_rows(tmp_path, given)
     again, _ = refit_rule(tmp_path, TAGS, config)
     expected = fit_rule(config, given)
@@ -462,18 +463,18 @@ def test_without_rows_nothing_can_be_fitted_anew(tmp_path, asked):
 @pytest.mark.parametrize("present", ["none", "mahalanobis"])
 def test_novelty_that_a_run_was_not_trained_with_is_refused(tmp_path, asked, present):
     keep_rows(tmp_path, rows(novelty=present != "none"))
-    save_rule(tmp_path, asked(novelty=present), PLAIN, None)
+    save_rule(tmp_path, asked(ood=present), PLAIN, None)
     if present != "none":
         Novelty.fit(present, KNOWN, [0, 1] * 8).save(tmp_path / NOVELTY_FILE)
-    with pytest.raises(UserError, match=f"decision.novelty={present}, not neighbours"):
-        refit_rule(tmp_path, TAGS, asked(novelty="neighbours"))
+    with pytest.raises(UserError, match=f"decision.ood={present}, not neighbours"):
+        refit_rule(tmp_path, TAGS, asked(ood="knn"))
 
 
 def test_a_decider_that_is_fitted_anew_uses_the_novelty_of_the_run(run_with_novelty, asked):
     folder = run_with_novelty()
     given = rows(novelty=True)
     keep_rows(folder, CalibrationRows(given.probabilities, given.true, given.novelty / 100, ""))
-    config = asked(novelty="neighbours", novelty_quantile=0.9, calibration="none")
+    config = asked(ood="knn", ood_quantile=0.9, calibration="none")
     decider = refit_decider(folder, OnItsPlace(), config)
     assert decider.rule.novelty_limit == pytest.approx(
         np.quantile(given.novelty / 100, 0.9), abs=1e-6
@@ -484,16 +485,16 @@ def test_a_decider_that_is_fitted_anew_uses_the_novelty_of_the_run(run_with_nove
     assert without.decide([NEAR, FAR]).tags.tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("kind", ["neighbours", "mahalanobis"])
+@pytest.mark.parametrize("kind", ["knn", "mahalanobis"])
 def test_which_novelty_a_run_has_is_read_off_what_it_keeps(run_with_novelty, asked, kind):
     folder = run_with_novelty(kind)
     keep_rows(folder, rows(novelty=True))
-    other = {"neighbours": "mahalanobis", "mahalanobis": "neighbours"}[kind]
+    other = {"knn": "mahalanobis", "mahalanobis": "knn"}[kind]
     # Whatever the decision says that was asked for.
-    save_rule(folder, asked(novelty=other), PLAIN, None)
-    assert refit_rule(folder, TAGS, asked(novelty=kind))[0].novelty_limit is not None
-    with pytest.raises(UserError, match=f"decision.novelty={kind}, not {other}"):
-        refit_rule(folder, TAGS, asked(novelty=other))
+    save_rule(folder, asked(ood=other), PLAIN, None)
+    assert refit_rule(folder, TAGS, asked(ood=kind))[0].novelty_limit is not None
+    with pytest.raises(UserError, match=f"decision.ood={kind}, not {other}"):
+        refit_rule(folder, TAGS, asked(ood=other))
 
 
 @pytest.mark.parametrize("content", [None, b"", bytes(range(256))])
@@ -505,7 +506,7 @@ def test_novelty_that_is_lost_or_damaged_cannot_be_fitted_to(run_with_novelty, a
     else:
         (folder / NOVELTY_FILE).write_bytes(content)
     with pytest.raises(UserError, match=r"novelty\.safetensors cannot be read"):
-        refit_rule(folder, TAGS, asked(novelty="neighbours"))
+        refit_rule(folder, TAGS, asked(ood="knn"))
     # Without novelty it is not needed.
     assert refit_rule(folder, TAGS, asked())[0].novelty_limit is None
 
@@ -514,7 +515,7 @@ def test_a_damaged_decision_can_be_fitted_anew_even_with_novelty(run_with_novelt
     folder = run_with_novelty()
     keep_rows(folder, rows(novelty=True))
     (folder / FILE).write_text("{")
-    rule, _ = refit_rule(folder, TAGS, asked(novelty="neighbours"))
+    rule, _ = refit_rule(folder, TAGS, asked(ood="knn"))
     assert rule.novelty_limit is not None
 
 
@@ -533,7 +534,7 @@ def test_the_promised_precision_is_missed_no_more_often_than_is_said(
     draws, count = 200, 400
     config = asked(
         policy="threshold", calibration=calibration, scope=scope,
-        precision=precision, confidence=confidence,
+        target_precision=precision, confidence=confidence,
     )  # fmt: skip
     random = np.random.default_rng(0)
     fresh, _, chances = simulated(random, 20_000, sharpness=2.0)
@@ -557,7 +558,7 @@ def test_rows_on_which_the_model_abstains_do_not_pay_for_those_that_it_decides(a
     # Of 150 rows that would be published 90 % are right; 450 without an answer have the first tag.
     probabilities = np.array([[0.6, 0.4, 0.0]] * 150 + [[1 / 3, 1 / 3, 1 / 3]] * 450)
     true = np.array([0] * 135 + [1] * 15 + [0] * 450)
-    config = asked(policy="threshold", precision=0.93, calibration="none")
+    config = asked(policy="threshold", target_precision=0.93, calibration="none")
     rule = fit_rule(config, CalibrationRows(probabilities, true, None, ""))
     decided = rule.apply(probabilities, None).tags
     published = decided != REVIEW
@@ -591,22 +592,22 @@ def fitted_to_a_model_that_abstains(config):
 )
 def test_where_a_model_abstains_a_person_is_asked_whatever_the_rule(asked, calibration, policy):
     rule = fitted_to_a_model_that_abstains(
-        asked(calibration=calibration, policy=policy, precision=0.6, error=0.1)
+        asked(calibration=calibration, policy=policy, target_precision=0.6, alpha=0.1)
     )
     assert rule.apply(np.array([[0.8, 0.1, 0.1]]), None).tags.tolist() == [0]
     assert rule.apply(np.full((1, 3), 1 / 3), None).tags.tolist() == [REVIEW]
 
 
 @pytest.mark.parametrize("policy", ["threshold", "conformal"])
-@pytest.mark.parametrize("novelty", ["none", "neighbours"])
+@pytest.mark.parametrize("novelty", ["none", "knn"])
 def test_the_policy_is_fitted_to_the_rows_that_have_an_answer_alone(asked, policy, novelty):
     given = rows(count=600, novelty=novelty != "none")
     # Were they decided on, a quarter of the rows would be wrong by the order of the tags alone.
     probabilities, true = given.probabilities.copy(), given.true.copy()
     probabilities[::4], true[::4] = [0.495, 0.495, 0.01], 1
     config = asked(
-        policy=policy, precision=0.6, confidence=0.8, error=0.2, calibration="none",
-        novelty=novelty, novelty_quantile=0.9,
+        policy=policy, target_precision=0.6, confidence=0.8, alpha=0.2, calibration="none",
+        ood=novelty, ood_quantile=0.9,
     )  # fmt: skip
     rule = fit_rule(config, CalibrationRows(probabilities, true, given.novelty, ""))
     known = np.ones(600, dtype=bool)

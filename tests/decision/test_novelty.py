@@ -7,7 +7,7 @@ from tagger.decision import novelty as module
 from tagger.decision.novelty import ARRAYS, NEIGHBOURS, SHRINKAGE, Embeds, Novelty
 from tagger.errors import UserError
 
-KINDS = ["neighbours", "mahalanobis"]
+KINDS = ["knn", "mahalanobis"]
 CENTRES = np.array([[6.0, 0, 0, 0, 0, 0], [0, 6.0, 0, 0, 0, 0], [0, 0, 6.0, 0, 0, 0]])
 
 
@@ -105,18 +105,18 @@ def test_neighbours_is_one_minus_the_mean_cosine_to_the_nearest():
     for row in fresh:
         cosines = known @ row / np.linalg.norm(known, axis=1) / np.linalg.norm(row)
         expected.append(1 - np.sort(cosines)[-NEIGHBOURS:].mean())
-    novelty = Novelty.fit("neighbours", known, tags.tolist())
+    novelty = Novelty.fit("knn", known, tags.tolist())
     np.testing.assert_allclose(novelty.score(fresh), expected, atol=1e-6)
 
 
 def test_fewer_items_than_neighbours_are_all_asked():
-    novelty = Novelty.fit("neighbours", np.eye(3), [0, 1, 2])
+    novelty = Novelty.fit("knn", np.eye(3), [0, 1, 2])
     np.testing.assert_allclose(novelty.score(np.array([[5.0, 0, 0]])), [1 - 1 / 3], atol=1e-6)
 
 
 def test_neighbours_compare_directions_alone():
     known, tags = vectors_of_three_tags(60)
-    novelty = Novelty.fit("neighbours", known, tags.tolist())
+    novelty = Novelty.fit("knn", known, tags.tolist())
     fresh = vectors_of_three_tags(20, seed=1)[0]
     np.testing.assert_allclose(novelty.score(9 * fresh), novelty.score(fresh), atol=1e-6)
 

@@ -202,7 +202,7 @@ def rows_of_known_precision(random, count, precisions):
 
 def test_overall_one_threshold_serves_all_tags(asked):
     rows = rows_of_known_precision(np.random.default_rng(0), 900, [1.0, 1.0, 0.97])
-    config = asked(policy="threshold", precision=0.95, scope="overall")
+    config = asked(policy="threshold", target_precision=0.95, scope="overall")
     policy = fit_policy(config, *rows)
     assert len(policy.thresholds) == 3
     assert len(set(policy.thresholds)) == 1
@@ -211,18 +211,18 @@ def test_overall_one_threshold_serves_all_tags(asked):
 
 def test_per_tag_each_tag_has_its_own(asked):
     rows = rows_of_known_precision(np.random.default_rng(0), 900, [1.0, 0.99, 0.8])
-    config = asked(policy="threshold", precision=0.95, scope="per_tag")
+    config = asked(policy="threshold", target_precision=0.95, scope="per_tag")
     thresholds = fit_policy(config, *rows).thresholds
     assert thresholds[0] < 0.6
     assert thresholds[1] < 0.8
     assert thresholds[2] == NEVER
     # Overall, the good tags would have paid for the bad one, and none gets through.
-    overall = fit_policy(asked(policy="threshold", precision=0.95), *rows)
+    overall = fit_policy(asked(policy="threshold", target_precision=0.95), *rows)
     assert overall.thresholds == [NEVER] * 3
 
 
 def test_per_tag_all_tags_keep_the_promise_at_once(asked):
-    config = asked(policy="threshold", precision=0.9, confidence=0.8, scope="per_tag")
+    config = asked(policy="threshold", target_precision=0.9, confidence=0.8, scope="per_tag")
     random = np.random.default_rng(2)
     broken = 0
     for _ in range(DRAWS):
@@ -233,7 +233,7 @@ def test_per_tag_all_tags_keep_the_promise_at_once(asked):
 
 def test_a_tag_that_is_never_the_most_probable_is_never_published(asked):
     probabilities = np.repeat([[0.8, 0.15, 0.05]], 400, axis=0)
-    config = asked(policy="threshold", precision=0.9, scope="per_tag")
+    config = asked(policy="threshold", target_precision=0.9, scope="per_tag")
     policy = fit_policy(config, probabilities, np.zeros(400, dtype=np.int64))
     assert policy.thresholds == [0.8, NEVER, NEVER]
 
@@ -241,7 +241,7 @@ def test_a_tag_that_is_never_the_most_probable_is_never_published(asked):
 def test_config_picks_the_policy(asked):
     rows = rows_of_known_precision(np.random.default_rng(0), 300, [0.9, 0.9, 0.9])
     assert fit_policy(asked(policy="argmax"), *rows) == Argmax()
-    assert fit_policy(asked(policy="conformal", error=0.2), *rows) == fit_conformal(*rows, 0.2)
+    assert fit_policy(asked(policy="conformal", alpha=0.2), *rows) == fit_conformal(*rows, 0.2)
 
 
 def test_conformal_least_is_a_quantile_of_the_tags_own_rows():

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tagger.cli import main
-from tagger.config import EvaluateConfig, TrainConfig, compose_config, load_config, with_source
+from tagger.config.composition import compose_config, load_config, with_source
+from tagger.config.schema import EvaluateConfig, TrainConfig
 from tagger.errors import UserError
 from tagger.evaluation.evaluate_run import evaluate_run
 from tagger.files import REPO_ROOT

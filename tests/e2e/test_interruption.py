@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tagger.config import TrainConfig
+from tagger.config.schema import TrainConfig
 from tagger.runs import RunFolder
 from tagger.training.train_run import train
 
@@ -30,7 +30,7 @@ def overrides(config: TrainConfig) -> list[str]:
         "model=tiny",
         "model.freeze_embeddings=false",
         f"model.dropout={config.model.dropout}",
-        "training.precision=fp32",
+        "training.mixed_precision=fp32",
         "training.threads=1",
         f"training.epochs={config.training.epochs}",
         f"training.batch_size={config.training.batch_size}",

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger.config import EvaluateConfig, TrainConfig, compose_config, load_config, save_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.saved import save_config
+from tagger.config.schema import EvaluateConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.data.sources import data_sha256
 from tagger.data.splits import Split

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger.config import EvaluateConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import EvaluateConfig
 from tagger.data.items import Item
 from tagger.decision.decider import PLAIN, Decider
 from tagger.errors import UserError

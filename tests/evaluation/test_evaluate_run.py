@@ -136,7 +136,7 @@ class LessSure:
         return rows
 
 
-OVERRIDE = ("decision=threshold", "decision.precision=0.8", "decision.calibration=none")
+OVERRIDE = ("decision=threshold", "decision.target_precision=0.8", "decision.calibration=none")
 
 
 def test_another_decision_can_be_tried_and_the_run_keeps_its_own(runs, items, split) -> None:

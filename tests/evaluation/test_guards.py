@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger.config import EvaluateConfig, TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import EvaluateConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.evaluation import evaluate_run as module

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tagger.config import EvaluateConfig, LatencyConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import EvaluateConfig, LatencyConfig
 from tagger.data.items import Item
 from tagger.decision.calibrators import Unchanged
 from tagger.decision.decider import PLAIN, Decider, Rule

@@ -10,7 +10,7 @@ from tagger.ladder.rungs import Ladder
 TINY = [
     "model=tiny",
     "model.freeze_embeddings=false",
-    "training.precision=fp32",
+    "training.mixed_precision=fp32",
     "training.threads=1",
     "training.epochs=1",
 ]

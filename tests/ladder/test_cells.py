@@ -33,7 +33,7 @@ def test_true_tags_are_positions_in_the_approved_list(source: Source) -> None:
 
 def test_a_rung_that_was_changed_says_what_to_do(source: Source, tmp_path: Path) -> None:
     make_run(cell_config(["model=linear"], source, tmp_path / "run", 0, {}))
-    changed = cell_config(["model=linear", "model.strength=1"], source, tmp_path / "run", 0, {})
+    changed = cell_config(["model=linear", "model.C=1"], source, tmp_path / "run", 0, {})
     with pytest.raises(UserError, match="begun with other settings") as error:
         make_run(changed)
     assert "the rung another name" in error.value.hint

@@ -83,7 +83,7 @@ def test_the_command_prints_and_writes_the_table(
     toy_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["--data", str(toy_folder / "items.csv"), "--tags", str(toy_folder / "tags.yaml")]
-    rungs = ["--rung", "linear", "--rung", "strict=model=linear model.strength=0.1"]
+    rungs = ["--rung", "linear", "--rung", "strict=model=linear model.C=0.1"]
     main(["leaderboard", *given, *rungs, "--seeds", "1", "--folds", "3", "--out", str(tmp_path)])
     output = capsys.readouterr().out
     assert "| linear " in output and "| strict " in output

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger.config import LatencyConfig
+from tagger.config.schema import LatencyConfig
 from tagger.data.splits import split_items
 from tagger.ladder import crossval
 from tagger.ladder.cells import Source, cell_config

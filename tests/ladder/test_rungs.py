@@ -1,6 +1,7 @@
 import pytest
 
-from tagger.config import TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import TrainConfig
 from tagger.errors import UserError
 from tagger.ladder.rungs import ENSEMBLES, RUNGS, choose_rungs
 

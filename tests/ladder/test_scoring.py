@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tagger.config import DecisionConfig
+from tagger.config.schema import DecisionConfig
 from tagger.ladder.comparison import promised
 from tagger.ladder.scoring import (
     SCORES,
@@ -34,7 +34,7 @@ def answers(true: IntArray, accuracy: float, seed: int, sharpness: float = 3.0) 
 
 
 def promise(precision: float) -> DecisionConfig:
-    return promised().model_copy(update={"precision": precision})
+    return promised().model_copy(update={"target_precision": precision})
 
 
 def test_what_a_model_abstains_from_is_not_published(true: IntArray) -> None:

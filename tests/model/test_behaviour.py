@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tagger.config import TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import TrainConfig
 from tagger.data.sources import load_labelled
 from tagger.data.splits import unseen_items
 from tagger.data.tags import load_tags

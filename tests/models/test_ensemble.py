@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tagger.config import FrozenConfig, LinearConfig
+from tagger.config.schema import FrozenConfig, LinearConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.models.ensemble import EnsembleClassifier, average_weights
@@ -190,7 +190,7 @@ def test_frozen_models_may_be_averaged_with_each_other_but_not_with_fine_tuned_o
         include={"name", "encoder", "revision", "sha256", "random", "pooling", "max_length"}
     )
     frozen = FrozenConfig.model_validate(
-        encoder | {"approach": "frozen", "strength": 1.0, "balanced": False}
+        encoder | {"approach": "frozen", "C": 1.0, "balanced": False}
     )
     torch.manual_seed(0)
     members = [TransformerClassifier.build_frozen(frozen, TAGS) for _ in range(2)]

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
-from tagger.config import LinearConfig
+from tagger.config.schema import LinearConfig
 from tagger.data.items import Item
 from tagger.models.linear import SHARPNESS, LinearClassifier, build_vectorizers
 
@@ -24,7 +24,7 @@ WILD = [
 
 
 def config(**changes):
-    values = {"word_ngrams": 2, "char_ngrams": 4, "strength": 10.0, "balanced": False}
+    values = {"word_ngrams": 2, "char_ngrams": 4, "C": 10.0, "balanced": False}
     return LinearConfig(approach="linear", name="linear", **(values | changes))
 
 
@@ -71,7 +71,7 @@ def by_scikit_learn(items, weights, judged, *, words, characters, strength, bala
 def test_agrees_with_scikit_learn(items, balanced, words, characters, strength):
     train, judged = items[:30] + [one for one in items[30:45] if one.tag == "metal"], items[45:]
     weights = np.linspace(0.5, 2, len(train))
-    asked = config(word_ngrams=words, char_ngrams=characters, strength=strength, balanced=balanced)
+    asked = config(word_ngrams=words, char_ngrams=characters, C=strength, balanced=balanced)
     ours = LinearClassifier.fit(train, weights.tolist(), asked, TAGS)
     theirs = by_scikit_learn(
         train, weights, judged,
@@ -95,7 +95,7 @@ def test_balanced_lifts_a_rare_tag(items):
     assert Counter(item.tag for item in skewed) == {"fruit": 20, "weather": 20, "metal": 10}
     empty = [Item("1", "", "")]
     plain, balanced = (
-        LinearClassifier.fit(skewed, [1.0] * len(skewed), config(balanced=one, strength=0.1), TAGS)
+        LinearClassifier.fit(skewed, [1.0] * len(skewed), config(balanced=one, C=0.1), TAGS)
         for one in (False, True)
     )
     assert balanced.predict_proba(empty)[0, 1] > plain.predict_proba(empty)[0, 1] + 0.03
@@ -128,7 +128,7 @@ def test_a_weight_of_two_is_the_row_twice(items):
     # Only to the regression: how rare a word is, is counted in texts.
     train = items[:30]
     heavy = [2.0 if n % 4 == 0 else 1.0 for n in range(30)]
-    weighted = LinearClassifier.fit(train, heavy, config(strength=0.1), TAGS)
+    weighted = LinearClassifier.fit(train, heavy, config(C=0.1), TAGS)
     texts = [item.text for item in train]
     vectorizers = build_vectorizers((2, 4))
     features = hstack([one.fit_transform(texts) for one in vectorizers], format="csr")
@@ -139,7 +139,7 @@ def test_a_weight_of_two_is_the_row_twice(items):
     margins = model.decision_function(hstack([one.transform(judged) for one in vectorizers]))
     expected = softmax(SHARPNESS * margins, axis=1)
     np.testing.assert_allclose(weighted.predict_proba(items[30:]), expected, atol=1e-4)
-    plain = LinearClassifier.fit(train, [1.0] * 30, config(strength=0.1), TAGS)
+    plain = LinearClassifier.fit(train, [1.0] * 30, config(C=0.1), TAGS)
     assert np.abs(plain.predict_proba(items[30:]) - expected).max() > 2e-3
 
 

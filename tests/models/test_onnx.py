@@ -7,7 +7,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from tagger.config import ExportConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import ExportConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.models.onnx import MANY, OnnxClassifier

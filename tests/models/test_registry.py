@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tagger.compression.export import export_model
-from tagger.config import ExportConfig, FrozenConfig, LinearConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import ExportConfig, FrozenConfig, LinearConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.models.ensemble import EnsembleClassifier
@@ -47,7 +48,7 @@ def classifiers(tiny_config, tmp_path_factory):
         include={"name", "encoder", "revision", "sha256", "random", "pooling", "max_length"}
     )
     frozen = FrozenConfig.model_validate(
-        encoder | {"approach": "frozen", "strength": 1.0, "balanced": False}
+        encoder | {"approach": "frozen", "C": 1.0, "balanced": False}
     )
     linear = LinearClassifier.fit(ITEMS, [1.0] * 3, LINEAR, TAGS)
     rules = RulesClassifier(TAGS, "fruit:\n  sure: [apple]\n", "text")

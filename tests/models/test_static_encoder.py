@@ -181,7 +181,8 @@ def test_what_there_is_no_layer_for_is_refused(tiny_config, tmp_path):
 
 def test_a_run_of_token_vectors_learns_what_there_is_to_learn(tiny_config, tmp_path):
     config = tiny_config(
-        "name=run", f"runs_dir={tmp_path}", *STATIC, "distill=source", "distill.hard=1",
+        "name=run", f"runs_dir={tmp_path}", *STATIC, "distill=source",
+        "distill.class_loss_weight=1",
         "training.lr=0.02",
     )  # fmt: skip
     run = RunFolder(train(config))

@@ -283,7 +283,7 @@ def test_tokenizers_of_another_type_are_refused():
     with pytest.raises(UserError) as caught:
         prune_vocabulary(encoder, tokenizer, [0, 1], 8)
     assert caught.value.summary == (
-        "model.keep_tokens needs a tokenizer of type WordPiece, and this one is WordLevel"
+        "model.vocabulary_from needs a tokenizer of type WordPiece, and this one is WordLevel"
     )
     assert encoder.get_input_embeddings().num_embeddings == 2
 
@@ -315,7 +315,7 @@ def test_a_student_with_fewer_tokens_computes_the_same(tiny_config, domain_file,
     whole = TransformerClassifier.build(tiny_config().model, ["a", "b"])
     torch.manual_seed(0)
     fewer = TransformerClassifier.build(
-        tiny_config(f"model.keep_tokens=[{domain_file}]").model, ["a", "b"]
+        tiny_config(f"model.vocabulary_from=[{domain_file}]").model, ["a", "b"]
     )
     fewer.module.head.load_state_dict(whole.module.head.state_dict())
     items = [Item(str(n), text, "") for n, text in enumerate(DOMAIN)]
@@ -326,12 +326,12 @@ def test_a_student_with_fewer_tokens_computes_the_same(tiny_config, domain_file,
     np.testing.assert_array_equal(again.predict_proba(items), fewer.predict_proba(items))
     theirs = AutoModel.from_pretrained(tmp_path / "model")
     assert theirs.config.vocab_size == len(theirs.get_input_embeddings().weight) < 2100
-    small = tiny_config(f"model.keep_tokens=[{domain_file}]", "model.most_tokens=1").model
+    small = tiny_config(f"model.vocabulary_from=[{domain_file}]", "model.vocabulary_size=1").model
     assert len(TransformerClassifier.build(small, ["a", "b"]).tokenizer.get_vocab()) == 1994 + 5
 
 
 def test_a_file_of_tokens_that_is_not_there_is_named(tiny_config):
     with pytest.raises(UserError, match=r"nowhere\.csv"):
         TransformerClassifier.build(
-            tiny_config("model.keep_tokens=[nowhere.csv]").model, ["a", "b"]
+            tiny_config("model.vocabulary_from=[nowhere.csv]").model, ["a", "b"]
         )

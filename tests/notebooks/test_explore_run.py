@@ -6,7 +6,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tagger.config import EvaluateConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import EvaluateConfig
 from tagger.evaluation.evaluate_run import evaluate_run
 from tagger.training.train_run import train
 

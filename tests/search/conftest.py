@@ -16,7 +16,8 @@ import pytest
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from tagger.config import OptimizeConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import OptimizeConfig
 from tagger.files import REPO_ROOT
 from tagger.search.folds import FoldResult
 from tagger.search.liveness import forget, named_worker

@@ -13,7 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sklearn.metrics import accuracy_score, f1_score
 
-from tagger.config import OptimizeConfig, TrainConfig
+from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.evaluation.selective import area_under_risk_coverage, precision_at_coverage
 from tagger.ladder.scoring import SCORES
 from tagger.scores import IntArray
@@ -78,9 +78,7 @@ class Sweep:
         base = self.space.encode(self.space.assignment_of(self.config.base))
         self.study.enqueue_trial(base, user_attrs={ORIGIN: DEFAULT})
         for strength, words in ((0.05, 1), (100.0, 3)):
-            self.study.enqueue_trial(
-                base | {"model.strength": strength, "model.word_ngrams": words}
-            )
+            self.study.enqueue_trial(base | {"model.C": strength, "model.word_ngrams": words})
         folds = Folds(self.config, confirming=False)
         for _ in range(3):
             trial = self.study.ask()

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from sklearn.metrics import f1_score, log_loss
 
-from tagger.config import OptimizeConfig, TrainConfig
+from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.data.sources import load_labelled

@@ -3,7 +3,7 @@ import pytest
 from optuna.study import StudyDirection
 from sklearn import metrics
 
-from tagger.config import COST_METRICS, ROW_METRICS
+from tagger.config.schema import COST_METRICS, ROW_METRICS
 from tagger.scores import FloatArray, IntArray
 from tagger.search.metrics import direction_of, is_better, score_rows
 

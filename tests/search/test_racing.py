@@ -7,7 +7,7 @@ import pytest
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tagger.config import OptimizeConfig
+from tagger.config.schema import OptimizeConfig
 from tagger.search.racing import FOLD, ItemsPruner, build_pruner
 from tagger.search.study import quiet_optuna
 

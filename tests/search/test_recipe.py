@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tagger.config import TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import TrainConfig
 from tagger.search.recipe import write_experiment
 
 
@@ -32,18 +33,18 @@ FILE = ("data=file", "data.name=toy")
         [],
         ["experiment=both"],
         ["experiment=setfit", "model=mpnet", "decision=conformal"],
-        ["model=tiny", "model.random.layers=3", "training.precision=fp32"],
+        ["model=tiny", "model.random.layers=3", "training.mixed_precision=fp32"],
         ["model=tiny", "model.random=null", "model.encoder=some/folder"],
         ["model=student", "model.keep_layers=[0,2]"],
         ["model=student", "model.keep_layers=null", "model.encoder_dropout=null"],
         ["model=minilm", "model.keep_layers=[5]", "model.name=half"],
-        ["model=linear", "model.balanced=false", "model.strength=0.05"],
+        ["model=linear", "model.balanced=false", "model.C=0.05"],
         ["model=frozen", "model.encoder=package:other", "model.sha256=null"],
         ["model=rules", "model.rules='my rules: #1.yaml'"],
         ["model=ensemble", "model.runs=[one,two,'drei ü']", "model.combine=weights"],
         ["model=hub", "model.encoder=org/name", "model.revision='0123456'"],
         ["decision=threshold", "decision.scope=per_tag", "decision.folds=null"],
-        ["decision.policy=conformal", "decision.error=0.2"],
+        ["decision.policy=conformal", "decision.alpha=0.2"],
         ["data=mwml", "data.extra=[repo:data/gold.csv,'sätze.jsonl']", "data.extra_weight=0.5"],
         [*FILE, "data.path='/tmp/größe/äöü 漢字: #1.csv'", "data.columns={title: headline}"],
         [*FILE, "data.path=x.csv", "data.split.folds=5", "data.split.fold=0"],

@@ -12,7 +12,8 @@ import yaml
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from tagger.config import OptimizeConfig, TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.search.confirm import Confirmation, describe
 from tagger.search.report import overhead, tell, write_results
 from tagger.search.space import SearchSpace
@@ -32,10 +33,10 @@ training:
   focal_gamma: {{low: 0.5, high: 4.0, when: {{training.loss: focal}}}}
 """
 DEFAULT = {
-    "model.strength": 4.0, "model.balanced": True, "data.extra": [],
+    "model.C": 4.0, "model.balanced": True, "data.extra": [],
     "training.loss": "cross_entropy",
 }  # fmt: skip
-FOCAL = {**DEFAULT, "model.strength": 1.0, "training.loss": "focal", "training.focal_gamma": 1.0}
+FOCAL = {**DEFAULT, "model.C": 1.0, "training.loss": "focal", "training.focal_gamma": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def summary(**changes: Any) -> dict[str, Any]:
 def test_all_that_is_known_is_told_in_one_paragraph(space: SearchSpace) -> None:
     told = summary(
         states={"complete": 3, "stopped early": 2, "failed": 1},
-        importances={"model.strength": 0.72, "training.loss": 0.2, "model.balanced": 0.08},
+        importances={"model.C": 0.72, "training.loss": 0.2, "model.balanced": 0.08},
         confirmation=describe(confirmation()),
     )
     rows = [*ROWS, row(3, 0.5, state="stopped early"), row(4, None, state="failed")]
@@ -81,7 +82,7 @@ def test_all_that_is_known_is_told_in_one_paragraph(space: SearchSpace) -> None:
         "Of 5 trials in 30 min 3 were judged on all folds, 2 were stopped early, 1 failed. "
         "The best is trial 1, with weighted f1 0.9000 ± 0.0100 over 3 folds; the default config "
         "has 0.8000 ± 0.0100. "
-        "What mattered most: model.strength (72% of the variation, from 1 to 4 in the best 3 "
+        "What mattered most: model.C (72% of the variation, from 1 to 4 in the best 3 "
         "trials); training.loss (20% of the variation, mostly cross_entropy in the best 3 trials). "
         "On 3 fresh seeds the winner has weighted f1 0.8700 and the default 0.8100: a difference "
         "of +0.0600, 95 % interval [+0.0200, +0.1000], which is more than chance makes. The search "
@@ -188,7 +189,7 @@ def sixteen(metric: str = "weighted_f1") -> list[dict[str, Any]]:
     rows = []
     for number in range(16):
         chosen = {
-            "model.strength": number + 1.0, "model.balanced": number < 13,
+            "model.C": number + 1.0, "model.balanced": number < 13,
             "data.extra": [HTML] if number in (12, 13, 15) else [],
             "training.loss": "focal" if number == 15 else "cross_entropy",
             "training.focal_gamma": 2.5 if number == 15 else None,
@@ -201,7 +202,7 @@ def sixteen(metric: str = "weighted_f1") -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("path", "where"),
     [
-        ("model.strength", "from 13 to 16"),
+        ("model.C", "from 13 to 16"),
         ("model.balanced", "mostly False"),
         ("data.extra", f"mostly ['{HTML}']"),
         ("training.loss", "mostly cross_entropy"),
@@ -216,7 +217,7 @@ def test_what_mattered_is_told_with_the_values_of_the_best_quarter(
 
 
 def test_where_less_is_better_the_best_have_the_least(space: SearchSpace) -> None:
-    told = summary(best=0, objectives=["aurc"], importances={"model.strength": 1.0})
+    told = summary(best=0, objectives=["aurc"], importances={"model.C": 1.0})
     assert "from 1 to 4 in the best 4 trials" in tell(told, sixteen("aurc"), space)
 
 
@@ -226,17 +227,17 @@ def test_of_a_parameter_that_no_good_trial_had_no_values_are_told(space: SearchS
 
 
 def test_small_shares_are_left_out_but_for_the_largest(space: SearchSpace) -> None:
-    shares = {"model.strength": 0.09, "model.balanced": 0.08}
+    shares = {"model.C": 0.09, "model.balanced": 0.08}
     told = tell(summary(best=15, importances=shares), sixteen(), space)
-    assert "most: model.strength (9% of the variation" in told
+    assert "most: model.C (9% of the variation" in told
     assert "model.balanced" not in told
 
 
 @pytest.mark.parametrize("state", ["stopped early", "running"])
 def test_a_lucky_first_fold_makes_no_good_trial(space: SearchSpace, state: str) -> None:
     """A trial that was stopped was clearly worse than the best, whatever its few folds gave."""
-    lucky = [row(16 + n, 0.99, state=state, folds=1, **{"model.strength": 90.0}) for n in range(2)]
-    told = summary(best=15, importances={"model.strength": 0.6})
+    lucky = [row(16 + n, 0.99, state=state, folds=1, **{"model.C": 90.0}) for n in range(2)]
+    told = summary(best=15, importances={"model.C": 0.6})
     assert "from 13 to 16 in the best 4 trials" in tell(told, [*sixteen(), *lucky], space)
 
 
@@ -295,7 +296,7 @@ def sweep(
     It has a default, a better trial, one that was stopped early, one that failed, and four others.
     """
     others = [
-        {"chosen": {**DEFAULT, "model.strength": 10.0 + n}, "scores": [0.6, 0.7 + n / 100]}
+        {"chosen": {**DEFAULT, "model.C": 10.0 + n}, "scores": [0.6, 0.7 + n / 100]}
         for n in range(4)
     ]
     study = study_of(
@@ -384,7 +385,7 @@ def test_the_page_ranks_trials_and_shows_what_they_chose(page: Page) -> None:
     assert rows[7][1:6] == ["failed", "sampler", "-", "0", "0"]
     chosen = dict(zip(page.cells[start][6:], rows[1][6:], strict=True))
     assert chosen == {
-        "model.strength": "4", "model.balanced": "True", "data.extra": "[]",
+        "model.C": "4", "model.balanced": "True", "data.extra": "[]",
         "training.loss": "cross_entropy", "training.focal_gamma": "-",
     }  # fmt: skip
     texts = "".join(page.texts)
@@ -395,7 +396,7 @@ def test_the_page_ranks_trials_and_shows_what_they_chose(page: Page) -> None:
 def two_objectives(study_of: StudyOf, space: SearchSpace) -> Study:
     def told(score: float, size: float, strength: float, **more: Any) -> dict[str, Any]:
         scores = [{"accuracy": score - 0.1}, {"accuracy": score + 0.1, "mib": size}]
-        return {"chosen": {**DEFAULT, "model.strength": strength}, "scores": scores, **more}
+        return {"chosen": {**DEFAULT, "model.C": strength}, "scores": scores, **more}
 
     return study_of(
         space,
@@ -424,7 +425,7 @@ def test_each_trial_of_a_front_is_an_experiment(
     front = {path.name: recipe(path) for path in sorted((folder / "front").iterdir())}
     assert list(front) == ["0000.yaml", "0001.yaml", "0003.yaml"]
     for name, strength in {"0000.yaml": 4.0, "0001.yaml": 8.0, "0003.yaml": 0.5}.items():
-        assert front[name] == space.apply({**DEFAULT, "model.strength": strength})
+        assert front[name] == space.apply({**DEFAULT, "model.C": strength})
     assert recipe(folder / "best.yaml") == front["0001.yaml"]
     assert "accuracy 0.8000, mib 30.0000." in (folder / "best.yaml").read_text(encoding="utf-8")
     assert (folder / "plots/front.png").exists()
@@ -443,7 +444,7 @@ def test_where_less_is_better_the_least_wins(
 ) -> None:
     config = sweep_config(tmp_path, "search.objectives=[aurc]", "search.pruner=none")
     told = [
-        {"chosen": {**DEFAULT, "model.strength": strength}, "scores": [score]}
+        {"chosen": {**DEFAULT, "model.C": strength}, "scores": [score]}
         for strength, score in {4.0: 0.3, 5.0: 0.1, 6.0: 0.2}.items()
     ]
     study = study_of(space, ["aurc"], *told)

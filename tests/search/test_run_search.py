@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from tagger.config import OptimizeConfig, TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT
 from tagger.search.run_search import search
@@ -22,7 +23,7 @@ from tagger.search.trials import folds_of
 from tagger.training.train_run import train
 
 # On these rows nothing errs, so that only the loss can tell configs apart.
-START = ("model.strength=0.05", "search.objectives=[log_loss]", "search.pruner=none")
+START = ("model.C=0.05", "search.objectives=[log_loss]", "search.pruner=none")
 
 NAME = "linear-linear-toy"
 DEADLINE = 180
@@ -132,7 +133,7 @@ def test_more_trials_are_added_to_those_that_are_there(
     [
         ("search.folds=4", "search.folds: 3 and 4"),
         ("seed=1", "seed: 0 and 1"),
-        ("search.space.model.strength.high=9.5", "search.space.model.strength.high: 100.0 and 9.5"),
+        ("search.space.model.C.high=9.5", "search.space.model.C.high: 100.0 and 9.5"),
         ("search.pruner=median", "search.pruner: 'none' and 'median'"),
         ("model.word_ngrams=1", "model.word_ngrams: 2 and 1"),
     ],
@@ -254,14 +255,14 @@ def test_a_grid_is_tried_to_its_end(tmp_path: Path, sweep_config: SweepConfig) -
         "search.sampler=grid",
         "search.trials=null",
         "search.pruner=none",
-        "search.space.model.strength={low: null, high: null, log: null, choices: [0.1, 4.0]}",
+        "search.space.model.C={low: null, high: null, log: null, choices: [0.1, 4.0]}",
         "search.space.model.char_ngrams=null",
         "search.space.model.balanced=null",
     )
     folder = search(config, lambda text: None)
     table = pd.read_parquet(folder / "trials.parquet")
     assert (table.state == "complete").all()
-    pairs = {(row["model.word_ngrams"], row["model.strength"]) for _, row in table.iterrows()}
+    pairs = {(row["model.word_ngrams"], row["model.C"]) for _, row in table.iterrows()}
     assert len(table) == len(pairs) == 6
 
 
@@ -275,8 +276,8 @@ def test_other_samplers_draw_from_the_space(
     )
     table = pd.read_parquet(search(config, lambda text: None) / "trials.parquet")
     assert len(table) == 6
-    assert table["model.strength"].between(0.05, 100).all()
-    assert table["model.strength"].nunique() > 3  # NSGA-II inherits some
+    assert table["model.C"].between(0.05, 100).all()
+    assert table["model.C"].nunique() > 3  # NSGA-II inherits some
 
 
 @pytest.mark.slow
@@ -318,20 +319,20 @@ def test_earlier_runs_come_first(
         f"data:\n  path: {config.data.path}\n  tags: {config.data.tags}\n"
     )
     base = config.base.model_copy(update={"runs_dir": str(tmp_path / "runs"), "name": "earlier"})
-    better = base.model_copy(update={"model": base.model.model_copy(update={"strength": 7.5})})
+    better = base.model_copy(update={"model": base.model.model_copy(update={"C": 7.5})})
     train(better, lambda text: None)
     enqueued = sweep_config(
         tmp_path, *START, f"runs_dir={tmp_path / 'runs'}", f"search.enqueue=[earlier,{recipe}]"
     )
     table = pd.read_parquet(search(enqueued, lambda text: None) / "trials.parquet")
     assert table.origin.tolist() == ["default", "earlier", str(recipe), *["sampler"] * 3]
-    assert table["model.strength"][:3].tolist() == [0.05, 7.5, 33.0]
+    assert table["model.C"][:3].tolist() == [0.05, 7.5, 33.0]
 
 
 def test_what_the_space_leaves_out_is_no_start(tmp_path: Path, sweep_config: SweepConfig) -> None:
     with pytest.raises(UserError, match="leaves out the config that the search starts from") as e:
-        search(sweep_config(tmp_path, "search.space.model.strength.low=50"))
-    assert e.value.problems == ("model.strength: 4.0 is not from 50.0 to 100.0",)
+        search(sweep_config(tmp_path, "search.space.model.C.low=50"))
+    assert e.value.problems == ("model.C: 4.0 is not from 50.0 to 100.0",)
     assert not list(tmp_path.iterdir())
 
 
@@ -344,7 +345,7 @@ def test_what_the_space_leaves_out_is_not_enqueued(
     other.write_text(f"{recipe.read_text()}model:\n  strength: 500.0\n")
     with pytest.raises(UserError, match=f"leaves out {other}") as error:
         search(sweep_config(tmp_path, f"search.enqueue=[{other}]"))
-    assert "model.strength: 500.0 is not from 0.05 to 100.0" in error.value.problems
+    assert "model.C: 500.0 is not from 0.05 to 100.0" in error.value.problems
     other.write_text(f"{recipe.read_text()}training:\n  epochs: 17\n")
     with pytest.raises(UserError, match="differs from where the search starts") as error:
         search(sweep_config(tmp_path, f"search.enqueue=[{other}]"))

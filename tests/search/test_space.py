@@ -11,13 +11,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.samplers import RandomSampler
 from optuna.trial import Trial
 
-from tagger.config import (
-    OptimizeConfig,
-    TrainConfig,
-    compose_config,
-    config_groups,
-    load_config,
-)
+from tagger.config.composition import compose_config, config_groups, load_config
+from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.errors import UserError
 from tagger.search.space import Assignment, SearchSpace
 
@@ -96,12 +91,14 @@ def test_a_space_is_read_as_it_is_written() -> None:
     found = {one.path: one for one in parse(EVERYTHING).parameters}
     assert set(found) == {
         "model", "model.dropout", "model.keep_layers", "model.word_ngrams", "model.balanced",
-        "decision", "decision.precision", "data.extra", "training.lr", "training.batch_size",
+        "decision", "decision.target_precision", "data.extra", "training.lr", "training.batch_size",
         "training.patience", "training.loss", "training.focal_gamma", "training.average_from",
     }  # fmt: skip
     assert found["training.lr"].distribution == FloatDistribution(1e-5, 1e-3, log=True)
     assert found["training.batch_size"].distribution == IntDistribution(8, 32, step=8)
-    assert found["decision.precision"].distribution == FloatDistribution(0.9, 0.98, step=0.01)
+    assert found["decision.target_precision"].distribution == FloatDistribution(
+        0.9, 0.98, step=0.01
+    )
     assert found["model.dropout"].distribution == FloatDistribution(0.0, 0.5)
     assert found["model.keep_layers"].distribution == CategoricalDistribution(
         [None, "[0]", "[0, 1]"]
@@ -225,7 +222,7 @@ def test_whole_numbers_serve_as_ends_of_a_range_of_any_number() -> None:
         ("model: {choices: [tiny, linear], dropout: {choices: [0.25]}}", ": model.dropout: the "
          "chosen model has no such key (with model=linear, model.dropout=0.25)"),
         ("training: {class_loss: {choices: [0.0, 1.0]}}", ": training: class_loss and contrast are "
-         "both 0: there is nothing to minimise (with training.class_loss=0)"),
+         "both 0: there is nothing to minimise (with training.class_loss_weight=0)"),
         ("training: {adversarial: {choices: [0.0, 0.01]}, mixup: {choices: [0.0, 0.5]}}",
          ": training: adversarial goes with none of mixup, r_drop and contrast (with "
          "training.adversarial=0.01, training.mixup=0.5)"),
@@ -337,7 +334,7 @@ def test_parameters_apply_where_their_condition_holds() -> None:
         assert ("model.dropout" in chosen) == neural
         assert ("model.keep_layers" in chosen) == (chosen["model"] == "tiny")
         assert ("model.word_ngrams" in chosen) == (chosen["model"] == "linear")
-        assert ("decision.precision" in chosen) == (chosen["decision"] == "threshold")
+        assert ("decision.target_precision" in chosen) == (chosen["decision"] == "threshold")
         assert ("training.focal_gamma" in chosen) == focal
         assert ("training.average_from" in chosen) == (focal and neural)
         assert {"training.lr", "training.batch_size", "data.extra"} <= chosen.keys()

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from tagger.config import OptimizeConfig
+from tagger.config.schema import OptimizeConfig
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT
 from tagger.search.racing import FOLD

@@ -10,7 +10,8 @@ import yaml
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from tagger.config import TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import TrainConfig
 from tagger.search.racing import find_winner
 from tagger.search.space import SearchSpace
 from tagger.search.table import estimate, importances, tabulate, write_table

@@ -11,7 +11,8 @@ from accelerate import Accelerator
 from optuna.study import Study
 from optuna.trial import create_trial
 
-from tagger.config import OptimizeConfig, TrainConfig, load_saved_config
+from tagger.config.saved import load_saved_config
+from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.search.folds import Folds
 from tagger.search.racing import FOLD, build_pruner
 from tagger.search.study import quiet_optuna
@@ -147,7 +148,7 @@ def test_it_stops_between_folds(sweep_config: Config, tmp_path: Path) -> None:
 
 
 def test_folds_that_are_there_are_not_done_again(sweep_config: Config, tmp_path: Path) -> None:
-    sweep = Sweep(sweep_config(tmp_path, "model.strength=0.1"), tmp_path)
+    sweep = Sweep(sweep_config(tmp_path, "model.C=0.1"), tmp_path)
     sweep.run()
     whole = sweep.kept
     before = {

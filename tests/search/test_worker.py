@@ -19,7 +19,7 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from tagger.config import OptimizeConfig
+from tagger.config.schema import OptimizeConfig
 from tagger.files import REPO_ROOT
 from tagger.search.liveness import lives, process_of
 from tagger.search.space import SearchSpace
@@ -51,7 +51,8 @@ STATES = {
 ORPHAN = """
 import multiprocessing, sys
 from pathlib import Path
-from tagger.config import OptimizeConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import OptimizeConfig
 from tagger.search.worker import Post, work
 folder, url, *overrides = sys.argv[1:]
 config = load_config(OptimizeConfig, compose_config("optimize", overrides))
@@ -225,7 +226,7 @@ def test_a_sweep_that_was_stopped_draws_what_it_would_have_drawn(
                 give_back(sweep.study, sweep.storage, trial)
                 sweep.reopen()
             else:
-                sweep.study.tell(trial, -abs(np.log(trial.params["model.strength"])))
+                sweep.study.tell(trial, -abs(np.log(trial.params["model.C"])))
         assert taken == 8 + len(stops)
         return [trial.params for trial in counted(sweep.study.trials)]
 
@@ -250,7 +251,7 @@ def test_what_is_taken_says_who_has_it(sweep_config: Config, tmp_path: Path) -> 
 def test_what_is_enqueued_is_taken_first(sweep_config: Config, tmp_path: Path) -> None:
     sweep = Sweep(sweep_config(tmp_path, "search.trials=3"), tmp_path / "sweep")
     base = sweep.space.encode(sweep.space.assignment_of(sweep.post.config.base))
-    wanted = [base, base | {"model.strength": 0.5}]
+    wanted = [base, base | {"model.C": 0.5}]
     enqueue(sweep.study, wanted, lambda at: [DEFAULT, "a run"][at])
     trials = [sweep.take_one() for _ in range(3)]
     assert [trial.params for trial in trials[:2]] == wanted
@@ -358,7 +359,7 @@ def test_a_worker_goes_on_after_trials_that_fail(
     config = with_space(
         sweep_config(tmp_path, "search.sampler=grid", "search.trials=null"),
         {
-            "model": {"strength": {"choices": [1.0, 4.0]}},
+            "model": {"C": {"choices": [1.0, 4.0]}},
             "data": {"extra": {"choices": [[missing], []]}},
         },
     )

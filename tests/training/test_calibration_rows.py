@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from tagger.config import FrozenConfig, LinearConfig
+from tagger.config.schema import FrozenConfig, LinearConfig
 from tagger.data.items import Item
 from tagger.data.sources import load_labelled
 from tagger.data.splits import split_items
@@ -20,7 +20,7 @@ from tagger.training.train_run import train
 
 TAGS = ("fruit", "metal", "weather")
 LINEAR = LinearConfig(
-    approach="linear", name="linear", word_ngrams=1, char_ngrams=4, strength=1e5, balanced=False
+    approach="linear", name="linear", word_ngrams=1, char_ngrams=4, C=1e5, balanced=False
 )
 """Strong enough to learn any labels by heart."""
 
@@ -33,7 +33,7 @@ def frozen(tiny_config):
         include={"name", "encoder", "revision", "sha256", "random", "pooling", "max_length"}
     )
     return FrozenConfig.model_validate(
-        encoder | {"approach": "frozen", "strength": 10.0, "balanced": False}
+        encoder | {"approach": "frozen", "C": 10.0, "balanced": False}
     )
 
 
@@ -270,7 +270,7 @@ def test_curves_of_the_folds_do_not_mix_with_those_of_the_run(run):
 
 @pytest.mark.parametrize("kind", ["neighbours", "mahalanobis"])
 def test_novelty_of_validation_rows_is_measured_against_the_training_rows(run, frozen, kind):
-    done = run("novel", frozen, f"decision.novelty={kind}")
+    done = run("novel", frozen, f"decision.ood={kind}")
     items = {item.id: item for item in load_labelled(done.config.data, TAGS).items}
     train_items = [items[row.id] for row in done.split_rows() if row.split == "train"]
     classifier = done.load_classifier()
@@ -286,7 +286,7 @@ def test_novelty_of_validation_rows_is_measured_against_the_training_rows(run, f
 
 
 def test_novelty_out_of_fold_is_measured_without_the_fold(run, frozen):
-    done = run("novel", frozen, "decision.novelty=neighbours", "decision.folds=3")
+    done = run("novel", frozen, "decision.ood=knn", "decision.folds=3")
     items = {item.id: item for item in load_labelled(done.config.data, TAGS).items}
     train_items = [items[row.id] for row in done.split_rows() if row.split == "train"]
     classifier = done.load_classifier()  # a frozen encoder is the same in all folds
@@ -304,8 +304,8 @@ def test_novelty_out_of_fold_is_measured_without_the_fold(run, frozen):
 
 def test_a_run_asks_a_person_about_what_is_unlike_its_rows(run, frozen):
     done = run(
-        "novel", frozen, "decision.novelty=mahalanobis", "decision.folds=3",
-        "decision.novelty_quantile=0.9",
+        "novel", frozen, "decision.ood=mahalanobis", "decision.folds=3",
+        "decision.ood_quantile=0.9",
     )  # fmt: skip
     items = load_labelled(done.config.data, TAGS).items
     strange = [Item(str(n), sign * 20, "") for n, sign in enumerate(["zzz ", "? ", "11 9 "])]

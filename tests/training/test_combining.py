@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tagger.config import EnsembleConfig, LinearConfig, TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import EnsembleConfig, LinearConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.data.sources import load_labelled
 from tagger.errors import UserError
@@ -28,7 +29,7 @@ ROLE = "members of an ensemble"
 REFUSED = f"{ROLE} must not have seen the rows that the new run holds out:"
 NOTHING_HELD_OUT = ("data.split.validation=0", "data.split.test=0")
 LINEAR = LinearConfig(
-    approach="linear", name="linear", word_ngrams=1, char_ngrams=3, strength=10.0, balanced=False
+    approach="linear", name="linear", word_ngrams=1, char_ngrams=3, C=10.0, balanced=False
 )
 
 
@@ -410,7 +411,7 @@ def test_an_ensemble_of_which_a_member_was_trained_again_is_not_finished_already
     with pytest.raises(UserError, match="it can't go on with these") as error:
         bench.of(ensemble("one", "words", "two"), "all", "if_exists=resume")
     assert error.value.problems == (f"{bench.folder / 'one'} changed since the run was begun",)
-    bench.of(LINEAR.model_copy(update={"strength": 1.0}), "words", "if_exists=replace")
+    bench.of(LINEAR.model_copy(update={"C": 1.0}), "words", "if_exists=replace")
     with pytest.raises(UserError) as error:
         bench.of(ensemble("one", "words", "two"), "all", "if_exists=resume")
     assert error.value.problems == tuple(
@@ -438,7 +439,7 @@ def test_an_ensemble_that_was_killed_does_not_go_on_with_other_members(bench):
 @pytest.fixture
 def folded(bench):
     """Two members that keep what they said of their training rows, out of folds."""
-    for name, model in (("rough", {"strength": 0.1}), ("close", {"strength": 20.0})):
+    for name, model in (("rough", {"C": 0.1}), ("close", {"C": 20.0})):
         bench.of(LINEAR.model_copy(update=model), name, "decision.folds=3")
     return bench
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import DistilBertConfig, DistilBertModel
 
-from tagger.config import DistillConfig
+from tagger.config.schema import DistillConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.models.encoders import encoder_layers, load_encoder
@@ -29,7 +29,7 @@ ITEMS = [
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.3, -4.0]], dtype=torch.float64)
 TEACHER = torch.tensor([[0.7, 0.2, 0.1], [0.05, 0.9, 0.05]], dtype=torch.float64)
 NOTHING = {
-    "teachers": [], "soft": 0.0, "temperature": 2.0, "hard": 0.0, "vectors": 0.0, "states": 0.0,
+    "teachers": [], "soft_loss_weight": 0.0, "temperature": 2.0, "class_loss_weight": 0.0, "vector_loss_weight": 0.0, "states": 0.0,
     "attention": 0.0, "layers": None, "transfer": [], "transfer_most": None,
     "transfer_weight": 1.0, "copies": 0, "changes": ["drop"],
 }  # fmt: skip
@@ -258,7 +258,7 @@ def few_tokens(tmp_path):
     path = tmp_path / "domain.csv"
     lines = "".join(f"{item.id},{item.title},{item.description}\n" for item in ITEMS)
     path.write_text(f"id,title,description\n{lines}", encoding="utf-8")
-    return f"model.keep_tokens=[{path}]"
+    return f"model.vocabulary_from=[{path}]"
 
 
 @pytest.mark.parametrize("loss", ["vectors", "states", "attention"])
@@ -320,7 +320,13 @@ def test_losses_are_added_with_their_weights(distil):
         torch.manual_seed(0)
         return distil(config_of(**given), cut, losses=torch.ones(3), lesson=lesson)
 
-    weights = {"hard": 0.3, "soft": 2.0, "vectors": 0.7, "states": 5.0, "attention": 0.4}
+    weights = {
+        "class_loss_weight": 0.3,
+        "soft_loss_weight": 2.0,
+        "vector_loss_weight": 0.7,
+        "states": 5.0,
+        "attention": 0.4,
+    }
     alone = {name: found(**{name: 1.0}) for name in weights if name != "hard"}
     expected = 0.3 + sum(weights[name] * loss for name, loss in alone.items())
     torch.testing.assert_close(found(**weights), expected)
@@ -386,7 +392,9 @@ def test_a_named_last_layer_is_where_attention_is_learnt_from(distil):
     assert not torch.allclose(found([0, 2]), found(None))
 
 
-@pytest.mark.parametrize("given", [{"vectors": 1.0}, {"states": 1.0}, {"attention": 1.0}])
+@pytest.mark.parametrize(
+    "given", [{"vector_loss_weight": 1.0}, {"states": 1.0}, {"attention": 1.0}]
+)
 def test_what_is_learnt_reaches_the_student_and_never_the_source(distil, whole, tiny_config, given):
     config = tiny_config(
         f"model.encoder={whole}", "model.random=null", "model.keep_layers=[0,1]"
@@ -426,7 +434,7 @@ def test_states_of_another_width_are_refused_and_say_what_takes_any(distil):
         "distill.states compares states of one width: the student has 16 numbers a token, the "
         "source 32"
     )
-    assert "distill.attention and distill.vectors" in caught.value.hint
+    assert "distill.attention and distill.vector_loss_weight" in caught.value.hint
 
 
 def test_heads_that_the_source_can_not_be_divided_into_are_refused(distil):
@@ -457,5 +465,5 @@ def test_encoders_of_the_library_have_no_insides_to_compare(whole, tiny_config, 
     source = Source(encoder, tokenizer, student.tokenizer, "mean")
     with pytest.raises(UserError, match="of type BERT, and this is DistilBertModel") as caught:
         Distillation(config_of(**{loss: 1.0}), student.module, source)
-    assert "distill.vectors work with any encoder" in caught.value.hint
+    assert "distill.vector_loss_weight work with any encoder" in caught.value.hint
     Distillation(config_of(vectors=1.0), student.module, source)

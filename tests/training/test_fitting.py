@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 
-from tagger.config import EnsembleConfig, FrozenConfig, LinearConfig, RulesConfig
+from tagger.config.schema import EnsembleConfig, FrozenConfig, LinearConfig, RulesConfig
 from tagger.data.items import Item
 from tagger.data.sources import load_labelled
 from tagger.decision.decider import PLAIN
@@ -61,10 +61,10 @@ def models(tiny_config, rules_file):
     return {
         "transformer": tiny_config().model,
         "frozen": FrozenConfig.model_validate(
-            encoder | {"approach": "frozen", "strength": 100.0, "balanced": True}
+            encoder | {"approach": "frozen", "C": 100.0, "balanced": True}
         ),
         "linear": LinearConfig(
-            approach="linear", name="linear", word_ngrams=2, char_ngrams=4, strength=10.0,
+            approach="linear", name="linear", word_ngrams=2, char_ngrams=4, C=10.0,
             balanced=True,
         ),
         "rules": RulesConfig(approach="rules", name="rules", rules=str(rules_file)),
@@ -212,7 +212,7 @@ def test_a_head_that_is_fitted_anew_belongs_to_the_encoder_that_training_ended_w
     classifier = done.load_classifier()
     items = items_of(done, "train")
     before = classifier.predict_proba(items)
-    start_from_probe(classifier, items, [1.0] * len(items), done.config.training.probe_strength)
+    start_from_probe(classifier, items, [1.0] * len(items), done.config.training.probe_C)
     np.testing.assert_allclose(classifier.predict_proba(items), before, atol=1e-5)
 
 
@@ -248,7 +248,7 @@ def test_further_rows_that_resemble_what_is_held_out_are_left_out(run, toy_folde
 
 def test_the_head_of_a_frozen_model_is_a_balanced_logistic_regression(config, extra_file):
     asked = config("frozen", f"data.extra=[{extra_file}]")
-    model = asked.model.model_copy(update={"strength": 2.0})
+    model = asked.model.model_copy(update={"C": 2.0})
     run = RunFolder(train(asked.model_copy(update={"model": model})))
     known = [*items_of(run, "train"), *load_items_of(extra_file, run)]
     classifier = run.load_classifier()

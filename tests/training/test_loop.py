@@ -83,7 +83,7 @@ def test_accumulation_changes_nothing_but_memory(run, weighting):
 def test_best_epoch_is_kept_and_patience_stops(run):
     folder = run(
         "overshoot", "training.epochs=30", "training.patience=2", "training.lr=0.05",
-        "training.average_decay=0", "training.metric=loss",
+        "training.ema_decay=0", "training.metric=loss",
     )  # fmt: skip
     losses = validation_curve(folder, "val/loss")
     steps_per_epoch = folder.meta["steps"] / len(losses)
@@ -103,8 +103,8 @@ def test_without_validation_rows_the_last_weights_count(run):
 
 def test_average_of_weights_is_what_is_kept(run):
     same = ("training.epochs=2", "data.split.validation=0")
-    plain = run("plain", *same, "training.average_decay=0")
-    averaged = run("averaged", *same, "training.average_decay=0.9")
+    plain = run("plain", *same, "training.ema_decay=0")
+    averaged = run("averaged", *same, "training.ema_decay=0.9")
     assert largest_difference(plain, averaged) > 1e-4
     # The average is a reader: it must not touch the training itself.
     metrics = [(r.path / "metrics.jsonl").read_bytes() for r in (plain, averaged)]
@@ -114,7 +114,7 @@ def test_average_of_weights_is_what_is_kept(run):
 def probed(folder, items):
     """The head that a probe fits to the encoder that a run ended with."""
     classifier = folder.load_classifier()
-    strength = folder.config.training.probe_strength
+    strength = folder.config.training.probe_C
     start_from_probe(classifier, items, [1.0] * len(items), strength)
     return classifier.module.head
 
@@ -130,9 +130,9 @@ REFIT = ("training.refit_head=true", "training.epochs=4", "training.head_init=ra
 @pytest.mark.parametrize(
     "recipe",
     [
-        ("training.average_decay=0",),
-        ("training.average_decay=0.9",),
-        ("training.average_decay=0.9", "model.freeze_layers=1"),
+        ("training.ema_decay=0",),
+        ("training.ema_decay=0.9",),
+        ("training.ema_decay=0.9", "model.freeze_layers=1"),
     ],
     ids="+".join,
 )
@@ -161,7 +161,7 @@ def test_a_head_that_is_fitted_anew_is_what_the_best_epoch_is_picked_by(run, rec
 def test_of_an_overshoot_the_refitted_head_belongs_to_the_best_weights(run):
     folder = run(
         "overshoot", *REFIT, "training.epochs=20", "training.patience=2", "training.lr=0.05",
-        "training.average_decay=0", "training.metric=loss",
+        "training.ema_decay=0", "training.metric=loss",
     )  # fmt: skip
     assert folder.meta["best_step"] < folder.meta["steps"], "there is a worse end to mix up with"
     head = weights(folder)
@@ -171,7 +171,7 @@ def test_of_an_overshoot_the_refitted_head_belongs_to_the_best_weights(run):
 
 @pytest.mark.parametrize("decay", [0, 0.9])
 def test_fitting_the_head_anew_to_validate_does_not_touch_the_training(run, decay):
-    same = (*REFIT[1:], f"training.average_decay={decay}")
+    same = (*REFIT[1:], f"training.ema_decay={decay}")
     plain, refit = run("plain", *same), run("refit", *same, "training.refit_head=true")
     losses, norms, curves = [], [], []
     for folder in (plain, refit):
@@ -224,7 +224,7 @@ def test_frozen_weights_stay(run, tiny_config):
         ("training.loss=focal", "training.class_weights=balanced"),
         ("training.schedule=cosine", "training.layer_decay=0.8"),
         ("model.pooling=max", "model.head=mlp", "training.head_init=random"),
-        ("training.precision=bf16",),
+        ("training.mixed_precision=bf16",),
         ("training.token_dropout=0.3",),
         ("training.field_dropout=0.3", "training.typos=0.3"),
         ("model.pooling=cls", "model.freeze_layers=1"),
@@ -278,7 +278,7 @@ def test_a_student_comes_to_think_as_its_teacher_does_of_texts_without_labels(
 ):
     path, given = bench
     recipe = (
-        *given, "distill.hard=0", "training.head_init=random", "training.average_decay=0",
+        *given, "distill.class_loss_weight=0", "training.head_init=random", "training.ema_decay=0",
         "model.random={layers: 1, hidden: 32, heads: 2, intermediate: 64}",
     )  # fmt: skip
     folder = run("student", *recipe)
@@ -317,8 +317,9 @@ def test_killed_and_resumed_a_student_comes_to_the_same_end(
 ):
     recipe = (
         *bench[1], *encoder_folder, "training.epochs=2", "training.checkpoint_seconds=0",
-        "model.keep_layers=[1]", "distill.copies=1", "distill.vectors=1", "distill.states=0.1",
-        "distill.attention=1", "model.encoder_dropout=0.1", f"model.keep_tokens=[{bench[0]}]",
+        "model.keep_layers=[1]", "distill.copies=1", "distill.vector_loss_weight=1",
+        "distill.states=0.1",
+        "distill.attention=1", "model.encoder_dropout=0.1", f"model.vocabulary_from=[{bench[0]}]",
     )  # fmt: skip
     whole, killed = killed_and_resumed(run, tmp_path, monkeypatch, recipe)
     assert killed.meta["model_files"] == whole.meta["model_files"]
@@ -336,7 +337,8 @@ def test_a_student_that_is_the_whole_source_has_nothing_to_learn_at_first(
     run, bench, encoder_folder, loss
 ):
     given = [
-        *encoder_folder, "distill=source", f"distill.transfer=[{bench[0]}]", "distill.vectors=0",
+        *encoder_folder, "distill=source", f"distill.transfer=[{bench[0]}]",
+        "distill.vector_loss_weight=0",
         f"distill.{loss}=1", "training.epochs=3", "model.encoder_dropout=0",
     ]  # fmt: skip
     assert step_losses(run("whole", *given))[0] < 1e-6

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tagger.config import TrainConfig, TrainingConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import TrainConfig, TrainingConfig
 from tagger.data.items import Item
 from tagger.training.noise import KEYS, SHORTEST, disturb, misspell
 

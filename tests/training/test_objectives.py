@@ -78,7 +78,7 @@ def test_without_additions_it_is_the_loss_and_one_pass(losses, tiny_classifier, 
 
 
 def test_class_loss_is_a_factor(losses):
-    torch.testing.assert_close(losses("training.class_loss=2.5"), 2.5 * losses())
+    torch.testing.assert_close(losses("training.class_loss_weight=2.5"), 2.5 * losses())
 
 
 def contrast_by_hand(vectors, targets, temperature):
@@ -149,9 +149,9 @@ def test_equal_and_zero_vectors_keep_the_gradient_of_contrast_finite():
 def test_contrast_is_added_with_its_weight_or_stands_alone(losses, tiny_classifier, batch):
     _, vectors = tiny_classifier.module.eval()(*batch)
     contrast = ContrastiveLoss(0.3)(vectors, TARGETS)
-    asked = ("training.contrast=0.7", "training.contrast_temperature=0.3")
+    asked = ("training.contrast_loss_weight=0.7", "training.contrast_temperature=0.3")
     torch.testing.assert_close(losses(*asked), losses() + 0.7 * contrast)
-    torch.testing.assert_close(losses(*asked, "training.class_loss=0"), 0.7 * contrast)
+    torch.testing.assert_close(losses(*asked, "training.class_loss_weight=0"), 0.7 * contrast)
 
 
 def test_divergence_is_the_mean_of_both_directions():
@@ -178,7 +178,7 @@ def test_agreement_compares_two_passes_under_dropout(losses):
     expected = 0.5 * (plain_losses(one) + plain_losses(two)) + 3 * symmetric_divergence(one, two)
     torch.testing.assert_close(losses("training.r_drop=3", model=model), expected)
     assert len(model.mixes) == 2
-    halved = losses("training.r_drop=3", "training.class_loss=0.5", model=Scripted(one, two))
+    halved = losses("training.r_drop=3", "training.class_loss_weight=0.5", model=Scripted(one, two))
     torch.testing.assert_close(halved, expected - 0.25 * (plain_losses(one) + plain_losses(two)))
 
 
@@ -301,7 +301,7 @@ def test_noise_reaches_all_trained_weights_and_none_that_are_frozen(losses, tiny
 
 
 def test_class_loss_is_a_factor_beside_noise_too(losses):
-    asked = ("training.adversarial=0.01", "training.class_loss=2")
+    asked = ("training.adversarial=0.01", "training.class_loss_weight=2")
     torch.testing.assert_close(losses(*asked), 2 * losses(asked[0]))
 
 
@@ -312,8 +312,12 @@ def test_class_loss_is_a_factor_beside_noise_too(losses):
         ("training.mixup=0.2",),
         ("training.adversarial=0.02",),
         ("training.adversarial=0.02", "training.accumulation_steps=3"),
-        ("training.contrast=0.5", "training.mixup=0.2", "training.r_drop=0.5"),
-        ("training.contrast=1", "training.class_loss=0", "training.refit_head=true"),
+        ("training.contrast_loss_weight=0.5", "training.mixup=0.2", "training.r_drop=0.5"),
+        (
+            "training.contrast_loss_weight=1",
+            "training.class_loss_weight=0",
+            "training.refit_head=true",
+        ),
     ],
     ids="+".join,
 )
@@ -336,7 +340,7 @@ def test_a_distillation_makes_of_the_losses_what_it_will(tiny_config, tiny_class
         given.update(named)
         return named["losses"] + 7
 
-    config = tiny_config("training.label_smoothing=0", "training.class_loss=3").training
+    config = tiny_config("training.label_smoothing=0", "training.class_loss_weight=3").training
     module = tiny_classifier.module.eval()
     objective = Objective(config, build_loss(config), module.encoder, distillation)
     lesson = (torch.ones(5, dtype=torch.bool), torch.full((5, 3), 1 / 3))

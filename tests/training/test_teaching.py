@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from tagger.config import EnsembleConfig, LinearConfig
+from tagger.config.schema import EnsembleConfig, LinearConfig
 from tagger.data.items import Item
 from tagger.data.sources import load_labelled
 from tagger.errors import UserError
@@ -33,7 +33,7 @@ STRANGE = [
     Item("s4", "plum", ""),
 ]
 LINEAR = LinearConfig(
-    approach="linear", name="linear", word_ngrams=1, char_ngrams=3, strength=10.0, balanced=False
+    approach="linear", name="linear", word_ngrams=1, char_ngrams=3, C=10.0, balanced=False
 )
 FOLDS = "decision.folds=3"
 TAUGHT = ("distill=soft", "decision.folds=null")
@@ -81,7 +81,7 @@ def shared(tiny_config, tmp_path_factory):
     """Two teachers, and a run without folds. They are read, never changed."""
     bench = Bench(tiny_config, tmp_path_factory.mktemp("runs"))
     bench.of(LINEAR, "words", FOLDS)
-    bench.of(LINEAR.model_copy(update={"strength": 0.1}), "rough", FOLDS)
+    bench.of(LINEAR.model_copy(update={"C": 0.1}), "rough", FOLDS)
     bench.of(LINEAR, "plain")
     return bench
 
@@ -506,11 +506,11 @@ def test_rows_that_its_teachers_have_seen_are_listed_as_seen(bench):
 
 def test_files_of_tokens_are_noted_and_checked_too(bench, text_file, tmp_path):
     path = text_file(STRANGE)
-    run = bench.train("student", f"model.keep_tokens=[{path}]")
+    run = bench.train("student", f"model.vocabulary_from=[{path}]")
     assert run.meta["inputs"] == {str(path): sha256_of(path)}
     path.write_text("id,title,description\n1,,\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"text\.csv"):
-        bench.train("again", f"model.keep_tokens=[{path}]")
+        bench.train("again", f"model.vocabulary_from=[{path}]")
     assert not (bench.folder / "again").exists()
 
 

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from tagger.config import TrackingConfig
+from tagger.config.schema import TrackingConfig
 from tagger.training.tracking import Tracker, attach_report, read_metrics
 
 NONE = TrackingConfig(kind="none", project="p", mode="offline")

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from tagger.config import TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import TrainConfig
 from tagger.data.sources import load_labelled
 from tagger.decision.calibrators import fit_temperature
 from tagger.decision.decider import PLAIN, load_rule

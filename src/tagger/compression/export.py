@@ -8,7 +8,7 @@ import onnx
 
 from tagger.compression.graph import build_graph
 from tagger.compression.quantization import quantize, round_rows
-from tagger.config import CompressConfig
+from tagger.config.schema import CompressConfig
 from tagger.data.items import Item
 from tagger.environment import instruction_sets
 from tagger.errors import UserError
@@ -42,11 +42,11 @@ def export_model(
     if isinstance(classifier.module.encoder, StaticEncoder):
         _make_static(classifier, config).save(folder)
         return
-    if config.precision == "int8_static" and not calibration:
+    if config.dtype == "int8_static" and not calibration:
         raise UserError(
-            "compress.precision=int8_static takes the ranges of activations from texts, and there "
+            "compress.dtype=int8_static takes the ranges of activations from texts, and there "
             "are none",
-            hint="compress.precision=int8 does without.",
+            hint="compress.dtype=int8 does without.",
         )
     rows = classifier.tokenize(calibration)
     model = quantize(build_graph(classifier), config, (np.array([row], np.int64) for row in rows))
@@ -59,7 +59,7 @@ def export_model(
             "approach": "onnx",
             "tags": list(classifier.tags),
             "max_length": classifier.shape["max_length"],
-            "precision": config.precision,
+            "precision": config.dtype,
             "threads": config.threads,
             "instructions": instruction_sets(),
         },
@@ -84,9 +84,9 @@ def _make_static(classifier: TransformerClassifier, config: CompressConfig) -> S
     second = None if linear else (head["2.weight"].T, head["2.bias"])
     scales = None
     # A few logits a token are small enough as they are, and nothing evens their errors out.
-    if not linear and config.precision == "fp16":
+    if not linear and config.dtype == "fp16":
         table = table.astype(np.float16)
-    elif not linear and config.precision in {"int8", "int8_static"}:
+    elif not linear and config.dtype in {"int8", "int8_static"}:
         table, scales = round_rows(table)
     weights = StaticWeights(table, scales, head[f"{first}bias"], second)
     return StaticClassifier(

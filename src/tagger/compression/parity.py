@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tagger.config import CompressConfig
+from tagger.config.schema import CompressConfig
 from tagger.data.items import Item
 from tagger.data.tags import tag_positions
 from tagger.decision.decider import Decisions

@@ -23,7 +23,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from tagger.compression.graph import CONTRIB, HEAD, IDS, MASK
-from tagger.config import CompressConfig
+from tagger.config.schema import CompressConfig
 
 Int8Array = npt.NDArray[np.int8]
 Float32Array = npt.NDArray[np.float32]
@@ -43,13 +43,13 @@ def quantize(
         config: `precision` and `per_channel`.
         calibration: Token ids of texts, (1, tokens) each, for fixed ranges of activations.
     """
-    if config.precision == "fp16":
+    if config.dtype == "fp16":
         halve(model)
-    if config.precision in {"int8", "int8_static"}:
+    if config.dtype in {"int8", "int8_static"}:
         quantize_rows(model)
-        kinds = ["Attention"] if config.precision == "int8_static" else ["Attention", "MatMul"]
+        kinds = ["Attention"] if config.dtype == "int8_static" else ["Attention", "MatMul"]
         model = quantize_products(model, kinds, config.per_channel)
-    if config.precision == "int8_static":
+    if config.dtype == "int8_static":
         model = quantize_products_by_range(model, config.per_channel, calibration)
     share_constants(model)
     return model

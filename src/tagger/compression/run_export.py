@@ -25,7 +25,9 @@ from tagger.compression.parity import (
 )
 from tagger.compression.parity_report import render_parity
 from tagger.compression.refit import compressed_calibration_rows
-from tagger.config import DecisionConfig, ExportConfig, read_yaml, script_command, write_yaml
+from tagger.config.overrides import script_command
+from tagger.config.saved import read_yaml, write_yaml
+from tagger.config.schema import DecisionConfig, ExportConfig
 from tagger.data.columns import TableFormat
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled
@@ -157,7 +159,7 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
         )
     parity = {"gate": PASSED if config.gate else SKIPPED, "broken": broken} | parity
     write_json(scratch / "parity.json", parity)
-    title = f"{name}: {run.name}, compressed to {config.compress.precision}"
+    title = f"{name}: {run.name}, compressed to {config.compress.dtype}"
     write_text(scratch / "parity.md", render_parity(title, parity, flips))
     write_text(scratch / "flipped.csv", csv_text(flipped_table(everything, tags)))
 
@@ -237,11 +239,11 @@ def _open_original(run: RunFolder, rows: str | None) -> _Original:
             hint=HINTS.get(approach, f"A model of approach {approach} is small and fast as it is."),
         )
     decision = DecisionConfig.model_validate(asked_last(run))
-    if decision.novelty != "none":
+    if decision.ood != "none":
         raise UserError(
             f"{run.path} can't be exported: it asks a person about items unlike those trained on "
-            f"(decision.novelty={decision.novelty}), for which a compressed model has no vectors",
-            hint="Train it with decision.novelty=none.",
+            f"(decision.ood={decision.ood}), for which a compressed model has no vectors",
+            hint="Train it with decision.ood=none.",
         )
     try:
         items = own_items(run)

@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from tagger.config import DataConfig
+from tagger.config.schema import DataConfig
 from tagger.data.readers import ENDINGS, SUFFIXES
 from tagger.errors import UserError
 from tagger.files import replacing, sha256_of

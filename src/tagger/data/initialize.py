@@ -8,8 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from tagger.config import CONFIG_DIR, FOLDER_NAME
-from tagger.config_paths import portable_path
+from tagger.config.composition import CONFIG_DIR
+from tagger.config.paths import portable_path
+from tagger.config.schema import FOLDER_NAME
 from tagger.data.columns import TEXT, TableFormat, find_columns, guess_columns
 from tagger.data.dates import DateOrder, parse_moment
 from tagger.data.sources import Labelled, open_file, read_labelled
@@ -148,7 +149,7 @@ def _config_text(name: str, path: Path, tags: Path, how: TableFormat) -> str:
     if how.dates != "iso":
         values["dates"] = how.dates
     values["tags"] = portable_path(tags)
-    head = f"{WRITTEN}; what each key means: src/tagger/config.py, DataConfig.\n"
+    head = f"{WRITTEN}; what each key means: src/tagger/config/schema.py, DataConfig.\n"
     return head + str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tagger.config import DataConfig
+from tagger.config.schema import DataConfig
 from tagger.data.columns import (
     SAMPLE_ROWS,
     TEXT,

@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tagger.config import Grouping, SplitConfig
+from tagger.config.schema import Grouping, SplitConfig
 from tagger.data.duplicates import group_near_duplicates, near_duplicates_of
 from tagger.data.items import Item
 from tagger.data.problems import Problems

@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tagger.config import DecisionConfig
+from tagger.config.aliases import upgrade_keys
+from tagger.config.schema import DecisionConfig
 from tagger.decision.decider import FILE, refit_rule, save_rule
 from tagger.errors import UserError
 from tagger.runs import RunFolder
@@ -47,6 +48,7 @@ def asked_last(run: RunFolder) -> dict[str, Any]:
     trained = run.decision_config.model_dump()
     try:
         asked = json.loads((run.path / FILE).read_text(encoding="utf-8"))["asked"]
+        asked = upgrade_keys({"decision": asked})[0]["decision"]
         known = {key: value for key, value in asked.items() if key in trained}
         return DecisionConfig.model_validate(trained | known).model_dump()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tagger.config import DecisionConfig
+from tagger.config.schema import DecisionConfig
 from tagger.data.items import Item
 from tagger.decision.calibrators import (
     Calibrator,
@@ -143,9 +143,9 @@ def fit_rule(config: DecisionConfig, rows: CalibrationRows) -> Rule:
     corrected = calibrator.apply(rows.probabilities)
     limit = None
     reached = has_answer(rows.probabilities)
-    if config.novelty != "none":
+    if config.ood != "none":
         assert rows.novelty is not None
-        limit = float(np.quantile(rows.novelty, config.novelty_quantile))
+        limit = float(np.quantile(rows.novelty, config.ood_quantile))
         reached &= rows.novelty <= limit
     return Rule(calibrator, fit_policy(config, corrected[reached], rows.true[reached]), limit)
 
@@ -259,12 +259,12 @@ def refit_rule(
             f"{folder}/calibration.csv has no rows: there is nothing to fit a decision to",
             hint="Train with decision.folds=5, or with data.split.validation above 0.",
         )
-    if config.novelty != "none":
+    if config.ood != "none":
         file = folder / NOVELTY_FILE
         kind = Novelty.load(file).kind if novelty is not None else "none"
-        if kind != config.novelty:
+        if kind != config.ood:
             raise UserError(
-                f"{folder} was trained with decision.novelty={kind}, not {config.novelty}",
+                f"{folder} was trained with decision.ood={kind}, not {config.ood}",
                 hint="Train again with the novelty that you want.",
             )
     source = f"{len(true)} rows of calibration.csv"

@@ -3,7 +3,7 @@
 A model is confidently wrong on content of a kind that it was not trained on, because softmax
 probabilities only compare tags with each other. Distance to what was trained on tells more:
 
-* `neighbours`: one minus the mean cosine to the `NEIGHBOURS` nearest training items (Sun et al.,
+* `knn`: one minus the mean cosine to the `NEIGHBOURS` nearest training items (Sun et al.,
   ICML 2022);
 * `mahalanobis`: distance to the nearest tag's mean under the shared covariance (Lee et al., NeurIPS
   2018).
@@ -25,7 +25,7 @@ from tagger.errors import UserError
 from tagger.models.embedding import unit_rows
 from tagger.scores import FloatArray
 
-ARRAYS = {"neighbours": {"units"}, "mahalanobis": {"means", "whitening"}}
+ARRAYS = {"knn": {"units"}, "mahalanobis": {"means", "whitening"}}
 """What each kind keeps."""
 
 NEIGHBOURS = 10
@@ -50,7 +50,7 @@ class Novelty:
     """Scores vectors by their distance to those of the training items; higher is stranger.
 
     Args:
-        kind: `neighbours` or `mahalanobis`.
+        kind: `knn` or `mahalanobis`.
         arrays: What the kind needs, by name.
     """
 
@@ -63,11 +63,11 @@ class Novelty:
         """Remember the training items' vectors, or their means and covariance.
 
         Args:
-            kind: `neighbours` or `mahalanobis`.
+            kind: `knn` or `mahalanobis`.
             vectors: (n, width).
             tags: Position of each item's tag, (n,).
         """
-        if kind == "neighbours":
+        if kind == "knn":
             return cls(kind, {"units": unit_rows(vectors).astype(np.float32)})
         labels = np.asarray(tags)
         present = np.unique(labels)
@@ -86,7 +86,7 @@ class Novelty:
 
     def score(self, vectors: FloatArray) -> FloatArray:
         """Return how strange each vector is: (n, width) to (n,)."""
-        if self.kind == "neighbours":
+        if self.kind == "knn":
             units = self.arrays["units"]
             similarity = unit_rows(vectors).astype(np.float32) @ units.T
             nearest = min(NEIGHBOURS, len(units))

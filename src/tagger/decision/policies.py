@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tagger.config import DecisionConfig
+from tagger.config.schema import DecisionConfig
 from tagger.decision.bounds import clopper_pearson_lower, p_value_of_precision
 from tagger.decision.stored import part_from_json, part_to_json
 from tagger.scores import FloatArray, IntArray
@@ -115,14 +115,14 @@ def fit_policy(config: DecisionConfig, probabilities: FloatArray, true: IntArray
     if config.policy == "argmax":
         return Argmax()
     if config.policy == "conformal":
-        return fit_conformal(probabilities, true, config.error)
+        return fit_conformal(probabilities, true, config.alpha)
     n_tags = probabilities.shape[1]
     best = most_probable(probabilities)
     if config.scope == "overall":
         least = least_threshold(
             probabilities.max(axis=1),
             best == true,
-            config.precision,
+            config.target_precision,
             config.confidence,
         )
         return Threshold([least] * n_tags)
@@ -133,7 +133,7 @@ def fit_policy(config: DecisionConfig, probabilities: FloatArray, true: IntArray
         rows = best == tag
         thresholds.append(
             least_threshold(
-                probabilities[rows, tag], true[rows] == tag, config.precision, confidence
+                probabilities[rows, tag], true[rows] == tag, config.target_precision, confidence
             )
         )
     return Threshold(thresholds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tagger.config import EvaluateConfig
+from tagger.config.schema import EvaluateConfig
 from tagger.data.items import Item
 from tagger.data.tags import list_tags
 from tagger.decision.decider import load_rule

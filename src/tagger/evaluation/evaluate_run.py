@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tagger.config import EvaluateConfig
+from tagger.config.schema import EvaluateConfig
 from tagger.data.tags import list_tags, tag_positions
 from tagger.decision.calibrators import calibrator_to_json
 from tagger.decision.decider import Decider, load_decider, refit_decider

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from tagger.config import LatencyConfig
+from tagger.config.schema import LatencyConfig
 from tagger.data.items import Item
 from tagger.decision.decider import Decider
 from tagger.evaluation.report import EvaluationReport, Latency, LatencyTimes

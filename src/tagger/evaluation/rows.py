@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tagger.config import EvaluateConfig
+from tagger.config.schema import EvaluateConfig
 from tagger.data.items import Item
 from tagger.data.sources import data_sha256, load_extra, load_labelled, read_columns
 from tagger.data.splits import unseen_items

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tagger.config import TrainConfig, compose_config, load_config, quoted
+from tagger.config.composition import compose_config, load_config
+from tagger.config.overrides import quoted
+from tagger.config.schema import TrainConfig
 from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.items import Item
 from tagger.data.sources import AUTO, open_file, read_labelled

@@ -4,14 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tagger.config import (
-    DecisionConfig,
-    LatencyConfig,
-    TrainConfig,
-    compose_config,
-    load_config,
-    quoted,
-)
+from tagger.config.composition import compose_config, load_config
+from tagger.config.overrides import quoted
+from tagger.config.schema import DecisionConfig, LatencyConfig, TrainConfig
 from tagger.data.splits import unseen_items
 from tagger.environment import describe_environment
 from tagger.errors import UserError
@@ -52,7 +47,7 @@ def compare_rungs(
         "rows": len(source.items),
         "seeds": seeds,
         "folds": folds,
-        "promise": {"precision": promise.precision, "confidence": promise.confidence},
+        "promise": {"precision": promise.target_precision, "confidence": promise.confidence},
         "rungs": {
             name: score_rung(
                 result.probabilities,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tagger.config import LatencyConfig
+from tagger.config.schema import LatencyConfig
 from tagger.decision.decider import PLAIN, Decider
 from tagger.evaluation.latency import measure_latency
 from tagger.files import folder_mib

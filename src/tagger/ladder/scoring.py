@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from tagger.config import DecisionConfig
+from tagger.config.schema import DecisionConfig
 from tagger.decision.decider import CalibrationRows, fit_rule
 from tagger.decision.policies import REVIEW
 from tagger.evaluation.calibration import adaptive_error

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tagger.config import EncoderConfig, TrainConfig, compose_config, load_config
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import EncoderConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.progress import progress_bar

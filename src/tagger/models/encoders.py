@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import nn
 
-from tagger.config import EncoderConfig, RandomEncoderConfig
+from tagger.config.schema import EncoderConfig, RandomEncoderConfig
 from tagger.errors import UserError
 from tagger.files import resolve_path, sha256_of
 from tagger.models.bert import BertEncoder, is_supported, load_bert

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from tagger.config import LinearConfig
+from tagger.config.schema import LinearConfig
 from tagger.data.items import Item
 from tagger.files import write_json
 from tagger.models.base import SETTINGS, read_settings
@@ -88,7 +88,7 @@ class LinearClassifier:
         vectorizers = build_vectorizers((config.word_ngrams, config.char_ngrams))
         features = _stack([vectorizer.fit_transform(texts) for vectorizer in vectorizers])
         model = LinearSVC(
-            C=config.strength,
+            C=config.C,
             class_weight="balanced" if config.balanced else None,
             random_state=0,  # of the order in which its solver takes rows
         ).fit(features, targets, sample_weight=np.asarray(weights))

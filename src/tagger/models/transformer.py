@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tagger.config import EncoderConfig, TransformerConfig
+from tagger.config.schema import EncoderConfig, TransformerConfig
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled
 from tagger.errors import UserError
@@ -130,10 +130,10 @@ def make_student(config: TransformerConfig) -> tuple[nn.Module, Tokenizer]:
         keep_layers(encoder, config.keep_layers)
     if config.keep_width is not None or config.keep_neurons is not None:
         encoder = narrow(encoder, config.keep_width, config.keep_neurons)
-    if config.keep_tokens is not None:
-        files = [resolve_path(file) for file in config.keep_tokens]
+    if config.vocabulary_from is not None:
+        files = [resolve_path(file) for file in config.vocabulary_from]
         texts = [item.text for file in files for item in iter_unlabelled(file)]
-        kept = tokens_in_use(tokenizer, texts, config.most_tokens)
+        kept = tokens_in_use(tokenizer, texts, config.vocabulary_size)
         tokenizer = prune_vocabulary(encoder, tokenizer, kept, config.max_length)
     if config.static is not None:
         first, *_, last = tokenizer.encode("").ids

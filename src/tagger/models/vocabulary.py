@@ -61,7 +61,7 @@ def prune_vocabulary(
     content = json.loads(tokenizer.to_str())
     if content["model"]["type"] != "WordPiece":
         raise UserError(
-            f"model.keep_tokens needs a tokenizer of type WordPiece, and this one is "
+            f"model.vocabulary_from needs a tokenizer of type WordPiece, and this one is "
             f"{content['model']['type']}"
         )
     place = {old: new for new, old in enumerate(kept)}

@@ -1,6 +1,6 @@
 """Lists the errors of an evaluated run in a terminal (`tagger errors`)."""
 
-from tagger.config import script_command
+from tagger.config.overrides import script_command
 from tagger.errors import UserError
 from tagger.evaluation.report import ErrorGroup, Errors, EvaluationReport
 from tagger.files import expand_home

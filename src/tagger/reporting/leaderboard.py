@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from tagger.config import script_command
+from tagger.config.overrides import script_command
 from tagger.errors import UserError
 from tagger.files import resolve_path
 from tagger.leaderboard import Standing, load_standings

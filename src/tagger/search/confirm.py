@@ -13,7 +13,7 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from tagger.config import TrainConfig
+from tagger.config.schema import TrainConfig
 from tagger.ladder.scoring import SCORES, compare_all
 from tagger.scores import FloatArray, IntArray
 from tagger.search.folds import Folds

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from tagger.config import (
+from tagger.config.schema import (
     COST_METRICS,
     ROW_METRICS,
     LatencyConfig,
@@ -212,7 +212,7 @@ def run_fold(
         extra=folds.extra(step, given),
         held_out=[folds.items[index] for index in split.test],
     )
-    precision = resolve_precision(config.training.precision, accelerator.device)
+    precision = resolve_precision(config.training.mixed_precision, accelerator.device)
     started = time.monotonic()
     fitted = fit_classifier(
         given, folds.tags, rows, Surroundings(accelerator, precision, folder)

@@ -3,7 +3,7 @@
 import numpy as np
 from optuna.study import StudyDirection
 
-from tagger.config import COST_METRICS
+from tagger.config.schema import COST_METRICS
 from tagger.evaluation.selective import area_under_risk_coverage, precision_at_coverage
 from tagger.ladder.scoring import SCORES
 from tagger.scores import BoolArray, FloatArray, IntArray, confusion_matrix, scores_from_confusion
@@ -17,8 +17,8 @@ def score_rows(metric: str, probabilities: FloatArray, true: IntArray) -> float:
     """Score the predictions of some rows.
 
     Args:
-        metric: A name of `tagger.config.ROW_METRICS`. Precision at a coverage is that of the surest
-            rows; `aurc` and `log_loss` are better the smaller they are.
+        metric: One of `ROW_METRICS`. Precision at a coverage is that of the surest rows;
+             `aurc` and `log_loss` are better the smaller they are.
         probabilities: (n, n_tags).
         true: Position of each row's tag, (n,).
     """

@@ -14,7 +14,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import binomtest
 
-from tagger.config import SearchConfig
+from tagger.config.schema import SearchConfig
 
 FOLD = "fold_{}"
 """The name under which a trial keeps the result of a step."""

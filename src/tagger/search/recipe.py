@@ -5,8 +5,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from tagger.config import TrainConfig, compose_section, config_groups, flatten
-from tagger.config_paths import with_portable_paths
+from tagger.config.composition import compose_section, config_groups
+from tagger.config.overrides import flatten
+from tagger.config.paths import with_portable_paths
+from tagger.config.schema import TrainConfig
 
 GROUPS = ("data", "model", "training", "decision")
 

@@ -12,7 +12,8 @@ from filelock import FileLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from tagger.config import OptimizeConfig, script_command
+from tagger.config.overrides import script_command
+from tagger.config.schema import OptimizeConfig
 from tagger.environment import describe_environment
 from tagger.files import remove_lock, write_json, write_text
 from tagger.reporting.figures import write_figure

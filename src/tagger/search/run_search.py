@@ -19,19 +19,11 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from tagger.config import (
-    OptimizeConfig,
-    SearchConfig,
-    TrainConfig,
-    compose_config,
-    differences,
-    flatten,
-    is_within,
-    load_config,
-    load_saved_config,
-    save_config,
-)
-from tagger.config_paths import with_portable_paths
+from tagger.config.composition import compose_config, load_config
+from tagger.config.overrides import differences, flatten, is_within
+from tagger.config.paths import with_portable_paths
+from tagger.config.saved import load_saved_config, save_config
+from tagger.config.schema import OptimizeConfig, SearchConfig, TrainConfig
 from tagger.data.sources import data_sha256
 from tagger.errors import UserError
 from tagger.progress import progress_bar

@@ -31,17 +31,11 @@ from optuna.distributions import (
 from optuna.trial import Trial
 from pydantic import BaseModel
 
-from tagger.config import (
-    TrainConfig,
-    compose_section,
-    config_groups,
-    flatten,
-    is_within,
-    nearest,
-    schema_keys,
-    validate_config,
-)
-from tagger.config_paths import with_portable_paths
+from tagger.config.composition import compose_section, config_groups
+from tagger.config.messages import nearest, schema_keys, validate_config
+from tagger.config.overrides import flatten, is_within
+from tagger.config.paths import with_portable_paths
+from tagger.config.schema import TrainConfig
 from tagger.errors import UserError
 
 PARAMETER_KEYS = ("low", "high", "step", "log", "choices", "when")
@@ -562,7 +556,7 @@ def _raise(problems: Sequence[str]) -> None:
         raise UserError(
             "the search space has mistakes:",
             list(dict.fromkeys(problems)),
-            "See configs/search/ for examples, src/tagger/config.py for the keys and their ranges.",
+            "See configs/search/ for examples, src/tagger/config/schema.py for keys and ranges.",
         )
 
 

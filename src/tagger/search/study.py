@@ -35,7 +35,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from tagger.config import SearchConfig
+from tagger.config.schema import SearchConfig
 from tagger.errors import UserError
 from tagger.search.liveness import forget, lives
 from tagger.search.metrics import direction_of

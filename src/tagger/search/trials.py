@@ -12,7 +12,8 @@ import optuna
 from accelerate import Accelerator
 from optuna.trial import Trial
 
-from tagger.config import TrainConfig, save_config
+from tagger.config.saved import save_config
+from tagger.config.schema import TrainConfig
 from tagger.files import write_json
 from tagger.search.folds import Folds, run_fold
 from tagger.search.racing import FOLD, RUNNING_MEANS, fold_results

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
-from tagger.config import OptimizeConfig, SearchConfig
+from tagger.config.schema import OptimizeConfig, SearchConfig
 from tagger.errors import BAD_INPUT, UserError
 from tagger.search.confirm import plan_confirmation
 from tagger.search.folds import Folds, prepare_process

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from accelerate.utils import broadcast_object_list
 
-from tagger.config import EnsembleConfig, TrainConfig
+from tagger.config.schema import EnsembleConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.data.splits import Split, group_items, split_items, unseen_items
 from tagger.data.tags import tag_positions
@@ -93,7 +93,7 @@ def calibration_rows(
         items, probabilities = joint_predictions(config.model, config.runs_dir, known, tags)
         source = f"{len(items)} rows that all members predicted out of folds"
         return items, CalibrationRows(probabilities, tag_positions(items, tags), None, source)
-    kind = config.decision.novelty
+    kind = config.decision.ood
     if not folds:
         items = list(rows.validation)
         novelty = None
@@ -158,7 +158,7 @@ def write_decision(
     """
     tags = classifier.tags
     write_calibration(folder / "calibration.csv", items, tags, rows.probabilities, rows.novelty)
-    kind = config.decision.novelty
+    kind = config.decision.ood
     if kind != "none":
         assert isinstance(classifier, Embeds)
         vectors = classifier.embed(known)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tagger.config import EnsembleConfig
+from tagger.config.schema import EnsembleConfig
 from tagger.data.items import Item
 from tagger.data.tags import list_tags
 from tagger.errors import UserError

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tagger.config import DistillConfig
+from tagger.config.schema import DistillConfig
 from tagger.errors import UserError
 from tagger.models.bert import BertEncoder
 from tagger.models.transformer import POOLINGS, TransformerModule
@@ -173,16 +173,16 @@ class Distillation:
         """
         config = self.config
         labelled, soft = lesson
-        losses = config.hard * losses * labelled
-        if config.soft:
+        losses = config.class_loss_weight * losses * labelled
+        if config.soft_loss_weight:
             known = ~soft.isnan().any(dim=1)
             divergence = self.soft(logits.float(), soft.nan_to_num(1.0))
-            losses = losses + config.soft * divergence * known
+            losses = losses + config.soft_loss_weight * divergence * known
         if self.source is None:
             return losses
         theirs = self.source(ids, mask)
-        if config.vectors:
-            losses = losses + config.vectors * self.vectors(vectors.float(), theirs)
+        if config.vector_loss_weight:
+            losses = losses + config.vector_loss_weight * self.vectors(vectors.float(), theirs)
         for ours, other in self._pairs:
             if config.states:
                 state = self.states(self._ours[ours].float(), self._theirs[other].float(), mask)
@@ -203,7 +203,7 @@ class Distillation:
                 raise UserError(
                     "distill.states and distill.attention look into encoders of type BERT, and "
                     f"this is {type(encoder).__name__}",
-                    hint="Set both to 0; distill.soft and distill.vectors work with any encoder.",
+                    hint="Set both to 0; the soft and the vector loss work with any encoder.",
                 )
         ours, theirs = student.encoder.layer, source.encoder.layer
         places = self.config.layers or evenly_spaced(len(ours), len(theirs))
@@ -218,7 +218,7 @@ class Distillation:
                     f"distill.states compares states of one width: the student has "
                     f"{student.config.hidden_size} numbers a token, the source "
                     f"{source.config.hidden_size}",
-                    hint="Set distill.states=0; distill.attention and distill.vectors take any.",
+                    hint="Set distill.states=0; the other losses take any.",
                 )
             for number, place in enumerate(places):
                 _keep(ours[number], self._ours, f"state {number}")
@@ -246,7 +246,7 @@ def evenly_spaced(student_layers: int, source_layers: int) -> list[int]:
 
 def needs_source(config: DistillConfig) -> bool:
     """Whether any loss asks the source."""
-    return bool(config.vectors or config.states or config.attention)
+    return bool(config.vector_loss_weight or config.states or config.attention)
 
 
 def _keep(module: nn.Module, kept: dict[str, Tensor], name: str) -> None:

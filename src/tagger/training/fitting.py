@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from tagger.config import (
+from tagger.config.schema import (
     DistillConfig,
     EnsembleConfig,
     FrozenConfig,
@@ -130,7 +130,7 @@ def fit_classifier(
     frozen = TransformerClassifier.build_frozen(model, tags)
     used = _settle(config, tags, rows, frozen, surroundings)
     frozen.module.to(surroundings.accelerator.device)
-    start_from_probe(frozen, used.items, used.weights, model.strength, model.balanced)
+    start_from_probe(frozen, used.items, used.weights, model.C, model.balanced)
     frozen.module.eval()
     return Fitted(frozen, time.monotonic() - started, parameters=_count(frozen))
 

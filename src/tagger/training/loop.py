@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from tagger.config import TrainingConfig
+from tagger.config.schema import TrainingConfig
 from tagger.data.items import Item
 from tagger.models.transformer import TransformerClassifier
 from tagger.progress import progress_bar
@@ -117,11 +117,11 @@ def fit(
     labelled, their_weights = train_items[:n_labelled], item_weights[:n_labelled]
     if config.head_init == "probe" and progress.step == 0:
         with autocast:
-            start_from_probe(classifier, labelled, their_weights, config.probe_strength)
+            start_from_probe(classifier, labelled, their_weights, config.probe_C)
     steps_per_epoch = math.ceil(len(train_items) / config.batch_size)
     total_steps = steps_per_epoch * config.epochs
     first = None if config.average_from is None else int(config.average_from * total_steps)
-    average = WeightAverage(module, config.average_decay, first, progress.average_weights)
+    average = WeightAverage(module, config.ema_decay, first, progress.average_weights)
     progress.average_weights = average.weights
     # Not the optimizer: accelerate's wrapper would skip steps by its own count of accumulation.
     model = accelerator.prepare_model(module)
@@ -145,7 +145,7 @@ def fit(
 
     def refit_head() -> None:
         if config.refit_head:
-            start_from_probe(classifier, labelled, their_weights, config.probe_strength)
+            start_from_probe(classifier, labelled, their_weights, config.probe_C)
 
     def save() -> None:
         progress.seconds = time.monotonic() - started

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tagger.config import TrainingConfig
+from tagger.config.schema import TrainingConfig
 
 
 class CrossEntropy(nn.Module):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tagger.config import TrainingConfig
+from tagger.config.schema import TrainingConfig
 from tagger.data.items import Item
 
 SHORTEST = 4

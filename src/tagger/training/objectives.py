@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tagger.config import TrainingConfig
+from tagger.config.schema import TrainingConfig
 from tagger.training.distillation import Distillation
 
 # Takes ids and mask, (n, tokens); returns logits (n, n_tags) and vectors (n, hidden).
@@ -97,16 +97,18 @@ class Objective:
             return self._adversarial(model, ids, mask, targets)
         mix = self._draw_mix(len(targets), random)
         logits, vectors = model(ids, mask, mix)
-        losses = self.config.class_loss * self._classification(logits.float(), targets, mix)
+        losses = self.config.class_loss_weight * self._classification(logits.float(), targets, mix)
         if self.config.r_drop:
             # The same rows once more: dropout makes them differ (Liang et al., NeurIPS 2021).
             again, _ = model(ids, mask, mix)
             second = self._classification(again.float(), targets, mix)
-            losses = 0.5 * (losses + self.config.class_loss * second)
+            losses = 0.5 * (losses + self.config.class_loss_weight * second)
             divergence = symmetric_divergence(logits.float(), again.float())
             losses = losses + self.config.r_drop * divergence
-        if self.config.contrast:
-            losses = losses + self.config.contrast * self.contrastive(vectors.float(), targets)
+        if self.config.contrast_loss_weight:
+            losses = losses + self.config.contrast_loss_weight * self.contrastive(
+                vectors.float(), targets
+            )
         if self.distillation is not None:
             assert lesson is not None
             losses = self.distillation(
@@ -160,4 +162,4 @@ class Objective:
         moved, _ = model(ids, mask, None)
         handle.remove()
         worst: Tensor = self.loss_function(moved.float(), targets)
-        return self.config.class_loss * 0.5 * (losses + worst)
+        return self.config.class_loss_weight * 0.5 * (losses + worst)

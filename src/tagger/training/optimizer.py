@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.optim import AdamW
 
-from tagger.config import TrainingConfig
+from tagger.config.schema import TrainingConfig
 from tagger.models.encoders import encoder_layers
 from tagger.models.transformer import TransformerModule
 

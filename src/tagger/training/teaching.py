@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from tagger.config import DistillConfig, Grouping, TrainConfig
+from tagger.config.schema import DistillConfig, Grouping, TrainConfig
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled
 from tagger.data.splits import unseen_items

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tagger.config import TrackingConfig
+from tagger.config.schema import TrackingConfig
 from tagger.errors import UserError
 from tagger.files import write_text
 

@@ -13,19 +13,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from tagger.config import (
-    EnsembleConfig,
-    RulesConfig,
-    TrainConfig,
-    TransformerConfig,
-    compose_config,
-    differences,
-    flatten,
-    load_config,
-    save_config,
-    script_command,
-)
-from tagger.config_paths import portable_path, portable_run, with_portable_paths
+from tagger.config.composition import compose_config, load_config
+from tagger.config.overrides import differences, flatten, script_command
+from tagger.config.paths import portable_path, portable_run, with_portable_paths
+from tagger.config.saved import save_config
+from tagger.config.schema import EnsembleConfig, RulesConfig, TrainConfig, TransformerConfig
 from tagger.data.items import Item
 from tagger.data.sources import data_sha256, load_extra, load_labelled, scan_unlabelled
 from tagger.data.splits import Split, split_items, unseen_items
@@ -80,13 +72,13 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
         folder = expand_home(config.runs_dir) / (config.name or _default_name(config))
 
     make_deterministic()
-    # Autocast is ours (training.precision): weights stay fp32, and so does what is served.
+    # Autocast is ours (training.mixed_precision): weights stay fp32, and so does what is served.
     # Without cpu=True, processes on CPUs would not find each other.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
     torch.set_num_threads(_threads(config, accelerator))
     # Each process makes up a name of its own; the main one's counts.
     folder = Path(broadcast_object_list([str(folder)])[0])
-    precision = resolve_precision(config.training.precision, accelerator.device)
+    precision = resolve_precision(config.training.mixed_precision, accelerator.device)
 
     labelled = load_labelled(config.data)
     items, tags = labelled.items, labelled.tags
@@ -229,7 +221,7 @@ def _examine_model(
         if config.decision.folds is not None:
             check_folds(config.model, config.runs_dir, data_sha256(items))
     if isinstance(config.model, TransformerConfig):
-        files += config.model.keep_tokens or []
+        files += config.model.vocabulary_from or []
     if config.distill is not None:
         files += config.distill.transfer
         if config.distill.teachers:

@@ -1,50 +1,15 @@
 """The typed schema of `configs/`: every key, its type, its range, and what it does.
 
-Hydra composes the yaml files; the models below decide what is valid. Every mistake is collected
-before any is reported, and unknown keys are refused however they were given (`key=`, `+key=`).
+Hydra composes the yaml files (`tagger.config.composition`); the models below decide what is valid.
 """
 
-import difflib
-import itertools
-import re
-import shutil
-import types
-import typing
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
-from hydra.core.singleton import Singleton
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from tagger.config_paths import with_portable_paths
-from tagger.errors import UserError, first_line
-from tagger.files import REPO_ROOT, resolve_path, write_text
-from tagger.output import shell_command
-
-CONFIG_DIR = REPO_ROOT / "configs"
-
-GIVEN = "given-by-path"
-"""What Hydra knows an experiment's file by that lies elsewhere."""
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 OPEN_MAPPINGS = ("data.columns.", "search.space.")
 """Keys below these are values of the user's own."""
-
-MISTAKES = "the config has mistakes:"
-WHERE_TO_LOOK = (
-    "See `--help` for the groups, configs/ for the files, src/tagger/config.py for the ranges."
-)
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -223,10 +188,10 @@ class TransformerConfig(EncoderConfig):
     keep_neurons: int | None = Field(
         ge=1, le=16384, description="neurons that each feed-forward part keeps; null: all"
     )
-    keep_tokens: list[str] | None = Field(
+    vocabulary_from: list[str] | None = Field(
         min_length=1, description="files of items whose tokens stay in the vocabulary; null: all"
     )
-    most_tokens: int | None = Field(
+    vocabulary_size: int | None = Field(
         ge=1, le=1_000_000, description="of these tokens the most frequent; null: all of them"
     )
     static: int | None = Field(
@@ -244,8 +209,8 @@ class TransformerConfig(EncoderConfig):
 
     @model_validator(mode="after")
     def _check_student(self) -> "TransformerConfig":
-        if self.most_tokens is not None and self.keep_tokens is None:
-            raise ValueError("`most_tokens` says how many of `keep_tokens`: give files there")
+        if self.vocabulary_size is not None and self.vocabulary_from is None:
+            raise ValueError("`vocabulary_size` is counted in `vocabulary_from`: give files there")
         if self.static is not None:
             needed = {"pooling": "mean", "freeze_embeddings": False, "freeze_layers": 0}
             wrong = [key for key, value in needed.items() if getattr(self, key) != value]
@@ -259,7 +224,7 @@ class FrozenConfig(EncoderConfig):
     """A logistic regression on the vectors of an encoder; see `tagger.training.fitting`."""
 
     approach: Literal["frozen"]
-    strength: float = Field(gt=0, le=1e6, description="C of the regression; larger fits closer")
+    C: float = Field(gt=0, le=1e6, description="C of the regression; larger fits closer")
     balanced: bool = Field(description="let each tag weigh alike")
 
 
@@ -270,7 +235,7 @@ class LinearConfig(Section):
     name: FolderName
     word_ngrams: int = Field(ge=1, le=5, description="longest sequence of words")
     char_ngrams: int = Field(ge=2, le=8, description="longest sequence of characters in a word")
-    strength: float = Field(gt=0, le=1e6, description="C of the machine; larger fits closer")
+    C: float = Field(gt=0, le=1e6, description="C of the machine; larger fits closer")
     balanced: bool = Field(description="let each tag weigh alike")
 
 
@@ -315,8 +280,8 @@ class TrainingConfig(Section):
     head_init: Literal["random", "probe"] = Field(
         description="probe: a logistic regression on the frozen encoder's vectors"
     )
-    probe_strength: float = Field(gt=0, le=1e6, description="head_init=probe: its C")
-    average_decay: Fraction = Field(
+    probe_C: float = Field(gt=0, le=1e6, description="head_init=probe: its C")
+    ema_decay: Fraction = Field(
         description="a step's decay of the moving average of weights that is kept; 0: no average"
     )
     average_from: Fraction | None = Field(
@@ -331,8 +296,8 @@ class TrainingConfig(Section):
     loss: Literal["cross_entropy", "focal"]
     focal_gamma: float = Field(ge=0, le=10)
     label_smoothing: Fraction
-    class_loss: float = Field(ge=0, le=100, description="weight of the loss beside `contrast`")
-    contrast: float = Field(ge=0, le=100, description="weight of the contrastive loss")
+    class_loss_weight: float = Field(ge=0, le=100)
+    contrast_loss_weight: float = Field(ge=0, le=100)
     contrast_temperature: float = Field(gt=0, le=10)
     r_drop: float = Field(ge=0, le=100, description="weight of agreement under dropout")
     mixup: float = Field(ge=0, le=10, description="alpha of mixing vectors; 0: none")
@@ -344,7 +309,9 @@ class TrainingConfig(Section):
     doubtful_labels: Literal["keep", "down_weight", "relabel", "drop"] = Field(
         description="training rows whose tag looks wrong to models that did not see it"
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(description="auto: bf16 where it is fast")
+    mixed_precision: Literal["auto", "fp32", "bf16"] = Field(
+        description="auto: bf16 where it is fast"
+    )
     metric: Literal["macro_f1", "weighted_f1", "accuracy", "loss"] = Field(
         description="validation metric that picks the best epoch"
     )
@@ -354,12 +321,12 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "TrainingConfig":
-        if self.adversarial and (self.mixup or self.r_drop or self.contrast):
-            raise ValueError("adversarial goes with none of mixup, r_drop and contrast")
-        if not (self.class_loss or self.contrast):
-            raise ValueError("class_loss and contrast are both 0: there is nothing to minimise")
-        if self.average_from is not None and not self.average_decay:
-            raise ValueError("average_from needs an average: average_decay is 0")
+        if self.adversarial and (self.mixup or self.r_drop or self.contrast_loss_weight):
+            raise ValueError("adversarial goes with none of mixup, r_drop, contrast_loss_weight")
+        if not (self.class_loss_weight or self.contrast_loss_weight):
+            raise ValueError(
+                "class_loss_weight and contrast_loss_weight are both 0: nothing is minimised"
+            )
         return self
 
 
@@ -372,10 +339,14 @@ class DistillConfig(Section):
     teachers: list[str] = Field(
         description="runs whose probabilities, on average, are learnt from; []: the source alone"
     )
-    soft: float = Field(ge=0, le=100, description="weight of the teachers' probabilities")
-    temperature: float = Field(gt=0, le=100, description="softens both sides of `soft`")
-    hard: float = Field(ge=0, le=100, description="weight of the loss of labels")
-    vectors: float = Field(ge=0, le=100, description="weight of likeness to the source's vectors")
+    soft_loss_weight: float = Field(
+        ge=0, le=100, description="of the loss against the teachers' probabilities"
+    )
+    temperature: float = Field(gt=0, le=100, description="softens both sides of the soft loss")
+    class_loss_weight: float = Field(ge=0, le=100, description="of the loss against the labels")
+    vector_loss_weight: float = Field(
+        ge=0, le=100, description="of the loss against the source encoder's text vectors"
+    )
     states: float = Field(ge=0, le=100, description="weight of the source's token states")
     attention: float = Field(ge=0, le=100, description="weight of the source's attention relations")
     layers: list[Annotated[int, Field(ge=0, le=47)]] | None = Field(
@@ -393,12 +364,14 @@ class DistillConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "DistillConfig":
-        if bool(self.teachers) != bool(self.soft):
-            raise ValueError("`soft` (above 0) and `teachers` go together: give both or neither")
-        if not (self.soft or self.vectors or self.states or self.attention):
-            raise ValueError("soft, vectors, states and attention are all 0: nothing is distilled")
-        if self.layers is not None and not (self.states or self.attention):
-            raise ValueError("`layers` is for `states` and `attention`, which are both 0")
+        if bool(self.teachers) != bool(self.soft_loss_weight):
+            raise ValueError(
+                "`soft_loss_weight` (above 0) and `teachers` go together: give both or neither"
+            )
+        if not (self.soft_loss_weight or self.vector_loss_weight or self.states or self.attention):
+            raise ValueError(
+                "soft_loss_weight and vector_loss_weight are both 0: nothing is distilled"
+            )
         return self
 
 
@@ -412,28 +385,28 @@ class DecisionConfig(Section):
         description="how probabilities are corrected"
     )
     policy: Literal["argmax", "threshold", "conformal"]
-    precision: Open = Field(description="policy=threshold: promised of what is published")
+    target_precision: Open = Field(description="policy=threshold: promised of published items")
     confidence: Open = Field(description="policy=threshold: how sure the promise is")
     scope: Literal["overall", "per_tag"] = Field(
         description="policy=threshold: promised of all that is published, or of each tag"
     )
-    error: Open = Field(description="policy=conformal: share of a tag's items that sets may miss")
+    alpha: Open = Field(description="policy=conformal: share of a tag's items that sets may miss")
     folds: int | None = Field(
         ge=2, le=20, description="fit to the training rows, out of this many folds (of an "
         "ensemble: as its members were); null: to the validation rows"
     )  # fmt: skip
-    novelty: Literal["none", "neighbours", "mahalanobis"] = Field(
-        description="ask a person about items unlike those trained on"
+    ood: Literal["none", "knn", "mahalanobis"] = Field(
+        description="out-of-distribution score by which a person is asked about unfamiliar items"
     )
-    novelty_quantile: Open = Field(description="share of items like those trained on that pass")
+    ood_quantile: Open = Field(description="share of in-distribution items that pass")
 
 
 class CompressConfig(Section):
     """How a run is made smaller and faster, and what it must keep; see `tagger.compression`."""
 
     name: FolderName = Field(description="what the compressed run's name ends in")
-    precision: Literal["fp32", "fp16", "int8", "int8_static"] = Field(
-        description="of the weights; int8_static: of what is between layers too, by fixed ranges"
+    dtype: Literal["fp32", "fp16", "int8", "int8_static"] = Field(
+        description="data type of the weights; int8_static also quantizes activations"
     )
     per_channel: bool = Field(description="int8: a scale for each column of a matrix, not one")
     threads: int | None = Field(ge=1, le=1024, description="that answer an item; null: all cores")
@@ -488,9 +461,9 @@ class Recipe(Section):
         ):
             raise ValueError("training.adversarial needs layers, and model.static has none: set 0")
         self._check_distill()
-        if self.decision.novelty != "none" and not isinstance(self.model, EncoderConfig):
+        if self.decision.ood != "none" and not isinstance(self.model, EncoderConfig):
             raise ValueError(
-                f"decision.novelty={self.decision.novelty} needs a model with an encoder, and "
+                f"decision.ood={self.decision.ood} needs a model with an encoder, and "
                 f"approach={self.model.approach} has none"
             )
         if (
@@ -502,7 +475,7 @@ class Recipe(Section):
                 "decision.folds can't be given with model.combine=weights: what its members said "
                 "out of folds is not what the mean of their weights says"
             )
-        fitted = {"policy": "argmax", "novelty": "none"}
+        fitted = {"policy": "argmax", "ood": "none"}
         needy = [
             f"decision.{key}={getattr(self.decision, key)}"
             for key, free in fitted.items()
@@ -520,11 +493,9 @@ class Recipe(Section):
             return
         if not isinstance(self.model, TransformerConfig):
             raise ValueError(f"distill needs approach=transformer, found {self.model.approach}")
-        clashing = ("adversarial", "mixup", "r_drop", "contrast")
+        clashing = ("adversarial", "mixup", "r_drop", "contrast_loss_weight")
         if given := [name for name in clashing if getattr(self.training, name)]:
-            raise ValueError(f"distill goes with none of {', '.join(given)}: set them to 0")
-        if self.model.static is not None and (self.distill.states or self.distill.attention):
-            raise ValueError("model.static has no layers: distill.states and attention must be 0")
+            raise ValueError(f"distill does not go with {' and '.join(given)}: set to 0")
         if self.distill.teachers and self.decision.folds is not None:
             raise ValueError(
                 "decision.folds can't be given with distill.teachers, who have seen the labels of "
@@ -601,23 +572,21 @@ class ExportConfig(Section):
     compress: CompressConfig
 
 
-ROW_METRICS = (
+RowMetric = Literal[
     "accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_precision",
     "weighted_recall", "weighted_f1", "precision_at_80", "precision_at_90", "precision_at_95",
     "aurc", "log_loss",
-)  # fmt: skip
-"""Objectives of a sweep that are counted over rows; `tagger.search.metrics` says how."""
-
-SMALLEST_POPULATION = 2
-
-COST_METRICS = ("p50_ms", "mib", "seconds")
-"""Objectives of a sweep that are measured on a model."""
-
-Objective = Literal[
-    "accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_precision",
-    "weighted_recall", "weighted_f1", "precision_at_80", "precision_at_90", "precision_at_95",
-    "aurc", "log_loss", "p50_ms", "mib", "seconds",
 ]  # fmt: skip
+"""An objective of a sweep that is counted over rows; `tagger.search.metrics` says how."""
+
+CostMetric = Literal["p50_ms", "mib", "seconds"]
+"""An objective of a sweep that is measured on a model."""
+
+Objective = Literal[RowMetric, CostMetric]
+
+ROW_METRICS: tuple[str, ...] = get_args(RowMetric)
+COST_METRICS: tuple[str, ...] = get_args(CostMetric)
+SMALLEST_POPULATION = 2
 
 
 class SearchConfig(Section):
@@ -717,412 +686,3 @@ SCHEMAS: dict[str, type[Section]] = {
     "optimize": OptimizeConfig,
     "export": ExportConfig,
 }
-
-
-def load_config(schema: type[SectionT], config: DictConfig) -> SectionT:
-    """Turn a composed config into its typed form.
-
-    Raises:
-        UserError: naming every invalid key, what was found, and the nearest valid name.
-    """
-    try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException as error:
-        raise UserError(MISTAKES, [_explain(error)], WHERE_TO_LOOK) from None
-    assert isinstance(plain, dict)
-    plain.pop("hydra", None)
-    # To pydantic a ??? is as good a text as any.
-    missing = sorted(key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra."))
-    problems = [f"{key}: must be given" for key in missing]
-    try:
-        valid = validate_config(schema, plain, MISTAKES)
-    except UserError as error:
-        problems = list(dict.fromkeys([*problems, *error.problems]))
-    if problems:
-        raise UserError(MISTAKES, problems, WHERE_TO_LOOK)
-    return valid
-
-
-def with_source(overrides: Sequence[str]) -> list[str]:
-    """Take `data.path=FILE` without `data=file` for what is meant: a file of one's own."""
-    given = [text.partition("=")[0] for text in overrides]
-    if "data.path" not in given or "data" in given or "experiment" in given:
-        return list(overrides)
-    at = given.index("data.path")
-    return [*overrides[:at], "data=file", *overrides[at:]]
-
-
-def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose `configs/<name>.yaml` with overrides, reporting every mistake in one message.
-
-    A yaml file serves as an experiment too, wherever it lies: `experiment=sweeps/NAME/best.yaml`.
-
-    Raises:
-        UserError: for groups, keys, values or syntax that are not valid.
-    """
-    groups = config_groups(name)
-    keys = list(schema_keys(SCHEMAS[name]))
-    problems: list[str] = []
-    accepted: list[str] = []
-    files: list[Path] = []
-    for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        # The grammar ends in many ways: a number of 5,000 digits is a ValueError.
-        except (HydraException, OmegaConfBaseException, ValueError, RecursionError) as error:
-            problems.append(
-                f"{_short(text)!r} is no KEY=VALUE, or its value needs quotes, \"KEY='VALUE'\": "
-                + _first_line(error)
-            )
-            continue
-        path = _experiment_file(override) if "experiment" in groups else None
-        if path is None:
-            problem = _check_override(override, text, groups) or _check_key(override, keys, groups)
-        else:
-            files = [path]
-            problem = _check_experiment_file(path, text)
-        if problem:
-            problems.append(problem)
-        elif override.key_or_group in groups:
-            accepted.append(text)
-        else:
-            # By force, because Hydra takes new entries of an open mapping (data.columns) only so.
-            accepted.append(f"++{text.lstrip('+')}")
-    # A script's own Hydra may be at work already, and there can be only one.
-    outer = Singleton.get_state()
-    GlobalHydra.instance().clear()
-    try:
-        with (
-            experiment_by_path(accepted) as found,
-            initialize_config_dir(str(CONFIG_DIR), version_base="1.3"),
-        ):
-            config = compose(name, found)
-        load_config(SCHEMAS[name], config)
-    except UserError as error:
-        problems += error.problems
-    # Hydra ends in a ValueError too: at `~model=0`, for one.
-    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-        named = str(files[0]) if files else ""
-        problems.append(_explain(error).replace(f"experiment/{GIVEN}", named))
-    finally:
-        Singleton.set_state(outer)
-    if problems:
-        raise UserError(MISTAKES, problems, WHERE_TO_LOOK)
-    return config
-
-
-@contextmanager
-def experiment_by_path(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """Let Hydra find the file of `experiment=PATH.yaml`, wherever it lies.
-
-    Args:
-        arguments: Of a script: overrides, and options of Hydra's own.
-
-    Yields:
-        The arguments as Hydra takes them.
-
-    Raises:
-        UserError: when the file is not there, or no experiment.
-    """
-    found: list[str] = []
-    with TemporaryDirectory() as place:
-        for text in arguments:
-            try:
-                path = _experiment_file(OverridesParser.create().parse_override(text))
-            except HydraException:  # an option, or a mistake that Hydra speaks of
-                path = None
-            if path is None:
-                found.append(text)
-                continue
-            problem = _check_experiment_file(path, text)
-            if problem:
-                raise UserError(MISTAKES, [problem])
-            # Hydra looks for choices in folders of the group's name alone.
-            group = Path(place, "experiment")
-            group.mkdir(exist_ok=True)
-            shutil.copy(path, group / f"{GIVEN}.yaml")
-            # Beside each other: overrides must not be on both sides of an option.
-            found += [f"experiment={GIVEN}", f"hydra.searchpath=['file://{place}']"]
-        yield found
-
-
-@cache
-def compose_section(group: str, choice: str) -> Mapping[str, Any]:
-    """Return a choice of a group as its file in `configs/` has it, for `train.py`.
-
-    It is not validated: in some, keys are left for the user to give. It is composed once, so it is
-    not to be changed.
-    """
-    outer = Singleton.get_state()
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            config = compose("train", [f"{group}={choice}"])
-    finally:
-        Singleton.set_state(outer)
-    section = OmegaConf.to_container(config[group], resolve=True)
-    assert isinstance(section, dict)
-    return {str(key): value for key, value in section.items()}
-
-
-def quoted(value: str | Path) -> str:
-    """Quote a text or a path for Hydra's command line."""
-    # To Hydra a backslash is one of its own only before a quote.
-    escaped = re.sub(r"(\\*)('|\Z)", lambda at: 2 * at[1] + at[2].replace("'", "\\'"), str(value))
-    return f"'{escaped}'"
-
-
-def script_command(script: str, **overrides: str | Path) -> str:
-    """Return the command that starts a script with texts and paths as values, ready to paste."""
-    return shell_command("python", script, *(_override(*pair) for pair in overrides.items()))
-
-
-def _override(key: str, value: str | Path) -> str:
-    plain = re.fullmatch(r"[a-zA-Z_./][\w./-]*", str(value), re.ASCII)
-    # To Hydra these are numbers and truth values unless they are quoted.
-    named = str(value).lower() in {"null", "true", "false", "inf", "nan"}
-    return f"{key}={value if plain and not named else quoted(value)}"
-
-
-def config_groups(name: str) -> dict[str, list[str]]:
-    """Return the choices of each group that `configs/<name>.yaml` takes, by the group's name."""
-    content = yaml.safe_load((CONFIG_DIR / f"{name}.yaml").read_text(encoding="utf-8"))
-    names = [key for entry in content["defaults"] if isinstance(entry, dict) for key in entry]
-    return {
-        group: sorted(file.stem for file in (CONFIG_DIR / group).glob("*.yaml"))
-        for group in names
-        if not group.startswith("override ")
-    }
-
-
-def validate_config(schema: type[SectionT], plain: Mapping[Any, Any], summary: str) -> SectionT:
-    """Turn plain data into a typed config.
-
-    Args:
-        schema: Which config.
-        plain: All of its keys.
-        summary: What an error begins with.
-
-    Raises:
-        UserError: naming every invalid key.
-    """
-    try:
-        return schema.model_validate(plain)
-    except ValidationError as error:
-        raise UserError(summary, _describe(error, schema)) from None
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted key."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return a line for each setting, by dotted key, that is another one afterwards."""
-    return [
-        f"{key}: {before.get(key)!r} and {after.get(key)!r}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
-
-
-def is_within(key: str, sections: Sequence[str]) -> bool:
-    """Whether a dotted key is one of some keys, or below one of them."""
-    return any(key == section or key.startswith(f"{section}.") for section in sections)
-
-
-def save_config(config: Section, path: Path) -> None:
-    """Write a config as yaml that `load_saved_config` reads back; see `tagger.config_paths`."""
-    write_yaml(with_portable_paths(config.model_dump()), path)
-
-
-def write_yaml(values: Mapping[str, Any], path: Path) -> None:
-    """Write plain values as yaml, in their order."""
-    write_text(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
-
-
-def load_saved_config(schema: type[SectionT], path: Path) -> SectionT:
-    """Read a config that was saved; its paths are as they are stored.
-
-    Raises:
-        UserError: when the file is missing, is not yaml, or does not fit the schema.
-    """
-    return validate_saved(schema, read_yaml(path), path)
-
-
-def validate_saved(schema: type[SectionT], plain: Mapping[Any, Any], path: Path) -> SectionT:
-    """Turn what was read of a saved config into its typed form, or raise `UserError`."""
-    return validate_config(schema, plain, f"{path} does not fit this version of the code:")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a saved config as plain values.
-
-    Raises:
-        UserError: when the file is missing or is not yaml.
-    """
-    try:
-        # Not by OmegaConf: what was resolved once, a `${` in a path for one, is not resolved again.
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: this is not a run folder") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged, it is not yaml: {_first_line(error)}") from None
-    if not isinstance(plain, dict):
-        raise UserError(f"{path} is damaged: a mapping was expected")
-    return plain
-
-
-def _experiment_file(override: Override) -> Path | None:
-    """Return the file that an override names as the experiment; None for what is a choice."""
-    plain = override.type == OverrideType.CHANGE and override.package is None
-    if override.key_or_group != "experiment" or override.is_sweep_override() or not plain:
-        return None
-    value = override.value()
-    if not isinstance(value, str) or not value.endswith((".yaml", ".yml")):
-        return None
-    return resolve_path(value)
-
-
-def _check_experiment_file(path: Path, text: str) -> str | None:
-    """Say why a file can't serve as the experiment that an override names, if it can't."""
-    where = _short(text)
-    try:
-        written = path.read_text(encoding="utf-8")
-        content = OmegaConf.create(written)
-    except FileNotFoundError:
-        return f"{where}: there is no such file"
-    # A name with a zero byte, and bytes that are no text, are ValueErrors.
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
-        return f"{where}: it cannot be read as yaml: {' '.join(str(error).split())}"
-    head = itertools.takewhile(lambda line: not line or line.startswith("#"), written.splitlines())
-    is_global = any(re.fullmatch(r"# *@package +_global_ *", line) for line in head)
-    if not isinstance(content, DictConfig) or not is_global:
-        return f"{where}: is no experiment, which has the line `# @package _global_` at its head"
-    return None
-
-
-def _check_override(
-    override: Override, text: str, groups: Mapping[str, Sequence[str]]
-) -> str | None:
-    """Say what is wrong with an override that parses, if it is more than its key or value."""
-    key, text = override.key_or_group, _short(text)
-    if not key:
-        return f"{text!r} is no KEY=VALUE: the key is missing"
-    if re.match(r"hydra\b", key):
-        return f"{text}: hydra's own settings have no effect here; runs_dir and name say where to"
-    if override.package is not None:
-        return f"{text}: a choice can't be put elsewhere, write {key}=CHOICE"
-    if override.is_sweep_override():
-        return f"{text}: several values need -m, one run each; a value with a comma needs quotes"
-    if override.is_delete():
-        return None if key in groups else f"{text}: a key can't be left out, only changed"
-    if key not in groups:
-        return None
-    choice, choices = override.value(), ", ".join(groups[key])
-    if choice is None:
-        return f"{text}: nothing to choose; to leave out a choice that was made, write ~{key}"
-    if not isinstance(choice, str):
-        return f"{text}: expected one of {choices}"
-    if override.is_add() or override.is_force_add():
-        return f"{text}: write it without the plus, {key}={choice}"
-    if choice not in groups[key]:
-        return f"{key}={choice}: no such choice{nearest(choice, groups[key])}; there are {choices}"
-    return None
-
-
-def _check_key(
-    override: Override, keys: Sequence[str], groups: Mapping[str, Sequence[str]]
-) -> str | None:
-    """Refuse an unknown key: Hydra would stop at the first one, and does not say which is near."""
-    key = override.key_or_group
-    if key in keys or key in groups or key.startswith(OPEN_MAPPINGS):
-        return None
-    return f"{_short(key)}: no such key{nearest(key, keys)}"
-
-
-def _describe(error: ValidationError, schema: type[Section]) -> list[str]:
-    keys = list(schema_keys(schema))
-    problems = []
-    missing: dict[str, list[str]] = {}
-    for detail in error.errors():
-        loc = detail["loc"]
-        if loc[:1] == ("model",) and loc[1:2] and loc[1] in APPROACHES:
-            loc = (loc[0], *loc[2:])  # pydantic names the kind of model too, which is no key
-        key = ".".join(str(part) for part in loc)
-        found = detail["input"]
-        if detail["type"] == "extra_forbidden":
-            if key in keys:  # of another choice of the group
-                section = key.partition(".")[0]
-                problems.append(f"{key}: the chosen {section} has no such key")
-            else:
-                problems.append(f"{_short(key)}: no such key{nearest(key, keys)}")
-        elif detail["type"] == "missing":
-            section, _, name = key.rpartition(".")
-            missing.setdefault(section, []).append(name)
-        elif found is None or found == "???":
-            problems.append(f"{key}: must be given")
-        elif detail["type"] == "value_error":
-            message = detail["msg"].removeprefix("Value error, ")
-            problems.append(f"{key}: {message}" if key else message)
-        else:
-            quote = ""
-            if detail["type"] == "string_type" and isinstance(found, int | float):
-                quote = f" (as text: \"{key}='{found}'\")"
-            problems.append(
-                f"{key}: found {_short(repr(found))}, {_expected(detail['msg'])}{quote}"
-            )
-    for section, names in missing.items():
-        if section:
-            problems.append(f"{section}: lacks {', '.join(names)}; choose {section}=CHOICE first")
-        else:
-            problems += [f"{name}: must be given" for name in names]
-    return problems
-
-
-def _explain(error: Exception) -> str:
-    key = getattr(error, "full_key", None)
-    return f"{key}: {_first_line(error)}" if key else _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return _short(first_line(error), 160)
-
-
-def _short(text: str, longest: int = 80) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."
-
-
-def _expected(message: str) -> str:
-    return re.sub(r"^Input should be( a| an)?( valid)? ", "expected ", message)
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """Return " (did you mean NAME?)": the closest as a whole, else by its last part; or nothing."""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if not close:
-        by_leaf = {known.rsplit(".", 1)[-1]: known for known in names}
-        leaf = difflib.get_close_matches(name.rsplit(".", 1)[-1], list(by_leaf), n=1, cutoff=0.75)
-        close = [by_leaf[leaf[0]]] if leaf else []
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def schema_keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yield every dotted key of a schema, sections included."""
-    for name, field in schema.model_fields.items():
-        yield prefix + name
-        annotation = field.annotation
-        options = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
-        for option in options:
-            if isinstance(option, type) and issubclass(option, BaseModel):
-                yield from schema_keys(option, f"{prefix}{name}.")
-
-
-def _is_union(annotation: Any) -> bool:
-    return typing.get_origin(annotation) in (typing.Union, types.UnionType)

@@ -15,7 +15,7 @@ from tagger.files import IN_REPO, REPO_ROOT, expand_home, resolve_path, run_plac
 
 FILES = (
     "data.path", "data.test_path", "data.extra", "data.tags", "model.rules", "model.encoder",
-    "model.keep_tokens", "distill.transfer",
+    "model.vocabulary_from", "distill.transfer",
 )  # fmt: skip
 """Keys that name files or folders, some of them only where there is one: an encoder, for one, may
 be the hub's."""

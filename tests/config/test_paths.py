@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from tagger.config import OptimizeConfig, TrainConfig, schema_keys
-from tagger.config_paths import (
+from tagger.config.messages import schema_keys
+from tagger.config.paths import (
     FILES,
     PLACES,
     RUNS,
@@ -12,6 +12,7 @@ from tagger.config_paths import (
     with_paths_found,
     with_portable_paths,
 )
+from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.files import REPO_ROOT, run_places
 
 
@@ -80,7 +81,7 @@ def test_all_paths_of_a_config_are_stored_and_found_again(
     given = {
         "runs_dir": "runs",
         "data": {"path": "items.csv", "extra": ["items.csv", "data/gold.csv"], "tags": "auto"},
-        "model": {"encoder": "encoder", "runs": ["one", "two"], "keep_tokens": None},
+        "model": {"encoder": "encoder", "runs": ["one", "two"], "vocabulary_from": None},
         "distill": None,
     }
     stored = with_portable_paths(given)
@@ -94,7 +95,7 @@ def test_all_paths_of_a_config_are_stored_and_found_again(
         "model": {
             "encoder": str(elsewhere / "encoder"),
             "runs": [str(elsewhere / "one"), str(elsewhere / "runs" / "two")],
-            "keep_tokens": None,
+            "vocabulary_from": None,
         },
         "distill": None,
     }

@@ -1,0 +1,52 @@
+"""Overrides of the command line, and settings by dotted key."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tagger.output import shell_command
+
+
+def quoted(value: str | Path) -> str:
+    """Quote a text or a path for Hydra's command line."""
+    # To Hydra a backslash is one of its own only before a quote.
+    escaped = re.sub(r"(\\*)('|\Z)", lambda at: 2 * at[1] + at[2].replace("'", "\\'"), str(value))
+    return f"'{escaped}'"
+
+
+def script_command(script: str, **overrides: str | Path) -> str:
+    """Return the command that starts a script with texts and paths as values, ready to paste."""
+    return shell_command("python", script, *(_override(*pair) for pair in overrides.items()))
+
+
+def _override(key: str, value: str | Path) -> str:
+    plain = re.fullmatch(r"[a-zA-Z_./][\w./-]*", str(value), re.ASCII)
+    # To Hydra these are numbers and truth values unless they are quoted.
+    named = str(value).lower() in {"null", "true", "false", "inf", "nan"}
+    return f"{key}={value if plain and not named else quoted(value)}"
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return a line for each setting, by dotted key, that is another one afterwards."""
+    return [
+        f"{key}: {before.get(key)!r} and {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def is_within(key: str, sections: Sequence[str]) -> bool:
+    """Whether a dotted key is one of some keys, or below one of them."""
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
