@@ -76,7 +76,7 @@ def predict(run: RunFolder, path: Path, output: Path, *options: str) -> list[dic
 
 def serves(run: RunFolder, path: Path, tmp_path: Path, rows: int) -> None:
     """Check that a run evaluates, and predicts its own file, without being told anything more."""
-    assert evaluate(run)["overall"]["num_samples"] > 0
+    assert evaluate(run).overall.num_samples > 0
     answers = predict(run, path, tmp_path / "out.csv")
     assert len(answers) == rows
     assert {row["tag"] for row in answers} <= set(run.tags)
@@ -113,7 +113,7 @@ def test_own_columns_are_remembered(
     assert answers[0]["id"] == "k0"
     assert answers[0]["kind (input)"] if "kind (input)" in answers[0] else answers[0]["more"] == "x"
     report = evaluate(run, "data=file", f"data.path='{path}'", "rows=all")
-    assert report["overall"]["num_samples"] == 40
+    assert report.overall.num_samples == 40
     main(["audit", "--data", str(path), "--run", str(run.path), "--no-embeddings"])
 
 
@@ -145,13 +145,13 @@ def test_given_parts(make_run: Callable[..., RunFolder], tmp_path: Path) -> None
     run = make_run(path, "data.split.column=part")
     assert run.meta["data"]["rows"] == {"train": 26, "validation": 4, "test": 10}
     assert "1 rows that repeat" in run.meta["data"]["notes"][-1]
-    assert evaluate(run)["overall"]["num_samples"] == 10
+    assert evaluate(run).overall.num_samples == 10
 
     train_path = write_csv(tmp_path / "train.csv", ["text", "label"], texts()[10:])
     test_path = write_csv(tmp_path / "test.csv", ["text", "label"], texts()[:10])
     run = make_run(train_path, f"data.test_path='{test_path}'", name="files")
     assert run.meta["data"]["rows"]["test"] == 10
-    assert evaluate(run)["overall"]["num_samples"] == 10
+    assert evaluate(run).overall.num_samples == 10
 
 
 def test_rows_that_cannot_be_answered_go_to_review(

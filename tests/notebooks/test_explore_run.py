@@ -21,7 +21,7 @@ def test_notebook_runs_on_a_finished_run(tiny_config, tmp_path, monkeypatch):
     path = train(tiny_config("name=explored", f"runs_dir={tmp_path / 'runs'}", *untaught))
     overrides = [f"run={path}", "latency.items=10", "resamples=100", "explore=off"]
     report = evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", overrides)))
-    wrong = [error for group in report["errors"]["groups"] for error in group["errors"]]
+    wrong = [error for group in report.errors.groups for error in group.errors]
     assert wrong
     folder = tmp_path / "notebooks"
     folder.mkdir()
@@ -38,11 +38,11 @@ def test_notebook_runs_on_a_finished_run(tiny_config, tmp_path, monkeypatch):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
     tables = [
-        output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})
+        output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})
     ]
     assert len(tables) == 6
     assert "explored" in tables[0] and "train" in tables[1] and "fruit" in tables[2]
-    assert all(error["title"] in tables[5] for error in wrong)
+    assert all(error.title in tables[5] for error in wrong)
 
 
 def test_notebook_is_stored_without_outputs():

@@ -16,7 +16,7 @@ from tagger.evaluation.behaviour import Suite, check_behaviour, load_suite
 from tagger.evaluation.calibration import describe_calibration
 from tagger.evaluation.comparison import compare_runs, pair_rows
 from tagger.evaluation.explore import embed_rows, explore
-from tagger.evaluation.intervals import LEVEL, measure
+from tagger.evaluation.intervals import LEVEL, add_intervals
 from tagger.evaluation.latency import cores_limited, measure_within_budget
 from tagger.evaluation.predictions import LabelledPredictions, decide
 from tagger.evaluation.report import (
@@ -38,7 +38,7 @@ from tagger.evaluation.selective import describe_decisions
 from tagger.evaluation.slices import slice_mask
 from tagger.files import check_writable, expand_home, resolve_path
 from tagger.runs import RunFolder, open_run
-from tagger.scores import FloatArray, confusion_matrix
+from tagger.scores import BoolArray, FloatArray, confusion_matrix
 
 
 @dataclass(frozen=True)
@@ -218,9 +218,15 @@ def score_rows(
     # Imported here: the `evaluate` library costs seconds that a mistake need not wait.
     from tagger.evaluation.metrics import TaggingScores
 
-    true, predicted = predictions.true, predictions.predicted
     metric = TaggingScores(predictions.tags)
-    overall, per_class = measure(true, predicted, metric, config.resamples, config.seed)
+
+    def score(chosen: BoolArray | slice) -> tuple[OverallScores, dict[str, TagScores]]:
+        true, predicted = predictions.true[chosen], predictions.predicted[chosen]
+        values = metric.compute(predictions=predicted, references=true)
+        confusion = confusion_matrix(true, predicted, len(predictions.tags))
+        return add_intervals(values, confusion, config.resamples, config.seed)
+
+    overall, per_class = score(slice(None))
     slices: dict[str, SliceScores] = {}
     empty = []
     for one in rows.slices:
@@ -228,8 +234,7 @@ def score_rows(
         if not mask.any():
             empty.append(one.name)
             continue
-        block, _ = measure(true[mask], predicted[mask], metric, config.resamples, config.seed)
-        slices[one.name] = SliceScores(description=one.description, **dict(block))
+        slices[one.name] = SliceScores(description=one.description, **dict(score(mask)[0]))
     return RowScores(overall, per_class, slices, empty)
 
 

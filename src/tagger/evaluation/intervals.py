@@ -16,7 +16,7 @@ how often an interval holds the true value (95% is the aim):
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +26,8 @@ from tagger.scores import (
     OVERALL,
     FloatArray,
     IntArray,
-    confusion_matrix,
     scores_from_confusion,
 )
-
-if TYPE_CHECKING:  # importing it takes seconds
-    from tagger.evaluation.metrics import TaggingScores
 
 LEVEL = 0.95
 Z = 1.959963984540054  # the normal quantile at 0.975
@@ -92,15 +88,14 @@ def bootstrap_confusions(confusion: IntArray, resamples: int, rng: np.random.Gen
     return drawn.reshape(resamples, *confusion.shape)
 
 
-def measure(
-    true: IntArray, predicted: IntArray, metric: "TaggingScores", resamples: int, seed: int
+def add_intervals(
+    values: Mapping[str, Any], confusion: IntArray, resamples: int, seed: int
 ) -> tuple[OverallScores, dict[str, TagScores]]:
-    """Score decisions and put a 95% interval around every score.
+    """Put a 95% interval around every score of some decisions.
 
     Args:
-        true: Position of each row's tag, (n,), n >= 1.
-        predicted: The same of the predicted tag, (n,).
-        metric: Computes the scores.
+        values: Their scores, as `tagger.evaluation.metrics.TaggingScores` computes them.
+        confusion: Counts, shape (n_tags, n_tags), rows true, with at least one row counted.
         resamples: Bootstrap resamples behind each averaged score.
         seed: Of the resampling; the same seed gives the same intervals.
 
@@ -108,9 +103,7 @@ def measure(
         The scores of all rows and of each tag. Where a tag does not occur its scores are 0 with the
         interval (0, 1).
     """
-    values = metric.compute(predictions=predicted, references=true)
-    confusion = confusion_matrix(true, predicted, len(metric.tags))
-    total = len(true)
+    total = int(confusion.sum())
     hits, support, chosen = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
 
     jaccard = wilson_interval(hits, support + chosen - hits)

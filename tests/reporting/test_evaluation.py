@@ -130,9 +130,9 @@ def test_the_one_script_of_a_map_is_the_one_that_is_allowed(mapped: Path) -> Non
     }
     assert "\r" not in script, "a browser would read another line end, and refuse the script"
     report = json.loads((mapped / "report.json").read_text())
-    by_id = {row["id"]: row for row in report["map"]}
+    by_id = {row.id: row for row in report.map}
     drawn = json.loads(rows)
-    assert {row["id"]: row for row in drawn} == by_id
+    assert {row.id: row for row in drawn} == by_id
     assert len(drawn) == len(by_id) == 15 == len(page.all("circle"))
 
 
@@ -156,7 +156,7 @@ def test_texts_on_a_map_cannot_become_markup(mapped: Path) -> None:
     page = Page(text)
     rows = page.scripts[0]
     assert not set("<>&'\u2028") & set(rows), "in a script these could end it, or a string of it"
-    assert BREAKS_OUT in next(row["title"] for row in json.loads(rows) if row["id"] == "i0-33")
+    assert BREAKS_OUT in next(row.title for row in json.loads(rows) if row.id == "i0-33")
     assert text.count("<script") == 2
     assert text.count("</script") == 2
     assert BREAKS_OUT in page.text
@@ -174,14 +174,14 @@ def test_no_text_of_a_report_changes_what_its_page_is_made_of(mapped: Path) -> N
     rate = {"value": 0.5, "low": 0.2, "high": 0.8}
     examples = [{"id": "x", "title": "y"}]
     one |= {"error_rate": rate, "p_value": 0.01, "examples": examples}
-    report["weak_slices"]["slices"] = [one]
-    report["errors"]["groups"][0] |= {"error_rate": rate, "num_samples": 9}
+    report.weak_slices.slices = [one]
+    report.errors.groups[0] |= {"error_rate": rate, "num_samples": 9}
     plain = Page(render_html(report, []))
 
     def nasty(value: Any, key: str = "") -> Any:
         """Change each text, and tags where they are keys, all in the same way."""
         if isinstance(value, dict):
-            named = {k + BREAKS_OUT if k in report["tags"] else k: k for k in value}
+            named = {k + BREAKS_OUT if k in report.tags else k: k for k in value}
             return {new: nasty(value[old], old) for new, old in named.items()}
         if isinstance(value, list):
             return [nasty(part) for part in value]
@@ -313,7 +313,7 @@ def test_without_logs_there_are_no_learning_curves(runs, items, split, monkeypat
     (run.path / "metrics.jsonl").unlink()
     report = evaluate_run(runs.config("r"))
     assert not (run.path / "plots" / "learning-curves.png").exists()
-    assert report["errors"] == {"total": 0, "shown": 0, "doubtful_labels": 0, "groups": []}
+    assert report.errors == {"total": 0, "shown": 0, "doubtful_labels": 0, "groups": []}
     page = Page((run.path / "report.html").read_text()).text
     assert re.search(r"Errors\s+None\.", page)
     assert "## Errors\n\nNone.\n" in (run.path / "report.md").read_text()

@@ -12,7 +12,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 def test_dots_lie_within_the_margins() -> None:
     corners = [row(x=x, y=y) for x in (0.0, 1.0) for y in (0.0, 1.0)]
-    places = {(dot["x"], dot["y"]) for dot in draw_map(corners, ["a"])["dots"]}
+    places = {(dot.x, dot.y) for dot in draw_map(corners, ["a"])["dots"]}
     assert places == {(x, y) for x in (MARGIN, WIDTH - MARGIN) for y in (MARGIN, HEIGHT - MARGIN)}
 
 
@@ -28,8 +28,8 @@ def test_colours_are_of_the_true_tag_and_begin_again() -> None:
     tags = [f"tag {number}" for number in range(COLOURS + 2)]
     page = draw_map([row(true=tags[11], predicted=tags[3])], tags)
     assert "t1" in page["dots"][0]["classes"].split()
-    assert page["tags"][1] == ("t1", "tag 1")
-    assert page["tags"][11] == ("t1", "tag 11")
+    assert page.tags[1] == ("t1", "tag 1")
+    assert page.tags[11] == ("t1", "tag 11")
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.05, 0.34, 0.5, 0.65, 0.7, 0.9, 0.97, 0.999, 1.0])

@@ -34,7 +34,7 @@ def errors_of(*groups: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "total": len(every),
         "shown": len(every),
-        "doubtful_labels": sum(one["label_doubtful"] for one in every),
+        "doubtful_labels": sum(one.suspected_label_error for one in every),
         "groups": [
             {"name": f"group {place}", "num_samples": None, "error_rate": None, "errors": group}
             for place, group in enumerate(groups)
@@ -72,7 +72,7 @@ def write_report(folder: Path, content: Any) -> Path:
 def test_groups_are_printed_with_their_errors(run: RunFolder, tagger: Tagger) -> None:
     rated = {"num_samples": 40, "error_rate": {"value": 0.3, "low": 0.18, "high": 0.45}}
     errors = errors_of([error(), error(id="i8", title="")], [error(id="i9", label_doubtful=True)])
-    errors["groups"][0] |= rated
+    errors.groups[0] |= rated
     write_report(run.path, {"errors": errors})
     code, out, err = tagger(run)
     assert (code, err) == (0, "")
@@ -197,6 +197,6 @@ def test_what_an_evaluation_writes_can_be_read(
     monkeypatch.setattr("tagger.evaluation.evaluate_run.check_against_library", lambda *_: None)
     run = runs.make("r", items, split, errs_on=["i0-30"])
     evaluate_run(runs.config("r"))
-    assert read_errors(run, None)["total"] == 1
+    assert read_errors(run, None).total == 1
     _, out, _ = tagger(run)
     assert f"0.900  apples taken for pears-and-other-fruit  i0-30  {items[30].title}" in out
