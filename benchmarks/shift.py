@@ -25,8 +25,8 @@ from sklearn.metrics import roc_auc_score
 
 from tagger.config.schema import DecisionConfig
 from tagger.data.splits import split_items
-from tagger.decision.decider import CalibrationRows, fit_rule
-from tagger.decision.novelty import Novelty
+from tagger.decision.decider import CalibrationSet, fit_rule
+from tagger.decision.ood import OodDetector
 from tagger.decision.policies import REVIEW
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
@@ -68,45 +68,45 @@ def main() -> None:
     tags = Path("data/tags.yaml")
     gold, other = Source.load(Path("data/gold.csv"), tags), Source.load(options.data, tags)
     report: dict[str, Any] = {}
-    for home, away in ((gold, other), (other, gold)):
-        views = [fold_view(home, away, fold, options) for fold in range(FOLDS)]
-        print(f"\ntrained on {home.name}, the other source is {away.name}")
+    for in_domain, cross_domain in ((gold, other), (other, gold)):
+        views = [fold_view(in_domain, cross_domain, fold, options) for fold in range(FOLDS)]
+        print(f"\ntrained on {in_domain.name}, the other source is {cross_domain.name}")
         scores = compare_scores(views)
         policies = compare_policies(views)
         print_scores(scores)
         print_policies(policies)
-        report[home.name] = {"scores": scores, "policies": policies}
+        report[in_domain.name] = {"scores": scores, "policies": policies}
     write_json(
         options.out / "shift.json", report | {"environment": describe_environment().model_dump()}
     )
 
 
 def fold_view(
-    home: Source, away: Source, fold: int, options: argparse.Namespace
+    in_domain: Source, cross_domain: Source, fold: int, options: argparse.Namespace
 ) -> dict[str, FloatArray]:
     """Train without one fold; return what the model knows of that fold and of the other source.
 
     Returns:
-        For `home` and `away`: `<place>_probabilities` (n, n_tags), `<place>_true` (n,), and by name
-        of each of `NOVELTIES` `<place>_<name>` (n,), higher being stranger.
+        For `in_domain` and `cross_domain`: `<place>_probabilities` (n, n_tags), `<place>_true`
+        (n,), and by name of each of `NOVELTIES` `<place>_<name>` (n,), higher being stranger.
     """
-    path = options.out / f"{home.name}-fold{fold}.npz"
+    path = options.out / f"{in_domain.name}-fold{fold}.npz"
     if path.exists():
         return dict(np.load(path))
     split = {"folds": FOLDS, "fold": fold, "seed": options.seed}
-    folder = options.out / f"{home.name}-fold{fold}"
-    config = cell_config(options.recipe, home, folder, options.seed, split)
+    folder = options.out / f"{in_domain.name}-fold{fold}"
+    config = cell_config(options.recipe, in_domain, folder, options.seed, split)
     run = make_run(config)
     classifier = run.load_classifier()
     assert isinstance(classifier, TransformerClassifier)
-    division = split_items(home.items, config.data.split)
-    known = classifier.embed([home.items[at] for at in division.train])
-    known_tags = home.true[division.train].tolist()
-    novelties = {kind: Novelty.fit(kind, known, known_tags) for kind in NOVELTIES[:2]}
+    division = split_items(in_domain.items, config.data.split)
+    known = classifier.embed([in_domain.items[at] for at in division.train])
+    known_tags = in_domain.true[division.train].tolist()
+    novelties = {kind: OodDetector.fit(kind, known, known_tags) for kind in NOVELTIES[:2]}
     view: dict[str, FloatArray] = {}
     for place, source, rows in (
-        ("home", home, division.test),
-        ("away", away, list(range(len(away.items)))),
+        ("in_domain", in_domain, division.test),
+        ("cross_domain", cross_domain, list(range(len(cross_domain.items)))),
     ):
         vectors = classifier.embed([source.items[at] for at in rows])
         view[f"{place}_probabilities"] = classifier.predict_from_vectors(vectors)
@@ -136,19 +136,25 @@ def compare_scores(views: list[dict[str, FloatArray]]) -> dict[str, dict[str, fl
     for view in views:
         right = {
             place: view[f"{place}_probabilities"].argmax(1) == view[f"{place}_true"]
-            for place in ("home", "away")
+            for place in ("in_domain", "cross_domain")
         }
-        both = np.concatenate([right["home"], right["away"]])
-        foreign = np.concatenate([np.zeros(len(right["home"])), np.ones(len(right["away"]))])
+        both = np.concatenate([right["in_domain"], right["cross_domain"]])
+        foreign = np.concatenate(
+            [np.zeros(len(right["in_domain"])), np.ones(len(right["cross_domain"]))]
+        )
         for name in SCORES:
             strange = {place: strangeness(view, place, name) for place in right}
-            joined = np.concatenate([strange["home"], strange["away"]])
+            joined = np.concatenate([strange["in_domain"], strange["cross_domain"]])
             table[name].append(
                 {
                     "auroc_source": float(roc_auc_score(foreign, joined)),
-                    "auroc_errors_away": float(roc_auc_score(~right["away"], strange["away"])),
+                    "auroc_errors_cross_domain": float(
+                        roc_auc_score(~right["cross_domain"], strange["cross_domain"])
+                    ),
                     "aurc_both": area_under_risk_coverage(-joined, both),
-                    "aurc_away": area_under_risk_coverage(-strange["away"], right["away"]),
+                    "aurc_cross_domain": area_under_risk_coverage(
+                        -strange["cross_domain"], right["cross_domain"]
+                    ),
                 }
             )
     return {
@@ -174,10 +180,8 @@ def compare_policies(views: list[dict[str, FloatArray]]) -> dict[str, dict[str, 
         for novelty in ("none", *NOVELTIES):
             for quantile in QUANTILES if novelty != "none" else QUANTILES[:1]:
                 # The rule needs to know of a limit, not of what the scores are made of.
-                asked = {"novelty": "none" if novelty == "none" else "neighbours"}
-                config = promised().model_copy(
-                    update=given | asked | {"novelty_quantile": quantile}
-                )
+                asked = {"ood": "none" if novelty == "none" else "knn"}
+                config = promised().model_copy(update=given | asked | {"ood_quantile": quantile})
                 name = policy if novelty == "none" else f"{policy}, {novelty} {quantile:.2f}"
                 table[name] = judge(config, novelty, joined, fold, views)
     return table
@@ -190,17 +194,17 @@ def judge(
     fold: IntArray,
     views: list[dict[str, FloatArray]],
 ) -> dict[str, float]:
-    """Return coverage and precision at home, of each fold with what the others say, and away."""
+    """Return coverage and precision, in-domain (each fold by the others) and cross-domain."""
 
-    def rows(chosen: Any) -> CalibrationRows:
-        return CalibrationRows(
+    def rows(chosen: Any) -> CalibrationSet:
+        return CalibrationSet(
             joined["home_probabilities"][chosen],
             joined["home_true"][chosen].astype(np.int64),
             None if novelty == "none" else joined[f"home_{novelty}"][chosen],
             "",
         )
 
-    outcomes: dict[str, list[Any]] = {"home": [], "away": []}
+    outcomes: dict[str, list[Any]] = {"in_domain": [], "cross_domain": []}
     for at, view in enumerate(views):
         rule = fit_rule(config, rows(fold != at))
         for place, parts in outcomes.items():
@@ -222,8 +226,8 @@ def print_scores(scores: dict[str, dict[str, float]]) -> None:
     print("|---|---|---|---|---|")
     for name, row in scores.items():
         print(
-            f"| {name} | {row['auroc_source']:.3f} | {row['auroc_errors_away']:.3f} | "
-            f"{row['aurc_both']:.4f} | {row['aurc_away']:.4f} |"
+            f"| {name} | {row['auroc_source']:.3f} | {row['auroc_errors_cross_domain']:.3f} | "
+            f"{row['aurc_both']:.4f} | {row['aurc_cross_domain']:.4f} |"
         )
 
 
@@ -236,7 +240,7 @@ def print_policies(policies: dict[str, dict[str, float]]) -> None:
     for name, row in policies.items():
         cells = [
             f"{row[f'{place}_{what}']:.{digits}f}"
-            for place in ("home", "away")
+            for place in ("in_domain", "cross_domain")
             for what, digits in (("coverage", 3), ("precision", 4))
         ]
         print(f"| {name} | " + " | ".join(cells) + " |")

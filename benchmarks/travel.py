@@ -1,12 +1,12 @@
-"""Training that travels: what helps on content from another source, and what it costs at home.
+"""Training that travels: what helps on content from another source, and what it costs in-domain.
 
     python benchmarks/travel.py --data DATASET.csv --stream STREAM.csv
 
 Every variant is trained on the embedded set and on DATASET.csv, on at most `PER_TAG` items of each
 tag, so that a hundred trainings take an hour on two cores; each without a test part that is the
-same for all, over several seeds. It is scored on that test part (at home) and on all of the other
-source (abroad). Differences to the default recipe come with intervals that hold for all variants
-at once. Each run is an ordinary run folder below --out: a killed benchmark goes on where
+same for all, over several seeds. It is scored on that test part (in-domain) and on all of the other
+source (cross-domain). Differences to the default recipe come with intervals that hold for all
+variants at once. Each run is an ordinary run folder below --out: a killed benchmark goes on where
 it was.
 
 `soup` has the mean of the weights of the default's seeds. `self-training` adds items of STREAM.csv
@@ -54,14 +54,10 @@ VARIANTS = {
         "training.epochs=5",
     ],
     "no average": ["training.ema_decay=0.0"],
-    "SWA from the half": ["training.average_from=0.5"],
     "smoothing 0.2": ["training.label_smoothing=0.2"],
-    "mixup 0.4": ["training.mixup=0.4"],
-    "R-Drop": ["training.r_drop=1.0", "model.encoder_dropout=0.1"],
     "adversarial 0.02": ["training.adversarial=0.02"],
     "contrast 0.3": ["training.contrast_loss_weight=0.3"],
     "token dropout 0.1": ["training.token_dropout=0.1"],
-    "field dropout 0.3": ["training.field_dropout=0.3"],
     "two layers frozen": ["model.freeze_layers=2"],
     "layer decay 0.8": ["training.layer_decay=0.8"],
 }
@@ -92,19 +88,21 @@ def main() -> None:
     }
     journeys = [(gold, other), (other, gold)]
     results: dict[str, dict[str, dict[str, FloatArray]]] = {}
-    for home, away in journeys:
-        out = options.out / home.name
+    for in_domain, cross_domain in journeys:
+        out = options.out / in_domain.name
         table: dict[str, dict[str, FloatArray]] = {}
         for name, overrides in variants.items():
             runs = [
-                train_and_predict(overrides, home, away, run_folder(out, name, seed), seed)
+                train_and_predict(
+                    overrides, in_domain, cross_domain, run_folder(out, name, seed), seed
+                )
                 for seed in range(options.seeds)
             ]
             table[name] = stack(runs)
-        table[SOUP] = stack([predict_soup(home, away, out, options.seeds)])
+        table[SOUP] = stack([predict_soup(in_domain, cross_domain, out, options.seeds)])
         if options.stream is not None:
             pseudo = [
-                write_pseudo_labels(options.stream, [home, away], out, seed)
+                write_pseudo_labels(options.stream, [in_domain, cross_domain], out, seed)
                 for seed in range(options.seeds)
             ]
             overrides = [f"data.extra_weight={PSEUDO_WEIGHT}"]
@@ -112,18 +110,18 @@ def main() -> None:
                 [
                     train_and_predict(
                         [*overrides, f"data.extra=['{path}']"],
-                        home,
-                        away,
+                        in_domain,
+                        cross_domain,
                         run_folder(out, SELF_TRAINING, seed),
                         seed,
                     )
                     for seed, path in enumerate(pseudo)
                 ]
             )
-        results[home.name] = table
+        results[in_domain.name] = table
     summary = {
-        home.name: summarize(results[home.name], home, away, options.seeds)
-        for home, away in journeys
+        in_domain.name: summarize(results[in_domain.name], in_domain, cross_domain, options.seeds)
+        for in_domain, cross_domain in journeys
     }
     print_tables(summary)
     write_json(
@@ -138,35 +136,35 @@ def run_folder(out: Path, name: str, seed: int) -> Path:
 
 
 def train_and_predict(
-    overrides: Sequence[str], home: Source, away: Source, folder: Path, seed: int
+    overrides: Sequence[str], in_domain: Source, cross_domain: Source, folder: Path, seed: int
 ) -> tuple[FloatArray, FloatArray]:
     """Train one run; return what it says of its test part and of the other source."""
     split = {"test": TEST, "seed": 0, "per_tag": PER_TAG}
-    config = cell_config(overrides, home, folder, seed, split)
+    config = cell_config(overrides, in_domain, folder, seed, split)
     run = make_run(config)
     saved = read_predictions(run.path / "predictions.csv", run.tags)
-    test = [home.items[at].id for at in test_rows(home)]
-    abroad = predict_elsewhere(run, away.items)
+    test = [in_domain.items[at].id for at in test_rows(in_domain)]
+    elsewhere = predict_elsewhere(run, cross_domain.items)
     if not folder.name.startswith(DEFAULT):  # its models make soups and tags for others
         drop_model(run)
-    return np.array([saved[one] for one in test]), abroad
+    return np.array([saved[one] for one in test]), elsewhere
 
 
-def test_rows(home: Source) -> list[int]:
+def test_rows(in_domain: Source) -> list[int]:
     """Return the places of the rows that no variant is trained on."""
-    config = cell_config([], home, Path("unused"), 0, {"test": TEST, "seed": 0})
-    return split_items(home.items, config.data.split).test
+    config = cell_config([], in_domain, Path("unused"), 0, {"test": TEST, "seed": 0})
+    return split_items(in_domain.items, config.data.split).test
 
 
 def predict_soup(
-    home: Source, away: Source, out: Path, seeds: int
+    in_domain: Source, cross_domain: Source, out: Path, seeds: int
 ) -> tuple[FloatArray, FloatArray]:
     """Average the weights of the default's runs; return what that model says of both parts."""
     folders = [run_folder(out, DEFAULT, seed) for seed in range(seeds)]
     models = [open_run(str(folder), "").load_classifier() for folder in folders]
     soup = average_weights(models, [folder.name for folder in folders])
-    test = [home.items[at] for at in test_rows(home)]
-    return soup.predict_proba(test), soup.predict_proba(away.items)
+    test = [in_domain.items[at] for at in test_rows(in_domain)]
+    return soup.predict_proba(test), soup.predict_proba(cross_domain.items)
 
 
 def write_pseudo_labels(stream: Path, known: Sequence[Source], out: Path, seed: int) -> Path:
@@ -193,19 +191,23 @@ def write_pseudo_labels(stream: Path, known: Sequence[Source], out: Path, seed: 
 
 
 def stack(runs: Sequence[tuple[FloatArray, FloatArray]]) -> dict[str, FloatArray]:
-    """Put the seeds' predictions together: (n_seeds, n, n_tags) at home and abroad."""
+    """Put the seeds' predictions together: (n_seeds, n, n_tags) in-domain and cross-domain."""
     return {
-        "home": np.array([one for one, _ in runs]),
-        "abroad": np.array([other for _, other in runs]),
+        "in_domain": np.array([one for one, _ in runs]),
+        "cross_domain": np.array([other for _, other in runs]),
     }
 
 
 def summarize(
-    table: dict[str, dict[str, FloatArray]], home: Source, away: Source, seeds: int
+    table: dict[str, dict[str, FloatArray]], in_domain: Source, cross_domain: Source, seeds: int
 ) -> dict[str, Any]:
-    """Score all variants at home and abroad, and their differences to the default."""
-    true = {"home": home.true[test_rows(home)], "abroad": away.true}
-    summary: dict[str, Any] = {"home": home.name, "abroad": away.name, "seeds": seeds}
+    """Score all variants in-domain and cross-domain, and their differences to the default."""
+    true = {"in_domain": in_domain.true[test_rows(in_domain)], "cross_domain": cross_domain.true}
+    summary: dict[str, Any] = {
+        "in_domain": in_domain.name,
+        "cross_domain": cross_domain.name,
+        "seeds": seeds,
+    }
     rows: dict[str, Any] = {name: {} for name in table}
     for place, labels in true.items():
         for name, predictions in table.items():
@@ -243,20 +245,21 @@ def interval(one: Difference) -> dict[str, float]:
 def print_tables(summary: dict[str, Any]) -> None:
     """Print one Markdown table a journey."""
     for one in summary.values():
-        print(f"\ntrained on {one['home']}, abroad is {one['abroad']}, {one['seeds']} seeds\n")
+        trained, scored = one["in_domain"], one["cross_domain"]
+        print(f"\ntrained on {trained}, scored on {scored} too, {one['seeds']} seeds\n")
         print(
-            "| variant | home: weighted F1 | macro F1 | abroad: weighted F1 | macro F1 "
-            "| P of surest 70 % | abroad, weighted F1, difference | at home |"
+            "| variant | in-domain: weighted F1 | macro F1 | cross-domain: weighted F1 | macro F1 "
+            "| P of surest 70 % | cross-domain, weighted F1, difference | in-domain |"
         )
         print("|---" * 8 + "|")
         for name, row in one["variants"].items():
             cells = [
                 f"{row[place][which]:.4f} ({row[place][f'{which}_sd']:.4f})"
-                for place in ("home", "abroad")
+                for place in ("in_domain", "cross_domain")
                 for which in SCORES
             ]
-            cells.append(f"{row['abroad']['precision_at_70%']:.4f}")
-            for place in ("abroad", "home"):
+            cells.append(f"{row['cross_domain']['precision_at_70%']:.4f}")
+            for place in ("cross_domain", "in_domain"):
                 pair = row[place].get("weighted_f1_difference")
                 ends = f" [{pair['low']:+.4f}, {pair['high']:+.4f}]" if pair else ""
                 cells.append(f"{pair['value']:+.4f}{ends}" if pair else "")

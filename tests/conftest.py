@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,7 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_config(toy_folder: Path) -> Callable[..., TrainConfig]:
     """Makes configs of a tiny model on the toy file; overrides as on the command line."""
 
+    @cache  # composing takes a tenth of a second, and a config can't be changed
     def make(*overrides: str) -> TrainConfig:
         given = [
             "data=file",

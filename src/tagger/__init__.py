@@ -1,1 +1,1 @@
-"""Fine-tune, evaluate and serve small text classifiers that file items under approved tags."""
+"""Fine-tunes, evaluates and serves small text classifiers that file items under approved tags."""

@@ -1,4 +1,4 @@
-"""The `tagger` command: what one does with data and with finished runs."""
+"""The `tagger` command: audits data, and uses, compares and exports finished runs."""
 
 import argparse
 import sys
@@ -395,7 +395,6 @@ def _errors(options: argparse.Namespace) -> None:
 
 def _audit(options: argparse.Namespace) -> None:
     from tagger.audit.gate import failed_conditions, parse_conditions
-    from tagger.audit.report import print_audit, write_audit
     from tagger.audit.review import export_review, import_review
     from tagger.data.tags import load_tags
     from tagger.files import resolve_path
@@ -417,6 +416,10 @@ def _audit(options: argparse.Namespace) -> None:
             hint="Import it (--import), or choose another name.",
         )
     from tagger.audit.run_audit import audit_file
+    from tagger.files import write_text
+    from tagger.reporting.audit import audit_page
+    from tagger.reporting.html import render_html
+    from tagger.reporting.terminal import print_page
 
     audit = audit_file(
         options.data,
@@ -427,8 +430,10 @@ def _audit(options: argparse.Namespace) -> None:
         model=None if options.no_embeddings else options.model,
     )
     folder = options.out or Path("audits") / options.data.stem
-    write_audit(audit, folder)
-    print_audit(audit)
+    page = audit_page(audit)
+    audit.write(folder / "audit.json")
+    write_text(folder / "audit.html", render_html(page))
+    print_page(page)
     print(f"{folder / 'audit.html'}\n{folder / 'audit.json'}")
     if options.export is not None:
         print(f"{export_review(audit, options.export)} rows to decide on: {options.export}")

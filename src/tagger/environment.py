@@ -1,4 +1,4 @@
-"""What a result depends on beside its config: code, libraries, machine."""
+"""Describes what results depend on beside the config: git revision, versions, hardware."""
 
 import platform
 import re

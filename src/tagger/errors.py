@@ -1,4 +1,4 @@
-"""The one kind of error that a user is meant to read, and how programs end on it."""
+"""`UserError`, the one exception that a user is meant to read, and how programs end on it."""
 
 import errno
 import functools

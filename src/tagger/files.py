@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Writes files atomically, locks them, and resolves paths of configs and runs."""
 
 import contextlib
 import csv

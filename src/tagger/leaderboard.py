@@ -1,4 +1,4 @@
-"""Reads all runs below a folder, with their reports: finished ones, unfinished ones, damaged ones."""
+"""Reads all runs below a folder, and the reports of finished ones."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Standard output and standard error that no encoding, terminal or pipe can break."""
+"""Makes standard output and standard error safe from closed pipes and poor encodings."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""Predict the tags of a file of any size: constant memory, order kept, resumable.
+"""Predicts the tags of a file of any size: in constant memory, in order, resumable.
 
 Every row is answered: one without a text, or one that cannot be read, needs review, and the reason
 says why. Finished rows go to `<output>.partial`, and after each chunk `<output>.partial.json` notes

@@ -1,4 +1,4 @@
-"""The files that predictions are written to: CSV, JSON Lines or Parquet, compressed or not."""
+"""Writes files of predictions: CSV, JSON Lines or Parquet, compressed or not."""
 
 import csv
 import itertools

@@ -1,4 +1,4 @@
-"""One look for all progress bars."""
+"""Makes progress bars that look alike."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""The run folder: the one thing that passes between making a run and using it."""
+"""Reads and writes run folders, which pass between making a run and using it."""
 
 import contextlib
 import csv
@@ -40,6 +40,12 @@ RUNNING = "running"
 FINISHED = "finished"
 FORMAT = 1
 """Of the run folder; it rises when a file of it changes its meaning."""
+
+OLD_FILES = {"teacher_predictions.csv": "said.csv", "ood.safetensors": "novelty.safetensors"}
+"""Names of files in a run folder: now, and in runs of before."""
+
+OOD_COLUMNS = ("ood_score", "novelty")
+"""Name of the last column of `calibration.csv`: now, and in runs of before."""
 
 SPLIT_COLUMNS = ["id", "content_hash", "split", "tag"]
 
@@ -328,6 +334,12 @@ def describe_place(folder: Path) -> dict[str, Any]:
     }
 
 
+def current_or_old(path: Path) -> Path:
+    """Return the path of a run's file, or that of the name it had before, where only that is."""
+    old = path.with_name(OLD_FILES.get(path.name, path.name))
+    return old if old.exists() and not path.exists() else path
+
+
 def read_meta(path: Path) -> dict[str, Any]:
     """Read `meta.json` of a run folder; that of a finished run has all that it should.
 
@@ -455,12 +467,12 @@ def write_calibration(
     items: Sequence[Item],
     tags: Sequence[str],
     probabilities: NDArray[np.float64],
-    novelty: NDArray[np.float64] | None,
+    ood_scores: NDArray[np.float64] | None,
 ) -> None:
     """Write `calibration.csv`: predictions of labelled rows by models that did not see them."""
-    rows = [["id", "true", *tags, "novelty"]]
-    strange = [""] * len(items) if novelty is None else [f"{value:.6f}" for value in novelty]
-    for item, row, value in zip(items, probabilities, strange, strict=True):
+    rows = [["id", "true", *tags, OOD_COLUMNS[0]]]
+    scores = [""] * len(items) if ood_scores is None else [f"{one:.6f}" for one in ood_scores]
+    for item, row, value in zip(items, probabilities, scores, strict=True):
         rows.append([item.id, str(item.tag), *(f"{p:.8f}" for p in row), value])
     write_text(path, csv_text(rows))
 
@@ -471,26 +483,26 @@ def read_calibration(
     """Read `calibration.csv`.
 
     Returns:
-        Probabilities (n, n_tags), positions of the true tags (n,), and novelty (n,) or None.
+        Probabilities (n, n_tags), positions of the true tags (n,), and OOD scores (n,) or None.
 
     Raises:
         UserError: when it is missing or damaged, or its columns are not these tags.
     """
-    header = ["id", "true", *tags, "novelty"]
+    headers = [["id", "true", *tags, name] for name in OOD_COLUMNS]
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.reader(file)
             found = next(reader, [])
-            if found != header:
-                raise UserError(f"{path}: columns {found}, expected {header}")
+            if found not in headers:
+                raise UserError(f"{path}: columns {found}, expected {headers[0]}")
             rows = list(reader)
         probabilities = np.array([[float(v) for v in row[2:-1]] for row in rows])
         true = np.array([tags.index(row[1]) for row in rows], dtype=np.int64)
-        strange = [row[-1] for row in rows]
-        novelty = np.array([float(v) for v in strange]) if strange and strange[0] else None
+        last = [row[-1] for row in rows]
+        ood_scores = np.array([float(v) for v in last]) if last and last[0] else None
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    return probabilities.reshape(len(rows), len(tags)), true, novelty
+    return probabilities.reshape(len(rows), len(tags)), true, ood_scores
 
 
 def _this_version() -> str:

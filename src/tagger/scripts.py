@@ -1,4 +1,4 @@
-"""How the experiment scripts at the repository's root start."""
+"""Starts the experiment scripts at the repository's root."""
 
 import sys
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How many threads a process computes with, and how they wait when they have nothing to do."""
+"""Sets the number of threads of a process, and how idle ones wait."""
 
 import os
 import re

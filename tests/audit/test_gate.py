@@ -1,29 +1,47 @@
 import pytest
 
 from tagger.audit.gate import failed_conditions, parse_conditions
+from tagger.audit.report import (
+    AuditReport,
+    Coverage,
+    Drift,
+    InvalidRows,
+    Labels,
+    RepeatCounts,
+    RepeatGroup,
+    Repeats,
+    Settlement,
+    SuspectedLabel,
+    TagCounts,
+)
 from tagger.errors import UserError
 
 
 @pytest.fixture
 def audit():
-    doubt = {"suspected": True, "settled": None}
-    group = {"kind": "near", "conflict": True, "across": False, "settled": False}
-    return {
-        "schema": {"problems": 2},
-        "repeats": {
-            "kinds": {"near": {"repeated_rows": 3}},
-            "groups": [
-                group,
-                group | {"kind": "text"},
-                group | {"settled": True},
-                group | {"conflict": False},
-            ],
-        },
-        "labels": {"rows": [doubt, doubt | {"settled": {}}, doubt | {"suspected": False}]},
-        "tags": {"rows": {"fruit": 15, "metal": 5}, "absent": []},
-        "coverage": {"kind": {"paper": {"thin": True}, "post": {"thin": False}}},
-        "drift": {"auc": 0.7},
+    """The parts of an audit that conditions look at."""
+
+    def group(kind="near", *, conflict=True, settled=False):
+        return RepeatGroup(kind=kind, conflict=conflict, across=False, settled=settled, rows=[])
+
+    def row(*, suspected=True, settled=None):
+        return SuspectedLabel.model_construct(suspected=suspected, settled=settled)
+
+    settled = Settlement(by="Ada", on="2026-11-29", why="it rains")
+    groups = [group(), group("text"), group(settled=True), group(conflict=False)]
+    near = RepeatCounts(groups=4, repeated_rows=3, conflicts=2, across=0)
+    kind = {
+        name: Coverage(rows=1, tags={}, agreement=None, thin=thin)
+        for name, thin in (("paper", True), ("post", False))
     }
+    return AuditReport.model_construct(
+        problems=InvalidRows(count=2, first=[]),
+        repeats=Repeats(kinds={"near": near}, groups=groups),
+        labels=Labels.model_construct(rows=[row(), row(settled=settled), row(suspected=False)]),
+        tags=TagCounts(rows={"fruit": 15, "metal": 5}, untagged=0, absent=[], imbalance=3.0),
+        coverage={"kind": kind},
+        drift=Drift(periods=[], p_value=None, auc=0.7, rise=[], fall=[]),
+    )
 
 
 def failures(audit, *texts):
@@ -46,7 +64,9 @@ def test_a_limit_may_be_reached_but_not_passed(audit):
 
 
 def test_what_cannot_be_measured_fails(audit):
-    assert failures(audit | {"labels": None, "drift": None}, "label-errors>1,drift>1") == [
+    assert failures(
+        audit.model_copy(update={"labels": None, "drift": None}), "label-errors>1,drift>1"
+    ) == [
         "label-errors could not be measured in this file",
         "drift could not be measured in this file",
     ]

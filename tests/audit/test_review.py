@@ -1,12 +1,14 @@
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tagger.audit.decisions import decisions_path, read_decisions, settled_rows
 from tagger.audit.review import export_review, import_review
+from tagger.audit.review_log import decisions_path, read_decisions, settled_rows
 from tagger.audit.run_audit import audit_file
 from tagger.audit.table import read_table
 from tagger.data.tags import load_tags
@@ -15,8 +17,8 @@ from tagger.errors import UserError
 TAGS = ["fruit", "metal", "weather"]
 
 
-@pytest.fixture
-def data(toy_folder, tmp_path):
+@pytest.fixture(scope="module")
+def original(toy_folder, tmp_path_factory):
     """The toy file with a further column, three tags turned, and a pair that contradicts itself."""
     with (toy_folder / "items.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -25,7 +27,7 @@ def data(toy_folder, tmp_path):
     for at in (0, 3, 6):
         rows[at]["tag"] = "metal"
     rows.append(rows[10] | {"id": "twin", "tag": "weather"})
-    path = tmp_path / "items.csv"
+    path = tmp_path_factory.mktemp("review") / "items.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -33,7 +35,20 @@ def data(toy_folder, tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def exported(original, tags):
+    """The suspected rows of the file, as a reviewer is given them."""
+    path = original.with_name("exported.csv")
+    export_review(audit(original, tags), path)
+    return path
+
+
 @pytest.fixture
+def data(original, tmp_path):
+    return Path(shutil.copy(original, tmp_path))
+
+
+@pytest.fixture(scope="module")
 def tags(toy_folder):
     return [tag.name for tag in load_tags(toy_folder / "tags.yaml")]
 
@@ -58,11 +73,16 @@ def decide(path, decisions):
         writer.writerows(rows)
 
 
-def review_of(data, tags, tmp_path, decisions):
-    path = tmp_path / "review.csv"
-    export_review(audit(data, tags), path)
-    decide(path, decisions)
-    return path
+@pytest.fixture
+def review_of(exported, tmp_path):
+    """Makes a copy of the exported rows with decisions filled in."""
+
+    def fill(decisions):
+        path = Path(shutil.copy(exported, tmp_path / "review.csv"))
+        decide(path, decisions)
+        return path
+
+    return fill
 
 
 ALL = {
@@ -72,9 +92,9 @@ ALL = {
 }
 
 
-def test_the_loop_from_doubt_to_a_new_version(data, tags, tmp_path):
+def test_the_loop_from_doubt_to_a_new_version(data, tags, tmp_path, review_of):
     before = read_table(data, TAGS)
-    review = review_of(data, tags, tmp_path, ALL)
+    review = review_of(ALL)
     assert {"t00", "t03", "t06", "t10", "twin"} <= {row["id"] for row in read(review)}
 
     decisions = import_review(data, review, tags=tags, by="Ada")
@@ -94,21 +114,21 @@ def test_the_loop_from_doubt_to_a_new_version(data, tags, tmp_path):
     assert {one.id: one.why for one in decisions}["t03"] == "a copper apple"
 
     again = audit(data, tags)
-    settled = {row["id"]: row["settled"] for row in again["labels"]["rows"]}
-    assert settled["t03"]["by"] == "Ada"
+    settled = {row.id: row.settled for row in again.labels.rows}
+    assert settled["t03"].by == "Ada"
     assert settled["t06"] is None
 
 
-def test_importing_twice_changes_nothing_more(data, tags, tmp_path):
-    review = review_of(data, tags, tmp_path, ALL)
+def test_importing_twice_changes_nothing_more(data, tags, tmp_path, review_of):
+    review = review_of(ALL)
     import_review(data, review, tags=tags, by="Ada")
     contents = data.read_bytes(), decisions_path(data).read_bytes()
     assert import_review(data, review, tags=tags, by="Ada") == []
     assert (data.read_bytes(), decisions_path(data).read_bytes()) == contents
 
 
-def test_an_import_killed_after_its_log_is_finished_by_the_next(data, tags, tmp_path):
-    review = review_of(data, tags, tmp_path, ALL)
+def test_an_import_killed_after_its_log_is_finished_by_the_next(data, tags, tmp_path, review_of):
+    review = review_of(ALL)
     original = data.read_bytes()
     import_review(data, review, tags=tags, by="Ada")
     changed, log = data.read_bytes(), decisions_path(data).read_bytes()
@@ -118,11 +138,8 @@ def test_an_import_killed_after_its_log_is_finished_by_the_next(data, tags, tmp_
     assert decisions_path(data).read_bytes() == log
 
 
-def test_every_mistake_is_listed_and_nothing_is_touched(data, tags, tmp_path):
+def test_every_mistake_is_listed_and_nothing_is_touched(data, tags, tmp_path, review_of):
     review = review_of(
-        data,
-        tags,
-        tmp_path,
         {
             "t00": ("relable", "", "typo"),
             "t03": ("relabel", "fruits", "a plural"),
@@ -140,8 +157,8 @@ def test_every_mistake_is_listed_and_nothing_is_touched(data, tags, tmp_path):
     assert not decisions_path(data).exists()
 
 
-def test_a_row_that_changed_since_its_export_is_refused(data, tags, tmp_path):
-    review = review_of(data, tags, tmp_path, {"t00": ALL["t00"]})
+def test_a_row_that_changed_since_its_export_is_refused(data, tags, tmp_path, review_of):
+    review = review_of({"t00": ALL["t00"]})
     data.write_text(
         data.read_text(encoding="utf-8").replace("t00,2010-03-01 12:00:00,", "t00,2010-03-01,new "),
         encoding="utf-8",
@@ -151,8 +168,8 @@ def test_a_row_that_changed_since_its_export_is_refused(data, tags, tmp_path):
     assert "has changed since" in str(caught.value)
 
 
-def test_a_decision_lapses_when_the_text_changes(data, tags, tmp_path):
-    import_review(data, review_of(data, tags, tmp_path, ALL), tags=tags, by="Ada")
+def test_a_decision_lapses_when_the_text_changes(data, tags, tmp_path, review_of):
+    import_review(data, review_of(ALL), tags=tags, by="Ada")
     table = read_table(data, TAGS)
     assert len(settled_rows(table, read_decisions(data))) == 2
     data.write_text(
@@ -162,19 +179,19 @@ def test_a_decision_lapses_when_the_text_changes(data, tags, tmp_path):
     assert len(settled_rows(read_table(data, TAGS), read_decisions(data))) == 1
 
 
-def test_a_review_in_progress_is_not_overwritten(data, tags, tmp_path):
-    review = review_of(data, tags, tmp_path, ALL)
+def test_a_review_in_progress_is_not_overwritten(data, tags, tmp_path, review_of):
+    review = review_of(ALL)
     with pytest.raises(UserError, match="exists already"):
         export_review(audit(data, tags), review)
 
 
-def test_a_decision_needs_a_name(data, tags, tmp_path):
+def test_a_decision_needs_a_name(data, tags, tmp_path, review_of):
     with pytest.raises(UserError, match="--by"):
         import_review(data, tmp_path / "none.csv", tags=tags, by=" ")
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
-def test_other_formats_keep_their_other_columns(ending, data, tags, tmp_path):
+def test_other_formats_keep_their_other_columns(ending, data, tags, tmp_path, review_of):
     rows = read(data)
     other = tmp_path / f"other{ending}"
     if ending == ".jsonl":
@@ -182,7 +199,7 @@ def test_other_formats_keep_their_other_columns(ending, data, tags, tmp_path):
         other.write_text("".join(lines), encoding="utf-8")
     else:
         pq.write_table(pa.Table.from_pylist([row | {"extra": [1]} for row in rows]), other)
-    import_review(other, review_of(other, tags, tmp_path, ALL), tags=tags, by="Ada")
+    import_review(other, review_of(ALL), tags=tags, by="Ada")
     tag_of = {item.id: item.tag for item in read_table(other, TAGS).items}
     assert tag_of["t00"] == "fruit"
     assert "twin" not in tag_of

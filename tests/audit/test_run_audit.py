@@ -33,18 +33,18 @@ def test_turned_labels_are_the_most_doubtful(toy_folder, tags, tmp_path):
     for row in rows:
         row["tag"] = turned.get(row["id"], row["tag"])
     audit = audit_file(write(tmp_path / "turned.csv", rows), tags=tags, model=None)
-    first = audit["labels"]["rows"][:3]
-    assert {row["id"] for row in first} == set(turned)
-    assert all(row["suggested"] != row["tag"] for row in first)
-    assert audit["labels"]["agreement"] > 0.9
+    first = audit.labels.rows[:3]
+    assert {row.id for row in first} == set(turned)
+    assert all(row.suggested != row.tag for row in first)
+    assert audit.labels.agreement > 0.9
 
 
 def test_clean_labels_are_left_alone(toy_folder, tags):
     audit = audit_file(toy_folder / "items.csv", tags=tags, model=None)
-    assert audit["labels"]["suspected"] == 0
-    assert audit["tags"]["rows"] == {"fruit": 20, "metal": 20, "weather": 20}
-    assert audit["tags"]["imbalance"] == 1
-    assert audit["schema"]["problems"] == 0
+    assert audit.labels.suspected == 0
+    assert audit.tags.rows == {"fruit": 20, "metal": 20, "weather": 20}
+    assert audit.tags.imbalance == 1
+    assert audit.problems.count == 0
 
 
 def test_bad_rows_are_reported_and_the_rest_is_audited(toy_folder, tags, tmp_path):
@@ -52,28 +52,28 @@ def test_bad_rows_are_reported_and_the_rest_is_audited(toy_folder, tags, tmp_pat
     rows[3]["tag"] = "friut"
     rows[4]["created_on"] = "yesterday"
     audit = audit_file(write(tmp_path / "bad.csv", rows), tags=tags, model=None)
-    assert audit["data"]["rows"] == 58
-    assert audit["schema"]["problems"] == 2
-    assert "did you mean 'fruit'" in audit["schema"]["first"][0]
+    assert audit.data.rows == 58
+    assert audit.problems.count == 2
+    assert "did you mean 'fruit'" in audit.problems.first[0]
 
 
 def test_untagged_files_are_audited_for_all_else(toy_folder, tags, tmp_path):
     rows = [{"id": r["id"], "title": r["title"]} for r in read(toy_folder / "items.csv")]
     rows.append({"id": "again", "title": rows[7]["title"].upper()})
     audit = audit_file(write(tmp_path / "plain.csv", rows), tags=tags, model=None)
-    assert audit["labels"] is None
-    assert audit["drift"] is None
-    assert audit["tags"]["untagged"] == 61
-    assert audit["repeats"]["kinds"]["text"]["repeated_rows"] == 1
+    assert audit.labels is None
+    assert audit.drift is None
+    assert audit.tags.untagged == 61
+    assert audit.repeats.kinds["text"].repeated_rows == 1
 
 
 def test_a_row_of_the_test_file_in_the_training_file_is_a_leak(toy_folder, tags, tmp_path):
     rows = read(toy_folder / "items.csv")
     test = write(tmp_path / "test.csv", [rows[5] | {"id": "other"}, rows[5] | {"id": "more"}])
     audit = audit_file(toy_folder / "items.csv", tags=tags, against=[test], model=None)
-    leaks = [group for group in audit["repeats"]["groups"] if group["across"]]
-    assert {row["id"] for group in leaks for row in group["rows"]} == {"t05", "other", "more"}
-    assert audit["data"]["rows"] == 60
+    leaks = [group for group in audit.repeats.groups if group.across]
+    assert {row.id for group in leaks for row in group.rows} == {"t05", "other", "more"}
+    assert audit.data.rows == 60
 
 
 def test_the_split_column_shows_leaks_within_a_file(toy_folder, tags, tmp_path):
@@ -81,7 +81,7 @@ def test_the_split_column_shows_leaks_within_a_file(toy_folder, tags, tmp_path):
     rows.append(rows[5] | {"id": "again", "part": "test"})
     path = write(tmp_path / "parts.csv", rows)
     audit = audit_file(path, tags=tags, split_column="part", model=None)
-    assert audit["repeats"]["kinds"]["near"]["across"] == 1
+    assert audit.repeats.kinds["near"].across == 1
     with pytest.raises(UserError, match=r"no column 'prt' \(did you mean 'part'"):
         audit_file(path, tags=tags, split_column="prt", model=None)
 
@@ -92,10 +92,10 @@ def test_facets_of_the_file_are_counted(toy_folder, tags, tmp_path):
         row["kind"] = "paper" if number % 3 else ""
         row["link"] = f"l{number}"
     audit = audit_file(write(tmp_path / "facets.csv", rows), tags=tags, model=None)
-    kinds = audit["coverage"]["kind"]
-    assert kinds["paper"]["rows"] == 40
-    assert kinds["(empty)"]["tags"] == {"fruit": 20}
-    assert "link" not in audit["coverage"]
+    kinds = audit.coverage["kind"]
+    assert kinds["paper"].rows == 40
+    assert kinds["(empty)"].tags == {"fruit": 20}
+    assert "link" not in audit.coverage
 
 
 def test_words_and_tags_that_change_over_time_are_drift(toy_folder, tags, tmp_path):
@@ -103,12 +103,12 @@ def test_words_and_tags_that_change_over_time_are_drift(toy_folder, tags, tmp_pa
     for number, row in enumerate(rows):
         row["created_on"] = f"20{10 + number // 6:02}-01-{1 + number % 6:02}"
         row["title"] += " punchcard" if number < 30 else " cloudnative"
-    drift = audit_file(write(tmp_path / "drift.csv", rows), tags=tags, model=None)["drift"]
-    assert [period["rows"] for period in drift["periods"]] == [15] * 4
-    assert drift["rise"][0]["word"] == "cloudnative"
-    assert drift["fall"][0]["word"] == "punchcard"
-    assert drift["auc"] > 0.7
-    assert drift["p_value"] > 0.5
+    drift = audit_file(write(tmp_path / "drift.csv", rows), tags=tags, model=None).drift
+    assert [period.rows for period in drift.periods] == [15] * 4
+    assert drift.rise[0].word == "cloudnative"
+    assert drift.fall[0].word == "punchcard"
+    assert drift.auc > 0.7
+    assert drift.p_value > 0.5
 
 
 def test_a_misspelt_title_column_is_named(tags, tmp_path):
@@ -134,10 +134,10 @@ def test_a_real_stream_is_audited_in_a_minute_and_no_repeat_is_missed():
     audit = audit_file(path, tags=None, model=None)
     assert time.process_time() - started < 60  # 8 s
     found = {
-        row["id"]
-        for group in audit["repeats"]["groups"]
-        if group["kind"] == "description"
-        for row in group["rows"][1:]
+        row.id
+        for group in audit.repeats.groups
+        if group.kind == "description"
+        for row in group.rows[1:]
     }
     seen = set()
     repeated = set()

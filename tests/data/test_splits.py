@@ -11,7 +11,7 @@ from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.data.problems import Problems
 from tagger.data.readers import read_rows
-from tagger.data.splits import Split, check_leakage, split_items, unseen_items
+from tagger.data.splits import Split, _check_groups, split_items, unseen_items
 from tagger.errors import UserError
 
 SHARED = Path(__file__).parents[2].parent / "shared/data"
@@ -222,15 +222,15 @@ def test_leakage_is_refused_and_named(make_item: MakeItem) -> None:
         make_item(2, title="a guide to graph networks", description="Another text for it."),
         make_item(3),
     ]
-    check_leakage(items, Split([0], [1, 2], [3]))
+    _check_groups(items, group_near_duplicates(items), Split([0], [1, 2], [3]))
     with pytest.raises(UserError, match="the split leaks") as caught:
-        check_leakage(items, Split([0, 1], [3], [2]))
+        _check_groups(items, group_near_duplicates(items), Split([0, 1], [3], [2]))
     assert caught.value.problems == (
         "train id '1' 'A guide to graph networks. Long and thorough.' ~ "
         "test id '2' 'a guide to graph networks. Another text for it.'",
     )
     with pytest.raises(UserError, match="train id '3'"):
-        check_leakage(items, Split([0, 3], [], [3]))
+        _check_groups(items, group_near_duplicates(items), Split([0, 3], [], [3]))
 
 
 def test_unseen_items_leave_out_equals_and_near_duplicates(make_item: MakeItem) -> None:
@@ -286,7 +286,7 @@ def test_any_items_give_a_sound_split_or_a_user_error(
     assert split == split_items(items, config)
     hashes = [{items[at].content_hash for at in getattr(split, part)} for part in PARTS]
     assert not (hashes[0] & hashes[1] or hashes[0] & hashes[2] or hashes[1] & hashes[2])
-    check_leakage(items, split)
+    _check_groups(items, group_near_duplicates(items), split)
     assert {item.tag for item in items} == {items[at].tag for at in split.train}
 
 

@@ -15,6 +15,7 @@ from tagger.config.composition import compose_config, load_config, with_source
 from tagger.config.schema import EvaluateConfig, TrainConfig
 from tagger.errors import UserError
 from tagger.evaluation.evaluate_run import evaluate_run
+from tagger.evaluation.report import EvaluationReport
 from tagger.files import REPO_ROOT
 from tagger.runs import RunFolder
 from tagger.training.train_run import train
@@ -60,10 +61,11 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
     return make
 
 
-def evaluate(run: RunFolder, *overrides: str) -> dict[str, Any]:
+def evaluate(run: RunFolder, *overrides: str) -> EvaluationReport:
     quick = ["explore=off", "latency.items=10", "latency.warmup=0", "resamples=100"]
     given = [f"run='{run.path}'", *quick, *overrides]
-    return evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", with_source(given))))
+    config = load_config(EvaluateConfig, compose_config("evaluate", with_source(given)))
+    return evaluate_run(config).report
 
 
 def predict(run: RunFolder, path: Path, output: Path, *options: str) -> list[dict[str, str]]:

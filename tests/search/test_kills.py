@@ -12,9 +12,9 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from tagger.search.fold_results import folds_of
 from tagger.search.liveness import process_of
 from tagger.search.study import DEATHS, FILE, MOST_RETRIES, WORKER, counted, open_storage
-from tagger.search.trials import folds_of
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ def trials_of(url: str) -> list[FrozenTrial]:
 
 def result(trial: FrozenTrial) -> list[tuple[list[int], float]]:
     folds = folds_of(trial.user_attrs)
-    return [(fold["predicted"], fold["scores"]["weighted_f1"]) for fold in folds]
+    return [(fold.predicted, fold.scores["weighted_f1"]) for fold in folds]
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:

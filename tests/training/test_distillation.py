@@ -29,7 +29,8 @@ ITEMS = [
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.3, -4.0]], dtype=torch.float64)
 TEACHER = torch.tensor([[0.7, 0.2, 0.1], [0.05, 0.9, 0.05]], dtype=torch.float64)
 NOTHING = {
-    "teachers": [], "soft_loss_weight": 0.0, "temperature": 2.0, "class_loss_weight": 0.0, "vector_loss_weight": 0.0, "states": 0.0,
+    "teachers": [], "soft_loss_weight": 0.0, "temperature": 2.0, "class_loss_weight": 0.0,
+    "vector_loss_weight": 0.0, "states": 0.0,
     "attention": 0.0, "layers": None, "transfer": [], "transfer_most": None,
     "transfer_weight": 1.0, "copies": 0, "changes": ["drop"],
 }  # fmt: skip

@@ -1,11 +1,11 @@
-"""What a file is made of: its tags, and how the sample was drawn over time, source and length."""
+"""Describes the composition of a file: tags, sample over time and length, coverage of slices."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from tagger.audit.report import Coverage, Sample, TagCounts, TagDependence, WordCounts
 from tagger.audit.table import Table
 from tagger.data.items import Item
 from tagger.evaluation.slices import SLICES
@@ -19,33 +19,24 @@ THIN = 20
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
-def describe_tags(items: Sequence[Item], tag_names: Sequence[str]) -> dict[str, Any]:
-    """Count the rows of each approved tag, and of none; `imbalance` is the largest over the least.
-
-    Returns:
-        `rows` by tag, `untagged`, `absent` tags, and `imbalance` (None if a tag is absent).
-    """
+def describe_tags(items: Sequence[Item], tag_names: Sequence[str]) -> TagCounts:
+    """Count the rows of each approved tag, and of none."""
     counts = Counter(item.tag for item in items)
     rows = {tag: counts[tag] for tag in tag_names}
     fewest = min(rows.values(), default=0)
-    return {
-        "rows": rows,
-        "untagged": counts[None],
-        "absent": [tag for tag, count in rows.items() if not count],
-        "imbalance": max(rows.values()) / fewest if fewest else None,
-    }
+    return TagCounts(
+        rows=rows,
+        untagged=counts[None],
+        absent=[tag for tag, count in rows.items() if not count],
+        imbalance=max(rows.values()) / fewest if fewest else None,
+    )
 
 
-def describe_sample(items: Sequence[Item]) -> dict[str, Any]:
-    """Say how the sample was drawn by time and by length, and whether the tags differ in it.
+def describe_sample(items: Sequence[Item]) -> Sample:
+    """Describe the sample by time and by length, for all rows and by tag.
 
-    The Kruskal-Wallis tests ask whether the tags have the same distribution of time and of length:
+    Kruskal-Wallis tests ask whether the tags have the same distribution of time and of length:
     where they do not, a model can learn the date or the length in place of the subject.
-
-    Returns:
-        `years` (rows by year and tag), `undated`, `words` (quantiles of the words of titles and of
-        descriptions that are there, for all rows and by tag), `no_description` by tag, and
-        `p_values` of `created_on` and `words` against the tag (None where not testable).
     """
     years: dict[str, Counter[str]] = {}
     for item in items:
@@ -55,41 +46,35 @@ def describe_sample(items: Sequence[Item]) -> dict[str, Any]:
     for item in items:
         if item.tag is not None:
             by_tag.setdefault(item.tag, []).append(item)
-    return {
-        "years": {year: dict(years[year]) for year in sorted(years)},
-        "undated": sum(item.created_on is None for item in items),
-        "words": {"all": _words(items)} | {tag: _words(rows) for tag, rows in by_tag.items()},
-        "no_description": {
-            tag: sum(not item.description for item in rows)
-            for tag, rows in ({"all": items} | by_tag).items()
+    dates = [
+        [item.created_on.timestamp() for item in rows if item.created_on is not None]
+        for rows in by_tag.values()
+    ]
+    lengths = [[float(len(item.text.split())) for item in rows] for rows in by_tag.values()]
+    every = {"all": list(items)} | by_tag
+    return Sample(
+        years={year: dict(years[year]) for year in sorted(years)},
+        undated=sum(item.created_on is None for item in items),
+        words={tag: _words(rows) for tag, rows in every.items()},
+        no_description={
+            tag: sum(not item.description for item in rows) for tag, rows in every.items()
         },
-        "p_values": {
-            "created_on": _kruskal(
-                [
-                    [item.created_on.timestamp() for item in rows if item.created_on is not None]
-                    for rows in by_tag.values()
-                ]
-            ),
-            "words": _kruskal(
-                [[float(len(item.text.split())) for item in rows] for rows in by_tag.values()]
-            ),
-        },
-    }
+        p_values=TagDependence(created_on=_kruskal(dates), words=_kruskal(lengths)),
+    )
 
 
 def describe_coverage(
     table: Table, credited: Sequence[bool] | None
-) -> dict[str, dict[str, dict[str, Any]]]:
+) -> dict[str, dict[str, Coverage]]:
     """Count the rows of each slice: the named ones, and each value of each facet of the file.
 
     Args:
         table: The file.
-        credited: For each row, whether simple models agree with its tag out of fold; None where
+        credited: For each row, whether the cross-validated models predict its tag; None where
             there are no tags.
 
     Returns:
-        By facet (`slice`, or a column's name) and value: `rows`, their `tags`, `agreement` (the
-        share of them that the models agree with) and whether it is `thin`.
+        By facet (`slice`, or a column's name) and value, the largest first.
     """
     facets: dict[str, list[set[str]]] = {
         "slice": [
@@ -97,41 +82,34 @@ def describe_coverage(
         ]
     }
     for column, values in table.columns.items():
-        different = set(values)
-        if 1 < len(different) <= min(MOST_VALUES, len(values) // 2):
+        if 1 < len(set(values)) <= min(MOST_VALUES, len(values) // 2):
             facets[column] = [{value or "(empty)"} for value in values]
-    return {
-        facet: _count_values(memberships, table.items, credited)
-        for facet, memberships in facets.items()
-    }
-
-
-def _count_values(
-    memberships: Sequence[set[str]], items: Sequence[Item], credited: Sequence[bool] | None
-) -> dict[str, dict[str, Any]]:
-    rows: dict[str, list[int]] = {}
-    for row, names in enumerate(memberships):
-        for name in names:
-            rows.setdefault(name, []).append(row)
-    return {
-        name: {
-            "rows": len(members),
-            "tags": dict(Counter(items[row].tag or "" for row in members)),
-            "agreement": None
-            if credited is None
-            else sum(credited[row] for row in members) / len(members),
-            "thin": len(members) < THIN,
+    coverage: dict[str, dict[str, Coverage]] = {}
+    for facet, memberships in facets.items():
+        rows: dict[str, list[int]] = {}
+        for row, names in enumerate(memberships):
+            for name in names:
+                rows.setdefault(name, []).append(row)
+        coverage[facet] = {
+            name: Coverage(
+                rows=len(members),
+                tags=dict(Counter(table.items[row].tag or "" for row in members)),
+                agreement=None
+                if credited is None
+                else sum(credited[row] for row in members) / len(members),
+                thin=len(members) < THIN,
+            )
+            for name, members in sorted(rows.items(), key=lambda pair: (-len(pair[1]), pair[0]))
         }
-        for name, members in sorted(rows.items(), key=lambda pair: (-len(pair[1]), pair[0]))
-    }
+    return coverage
 
 
-def _words(items: Sequence[Item]) -> Mapping[str, list[float]]:
+def _words(items: Sequence[Item]) -> WordCounts:
     described = [item for item in items if item.description]
-    return {
-        "title": _quantiles([len(item.title.split()) for item in items]),
-        "description": _quantiles([len(item.description.split()) for item in described]),
-    }
+    return WordCounts(
+        title=_quantiles([len(item.title.split()) for item in items]),
+        description=_quantiles([len(item.description.split()) for item in described]),
+    )
 
 
 def _quantiles(values: Sequence[int]) -> list[float]:

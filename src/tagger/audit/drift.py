@@ -1,4 +1,4 @@
-"""How a file changes over time: the shares of its tags, and the words that come and go."""
+"""Measures drift over time: shares of tags, separability of texts, and words that come and go."""
 
 import math
 import re
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tagger.audit.report import ChangedWord, Drift, Period
 from tagger.data.items import Item, fold
 
 PERIODS = 4
@@ -19,7 +20,7 @@ PRIOR = 500.0
 """Weight, in words, of the whole file as the prior of each period's word rates."""
 
 
-def describe_drift(items: Sequence[Item], groups: Sequence[int]) -> dict[str, Any] | None:
+def describe_drift(items: Sequence[Item], groups: Sequence[int]) -> Drift | None:
     """Compare the periods of a file: equal numbers of rows, in the order of time.
 
     Args:
@@ -27,12 +28,7 @@ def describe_drift(items: Sequence[Item], groups: Sequence[int]) -> dict[str, An
         groups: Near-duplicate group of each, kept together where a model is tested.
 
     Returns:
-        None when fewer than `LEAST_ROWS` rows have a date or all have the same one. Otherwise
-        `periods` (first and last day, rows, rows by tag, Jensen-Shannon distance of its tags from
-        those of the first period, base 2, from 0 to 1), `p_value` (chi-squared test that tags do
-        not depend on the period; None without tags), `auc` (how well a linear model tells the
-        first period's texts from the last one's, in cross-validation: 0.5 is not at all), and the
-        words that `rise` and `fall` most between these two.
+        None when fewer than `LEAST_ROWS` rows have a date or all have the same one.
     """
     dated = sorted(
         (row for row, item in enumerate(items) if item.created_on is not None),
@@ -45,26 +41,27 @@ def describe_drift(items: Sequence[Item], groups: Sequence[int]) -> dict[str, An
     counts = np.array([[sum(items[r].tag == tag for r in part) for tag in tags] for part in parts])
     first, last = parts[0], parts[-1]
     rise, fall = _changed_words([items[row] for row in first], [items[row] for row in last])
-    return {
-        "periods": [
-            {
-                "from": f"{items[part[0]].created_on:%Y-%m-%d}",
-                "to": f"{items[part[-1]].created_on:%Y-%m-%d}",
-                "rows": len(part),
-                "tags": dict(zip(tags, map(int, row_counts), strict=True)),
-                "tag_distance": _distance(counts[0], row_counts) if tags else None,
-            }
+    ends = [*first, *last]
+    return Drift(
+        periods=[
+            Period(
+                first_day=f"{items[part[0]].created_on:%Y-%m-%d}",
+                last_day=f"{items[part[-1]].created_on:%Y-%m-%d}",
+                rows=len(part),
+                tags=dict(zip(tags, map(int, row_counts), strict=True)),
+                tag_distance=_distance(counts[0], row_counts) if tags else None,
+            )
             for part, row_counts in zip(parts, counts, strict=True)
         ],
-        "p_value": _independence(counts),
-        "auc": _tell_apart(
-            [items[row].text for row in (*first, *last)],
+        p_value=_independence(counts),
+        auc=_separability(
+            [items[row].text for row in ends],
             [0] * len(first) + [1] * len(last),
-            [groups[row] for row in (*first, *last)],
+            [groups[row] for row in ends],
         ),
-        "rise": rise,
-        "fall": fall,
-    }
+        rise=rise,
+        fall=fall,
+    )
 
 
 def _distance(one: Any, other: Any) -> float | None:
@@ -86,7 +83,9 @@ def _independence(counts: Any) -> float | None:
     return float(chi2_contingency(used).pvalue)
 
 
-def _tell_apart(texts: Sequence[str], period: Sequence[int], groups: Sequence[int]) -> float | None:
+def _separability(
+    texts: Sequence[str], period: Sequence[int], groups: Sequence[int]
+) -> float | None:
     """Area under the ROC curve of a linear model on words, over five grouped folds."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -115,7 +114,7 @@ def _tell_apart(texts: Sequence[str], period: Sequence[int], groups: Sequence[in
 
 def _changed_words(
     first: Sequence[Item], last: Sequence[Item]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[ChangedWord], list[ChangedWord]]:
     """Rank words by the z-score of their log-odds between two sets, with the sum as the prior.
 
     Monroe, Colaresi & Quinn, "Fightin' Words" (Political Analysis 2008): rare words need no
@@ -136,9 +135,9 @@ def _changed_words(
         scored.append(((odds[0] - odds[1]) / deviation, word))
     scored.sort(key=lambda pair: (-pair[0], pair[1]))
 
-    def shown(pairs: Sequence[tuple[float, str]]) -> list[dict[str, Any]]:
+    def shown(pairs: Sequence[tuple[float, str]]) -> list[ChangedWord]:
         return [
-            {"word": word, "before": before[word], "after": after[word], "z": z}
+            ChangedWord(word=word, before=before[word], after=after[word], z=z)
             for z, word in pairs[:SHOWN_WORDS]
             if abs(z) > 2
         ]

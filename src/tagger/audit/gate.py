@@ -1,13 +1,11 @@
-"""Conditions under which an audit fails, so that a build can depend on it."""
+"""Holds an audit to conditions, so that a build can fail by it (`--fail-on`)."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from tagger.audit.report import AuditReport
 from tagger.data.problems import Problems, did_you_mean
-
-Audit = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,8 @@ def parse_conditions(texts: Sequence[str]) -> list[Condition]:
     return conditions
 
 
-def failed_conditions(audit: Audit, conditions: Sequence[Condition]) -> list[str]:
-    """Say in a sentence for each condition that is not met what was found.
+def failed_conditions(audit: AuditReport, conditions: Sequence[Condition]) -> list[str]:
+    """Describe each condition that does not hold, with what was found, in a sentence.
 
     What could not be measured counts as a failure: a gate must not pass by accident.
     """
@@ -54,38 +52,33 @@ def failed_conditions(audit: Audit, conditions: Sequence[Condition]) -> list[str
     return failures
 
 
-def open_label_errors(audit: Audit) -> float | None:
+def open_label_errors(audit: AuditReport) -> float | None:
     """Return the share of tagged rows that are suspected and that nobody has decided on."""
-    labels = audit["labels"]
-    if labels is None:
+    if audit.labels is None:
         return None
-    tagged = sum(audit["tags"]["rows"].values())
-    suspects = [row for row in labels["rows"] if row["suspected"] and row["settled"] is None]
-    return len(suspects) / float(tagged)
+    suspects = [row for row in audit.labels.rows if row.suspected and row.settled is None]
+    return len(suspects) / sum(audit.tags.rows.values())
 
 
-def _open_groups(mark: str) -> Callable[[Audit], float]:
-    def count(audit: Audit) -> float:
-        groups = audit["repeats"]["groups"]
-        # Rows with the same text are near-duplicates too, and count once.
-        kinds = ("near", "meaning")
-        return float(sum(g[mark] and not g["settled"] for g in groups if g["kind"] in kinds))
-
-    return count
-
-
-def _thin_slices(audit: Audit) -> float:
-    facets = audit["coverage"].values()
-    return float(sum(value["thin"] for values in facets for value in values.values()))
+def _open_groups(mark: str) -> Callable[[AuditReport], float]:
+    # Rows with the same text are near-duplicates too, and count once.
+    kinds = ("near", "meaning")
+    return lambda audit: sum(
+        getattr(group, mark) and not group.settled
+        for group in audit.repeats.groups
+        if group.kind in kinds
+    )
 
 
-MEASURES: dict[str, Callable[[Audit], float | None]] = {
-    "schema": lambda audit: audit["schema"]["problems"],
-    "repeats": lambda audit: audit["repeats"]["kinds"]["near"]["repeated_rows"],
+MEASURES: dict[str, Callable[[AuditReport], float | None]] = {
+    "schema": lambda audit: audit.problems.count,
+    "repeats": lambda audit: audit.repeats.kinds["near"].repeated_rows,
     "conflicts": _open_groups("conflict"),
     "leakage": _open_groups("across"),
     "label-errors": open_label_errors,
-    "absent-tags": lambda audit: len(audit["tags"]["absent"]),
-    "thin-slices": _thin_slices,
-    "drift": lambda audit: None if audit["drift"] is None else audit["drift"]["auc"],
+    "absent-tags": lambda audit: len(audit.tags.absent),
+    "thin-slices": lambda audit: sum(
+        value.thin for values in audit.coverage.values() for value in values.values()
+    ),
+    "drift": lambda audit: None if audit.drift is None else audit.drift.auc,
 }

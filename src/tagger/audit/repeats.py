@@ -1,6 +1,6 @@
-"""Rows that say what another row says: by their text, by its words, or by its meaning.
+"""Finds repeated rows: equal fields, near-duplicates, and paraphrases by their vectors.
 
-Four kinds, from plain to subtle. A row may be in a group of each:
+Kinds from plain to subtle; a row may be in a group of each:
 
 * `text`: title and description are the same but for case, spacing and Unicode form;
 * `title`, `description`: that field is, however short it is;
@@ -33,7 +33,7 @@ BLOCK = 1024
 
 @dataclass(frozen=True)
 class Repeat:
-    """A group of rows that say the same.
+    """A group of rows that repeat each other.
 
     Attributes:
         kind: `text`, `title`, `description`, `near` or `meaning`.
@@ -53,7 +53,7 @@ def find_repeats(
     parts: Sequence[str],
     vectors: npt.NDArray[np.floating] | None,
 ) -> list[Repeat]:
-    """List all groups of rows that say the same, by kind and first row.
+    """List all groups of rows that repeat each other, by kind and first row.
 
     Args:
         items: All rows of all files at hand.
@@ -79,8 +79,7 @@ def close_pairs(vectors: npt.NDArray[np.floating], threshold: float) -> list[tup
 
     Exact: n (n - 1) / 2 products in blocks of `BLOCK` rows; 12,000 rows of width 384 take seconds.
     """
-    units = unit_rows(vectors)
-    units = units.astype(np.float32)
+    units = unit_rows(vectors).astype(np.float32)
     pairs = []
     for start in range(0, len(units), BLOCK):
         block = units[start : start + BLOCK] @ units[start:].T

@@ -1,179 +1,238 @@
-"""An audit as a table in the terminal, as `audit.json` and as a page."""
+"""Data types of an audit: what `audit.json` holds. docs/audit.md explains each key."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import jinja2
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
-import tagger.reporting
-from tagger.files import write_json, write_text
-
-SHOWN_DOUBTS = 15
-PAGE_ROWS = 200
-WIDE = 10_000  # columns without a terminal: a title that is cut off can't be searched
+from tagger.documents import Document, Record
+from tagger.environment import Environment
 
 
-def write_audit(audit: Mapping[str, Any], folder: Path) -> None:
-    """Write `audit.json` and `audit.html`, which needs nothing beside it, into a folder."""
-    folders = [Path(__file__).parent, Path(tagger.reporting.__file__).parent]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folders),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"share": _share, "place": _place}
-    page = environment.get_template("audit.html.j2").render(audit=audit, shown=PAGE_ROWS)
-    write_json(folder / "audit.json", audit)
-    write_text(folder / "audit.html", page)
+class DataFile(Record):
+    """The file that was audited; `rows` are usable ones, `fields` its columns by our names."""
+
+    path: str
+    file_sha256: str
+    version: str
+    rows: int
+    columns: list[str]
+    fields: dict[str, str]
+    notes: list[str]
+    against: list[str]
+    split_column: str | None
 
 
-def print_audit(audit: Mapping[str, Any]) -> None:
-    """Print what a reader should know first; `audit.html` has all of it."""
-    console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = WIDE
-    data = audit["data"]
-    console.print(f"{data['path']}: {data['rows']:,} rows, version {data['version'][:12]}")
-    for note in data["notes"]:
-        console.print(f"note: {note}")
-    _print_schema(console, audit["schema"])
-    _print_tags(console, audit)
-    _print_repeats(console, audit)
-    _print_labels(console, audit)
-    _print_coverage(console, audit["coverage"])
-    _print_drift(console, audit["drift"])
+class InvalidRows(Record):
+    """Problems of rows that cannot be used: their number, and the first ones in words."""
+
+    count: int
+    first: list[str]
 
 
-def _print_schema(console: Console, schema: Mapping[str, Any]) -> None:
-    if not schema["problems"]:
-        console.print("Schema: every row can be used.")
-        return
-    console.print(f"Schema: {schema['problems']} problems; the rows concerned are left out.")
-    for problem in schema["first"][:SHOWN_DOUBTS]:
-        console.print(f"  - {problem}")
+class TagCounts(Record):
+    """Rows by tag; `imbalance` is the largest count over the smallest, None if a tag is absent."""
+
+    rows: dict[str, int]
+    untagged: int
+    absent: list[str]
+    imbalance: float | None
 
 
-def _print_tags(console: Console, audit: Mapping[str, Any]) -> None:
-    tags, sample = audit["tags"], audit["sample"]
-    words = sample["words"]
-    table = _table("\nTags", "tag", "rows", "share", "words (median)", "no description")
-    total = audit["data"]["rows"]
-    for tag, rows in tags["rows"].items():
-        if rows:
-            median = f"{words[tag]['title'][3]:.0f} + {_median(words[tag]['description'])}"
-            none = f"{sample['no_description'][tag]}"
-            table.add_row(tag, f"{rows:,}", _share(rows / total), median, none)
-        else:
-            table.add_row(tag, "0", "", "", "")
-    if tags["untagged"]:
-        table.add_row("(none)", f"{tags['untagged']:,}", _share(tags["untagged"] / total), "", "")
-    console.print(table, soft_wrap=False)
-    years = sample["years"]
-    if years:
-        counts = ", ".join(f"{year}: {sum(tags.values()):,}" for year, tags in years.items())
-        console.print(f"Years: {counts}; {sample['undated']:,} rows without a date.")
-    else:
-        console.print("Years: no row has a date (column created_on).")
-    for key, what in (("created_on", "date"), ("words", "length")):
-        p_value = sample["p_values"][key]
-        if p_value is not None and p_value < 0.01:
-            console.print(f"The tags differ in {what} (Kruskal-Wallis p = {p_value:.1g}).")
+class WordCounts(Record):
+    """Quantiles (0, 10, 25, 50, 75, 90, 100 %) of the words of titles and of descriptions."""
+
+    title: list[float]
+    description: list[float]
 
 
-def _print_repeats(console: Console, audit: Mapping[str, Any]) -> None:
-    table = _table("\nRepeats", "same", "groups", "rows repeated", "conflicts", "across parts")
-    for kind, counts in audit["repeats"]["kinds"].items():
-        if kind == "meaning" and audit["model"] is None:
-            table.add_row(kind, "not looked for: no embeddings", "", "", "")
-            continue
-        keys = ("groups", "repeated_rows", "conflicts", "across")
-        table.add_row(kind, *(f"{counts[key]:,}" for key in keys))
-    console.print(table, soft_wrap=False)
+class TagDependence(Record):
+    """P-values (Kruskal-Wallis) of date and length against the tag; None where not testable."""
+
+    created_on: float | None
+    words: float | None
 
 
-def _print_labels(console: Console, audit: Mapping[str, Any]) -> None:
-    labels = audit["labels"]
-    if labels is None:
-        console.print("Labels: not checked; that takes two tags and ten different rows at least.")
-        return
-    doubts = [row for row in labels["rows"] if row["suspected"] or row["unlearned"]]
-    console.print(
-        f"Labels: {labels['suspected']} rows ({_share(labels['share'])}) are probably wrong; "
-        f"{labels['unlearned']} that no model learns; models that did not see them agree with "
-        f"{_share(labels['agreement'])}. {audit['decisions']} rows are settled by a person."
-    )
-    table = _table("", "rank", "row", "title", "tag", "models say", "opinions")
-    for row in [row for row in doubts if row["settled"] is None][:SHOWN_DOUBTS]:
-        opinions = ", ".join(
-            f"{name} {tag} {probability:.2f}"
-            for name, (tag, probability) in row["opinions"].items()
-        )
-        said = f"{row['suggested']} {row['probability']:.2f}"
-        table.add_row(
-            str(row["rank"]), f"{row['id']}, {row['place']}", row["title"][:80], row["tag"], said,
-            opinions,
-        )  # fmt: skip
-    if table.row_count:
-        console.print(table, soft_wrap=False)
+class Sample(Record):
+    """How the rows spread over years, tags and lengths."""
+
+    years: dict[str, dict[str, int]]
+    undated: int
+    words: dict[str, WordCounts]
+    no_description: dict[str, int]
+    p_values: TagDependence
 
 
-def _print_coverage(console: Console, coverage: Mapping[str, Any]) -> None:
-    thin = [
-        f"{facet} {value!r} ({block['rows']})"
-        for facet, values in coverage.items()
-        for value, block in values.items()
-        if block["thin"]
-    ]
-    console.print(
-        "Coverage: "
-        + (f"thin slices: {', '.join(thin[:SHOWN_DOUBTS])}" if thin else "no slice is thin")
-        + (f" and {len(thin) - SHOWN_DOUBTS} more." if len(thin) > SHOWN_DOUBTS else ".")
-    )
+class RepeatCounts(Record):
+    """Groups of one kind, their rows beyond the first, and how many groups are in conflict."""
+
+    groups: int
+    repeated_rows: int
+    conflicts: int
+    across: int
 
 
-def _print_drift(console: Console, drift: Mapping[str, Any] | None) -> None:
-    if drift is None:
-        console.print("Drift: not measured; that takes 40 rows with different dates at least.")
-        return
-    first, last = drift["periods"][0], drift["periods"][-1]
-    auc = "not measured" if drift["auc"] is None else f"{drift['auc']:.2f}"
-    console.print(
-        f"Drift from {first['from']}..{first['to']} to {last['from']}..{last['to']}: texts told "
-        f"apart with AUC {auc}; rising {_words(drift['rise'])}; falling {_words(drift['fall'])}."
-    )
+class RepeatedRow(Record):
+    """A row of a group of repeats, by its index in all files, and the part that it belongs to."""
+
+    row: int
+    id: str
+    file: str
+    place: str
+    part: str
+    title: str
+    tag: str | None
 
 
-def _words(ranked: list[dict[str, Any]]) -> str:
-    return ", ".join(one["word"] for one in ranked[:8]) or "none"
+class RepeatGroup(Record):
+    """Rows that repeat each other; settled once a person decided on all of them."""
+
+    kind: str
+    conflict: bool
+    across: bool
+    settled: bool
+    rows: list[RepeatedRow]
 
 
-def _median(quantiles: list[float]) -> str:
-    return f"{quantiles[3]:.0f}" if quantiles else "0"
+class Repeats(Record):
+    """Repeats counted by kind, and all groups."""
+
+    kinds: dict[str, RepeatCounts]
+    groups: list[RepeatGroup]
 
 
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
+class Settlement(Record):
+    """Who settled a row by a decision, when (ISO 8601) and why."""
+
+    by: str
+    on: str
+    why: str
 
 
-def _place(row: Mapping[str, Any]) -> str:
-    return f"{row['id']}, {row['place']}"
+class SuspectedLabel(Record):
+    """A row whose label the cross-validated models doubt.
+
+    Attributes:
+        row: Index of the row in the file.
+        rank: 1 for the most doubtful label.
+        credibility: From 0 to 1, by the margin between the row's own tag and the best other one.
+        suspected: Whether confident learning estimates the label to be wrong.
+        unlearned: Whether no model predicted the row's own tag in any division into folds.
+        suggested: The tag that the models prefer.
+        probability: Mean probability of that tag.
+        predictions: Tag and probability by model.
+        id: The row's id.
+        place: Where the row stands: "row 3 (line 4)".
+        tag: Its label.
+        title: Its title.
+        description: Its description.
+        settled: The decision that a person took; None while there is none.
+    """
+
+    row: int
+    rank: int
+    credibility: float
+    suspected: bool
+    unlearned: bool
+    suggested: str
+    probability: float
+    predictions: dict[str, tuple[str, float]]
+    id: str
+    place: str
+    tag: str
+    title: str
+    description: str
+    settled: Settlement | None
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=title or None,
-        title_justify="left",
-        padding=(0, 1, 0, 0),
-        box=SIMPLE_HEAD,
-        show_edge=False,
-    )
-    for column in columns:
-        right = column in ("rows", "share", "groups", "rank", "no description", "rows repeated")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    return table
+class TagLabels(Record):
+    """Label errors of one tag: rows agreed with, suspected ones and the tags suggested instead."""
+
+    rows: int
+    suspected: int
+    taken_for: dict[str, int]
+    agreed: int
+
+
+class Labels(Record):
+    """Suspected label errors: counts and `share` of the tagged rows, by tag, and row by row."""
+
+    suspected: int
+    share: float
+    unlearned: int
+    agreement: float
+    by_tag: dict[str, TagLabels]
+    rows: list[SuspectedLabel]
+
+
+class Coverage(Record):
+    """Rows of a slice; `agreement` is the share of them whose tag the models predict."""
+
+    rows: int
+    tags: dict[str, int]
+    agreement: float | None
+    thin: bool
+
+
+class Period(Record):
+    """One of several periods with equally many rows, by its days (ISO 8601)."""
+
+    first_day: str
+    last_day: str
+    rows: int
+    tags: dict[str, int]
+    tag_distance: float | None
+
+
+class ChangedWord(Record):
+    """A word's rows in the first and the last period, and the z-score of its log-odds."""
+
+    word: str
+    before: int
+    after: int
+    z: float
+
+
+class Drift(Record):
+    """How tags and words change over time.
+
+    Attributes:
+        periods: In the order of time; `tag_distance` is the Jensen-Shannon distance (base 2) of a
+            period's tags from those of the first.
+        p_value: Chi-squared test that tags do not depend on the period; None without tags.
+        auc: Area under the ROC curve of a linear model that tells texts of the first period from
+            those of the last in cross-validation: 0.5 is not at all; None with too few groups.
+        rise: Words that became more frequent.
+        fall: Words that became less frequent.
+    """
+
+    periods: list[Period]
+    p_value: float | None
+    auc: float | None
+    rise: list[ChangedWord]
+    fall: list[ChangedWord]
+
+
+class AuditReport(Document):
+    """What `audit_file` found in a file; `labels` and `drift` are None where not measured."""
+
+    data: DataFile
+    problems: InvalidRows
+    tags: TagCounts
+    sample: Sample
+    repeats: Repeats
+    labels: Labels | None
+    coverage: dict[str, dict[str, Coverage]]
+    drift: Drift | None
+    decisions: int
+    model: str | None
+    made_on: str
+    environment: Environment
+
+    @classmethod
+    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        """Rename `schema`, the days of periods, and `opinions` of models."""
+        schema = plain.pop("schema")
+        plain["problems"] = {"count": schema["problems"], "first": schema["first"]}
+        for period in (plain["drift"] or {"periods": []})["periods"]:
+            period["first_day"], period["last_day"] = period.pop("from"), period.pop("to")
+        for row in (plain["labels"] or {"rows": []})["rows"]:
+            row["predictions"] = row.pop("opinions")
+        return plain

@@ -1,31 +1,30 @@
-"""Doubtful rows out to a person, and the person's decisions back into the data.
+"""Exports suspected rows for a reviewer, and imports the reviewer's decisions into the data.
 
-`export_review` writes a table with one row for each doubtful item and three empty columns:
+`export_review` writes a table with one row for each suspected item and three empty columns:
 `decision` (keep, relabel or drop), `new_tag` and `why`. Who fills it in needs a spreadsheet and no
 Python. `import_review` checks the whole table before it touches anything, then changes the data
-file and writes down each decision beside it (`tagger.audit.decisions`).
+file and writes down each decision beside it (`tagger.audit.review_log`).
 """
 
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from tagger.audit.decisions import (
+from tagger.audit.report import AuditReport
+from tagger.audit.review_log import (
     ACTIONS,
     DROP,
     KEEP,
     RELABEL,
-    Decision,
+    ReviewDecision,
     append_decisions,
     read_decisions,
 )
 from tagger.audit.table import Table, read_table
 from tagger.data.columns import UNSAID, TableFormat
-from tagger.data.items import Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import read_rows
 from tagger.data.sources import data_sha256
@@ -40,8 +39,8 @@ REVIEW_COLUMNS = (
 NEEDED = ("id", "content_hash", "tag", "decision", "new_tag", "why")
 
 
-def export_review(audit: Mapping[str, Any], path: Path) -> int:
-    """Write the rows in doubt that nobody has decided on, and return how many they are.
+def export_review(audit: AuditReport, path: Path) -> int:
+    """Write the suspected rows that nobody has decided on, and return how many they are.
 
     Args:
         audit: What `audit_file` returned, with the data file still as it was then.
@@ -55,36 +54,33 @@ def export_review(audit: Mapping[str, Any], path: Path) -> int:
             f"{path} exists already, and may hold decisions",
             hint="Import it (--import), or choose another name.",
         )
-    data = Path(audit["data"]["path"])
-    with_items: dict[int, dict[str, str]] = {}
-    for doubt in (audit["labels"] or {"rows": []})["rows"]:
-        if doubt["settled"] is None:
-            opinions = "; ".join(
+    data = Path(audit.data.path)
+    table = read_table(data, list(audit.tags.rows), TableFormat(audit.data.fields))
+    if table.version != audit.data.version:
+        raise UserError(f"{data} has changed since it was audited", hint="Audit it again.")
+    findings: dict[int, tuple[str, str, str]] = {}  # finding, suggested tag, evidence
+    for one in audit.labels.rows if audit.labels else ():
+        if one.settled is None:
+            evidence = "; ".join(
                 f"{name}: {tag} {probability:.2f}"
-                for name, (tag, probability) in doubt["opinions"].items()
+                for name, (tag, probability) in one.predictions.items()
             )
-            finding = "label" if doubt["suspected"] else "not learned"
-            with_items[doubt["row"]] = {
-                "finding": finding, "suggested": doubt["suggested"], "evidence": opinions,
-            }  # fmt: skip
-    for group in audit["repeats"]["groups"]:
-        if not (group["conflict"] or group["across"]) or group["settled"]:
+            finding = "label" if one.suspected else "not learned"
+            findings[one.row] = (finding, one.suggested, evidence)
+    for group in audit.repeats.groups:
+        if not (group.conflict or group.across) or group.settled:
             continue
-        ids = ", ".join(f"{one['id']} ({one['tag']})" for one in group["rows"])
-        for one in group["rows"]:
-            if one["file"] == str(data):
-                finding = "conflict" if group["conflict"] else "leak"
-                with_items.setdefault(
-                    one["row"],
-                    {"finding": finding, "suggested": "", "evidence": f"{group['kind']}: {ids}"},
-                )
-    items = _items_of(audit, data)
+        evidence = f"{group.kind}: " + ", ".join(f"{row.id} ({row.tag})" for row in group.rows)
+        for row in group.rows:
+            if row.file == str(data):
+                finding = "conflict" if group.conflict else "leak"
+                findings.setdefault(row.row, (finding, "", evidence))
     rows = [
         (
             item.id, item.content_hash, item.title, item.description, item.tag or "",
-            found["finding"], found["suggested"], found["evidence"], "", "", "",
+            *found, "", "", "",
         )
-        for item, found in ((items[row], found) for row, found in with_items.items())
+        for item, found in ((table.items[row], found) for row, found in findings.items())
     ]  # fmt: skip
     write_text(path, csv_text([REVIEW_COLUMNS, *rows]))
     return len(rows)
@@ -92,7 +88,7 @@ def export_review(audit: Mapping[str, Any], path: Path) -> int:
 
 def import_review(
     data: Path, review: Path, *, tags: Sequence[str] | None, by: str, how: TableFormat = UNSAID
-) -> list[Decision]:
+) -> list[ReviewDecision]:
     """Carry out the decisions of a reviewed table, and return them.
 
     Rows whose `decision` is empty are left for later. Importing the same table again changes
@@ -118,27 +114,17 @@ def import_review(
         )
     table.problems.raise_if_any(f"{data} must be in order before decisions can be put into it:")
     wanted = _read_review(review, table, read_decisions(data))
-    changes = {row.id: row.new_tag for row in wanted if row.action != KEEP}
+    changes = {
+        one.id: None if one.action == DROP else one.tag_after
+        for one in wanted
+        if one.action != KEEP
+    }
     kept = [item for item in table.items if changes.get(item.id, "") is not None]
     if not kept:
         raise UserError(f"{review} drops every row of {data}: nothing was changed")
     version = data_sha256([replace(item, tag=changes.get(item.id, item.tag)) for item in kept])
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    decisions = [
-        Decision(
-            id=row.id,
-            content_hash=row.content_hash,
-            action=row.action,
-            tag_before=row.tag,
-            tag_after=row.new_tag or "",
-            by=by.strip(),
-            on=now,
-            why=row.why,
-            data_before=table.version,
-            data_after=version,
-        )
-        for row in wanted
-    ]
+    decisions = [replace(one, by=by.strip(), on=now, data_after=version) for one in wanted]
     # The log first: after a kill in between, the same import finds the data still to be changed.
     logged = {(one.id, one.content_hash, one.data_before) for one in read_decisions(data)}
     fresh = [one for one in decisions if (one.id, one.content_hash, one.data_before) not in logged]
@@ -149,24 +135,14 @@ def import_review(
     return decisions
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """A decision as the table has it; `new_tag` is None for a row to drop."""
-
-    id: str
-    content_hash: str
-    action: str
-    tag: str
-    new_tag: str | None
-    why: str
-
-
-def _read_review(path: Path, table: Table, decisions: Sequence[Decision]) -> list[_Wanted]:
-    """Read the decisions that are still to be carried out."""
+def _read_review(
+    path: Path, table: Table, decisions: Sequence[ReviewDecision]
+) -> list[ReviewDecision]:
+    """Read the decisions that are still to be carried out, without who, when and to what end."""
     problems = Problems()
     current = {item.id: item for item in table.items}
     done = {(one.id, one.content_hash, one.action, one.tag_after) for one in decisions}
-    wanted: dict[str, _Wanted] = {}
+    wanted: dict[str, ReviewDecision] = {}
     for row in read_rows(path, NEEDED, problems):
         missing = [name for name in NEEDED if name not in row.values]
         if missing:
@@ -207,9 +183,9 @@ def _read_review(path: Path, table: Table, decisions: Sequence[Decision]) -> lis
                 f"{row.place}: {value['id']!r} has changed since it was exported; export again"
             )
         else:
-            wanted[value["id"]] = _Wanted(
-                value["id"], value["content_hash"], action, value["tag"],
-                None if action == DROP else after, value["why"],
+            wanted[value["id"]] = ReviewDecision(
+                value["id"], value["content_hash"], action, value["tag"], after,
+                by="", on="", why=value["why"], data_before=table.version, data_after="",
             )  # fmt: skip
     problems.raise_if_any(f"{path} cannot be imported; nothing was changed:")
     return list(wanted.values())
@@ -277,11 +253,3 @@ def _rewrite_parquet(
     content = content.filter(pa.array([changes.get(one, "") is not None for one in ids]))
     with replacing(data) as temporary:
         pq.write_table(content, temporary)
-
-
-def _items_of(audit: Mapping[str, Any], data: Path) -> list[Item]:
-    tags, fields = list(audit["tags"]["rows"]), audit["data"]["fields"]
-    table = read_table(data, tags, TableFormat(fields))
-    if table.version != audit["data"]["version"]:
-        raise UserError(f"{data} has changed since it was audited", hint="Audit it again.")
-    return table.items

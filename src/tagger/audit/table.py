@@ -1,4 +1,4 @@
-"""A file as an audit sees it: the rows that can be used, and what is wrong with the others."""
+"""Reads a file for an audit: its usable rows, and the problems of the others."""
 
 from collections import Counter
 from collections.abc import Sequence

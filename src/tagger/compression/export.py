@@ -1,6 +1,5 @@
-"""From a fine-tuned model to a folder that answers without torch."""
+"""Exports a fine-tuned model to a folder that predicts without torch."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import onnx
 from tagger.compression.graph import build_graph
 from tagger.compression.quantization import quantize, round_rows
 from tagger.config.schema import CompressConfig
-from tagger.data.items import Item
 from tagger.environment import instruction_sets
 from tagger.errors import UserError
 from tagger.files import replacing, write_json
@@ -21,35 +19,22 @@ from tagger.models.tokenization import TOKENIZER
 from tagger.models.transformer import TransformerClassifier
 
 
-def export_model(
-    classifier: TransformerClassifier,
-    config: CompressConfig,
-    folder: Path,
-    calibration: Sequence[Item],
-) -> None:
+def export_model(classifier: TransformerClassifier, config: CompressConfig, folder: Path) -> None:
     """Write a model folder that `tagger.models.registry.load_classifier` reads.
 
     Args:
         classifier: Of any encoder. One of static vectors is written for numpy, all others as ONNX.
-        config: Of what precision, and for how many threads.
+        config: Of what data type, and for how many threads.
         folder: Where to; made if need be.
-        calibration: Texts like those to come; for int8_static alone.
 
     Raises:
-        UserError: when the model cannot be written so, or int8_static has no texts.
+        UserError: when the model cannot be written so.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(classifier.module.encoder, StaticEncoder):
         _make_static(classifier, config).save(folder)
         return
-    if config.dtype == "int8_static" and not calibration:
-        raise UserError(
-            "compress.dtype=int8_static takes the ranges of activations from texts, and there "
-            "are none",
-            hint="compress.dtype=int8 does without.",
-        )
-    rows = classifier.tokenize(calibration)
-    model = quantize(build_graph(classifier), config, (np.array([row], np.int64) for row in rows))
+    model = quantize(build_graph(classifier), config)
     with replacing(folder / GRAPH) as temporary:
         onnx.save(model, temporary)
     classifier.tokenizer.save(str(folder / TOKENIZER))
@@ -67,7 +52,7 @@ def export_model(
 
 
 def _make_static(classifier: TransformerClassifier, config: CompressConfig) -> StaticClassifier:
-    """Multiply static vectors with all that follows them, up to where it is no longer linear."""
+    """Multiply static vectors with the layers that follow them, up to the first nonlinear one."""
     module, shape = classifier.module, classifier.shape
     if module.normalize or shape["pooling"] != "mean":
         raise UserError(
@@ -86,7 +71,7 @@ def _make_static(classifier: TransformerClassifier, config: CompressConfig) -> S
     # A few logits a token are small enough as they are, and nothing evens their errors out.
     if not linear and config.dtype == "fp16":
         table = table.astype(np.float16)
-    elif not linear and config.dtype in {"int8", "int8_static"}:
+    elif not linear and config.dtype == "int8":
         table, scales = round_rows(table)
     weights = StaticWeights(table, scales, head[f"{first}bias"], second)
     return StaticClassifier(

@@ -1,4 +1,4 @@
-"""The ONNX graph of a fine-tuned model, node by node.
+"""Builds the ONNX graph of a fine-tuned model, node by node.
 
 Our own `BertEncoder` is written by hand. torch's exporter spells attention out in a dozen nodes,
 and onnxruntime's optimizer for transformers, tried on what it wrote, recognised none of them as

@@ -1,17 +1,17 @@
-"""Whether a compressed model still says what its run says: the gate before it becomes a run.
+"""Compares the predictions of a compressed model with its run's, and holds changes to limits.
 
 Rounding a model's weights is harmless on one machine and one model, and ruins another: whether it
-did is seen in the answers alone. So both models answer the same texts, and what changed is held
-against limits: decisions and probabilities on all of them, and on labelled ones what the answers
-are worth, tag by tag and slice by slice, where a change of few rows hides behind a mean.
+did is seen in the predictions alone. So both models predict the same texts, and changes are held
+against limits: decisions and probabilities on all of them, and on labelled ones the scores, tag by
+tag and slice by slice, where a change of few rows hides behind a mean.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from tagger.compression.report import BeforeAfter, Changes, Quality, RowsBeforeAfter
 from tagger.config.schema import CompressConfig
 from tagger.data.items import Item
 from tagger.data.tags import tag_positions
@@ -23,7 +23,7 @@ from tagger.evaluation.slices import Slice, slice_mask
 from tagger.scores import BoolArray, FloatArray, compute_scores
 
 FEWEST = 20
-"""Rows that say something: of a slice, and of those that no model has seen."""
+"""Fewest rows that scores are compared on: of a slice, and of rows not trained on."""
 
 SHOWN = 5
 """Of the rows that changed most, in a message."""
@@ -37,7 +37,7 @@ class ParityFailed(UserError):
 
 @dataclass(frozen=True)
 class Answers:
-    """What a run and its compressed model say of the same texts, each by its own rule.
+    """Decisions of a run and of its compressed model on the same texts, each by its own rule.
 
     Attributes:
         name: Where the texts come from.
@@ -80,111 +80,106 @@ class Answers:
         return Answers(self.name, items, _take(self.before, mask), _take(self.after, mask))
 
 
-def describe_changes(answers: Answers) -> dict[str, Any]:
-    """Count what changed, which needs no labels.
-
-    Returns:
-        Ready for JSON: `name`; `rows`; how many `decisions` and most probable `tags` changed;
-        `mean_shift` and `max_shift` of probability.
-    """
-    return {
-        "name": answers.name,
-        "rows": len(answers.items),
-        "decisions": int(answers.decided_otherwise.sum()),
-        "tags": int(answers.tag_changed.sum()),
-        "mean_shift": float(answers.shift.mean()),
-        "max_shift": float(answers.shift.max()),
-    }
+def describe_changes(answers: Answers) -> Changes:
+    """Count what changed, which needs no labels."""
+    return Changes(
+        name=answers.name,
+        rows=len(answers.items),
+        decisions=int(answers.decided_otherwise.sum()),
+        tags=int(answers.tag_changed.sum()),
+        mean_shift=float(answers.shift.mean()),
+        max_shift=float(answers.shift.max()),
+    )
 
 
 def describe_quality(
-    answers: Answers, tags: Sequence[str], slices: Sequence[Slice]
-) -> dict[str, Any]:
-    """Compare what both models' answers are worth, of corrected probabilities.
+    answers: Answers, tags: Sequence[str], slices: Sequence[Slice], explanation: str
+) -> Quality:
+    """Score both models' corrected probabilities.
 
     Args:
-        answers: About labelled items.
+        answers: On labelled items.
         tags: The approved tags.
         slices: Parts of the items; those without a row are left out.
-
-    Returns:
-        Ready for JSON: `rows`; `ece_adaptive`; `f1` by tag, and accuracy of `slices` by name, each
-        with the `rows` that it is of; all of them with `before` and `after`.
+        explanation: Which rows these are.
     """
     true = tag_positions(answers.items, tags)
     sides = {"before": answers.before.probabilities, "after": answers.after.probabilities}
-    right = {side: most_probable(values) == true for side, values in sides.items()}
-    scores = {
-        side: compute_scores(true, most_probable(values), tags).per_class
-        for side, values in sides.items()
+    predicted = {side: most_probable(values) for side, values in sides.items()}
+    right = {side: values == true for side, values in predicted.items()}
+    scores = {side: compute_scores(true, own, tags).per_class for side, own in predicted.items()}
+    errors = {
+        side: adaptive_error(values.max(axis=1), right[side]) for side, values in sides.items()
     }
     masks = {one.name: slice_mask(one, answers.items) for one in slices}
-    return {
-        "rows": len(true),
-        "ece_adaptive": {
-            side: adaptive_error(values.max(axis=1), right[side]) for side, values in sides.items()
-        },
-        "f1": {
-            tag: {"rows": int((true == place).sum())}
-            | {side: scores[side][tag]["f1"] for side in sides}
+    return Quality(
+        explanation=explanation,
+        rows=len(true),
+        ece_adaptive=BeforeAfter(**errors),
+        f1={
+            tag: RowsBeforeAfter(
+                rows=int((true == place).sum()), **{side: scores[side][tag]["f1"] for side in sides}
+            )
             for place, tag in enumerate(tags)
         },
-        "slices": {
-            name: {"rows": int(mask.sum())}
-            | {side: float(right[side][mask].mean()) for side in sides}
+        slices={
+            name: RowsBeforeAfter(
+                rows=int(mask.sum()), **{side: float(right[side][mask].mean()) for side in sides}
+            )
             for name, mask in masks.items()
             if mask.any()
         },
-    }
+    )
 
 
-def broken_limits(parity: Mapping[str, Any], limits: CompressConfig) -> list[str]:
-    """Say which limits a compressed model breaks: a line each, with found and allowed.
+def broken_limits(
+    changes: Sequence[Changes], quality: Quality, mib: float, limits: CompressConfig
+) -> list[str]:
+    """Describe the limits that a compressed model breaks: a line each, with found and allowed.
 
     A limit below one row's share is broken by a single row; the line says so.
 
     Args:
-        parity: `texts`, a list from `describe_changes`; `labelled` from `describe_quality`;
-            `size_mib` with `after`.
+        changes: Of each set of texts.
+        quality: On the labelled ones.
+        mib: Size of the compressed model.
         limits: What is allowed.
     """
     lines = []
-    for texts in parity["texts"]:
-        rows = texts["rows"]
-        share = max(texts["decisions"], texts["tags"]) / rows
+    for texts in changes:
+        share = max(texts.decisions, texts.tags) / texts.rows
         if share > limits.max_changed:
             lines.append(
-                f"max_changed: {share:.2%} of {texts['name']} ({texts['decisions']} decisions and "
-                f"{texts['tags']} most probable tags of {rows} rows), "
-                f"allowed {limits.max_changed:.2%}{_one_row(rows, limits.max_changed)}"
+                f"max_changed: {share:.2%} of {texts.name} ({texts.decisions} decisions and "
+                f"{texts.tags} most probable tags of {texts.rows} rows), "
+                f"allowed {limits.max_changed:.2%}{_one_row(texts.rows, limits.max_changed)}"
             )
-        if texts["mean_shift"] > limits.max_shift + ROUNDING:
+        if texts.mean_shift > limits.max_shift + ROUNDING:
             lines.append(
-                f"max_shift: on average {texts['mean_shift']:.4f} of the probability of a row of "
-                f"{texts['name']} went to another tag, allowed {limits.max_shift:g}"
+                f"max_shift: on average {texts.mean_shift:.4f} of the probability of a row of "
+                f"{texts.name} went to another tag, allowed {limits.max_shift:g}"
             )
-    labelled = parity["labelled"]
-    error = labelled["ece_adaptive"]
-    if error["after"] - error["before"] > limits.max_ece + ROUNDING:
+    error = quality.ece_adaptive
+    if error.after - error.before > limits.max_ece + ROUNDING:
         lines.append(
-            f"max_ece: the calibration error rose by {error['after'] - error['before']:.4f}, from "
-            f"{error['before']:.4f} to {error['after']:.4f}, allowed {limits.max_ece:g}"
+            f"max_ece: the calibration error rose by {error.after - error.before:.4f}, from "
+            f"{error.before:.4f} to {error.after:.4f}, allowed {limits.max_ece:g}"
         )
-    for tag, one in labelled["f1"].items():
-        if one["before"] - one["after"] > limits.max_class + ROUNDING:
+    scored = [("max_class", f"F1 of {tag}", one) for tag, one in quality.f1.items()]
+    scored += [
+        ("max_slice", f"accuracy on the slice '{name}'", one)
+        for name, one in quality.slices.items()
+        if one.rows >= FEWEST
+    ]
+    for name, what, one in scored:
+        limit = getattr(limits, name)
+        if one.before - one.after > limit + ROUNDING:
             lines.append(
-                f"max_class: F1 of {tag} {_fall(one)}, allowed {limits.max_class:g}"
-                f"{_one_row(one['rows'], limits.max_class)}"
+                f"{name}: {what} fell by {one.before - one.after:.4f}, from {one.before:.4f} to "
+                f"{one.after:.4f}, allowed {limit:g}{_one_row(one.rows, limit)}"
             )
-    for name, one in labelled["slices"].items():
-        if one["rows"] >= FEWEST and one["before"] - one["after"] > limits.max_slice + ROUNDING:
-            lines.append(
-                f"max_slice: accuracy on the slice '{name}' {_fall(one)}, allowed "
-                f"{limits.max_slice:g}{_one_row(one['rows'], limits.max_slice)}"
-            )
-    size = parity["size_mib"]["after"]
-    if limits.max_mib is not None and size > limits.max_mib:
-        lines.append(f"max_mib: model/ has {size:.1f} MiB, allowed {limits.max_mib:g}")
+    if limits.max_mib is not None and mib > limits.max_mib:
+        lines.append(f"max_mib: model/ has {mib:.1f} MiB, allowed {limits.max_mib:g}")
     return lines
 
 
@@ -237,13 +232,6 @@ def _take(decisions: Decisions, mask: BoolArray) -> Decisions:
 
 def _name(decided: int, tags: Sequence[str]) -> str:
     return NEEDS_REVIEW if decided == REVIEW else tags[int(decided)]
-
-
-def _fall(one: Mapping[str, float]) -> str:
-    return (
-        f"fell by {one['before'] - one['after']:.4f}, from {one['before']:.4f} to "
-        f"{one['after']:.4f}"
-    )
 
 
 def _one_row(rows: int, limit: float) -> str:

@@ -1,11 +1,10 @@
-"""Fewer bits for the weights of an ONNX graph, and for what is multiplied with them.
+"""Quantizes the weights of an ONNX graph to fp16 or int8.
 
 There is no bf16 here: onnxruntime has no kernel for CPUs that multiplies bf16 matrices, and does
 not load a graph that asks for one.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    QuantFormat,
-    QuantType,
-    quantize_dynamic,
-    quantize_static,
-)
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-from tagger.compression.graph import CONTRIB, HEAD, IDS, MASK
+from tagger.compression.graph import CONTRIB, HEAD, IDS
 from tagger.config.schema import CompressConfig
 
 Int8Array = npt.NDArray[np.int8]
@@ -33,24 +26,18 @@ SMALL = 1024
 """Numbers in a constant that is not worth halving, such as a bias."""
 
 
-def quantize(
-    model: onnx.ModelProto, config: CompressConfig, calibration: Iterable[npt.NDArray[np.int64]]
-) -> onnx.ModelProto:
-    """Return a graph of the precision that a config asks for.
+def quantize(model: onnx.ModelProto, config: CompressConfig) -> onnx.ModelProto:
+    """Return a graph whose weights have the data type that a config asks for.
 
     Args:
         model: In fp32; it may be changed.
-        config: `precision` and `per_channel`.
-        calibration: Token ids of texts, (1, tokens) each, for fixed ranges of activations.
+        config: `dtype` and `per_channel`.
     """
     if config.dtype == "fp16":
         halve(model)
-    if config.dtype in {"int8", "int8_static"}:
+    if config.dtype == "int8":
         quantize_rows(model)
-        kinds = ["Attention"] if config.dtype == "int8_static" else ["Attention", "MatMul"]
-        model = quantize_products(model, kinds, config.per_channel)
-    if config.dtype == "int8_static":
-        model = quantize_products_by_range(model, config.per_channel, calibration)
+        model = quantize_products(model, config.per_channel)
     share_constants(model)
     return model
 
@@ -124,9 +111,7 @@ def quantize_rows(model: onnx.ModelProto) -> None:
             graph.initializer.remove(constants[name])
 
 
-def quantize_products(
-    model: onnx.ModelProto, kinds: list[str], per_channel: bool
-) -> onnx.ModelProto:
+def quantize_products(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelProto:
     """Return a graph whose products with weights are of int8.
 
     Ranges of activations are taken anew from all that is computed together. The head stays in
@@ -134,7 +119,6 @@ def quantize_products(
 
     Args:
         model: In fp32, tables of tokens aside.
-        kinds: Operators that are replaced.
         per_channel: Whether each column of a weight has a scale of its own.
     """
     _prepare(model)
@@ -143,46 +127,11 @@ def quantize_products(
         quantize_dynamic(
             model,
             path,
-            op_types_to_quantize=kinds,
+            op_types_to_quantize=["Attention", "MatMul"],
             per_channel=per_channel,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=_head_nodes(model),
             extra_options={"MatMulConstBOnly": True},
-        )
-        return onnx.load(path)
-
-
-def quantize_products_by_range(
-    model: onnx.ModelProto, per_channel: bool, calibration: Iterable[npt.NDArray[np.int64]]
-) -> onnx.ModelProto:
-    """Return a graph whose matrix products take activations by ranges that are fixed in advance.
-
-    No range need be looked for at each product then. Attention has no such form in onnxruntime.
-
-    Args:
-        model: In fp32, attention and tables of tokens aside.
-        per_channel: Whether each column of a weight has a scale of its own.
-        calibration: Token ids of texts, (1, tokens) each: what they give, from the smallest number
-            to the largest, is the range.
-    """
-    _prepare(model)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        quantize_static(
-            model,
-            path,
-            _Texts(calibration),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["MatMul"],
-            per_channel=per_channel,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=_head_nodes(model),
-            extra_options={
-                "MatMulConstBOnly": True,
-                # What follows a product is computed in fp32: rounded there, it would only lose.
-                "OpTypesToExcludeOutputQuantization": ["MatMul"],
-            },
         )
         return onnx.load(path)
 
@@ -203,17 +152,6 @@ def share_constants(model: onnx.ModelProto) -> None:
     for node in graph.node:
         for position, name in enumerate(node.input):
             node.input[position] = instead.get(name, name)
-
-
-class _Texts(CalibrationDataReader):  # type: ignore[misc]
-    """Gives texts one by one, unpadded, in the form that onnxruntime asks for."""
-
-    def __init__(self, rows: Iterable[npt.NDArray[np.int64]]) -> None:
-        self.rows: Iterator[npt.NDArray[np.int64]] = iter(rows)
-
-    def get_next(self) -> dict[str, npt.NDArray[np.int64]] | None:
-        ids = next(self.rows, None)
-        return None if ids is None else {IDS: ids, MASK: np.ones_like(ids)}
 
 
 def _prepare(model: onnx.ModelProto) -> None:

@@ -1,8 +1,8 @@
-"""From a finished run to a compressed one beside it."""
+"""Compresses a finished run into a new run folder, behind the parity gate."""
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,9 +23,8 @@ from tagger.compression.parity import (
     flipped_table,
     worst_rows,
 )
-from tagger.compression.parity_report import render_parity
 from tagger.compression.refit import compressed_calibration_rows
-from tagger.config.overrides import script_command
+from tagger.compression.report import BeforeAfter, ParityReport, Quality
 from tagger.config.saved import read_yaml, write_yaml
 from tagger.config.schema import DecisionConfig, ExportConfig
 from tagger.data.columns import TableFormat
@@ -48,12 +47,10 @@ from tagger.files import (
     write_text,
 )
 from tagger.models.base import read_settings
-from tagger.models.instructions import SAMPLES
+from tagger.models.cpu_features import SAMPLES
 from tagger.models.registry import load_classifier
 from tagger.models.transformer import TransformerClassifier
 from tagger.runs import FINISHED, RunFolder, open_run, write_calibration, write_predictions
-
-PASSED, SKIPPED = "passed", "skipped"
 
 T = TypeVar("T")
 
@@ -76,17 +73,22 @@ class _Original:
     further: list[Item]
 
 
-def export_run(config: ExportConfig, say: Callable[[str], None] = print) -> Path:
+@dataclass(frozen=True)
+class Export:
+    """A compressed run: its folder, a title that names how it was made, and what the gate found."""
+
+    folder: Path
+    title: str
+    parity: ParityReport
+
+
+def export_run(config: ExportConfig) -> Export:
     """Compress a finished run into a new run folder, unless that changes too much.
 
     The folder has all that a run has: evaluation, decisions and comparisons work on it.
 
     Args:
         config: Which run, how, and what may change.
-        say: Is told what came of it.
-
-    Returns:
-        The new run folder.
 
     Raises:
         UserError: for a run that can't be compressed, texts that are gone, or a name that is taken.
@@ -100,17 +102,15 @@ def export_run(config: ExportConfig, say: Callable[[str], None] = print) -> Path
         _check_place(folder, run, replace=config.replace)
         with _made_beside(folder) as scratch:
             parity = _fill(scratch, folder.name, original, config)
-    say(_summary(folder, parity))
-    return folder
+    title = f"{folder.name}: {run.name}, compressed to {config.compress.dtype}"
+    return Export(folder, title, parity)
 
 
-def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -> dict[str, Any]:
+def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -> ParityReport:
     """Write all files of the new run, `meta.json` last; return what the gate found."""
     run, items, tags = original.run, original.items, original.run.tags
     model = scratch / "model"
-    training = [items[index] for index in np.flatnonzero(rows_in(run, items, {"train"}))]
-    calibration = spread(training, config.compress.calibration_rows)
-    export_model(original.classifier, config.compress, model, calibration)
+    export_model(original.classifier, config.compress, model)
     compressed = load_classifier(model)
 
     before, after = predict(original.classifier, items), predict(compressed, items)
@@ -146,21 +146,28 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
         },
     )
 
-    parity = _measure(everything, run, model)
-    broken = broken_limits(parity, config.compress)
-    flips = worst_rows(everything, tags)
+    changes = [describe_changes(answers) for answers in everything]
+    quality = _judge(labelled, run)
+    mib = folder_mib(model)
+    broken = broken_limits(changes, quality, mib, config.compress)
+    worst = worst_rows(everything, tags)
     if broken and config.gate:
         raise ParityFailed(
             f"{run.name} is not exported: compress={config.compress.name} changes more than it "
             "may, so nothing was written:",
-            [*broken, *flips],
+            [*broken, *worst],
             "Compress less (compress=fp16), allow more (compress.KEY=VALUE), or write it all the "
             "same with --no-gate.",
         )
-    parity = {"gate": PASSED if config.gate else SKIPPED, "broken": broken} | parity
-    write_json(scratch / "parity.json", parity)
-    title = f"{name}: {run.name}, compressed to {config.compress.dtype}"
-    write_text(scratch / "parity.md", render_parity(title, parity, flips))
+    parity = ParityReport(
+        gate="passed" if config.gate else "skipped",
+        broken=broken,
+        texts=changes,
+        labelled=quality,
+        size_mib=BeforeAfter(before=folder_mib(run.path / "model"), after=mib),
+        worst=worst,
+    )
+    parity.write(scratch / "parity.json")
     write_text(scratch / "flipped.csv", csv_text(flipped_table(everything, tags)))
 
     shutil.copyfile(run.path / "splits.csv", scratch / "splits.csv")
@@ -170,29 +177,24 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
     return parity
 
 
-def _measure(everything: Sequence[Answers], run: RunFolder, model: Path) -> dict[str, Any]:
-    labelled = everything[0]
+def _judge(labelled: Answers, run: RunFolder) -> Quality:
+    """Score both models on the rows that the run was not trained on, or on all if these are few."""
     unseen = rows_in(run, labelled.items, {"validation", "test"})
     count = int(unseen.sum())
+    explanation = f"the {count} rows of {labelled.name} that the run was not trained on"
     if count >= FEWEST:
-        judged = labelled.take(unseen)
-        explanation = f"the {count} rows of {labelled.name} that the run was not trained on"
+        labelled = labelled.take(unseen)
     else:
-        judged = labelled
         explanation = (
             f"all {len(labelled.items)} rows of {labelled.name}, as only {count} of them were not "
             "trained on"
         )
-    slices = build_slices(judged.items, train_counts(run))
-    return {
-        "texts": [describe_changes(answers) for answers in everything],
-        "labelled": {"explanation": explanation} | describe_quality(judged, run.tags, slices),
-        "size_mib": {"before": folder_mib(run.path / "model"), "after": folder_mib(model)},
-    }
+    slices = build_slices(labelled.items, train_counts(run))
+    return describe_quality(labelled, run.tags, slices, explanation)
 
 
 def _meta(
-    run: RunFolder, config: ExportConfig, model: Path, parity: dict[str, Any]
+    run: RunFolder, config: ExportConfig, model: Path, parity: ParityReport
 ) -> dict[str, Any]:
     """Return the original's `meta.json` with what differs: how it was trained stays true."""
     files = sorted(path for path in model.rglob("*") if path.is_file())
@@ -203,9 +205,9 @@ def _meta(
         "model_files": {path.relative_to(model).as_posix(): sha256_of(path) for path in files},
         "compressed_from": {"name": run.name, "model_files": run.meta["model_files"]},
         "compress": config.compress.model_dump(),
-        "gate": parity["gate"],
-        "parity": parity,
-        "size_mib": parity["size_mib"]["after"],
+        "gate": parity.gate,
+        "parity": parity.model_dump(),
+        "size_mib": parity.size_mib.after,
     }
 
 
@@ -238,7 +240,7 @@ def _open_original(run: RunFolder, rows: str | None) -> _Original:
             "transformer",
             hint=HINTS.get(approach, f"A model of approach {approach} is small and fast as it is."),
         )
-    decision = DecisionConfig.model_validate(asked_last(run))
+    decision = asked_last(run)
     if decision.ood != "none":
         raise UserError(
             f"{run.path} can't be exported: it asks a person about items unlike those trained on "
@@ -297,16 +299,3 @@ def _made_beside(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     shutil.rmtree(retired, ignore_errors=True)
-
-
-def _summary(folder: Path, parity: dict[str, Any]) -> str:
-    size = parity["size_mib"]
-    lines = [f"{size['before']:.1f} MiB before, {size['after']:.1f} MiB after"]
-    lines += [
-        f"{one['name']}: {one['decisions']} of {one['rows']} decisions changed, mean shift of "
-        f"probability {one['mean_shift']:.4f}"
-        for one in parity["texts"]
-    ]
-    lines += [f"beyond its limit, {one}" for one in parity["broken"]]
-    lines += [str(folder), f"next: {script_command('evaluate.py', run=folder)}"]
-    return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""The config: its schema, how it is composed, saved and read, and messages about mistakes."""
+"""The config: schema, composition, saving and reading, and messages about mistakes."""

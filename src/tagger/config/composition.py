@@ -1,4 +1,4 @@
-"""Composes the yaml files of `configs/` with overrides, and reports every mistake in one message.
+"""Composes the YAML files of `configs/` with overrides, and reports every mistake at once.
 
 All that is known of Hydra's insides stands here.
 """

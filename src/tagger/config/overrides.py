@@ -1,4 +1,4 @@
-"""Overrides of the command line, and settings by dotted key."""
+"""Formats overrides for the command line, and flattens settings to dotted keys."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The paths that a saved config holds: read again elsewhere, they must name the same files.
+"""Makes the paths of saved configs portable, so that they name the same files elsewhere.
 
 A path inside the repository is stored relative to the repository's root, with `repo:` before it,
 every other one as an absolute path. A reader resolves it against the root of the repository that it

@@ -1,4 +1,4 @@
-"""Configs as they are saved in run folders and sweeps, and read back."""
+"""Saves configs in run folders and sweeps, and reads them back."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -28,23 +28,26 @@ class Section(BaseModel):
 class SplitConfig(Section):
     """How labelled items are divided; see `tagger.data.splits`."""
 
-    validation: Fraction = Field(description="share kept for early stopping; 0 trains on all")
-    test: Fraction = Field(description="share never trained on; ignored when `fold` is given")
+    validation: Fraction = Field(
+        description="Share of the rows for validation (early stopping); 0 for none."
+    )
+    test: Fraction = Field(
+        description="Share of the rows for the test; ignored when `fold` is given."
+    )
     seed: Seed = Field(
-        description="not the run's own: runs of several seeds then share their test rows"
+        description="Seed of the split alone, so that runs of several seeds share their test rows."
     )
     column: str | None = Field(
-        min_length=1, description="of the table: says which part a row is in; null: they are dealt"
+        min_length=1,
+        description="Column of the table that names each row's part; null: rows are dealt.",
     )
-    folds: int | None = Field(ge=2, le=100, description="number of folds of a cross-validation")
-    fold: int | None = Field(ge=0, description="which fold is the test set, from 0")
-    per_tag: int | None = Field(
-        ge=1, description="train on at most so many rows of each tag; null: on all"
-    )
+    folds: int | None = Field(ge=2, le=100, description="Number of folds of a cross-validation.")
+    fold: int | None = Field(ge=0, description="The fold that is the test set, counted from 0.")
+    per_tag: int | None = Field(ge=1, description="Most training rows of each tag; null: all.")
     # Runs that were made before there was this key kept near-duplicates together.
     group: Grouping = Field(
         default="near-duplicates",
-        description="what stays together; off: rows are dealt one by one, and reports warn of it",
+        description="What stays in one part; off: rows are dealt one by one, with a warning.",
     )
 
     @field_validator("group", mode="before")
@@ -69,33 +72,37 @@ class SplitConfig(Section):
 class DataConfig(Section):
     """Where items come from; see `tagger.data.sources`."""
 
-    name: FolderName = Field(description="what reports call this source")
+    name: FolderName = Field(description="Name of the source in reports.")
     source: Literal["file", "hub", "download"]
     path: str | None = Field(
-        description="source=file: CSV, JSON, Parquet, Arrow, or a folder that `datasets` saved"
+        description="source=file: a CSV, JSON, Parquet or Arrow file, or a folder of `datasets`."
     )
-    test_path: str | None = Field(description="source=file: another one, whose rows are the test")
-    hub_id: str | None = Field(description="source=hub: a dataset's id on the Hugging Face hub")
-    hub_subset: str | None = Field(description="source=hub: which of its subsets (configs)")
-    hub_split: str = Field(description="source=hub: which split of it")
-    hub_test_split: str | None = Field(description="source=hub: the split whose rows are the test")
-    hub_revision: str | None = Field(description="source=hub: a commit, for a result that lasts")
-    url: str | None = Field(description="source=download: address of a file, pinned to a commit")
-    sha256: Sha256 | None = Field(description="source=download: what the file must hash to")
+    test_path: str | None = Field(
+        description="source=file: a second file, whose rows are the test."
+    )
+    hub_id: str | None = Field(description="source=hub: id of a dataset of the Hugging Face hub.")
+    hub_subset: str | None = Field(description="source=hub: the subset (config) of the dataset.")
+    hub_split: str = Field(description="source=hub: the split to read.")
+    hub_test_split: str | None = Field(description="source=hub: the split whose rows are the test.")
+    hub_revision: str | None = Field(description="source=hub: a commit, for reproducible results.")
+    url: str | None = Field(description="source=download: URL of a file, pinned to a commit.")
+    sha256: Sha256 | None = Field(description="source=download: SHA-256 that the file must have.")
     extra: list[str] = Field(
-        description="further labelled files, for training alone: no row of them is held out"
+        description="Further labelled files for training alone; none of their rows is held out."
     )
-    extra_weight: float = Field(gt=0, le=100, description="what each of their rows counts")
+    extra_weight: float = Field(gt=0, le=100, description="Weight of each of their rows.")
     columns: dict[str, str] = Field(
-        description="our field name (or text): the source's column name; '': not to be read"
+        description="Field (or text): column of the source; '': a field that is not read."
     )
     delimiter: str | None = Field(
-        min_length=1, max_length=1, description="of a CSV file's columns; null: found"
+        min_length=1, max_length=1, description="Delimiter of a CSV file; null: it is found."
     )
     dates: Literal["iso", "day-first", "month-first"] = Field(
-        description="what comes first in dates like 03/02/2020; iso: such dates are refused"
+        description="Order of dates like 03/02/2020; iso: such dates are refused."
     )
-    tags: str = Field(min_length=1, description="the file that lists the tags; auto: the data's")
+    tags: str = Field(
+        min_length=1, description="File that lists the approved tags; auto: the tags of the data."
+    )
     split: SplitConfig
 
     @property
@@ -157,13 +164,18 @@ class EncoderConfig(Section):
 
     name: FolderName
     encoder: str = Field(
-        min_length=1, description="package:NAME, pieces:NAME, random, a folder, or a hub id"
+        min_length=1,
+        description="package:NAME, pieces:NAME, random, a folder, or an id of the hub.",
     )
-    revision: str | None = Field(description="hub id: a commit, for a result that lasts")
-    sha256: Sha256 | None = Field(description="what the encoder's weights must hash to")
-    random: RandomEncoderConfig | None = Field(description="encoder=random: its shape")
+    revision: str | None = Field(
+        description="Commit of an encoder of the hub, for reproducible results."
+    )
+    sha256: Sha256 | None = Field(description="SHA-256 that the encoder's weights must have.")
+    random: RandomEncoderConfig | None = Field(description="encoder=random: shape of the encoder.")
     pooling: Literal["mean", "cls", "max"]
-    max_length: int = Field(ge=4, le=8192, description="tokens; longer text is cut")
+    max_length: int = Field(
+        ge=4, le=8192, description="Most tokens of a text; longer texts are truncated."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "EncoderConfig":
@@ -177,28 +189,34 @@ class TransformerConfig(EncoderConfig):
 
     approach: Literal["transformer"]
     head: Literal["linear", "mlp"]
-    dropout: Fraction = Field(description="between pooling and head")
-    encoder_dropout: Fraction | None = Field(description="null: what it was pretrained with")
-    keep_layers: list[Annotated[int, Field(ge=0, le=47)]] | None = Field(
-        min_length=1, description="layers of the encoder that stay, 0 the lowest; null: all"
+    dropout: Fraction = Field(description="Dropout rate between pooling and head.")
+    encoder_dropout: Fraction | None = Field(
+        description="Dropout rate in the encoder; null: the rate of its pretraining."
     )
-    keep_width: int | None = Field(
-        ge=8, le=4096, description="numbers that a token's state keeps; null: all"
+    keep_layers: list[Annotated[int, Field(ge=0, le=47)]] | None = Field(
+        min_length=1, description="Layers of the encoder that are kept, 0 the lowest; null: all."
     )
     keep_neurons: int | None = Field(
-        ge=1, le=16384, description="neurons that each feed-forward part keeps; null: all"
+        ge=1, le=16384, description="Neurons that are kept in each feed-forward block; null: all."
     )
     vocabulary_from: list[str] | None = Field(
-        min_length=1, description="files of items whose tokens stay in the vocabulary; null: all"
+        min_length=1,
+        description="Files of items whose tokens are kept in the vocabulary; null: all tokens.",
     )
     vocabulary_size: int | None = Field(
-        ge=1, le=1_000_000, description="of these tokens the most frequent; null: all of them"
+        ge=1,
+        le=1_000_000,
+        description="Number of the most frequent of these tokens that are kept; null: all.",
     )
     static: int | None = Field(
-        ge=8, le=4096, description="numbers of one fixed vector a token, in place of the encoder"
+        ge=8,
+        le=4096,
+        description="Width of static token vectors in place of the encoder; null: the encoder.",
     )
-    freeze_embeddings: bool = Field(description="do not train the token embeddings")
-    freeze_layers: int = Field(ge=0, le=48, description="do not train this many lowest layers")
+    freeze_embeddings: bool = Field(description="Whether token embeddings are left untrained.")
+    freeze_layers: int = Field(
+        ge=0, le=48, description="Number of lowest layers that are left untrained."
+    )
 
     @field_validator("keep_layers")
     @classmethod
@@ -224,8 +242,10 @@ class FrozenConfig(EncoderConfig):
     """A logistic regression on the vectors of an encoder; see `tagger.training.fitting`."""
 
     approach: Literal["frozen"]
-    C: float = Field(gt=0, le=1e6, description="C of the regression; larger fits closer")
-    balanced: bool = Field(description="let each tag weigh alike")
+    C: float = Field(
+        gt=0, le=1e6, description="Inverse regularisation strength of the logistic regression."
+    )
+    balanced: bool = Field(description="Whether each tag has the same total weight.")
 
 
 class LinearConfig(Section):
@@ -233,10 +253,12 @@ class LinearConfig(Section):
 
     approach: Literal["linear"]
     name: FolderName
-    word_ngrams: int = Field(ge=1, le=5, description="longest sequence of words")
-    char_ngrams: int = Field(ge=2, le=8, description="longest sequence of characters in a word")
-    C: float = Field(gt=0, le=1e6, description="C of the machine; larger fits closer")
-    balanced: bool = Field(description="let each tag weigh alike")
+    word_ngrams: int = Field(ge=1, le=5, description="Longest n-gram of words.")
+    char_ngrams: int = Field(ge=2, le=8, description="Longest n-gram of characters within a word.")
+    C: float = Field(
+        gt=0, le=1e6, description="Inverse regularisation strength of the support vector machines."
+    )
+    balanced: bool = Field(description="Whether each tag has the same total weight.")
 
 
 class RulesConfig(Section):
@@ -244,7 +266,7 @@ class RulesConfig(Section):
 
     approach: Literal["rules"]
     name: FolderName
-    rules: str = Field(min_length=1, description="the file that lists them")
+    rules: str = Field(min_length=1, description="File that lists the rules.")
 
 
 class EnsembleConfig(Section):
@@ -252,9 +274,11 @@ class EnsembleConfig(Section):
 
     approach: Literal["ensemble"]
     name: FolderName
-    runs: list[str] = Field(min_length=2, max_length=100, description="run folders, or names")
+    runs: list[str] = Field(
+        min_length=2, max_length=100, description="Folders or names of the member runs."
+    )
     combine: Literal["probabilities", "weights"] = Field(
-        description="mean of the answers, or one model with the mean of the weights"
+        description="Mean of the probabilities, or one model with the mean of the weights."
     )
 
 
@@ -269,60 +293,75 @@ class TrainingConfig(Section):
     """The recipe; see `tagger.training`."""
 
     epochs: int = Field(ge=1, le=1000)
-    batch_size: int = Field(ge=1, le=4096, description="items a step, over all processes")
-    accumulation_steps: int = Field(ge=1, le=256, description="parts a batch is computed in")
-    lr: float = Field(gt=0, le=1, description="peak learning rate of the encoder's top layer")
-    head_lr: float = Field(gt=0, le=1, description="peak learning rate of the head")
-    layer_decay: float = Field(gt=0, le=1, description="factor on lr a layer further down")
+    batch_size: int = Field(ge=1, le=4096, description="Items of a step, over all processes.")
+    accumulation_steps: int = Field(
+        ge=1, le=256, description="Number of parts that a batch is computed in."
+    )
+    lr: float = Field(gt=0, le=1, description="Peak learning rate of the encoder's top layer.")
+    head_lr: float = Field(gt=0, le=1, description="Peak learning rate of the head.")
+    layer_decay: float = Field(
+        gt=0, le=1, description="Factor on the learning rate from a layer to the one below it."
+    )
     weight_decay: float = Field(ge=0, le=1)
-    warmup: Fraction = Field(description="share of all steps in which the rate rises")
+    warmup: Fraction = Field(description="Share of the steps in which the learning rate rises.")
     schedule: Literal["linear", "cosine", "constant"]
     head_init: Literal["random", "probe"] = Field(
-        description="probe: a logistic regression on the frozen encoder's vectors"
+        description="Start of the head; probe: a logistic regression on the frozen encoder."
     )
-    probe_C: float = Field(gt=0, le=1e6, description="head_init=probe: its C")
+    probe_C: float = Field(
+        gt=0,
+        le=1e6,
+        description="head_init=probe: inverse regularisation strength of the regression.",
+    )
     ema_decay: Fraction = Field(
-        description="a step's decay of the moving average of weights that is kept; 0: no average"
+        description="Decay of the exponential moving average of the weights; 0: no average."
     )
-    average_from: Fraction | None = Field(
-        description="keep the plain mean of the weights from this share of the steps on instead"
+    token_dropout: Fraction = Field(
+        description="Share of a text's tokens that are left out at each step."
     )
-    token_dropout: Fraction = Field(description="share of tokens left out of a text at each step")
-    field_dropout: Fraction = Field(
-        description="share of texts without their title, or without their description, at a step"
-    )
-    typos: Fraction = Field(description="share of words that are misspelt at each step")
+    typos: Fraction = Field(description="Share of words that get a typo at each step.")
     max_grad_norm: float = Field(gt=0, le=1e6)
     loss: Literal["cross_entropy", "focal"]
-    focal_gamma: float = Field(ge=0, le=10)
+    focal_gamma: float = Field(ge=0, le=10, description="loss=focal: focusing parameter.")
     label_smoothing: Fraction
-    class_loss_weight: float = Field(ge=0, le=100)
-    contrast_loss_weight: float = Field(ge=0, le=100)
-    contrast_temperature: float = Field(gt=0, le=10)
-    r_drop: float = Field(ge=0, le=100, description="weight of agreement under dropout")
-    mixup: float = Field(ge=0, le=10, description="alpha of mixing vectors; 0: none")
-    adversarial: float = Field(ge=0, le=1, description="relative size of embedding noise; 0: none")
+    class_loss_weight: float = Field(
+        ge=0, le=100, description="Weight of the loss against the labels."
+    )
+    contrast_loss_weight: float = Field(
+        ge=0, le=100, description="Weight of the supervised contrastive loss."
+    )
+    contrast_temperature: float = Field(
+        gt=0, le=10, description="Temperature of the contrastive loss."
+    )
+    adversarial: float = Field(
+        ge=0, le=1, description="Relative size of adversarial noise on embeddings; 0: none."
+    )
     refit_head: bool = Field(
-        description="fit the head anew at the end, as head_init=probe does at the start"
+        description="Whether the head is fitted anew at the end, as head_init=probe does."
     )
     class_weights: Literal["none", "balanced"]
-    doubtful_labels: Literal["keep", "down_weight", "relabel", "drop"] = Field(
-        description="training rows whose tag looks wrong to models that did not see it"
-    )
     mixed_precision: Literal["auto", "fp32", "bf16"] = Field(
-        description="auto: bf16 where it is fast"
+        description="Data type of the forward pass; auto: bf16 where it is fast."
     )
     metric: Literal["macro_f1", "weighted_f1", "accuracy", "loss"] = Field(
-        description="validation metric that picks the best epoch"
+        description="Validation metric that picks the best epoch."
     )
-    patience: int | None = Field(ge=1, description="epochs without a better one before stopping")
-    checkpoint_seconds: float = Field(ge=0, description="a kill loses at most this; 0: each step")
-    threads: int | None = Field(ge=1, le=1024, description="a process; null: all cores, shared out")
+    patience: int | None = Field(
+        ge=1, description="Epochs without improvement before training stops; null: it does not."
+    )
+    checkpoint_seconds: float = Field(
+        ge=0, description="Seconds of training between checkpoints; 0: one at each step."
+    )
+    threads: int | None = Field(
+        ge=1,
+        le=1024,
+        description="Threads of each process; null: all cores, divided among processes.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "TrainingConfig":
-        if self.adversarial and (self.mixup or self.r_drop or self.contrast_loss_weight):
-            raise ValueError("adversarial goes with none of mixup, r_drop, contrast_loss_weight")
+        if self.adversarial and self.contrast_loss_weight:
+            raise ValueError("adversarial does not go with contrast_loss_weight: set one to 0")
         if not (self.class_loss_weight or self.contrast_loss_weight):
             raise ValueError(
                 "class_loss_weight and contrast_loss_weight are both 0: nothing is minimised"
@@ -337,29 +376,30 @@ class DistillConfig(Section):
     """
 
     teachers: list[str] = Field(
-        description="runs whose probabilities, on average, are learnt from; []: the source alone"
+        description="Runs whose mean probabilities are the soft labels; []: no teacher."
     )
     soft_loss_weight: float = Field(
-        ge=0, le=100, description="of the loss against the teachers' probabilities"
+        ge=0, le=100, description="Weight of the loss against the teachers' probabilities."
     )
-    temperature: float = Field(gt=0, le=100, description="softens both sides of the soft loss")
-    class_loss_weight: float = Field(ge=0, le=100, description="of the loss against the labels")
+    temperature: float = Field(
+        gt=0, le=100, description="Temperature of teachers and student in the soft loss."
+    )
+    class_loss_weight: float = Field(
+        ge=0, le=100, description="Weight of the loss against the labels."
+    )
     vector_loss_weight: float = Field(
-        ge=0, le=100, description="of the loss against the source encoder's text vectors"
+        ge=0, le=100, description="Weight of the loss against the source encoder's text vectors."
     )
-    states: float = Field(ge=0, le=100, description="weight of the source's token states")
-    attention: float = Field(ge=0, le=100, description="weight of the source's attention relations")
-    layers: list[Annotated[int, Field(ge=0, le=47)]] | None = Field(
-        min_length=1, description="source layer that each layer learns from; null: evenly spaced"
+    transfer: list[str] = Field(
+        description="Files of unlabelled items to learn from (tags are not read)."
     )
-    transfer: list[str] = Field(description="files of items to learn from; their tags are not read")
     transfer_most: int | None = Field(
-        ge=1, description="of all of them so many, drawn by the seed; null: all"
+        ge=1, description="Number of these items that are drawn by the seed; null: all."
     )
-    transfer_weight: float = Field(gt=0, le=100, description="what each of their rows counts")
-    copies: int = Field(ge=0, le=100, description="changed copies of each text to learn from too")
+    transfer_weight: float = Field(gt=0, le=100, description="Weight of each of their rows.")
+    copies: int = Field(ge=0, le=100, description="Number of augmented copies of each text.")
     changes: list[Literal["drop", "swap", "cross"]] = Field(
-        min_length=1, description="how copies are changed, each in one of these ways"
+        min_length=1, description="Augmentations, one of which is drawn for each copy."
     )
 
     @model_validator(mode="after")
@@ -368,7 +408,7 @@ class DistillConfig(Section):
             raise ValueError(
                 "`soft_loss_weight` (above 0) and `teachers` go together: give both or neither"
             )
-        if not (self.soft_loss_weight or self.vector_loss_weight or self.states or self.attention):
+        if not (self.soft_loss_weight or self.vector_loss_weight):
             raise ValueError(
                 "soft_loss_weight and vector_loss_weight are both 0: nothing is distilled"
             )
@@ -382,47 +422,59 @@ class DecisionConfig(Section):
     """How probabilities become a tag, or a question to a person; see `tagger.decision`."""
 
     calibration: Literal["none", "temperature", "vector", "isotonic"] = Field(
-        description="how probabilities are corrected"
+        description="Calibration method of the probabilities."
     )
     policy: Literal["argmax", "threshold", "conformal"]
-    target_precision: Open = Field(description="policy=threshold: promised of published items")
-    confidence: Open = Field(description="policy=threshold: how sure the promise is")
-    scope: Literal["overall", "per_tag"] = Field(
-        description="policy=threshold: promised of all that is published, or of each tag"
+    target_precision: Open = Field(
+        description="policy=threshold: promised precision of published items."
     )
-    alpha: Open = Field(description="policy=conformal: share of a tag's items that sets may miss")
+    confidence: Open = Field(
+        description="policy=threshold: confidence with which the promise holds."
+    )
+    scope: Literal["overall", "per_tag"] = Field(
+        description="policy=threshold: whether the promise is for all items or for each tag."
+    )
+    alpha: Open = Field(
+        description="policy=conformal: share of a tag's items that prediction sets may miss."
+    )
     folds: int | None = Field(
-        ge=2, le=20, description="fit to the training rows, out of this many folds (of an "
-        "ensemble: as its members were); null: to the validation rows"
+        ge=2, le=20,
+        description="Folds whose out-of-fold predictions the decision is fitted to (of an "
+        "ensemble: those of its members); null: it is fitted to the validation rows.",
     )  # fmt: skip
     ood: Literal["none", "knn", "mahalanobis"] = Field(
-        description="out-of-distribution score by which a person is asked about unfamiliar items"
+        description="Out-of-distribution (OOD) score beyond which a person is asked."
     )
-    ood_quantile: Open = Field(description="share of in-distribution items that pass")
+    ood_quantile: Open = Field(
+        description="Quantile of the OOD score of in-distribution items that is the limit."
+    )
 
 
 class CompressConfig(Section):
     """How a run is made smaller and faster, and what it must keep; see `tagger.compression`."""
 
-    name: FolderName = Field(description="what the compressed run's name ends in")
-    dtype: Literal["fp32", "fp16", "int8", "int8_static"] = Field(
-        description="data type of the weights; int8_static also quantizes activations"
+    name: FolderName = Field(description="Ending of the compressed run's name.")
+    dtype: Literal["fp32", "fp16", "int8"] = Field(description="Data type of the weights.")
+    per_channel: bool = Field(
+        description="int8: whether each column of a matrix has a scale of its own."
     )
-    per_channel: bool = Field(description="int8: a scale for each column of a matrix, not one")
-    threads: int | None = Field(ge=1, le=1024, description="that answer an item; null: all cores")
-    calibration_rows: int = Field(
-        ge=1, le=100_000, description="int8_static: training rows that the ranges are taken from"
+    threads: int | None = Field(
+        ge=1, le=1024, description="Threads that answer an item; null: all cores."
     )
-    max_changed: Fraction = Field(description="share of texts that may be decided otherwise")
+    max_changed: Fraction = Field(description="Most texts whose decision may change (share).")
     max_shift: Fraction = Field(
-        description="mean share of probability that may go from one tag to another"
+        description="Most mean total variation distance of the probabilities."
     )
-    max_ece: Fraction = Field(description="rise of the calibration error (adaptive bins)")
-    max_class: Fraction = Field(description="fall of any tag's F1")
-    max_slice: Fraction = Field(description="fall of any slice's accuracy, from 20 rows on")
-    max_mib: float | None = Field(gt=0, le=1e6, description="size of model/; null: any")
+    max_ece: Fraction = Field(description="Most rise of the calibration error (adaptive bins).")
+    max_class: Fraction = Field(description="Most fall of any tag's F1.")
+    max_slice: Fraction = Field(
+        description="Most fall of the accuracy of any slice of at least 20 rows."
+    )
+    max_mib: float | None = Field(
+        gt=0, le=1e6, description="Most MiB of the folder model/; null: any."
+    )
     samples: int = Field(
-        ge=1, le=10_000, description="rows kept for the check on another kind of CPU"
+        ge=1, le=10_000, description="Rows that are stored to check the model on another CPU."
     )
 
 
@@ -441,7 +493,7 @@ class Recipe(Section):
     data: DataConfig
     model: ModelConfig
     training: TrainingConfig
-    distill: DistillConfig | None = Field(description="null: no teacher")
+    distill: DistillConfig | None = Field(description="Distillation; null: none.")
     decision: DecisionConfig
     tracking: TrackingConfig
 
@@ -493,7 +545,7 @@ class Recipe(Section):
             return
         if not isinstance(self.model, TransformerConfig):
             raise ValueError(f"distill needs approach=transformer, found {self.model.approach}")
-        clashing = ("adversarial", "mixup", "r_drop", "contrast_loss_weight")
+        clashing = ("adversarial", "contrast_loss_weight")
         if given := [name for name in clashing if getattr(self.training, name)]:
             raise ValueError(f"distill does not go with {' and '.join(given)}: set to 0")
         if self.distill.teachers and self.decision.folds is not None:
@@ -507,68 +559,78 @@ class Recipe(Section):
 class TrainConfig(Recipe):
     """All that `train.py` takes."""
 
-    name: FolderName | None = Field(description="of the run folder; null: model, data and time")
+    name: FolderName | None = Field(
+        description="Name of the run folder; null: model, data and time."
+    )
     runs_dir: str = Field(min_length=1)
     if_exists: Literal["fail", "resume", "replace"] = Field(
-        description="when the run folder is there: refuse, go on with it, or start over"
+        description="When the run folder exists: refuse, go on with it, or start over."
     )
-    resume: str | None = Field(description="a run that was stopped; it goes on as it was begun")
+    resume: str | None = Field(description="A run that was stopped, to go on with as it was begun.")
 
 
 class LatencyConfig(Section):
     """How the time an item takes is measured."""
 
-    items: int = Field(ge=10, le=100_000, description="items timed one by one")
-    warmup: int = Field(ge=0, le=10_000, description="items before the clock starts")
-    threads: int | None = Field(ge=1, le=1024, description="null: all cores")
+    items: int = Field(ge=10, le=100_000, description="Items that are timed one by one.")
+    warmup: int = Field(ge=0, le=10_000, description="Items before the timing starts.")
+    threads: int | None = Field(ge=1, le=1024, description="Threads of the model; null: all cores.")
 
 
 class EvaluateConfig(Section):
     """All that `evaluate.py` takes."""
 
-    run: str = Field(min_length=1, description="a run folder, or a name below runs_dir")
+    run: str = Field(min_length=1, description="Run folder, or its name below runs_dir.")
     runs_dir: str = Field(min_length=1)
-    data: DataConfig | None = Field(description="null: the run's own source")
+    data: DataConfig | None = Field(
+        description="Source of the rows; null: the run's own test rows."
+    )
     rows: Literal["unseen", "all"] = Field(
-        description="unseen: leave out what the run trained or stopped on, and its near-duplicates"
+        description="unseen: without rows of training or validation and their near-duplicates."
     )
     out: str | None = Field(
-        min_length=1, description="a folder for the report; null: the run's own, or one in it"
+        min_length=1, description="Folder of the report; null: the run folder, or one in it."
     )
-    against: str | None = Field(description="another run, compared item by item")
+    against: str | None = Field(description="Another run to compare with, item by item.")
     guard: list[str] | None = Field(
-        description="parts that must not be worse than `against` (exit code 3): slices, tags, "
-        "'all rows'; null: all of them"
+        description="Slices and tags (or 'all rows') that must not be worse than `against`, else "
+        "exit code 3; null: all of them."
     )
     slice_columns: list[str] = Field(
-        description="further columns of the data file whose values are slices"
+        description="Further columns of the data file whose values are slices."
     )
-    resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of an interval")
+    resamples: int = Field(ge=100, le=100_000, description="Bootstrap resamples of an interval.")
     seed: Seed
-    decision: DecisionConfig | None = Field(description="null: as the run decides")
-    behaviour: Literal["auto", "on", "off"] = Field(
-        description="try the cases of `behaviour_cases`; auto: if the run knows their tags"
+    decision: DecisionConfig | None = Field(
+        description="Decision to fit anew; null: the run's own."
     )
-    behaviour_cases: str = Field(min_length=1, description="a yaml file of cases")
+    behaviour: Literal["auto", "on", "off"] = Field(
+        description="Whether the behaviour cases are tried; auto: if the run has their tags."
+    )
+    behaviour_cases: str = Field(min_length=1, description="YAML file of behaviour cases.")
     explore: Literal["on", "off"] = Field(
-        description="look for weak slices by meaning, show errors beside what was trained on, and "
-        "a map of the rows; off: weak slices by words and length alone"
+        description="Weak slices by meaning, nearest training items of errors, a map of the rows; "
+        "off: weak slices by words and length alone."
     )
     latency: LatencyConfig
     latency_budget_ms: float | None = Field(
-        gt=0, description="most that 99 % of the items may take (exit code 3); null: anything"
+        gt=0, description="Most p99 in milliseconds, else exit code 3; null: any."
     )
 
 
 class ExportConfig(Section):
     """All that `tagger export` takes."""
 
-    run: str = Field(min_length=1, description="a run folder, or a name below runs_dir")
+    run: str = Field(min_length=1, description="Run folder, or its name below runs_dir.")
     runs_dir: str = Field(min_length=1)
-    name: FolderName | None = Field(description="of the new run; null: the run's, and the choice's")
-    rows: str | None = Field(description="a file of further texts to compare decisions on")
-    gate: bool = Field(description="refuse what changes more than `compress` allows")
-    replace: bool = Field(description="put the new run in the place of one of that name")
+    name: FolderName | None = Field(
+        description="Name of the new run; null: the run's and the choice's."
+    )
+    rows: str | None = Field(description="File of further texts to compare decisions on.")
+    gate: bool = Field(
+        description="Whether an export that breaks a limit of `compress` is refused."
+    )
+    replace: bool = Field(description="Whether a run of that name is replaced.")
     compress: CompressConfig
 
 
@@ -592,33 +654,49 @@ SMALLEST_POPULATION = 2
 class SearchConfig(Section):
     """What a sweep tries, how it judges, and when it ends; see `tagger.search`."""
 
-    name: FolderName = Field(description="what the space is called")
+    name: FolderName = Field(description="Name of the search space.")
     space: dict[str, Any] = Field(
-        description="keys of the training config, nested as there; see `tagger.search.space`"
+        description="Keys of the training config and their ranges; see `tagger.search.space`."
     )
     objectives: list[Objective] = Field(
-        min_length=1, max_length=4, description="one to rank by, or several for a Pareto front"
+        min_length=1, max_length=4, description="Objective to rank by; several make a Pareto front."
     )
-    folds: int = Field(ge=2, le=100, description="of the cross-validation that judges a trial")
-    repeats: int = Field(ge=1, le=100, description="times the rows are divided into folds anew")
+    folds: int = Field(
+        ge=2, le=100, description="Folds of the cross-validation that judges a trial."
+    )
+    repeats: int = Field(
+        ge=1, le=100, description="Repeats of the cross-validation with another division."
+    )
     sampler: Literal["tpe", "random", "gp", "nsga2", "grid"]
-    startup: int = Field(ge=1, le=10_000, description="trials at random before a model chooses")
-    pruner: Literal["items", "wilcoxon", "median", "hyperband", "none"] = Field(
-        description="what stops a trial fold by fold once it is clearly worse"
+    startup: int = Field(
+        ge=1, le=10_000, description="Random trials before the sampler's model chooses."
     )
-    prune_p: float = Field(gt=0, le=0.5, description="items, wilcoxon: how sure that it is worse")
-    trials: int | None = Field(ge=1, le=1_000_000, description="null: until the hours are over")
-    hours: float | None = Field(gt=0, le=10_000, description="of search; null: all trials")
-    workers: int = Field(ge=1, le=256, description="processes on this machine")
+    pruner: Literal["items", "wilcoxon", "median", "hyperband", "none"] = Field(
+        description="Rule that stops a trial after a fold in which it is clearly worse."
+    )
+    prune_p: float = Field(
+        gt=0, le=0.5, description="items, wilcoxon: significance level of the pruner."
+    )
+    trials: int | None = Field(
+        ge=1, le=1_000_000, description="Number of trials; null: as many as the hours allow."
+    )
+    hours: float | None = Field(gt=0, le=10_000, description="Hours of the sweep; null: no limit.")
+    workers: int = Field(ge=1, le=256, description="Worker processes on this machine.")
     storage: str | None = Field(
-        description="null: a file in the sweep's folder; or a database, postgresql://..."
+        description="URL of a database, postgresql://...; null: a file in the sweep's folder."
     )
     heartbeat: int = Field(
-        ge=1, le=3600, description="seconds between signs of life; after four a trial is retried"
+        ge=1,
+        le=3600,
+        description="Seconds between heartbeats of a worker; four missed ones retry its trial.",
     )
-    enqueue: list[str] = Field(description="runs, or yaml files of experiments, to try first")
-    confirm: int = Field(ge=0, le=100, description="fresh seeds for the winner and the default")
-    keep_trials: bool = Field(description="keep the folder of each trial: config, curves, rows")
+    enqueue: list[str] = Field(description="Runs, or YAML files of experiments, to try first.")
+    confirm: int = Field(
+        ge=0, le=100, description="Fresh seeds on which winner and default are confirmed."
+    )
+    keep_trials: bool = Field(
+        description="Whether the folder of each trial is kept: config, curves, rows."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "SearchConfig":
@@ -653,9 +731,13 @@ class SearchConfig(Section):
 class OptimizeConfig(Recipe):
     """All that `optimize.py` takes: the recipe to start from, and a search over it."""
 
-    name: FolderName | None = Field(description="of the sweep; null: space, model and data")
+    name: FolderName | None = Field(
+        description="Name of the sweep's folder; null: space, model and data."
+    )
     sweeps_dir: str = Field(min_length=1)
-    runs_dir: str = Field(min_length=1, description="where `search.enqueue` looks for runs")
+    runs_dir: str = Field(
+        min_length=1, description="Folder in which `search.enqueue` looks for runs."
+    )
     search: SearchConfig
 
     @model_validator(mode="after")

@@ -1,1 +1,1 @@
-"""Items: what they are, where they come from, how they are checked and divided."""
+"""Reads, checks and splits labelled items."""

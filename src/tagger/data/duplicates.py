@@ -1,4 +1,4 @@
-"""Finds items that say the same thing, so that none of them is trained on and tested on at once.
+"""Groups near-duplicate items, so that none is trained on and tested on at once.
 
 Two items are near-duplicates when one of these holds, after case, spacing and punctuation are
 taken away:

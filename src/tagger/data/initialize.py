@@ -1,4 +1,4 @@
-"""Looks at a table that somebody brings, and writes the config that reads it."""
+"""Guesses how a table is to be read, and writes the config for it (`tagger init`)."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What a model classifies: a title and a description, with the facts that go with them."""
+"""Defines an item: title and description, with id, date and tag."""
 
 import hashlib
 import unicodedata

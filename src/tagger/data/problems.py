@@ -1,4 +1,4 @@
-"""Collects problems of an input by kind, so that one message of a screen can tell all of them."""
+"""Collects the problems of an input by kind, so that one message can tell all of them."""
 
 import difflib
 from collections.abc import Iterable

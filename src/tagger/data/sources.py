@@ -1,9 +1,9 @@
-"""Where items come from: a file, a folder of `datasets`, the hub, a pinned download, or Python.
+"""Loads labelled items from a file, a folder of `datasets`, the hub, a download, or Python.
 
 Local files are read by `tagger.data.readers` and not by `datasets.load_dataset`, because the
 latter infers types: an id `007` would turn into the number 7, a title `NA` into a missing value, a
 short row into one padded with nothing, and a broken file into a message without a row number. Hub
-datasets have a schema already and are read by `datasets`; `to_dataset` gives any items that form.
+datasets have a schema already and are read by `datasets`.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from tagger.data.columns import (
     spell_columns,
 )
 from tagger.data.download import download
-from tagger.data.items import FIELDS, Item
+from tagger.data.items import Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import Row, read_header, read_rows, table_header, table_rows, with_broken
 from tagger.data.tags import load_tags, settle_tags
@@ -299,23 +299,6 @@ def scan_unlabelled(path: Path, how: TableFormat = UNSAID) -> int:
         UserError: as `iter_unlabelled` does.
     """
     return sum(1 for _ in iter_unlabelled(path, how))
-
-
-def to_dataset(items: Sequence[Item], tag_names: Sequence[str]) -> "Dataset":
-    """Return the items as a typed `datasets.Dataset`; its labels are in the approved order."""
-    from datasets import ClassLabel, Dataset, Features, Value
-
-    features = Features(
-        {
-            "id": Value("string"),
-            "created_on": Value("timestamp[us]"),
-            "title": Value("string"),
-            "description": Value("string"),
-            "tag": ClassLabel(names=list(tag_names)),
-        }
-    )
-    columns = {field: [getattr(item, field) for item in items] for field in FIELDS}
-    return Dataset.from_dict(columns, features=features)
 
 
 def open_file(path: Path, delimiter: str | None = None) -> Table:

@@ -92,19 +92,6 @@ def group_items(items: Sequence[Item], group: Grouping) -> list[int]:
     return list(range(len(items))) if group == "off" else group_near_duplicates(items)
 
 
-def check_leakage(items: Sequence[Item], split: Split) -> None:
-    """Refuse a split in which a part holds an item, or a near-duplicate, of another part.
-
-    Args:
-        items: All items that the split's indices point into.
-        split: Any division of them, made here or read back from a run.
-
-    Raises:
-        UserError: listing the ids and texts of the items that say the same.
-    """
-    _check_groups(items, group_near_duplicates(items), split)
-
-
 def unseen_items(
     items: Sequence[Item], seen: Sequence[Item], group: Grouping = "near-duplicates"
 ) -> list[int]:

@@ -1,4 +1,4 @@
-"""The list of approved tags: the one place that says which tags exist, and in which order.
+"""Loads the list of approved tags, which says which tags exist and in which order.
 
 Any name is a tag's that people can see and that fits a line; names that differ only in how Unicode
 composes their letters (NFC) are one.

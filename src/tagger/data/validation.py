@@ -1,4 +1,4 @@
-"""Turns rows of text into items, and reports everything that stands in the way."""
+"""Turns rows of text into items, and reports every row that can't be used."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 

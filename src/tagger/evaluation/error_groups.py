@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from tagger.data.items import Item
-from tagger.data.label_errors import find_label_errors
 from tagger.evaluation.intervals import measure_share, wilson_interval
 from tagger.evaluation.parts import Part
 from tagger.evaluation.predictions import LabelledPredictions
 from tagger.evaluation.report import ErrorGroup, Errors, NearestItem, WrongItem
+from tagger.oof.label_check import find_label_errors
 from tagger.scores import BoolArray, FloatArray, IntArray
 
 MOST_SHOWN = 300

@@ -1,15 +1,13 @@
 """Evaluates a finished run: predictions, scores, and all else that its report says."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tagger.config.schema import EvaluateConfig
 from tagger.data.tags import list_tags, tag_positions
-from tagger.decision.calibrators import calibrator_to_json
 from tagger.decision.decider import Decider, load_decider, refit_decider
-from tagger.decision.policies import policy_to_json
 from tagger.environment import describe_environment
 from tagger.errors import UserError
 from tagger.evaluation.behaviour import Suite, check_behaviour, load_suite
@@ -139,9 +137,9 @@ def evaluate_run(config: EvaluateConfig) -> Evaluation:
         ),
         decision=DecisionReport(
             **dict(describe_decisions(probabilities, decisions.tags, true, run.tags)),
-            policy=Fitted.model_validate(policy_to_json(decider.rule.policy)),
-            calibrator=Fitted.model_validate(calibrator_to_json(decider.rule.calibrator)),
-            ood_threshold=decider.rule.novelty_limit,
+            policy=Fitted.model_validate(asdict(decider.rule.policy)),
+            calibrator=Fitted.model_validate(asdict(decider.rule.calibrator)),
+            ood_threshold=decider.rule.ood_threshold,
         ),
         behaviour=None if suite is None else check_behaviour(decider, suite),
         weak_slices=weak_slices,

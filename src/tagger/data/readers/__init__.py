@@ -24,7 +24,7 @@ from tagger.data.readers.arrow import (
 )
 from tagger.data.readers.delimited import delimited_header, delimited_rows
 from tagger.data.readers.json_text import json_integers, json_rows
-from tagger.data.readers.opening import COMPRESSED, Opened, Source, missing_file, opened
+from tagger.data.readers.opening import COMPRESSED, Opened, missing_file, opened
 from tagger.data.readers.rows import HEADER_ROWS, Row, Unreadable, normalized, with_broken
 from tagger.data.readers.tables import table_header, table_rows
 from tagger.data.readers.text import start_of_text
@@ -59,7 +59,7 @@ _JSON_START = re.compile(r'\s*(\[\s*)?(\{\s*["}]|\])')
 
 
 def read_rows(
-    source: Source,
+    path: Path,
     wanted: Collection[str],
     problems: Problems,
     others: bool = False,
@@ -72,7 +72,7 @@ def read_rows(
     there. The caller decides when to raise what was collected.
 
     Args:
-        source: A file; `-` for standard input; or a stream of bytes. Each is read once, in order.
+        path: A file or a named pipe, which is read once, in order.
         wanted: The columns to read; a row has their values by these names.
         problems: Where structural problems are added, and blank rows are counted.
         others: Whether to hand on the values of other columns too, where they are plain; by
@@ -84,7 +84,7 @@ def read_rows(
             refused by the operating system.
     """
     names = frozenset(wanted)
-    with _told(source, problems), opened(source) as one:
+    with _told(path, problems), opened(path) as one:
         kind = _kind_of(one)
         if kind == PARQUET:
             yield from parquet_rows(one, names, problems, others)
@@ -128,19 +128,17 @@ def number_type(path: Path, column: str) -> "pyarrow.DataType | None":
 
 
 @contextmanager
-def _told(source: Source, problems: Problems) -> Iterator[None]:
+def _told(path: Path, problems: Problems) -> Iterator[None]:
     """Tell in one way why a table can't be opened, or be read on."""
-    if isinstance(source, Path):
-        _check_path(source)
+    _check_path(path)
     try:
         yield
     except Unreadable as error:
         problems.add(str(error))
     except FileNotFoundError:
-        assert isinstance(source, Path)
-        raise missing_file(source) from None
+        raise missing_file(path) from None
     except OSError as error:
-        raise UserError(f"{source}: {describe_os_error(error)}") from None
+        raise UserError(f"{path}: {describe_os_error(error)}") from None
 
 
 def _kind_of(one: Opened) -> str:

@@ -1,10 +1,9 @@
-"""Opens what rows are read from: files and streams of bytes, compressed or not."""
+"""Opens files that rows are read from, compressed or not."""
 
 import bz2
 import gzip
 import io
 import lzma
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +15,7 @@ from tagger.data.problems import did_you_mean
 from tagger.data.readers.rows import Unreadable
 from tagger.errors import UserError
 
-Source = Path | BinaryIO
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
-STANDARD_INPUT = Path("-")
 
 _HEAD = 4096
 _SAVE_AS_CSV = "save it as CSV (UTF-8) in the program that made it"
@@ -49,7 +46,7 @@ class Opened:
     """A source of rows from its first byte on, decompressed.
 
     Attributes:
-        name: The file's name without the ending of its compression, "" for a stream.
+        name: The file's name without the ending of its compression.
         stream: Its bytes.
         head: A copy of the first of them.
         path: The file, if it can be opened again and is not compressed.
@@ -62,20 +59,15 @@ class Opened:
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[Opened]:
-    """Open a file, standard input for the path `-`, or a stream. Nothing is read twice.
+def opened(path: Path) -> Iterator[Opened]:
+    """Open a file or a named pipe. Nothing is read twice.
 
     Raises:
         UserError: when there is no such file.
         Unreadable: when it is a folder's archive, a picture or the like.
     """
-    if not isinstance(source, Path):
-        yield _looked_into(source, None)
-    elif source == STANDARD_INPUT:
-        yield _looked_into(sys.stdin.buffer, None)
-    else:
-        with source.open("rb") as file:
-            yield _looked_into(file, source)
+    with path.open("rb") as file:
+        yield _looked_into(file, path)
 
 
 def missing_file(path: Path) -> UserError:
@@ -87,17 +79,16 @@ def missing_file(path: Path) -> UserError:
     return UserError(f"{path} does not exist{near}")
 
 
-def _looked_into(file: BinaryIO, path: Path | None) -> Opened:
+def _looked_into(file: BinaryIO, path: Path) -> Opened:
     head, stream = _peek(file.read)
-    name = path.name if path else ""
+    name = path.name
     unpack = _decompressor(head)
     if unpack:
         head, stream = _peek(unpack(stream))
-        path = None
     if name.lower().endswith(COMPRESSED):
         name = name.rpartition(".")[0]
     _refuse_foreign(head)
-    return Opened(name, stream, head, path if path and path.is_file() else None)
+    return Opened(name, stream, head, None if unpack or not path.is_file() else path)
 
 
 def _peek(read: Callable[[int], bytes]) -> tuple[bytes, BinaryIO]:

@@ -1,4 +1,4 @@
-"""Defines what all readers hand on, and which columns of a table they take."""
+"""Defines the rows that all readers yield, and selects the columns of a table."""
 
 import re
 import unicodedata

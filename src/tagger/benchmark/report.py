@@ -1,0 +1,111 @@
+"""Data types of a benchmark: what `tagger benchmark --out` writes as JSON."""
+
+from typing import Any
+
+from tagger.documents import Document, Record
+from tagger.environment import Environment
+
+
+class Ratio(Record):
+    """How many times as long as the first run, with a 95 % bootstrap interval over rounds."""
+
+    value: float
+    low: float
+    high: float
+
+
+class SingleItems(Record):
+    """Times of single items; p99.9 is None where it would be of fewer than 1,000."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    mean_ms: float
+    p999_ms: float | None
+    items: int
+    ratio: Ratio
+
+
+class LengthTimes(Record):
+    """Times of single items of one length."""
+
+    p50_ms: float
+    p99_ms: float
+    items: int
+
+
+class Throughput(Record):
+    """Items a second of calls with many items: median, slowest and fastest round."""
+
+    items_per_second: float
+    lowest: float
+    highest: float
+    items: int
+    rounds: int
+
+
+class Timing(Record):
+    """What was timed with one number of threads; `lengths` by number of words."""
+
+    batch_1: SingleItems
+    lengths: dict[str, LengthTimes]
+    throughput: Throughput
+
+
+class UnderLoad(Record):
+    """What was timed on one thread while another core was busy."""
+
+    batch_1: SingleItems
+
+
+class ColdStart(Record):
+    """What a fresh interpreter's first decision goes into, in medians."""
+
+    start_ms: float
+    import_ms: float
+    load_ms: float
+    decide_ms: float
+    total_ms: float
+    torch_imported: bool
+
+
+class RunCosts(Record):
+    """What one run costs; `threads` by number of them."""
+
+    path: str
+    approach: str
+    mib: float
+    peak_memory_mib: float
+    cold_start: ColdStart
+    threads: dict[str, Timing]
+    under_load: UnderLoad | None
+
+
+class Settings(Record):
+    """What the runs were measured with.
+
+    `load_before` is the mean number of processes that wanted a core in the minute before.
+    """
+
+    texts: int
+    words: float
+    block: int
+    rounds: int
+    threads: list[int]
+    starts: int
+    load_before: float
+
+
+class BenchmarkReport(Document):
+    """Runs by name, measured side by side; the others are compared with the first."""
+
+    runs: dict[str, RunCosts]
+    settings: Settings
+    instructions: list[str]
+    environment: Environment
+
+    @classmethod
+    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        """Drop the limit of time, which there is no more."""
+        plain["settings"].pop("seconds")
+        return plain

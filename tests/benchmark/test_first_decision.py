@@ -1,0 +1,61 @@
+import builtins
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tagger.compression.cold_start import ImportClock
+from tagger.compression.fresh import run_fresh
+
+from tagger.compression import cold_start
+from tagger.runs import RunFolder
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`outer_slow` takes 20 ms and imports `inner_slow`, which takes 30 ms."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "outer_slow.py").write_text("import time, inner_slow\ntime.sleep(0.02)\n")
+    (tmp_path / "inner_slow.py").write_text("import time\ntime.sleep(0.03)\n")
+    (tmp_path / "broken.py").write_text("raise ImportError('broken')\n")
+    for name in ("outer_slow", "inner_slow"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("modules")
+def test_imports_are_summed_those_within_others_once() -> None:
+    before = builtins.__import__
+    start = time.monotonic_ns()
+    with ImportClock() as clock:
+        import outer_slow  # noqa: F401
+
+        took = time.monotonic_ns() - start
+        once = clock.nanoseconds
+        time.sleep(0.05)
+        import inner_slow  # noqa: F401
+    assert builtins.__import__ is before
+    assert 50e6 <= once <= took
+    assert clock.nanoseconds - once < 10e6, "what is imported already, and sleep, are no import"
+
+
+@pytest.mark.usefixtures("modules")
+def test_a_failed_import_counts_and_does_not_stop_the_clock() -> None:
+    with ImportClock() as clock:
+        with pytest.raises(ImportError, match="broken"):
+            import broken  # noqa: F401
+        failed = clock.nanoseconds
+        import outer_slow  # noqa: F401
+    assert failed > 0
+    assert clock.nanoseconds - failed >= 50e6
+
+
+def test_a_linear_run_starts_without_torch(linear_run: RunFolder) -> None:
+    job = {"run": str(linear_run.path), "texts": [["apple pear", "iron"]]}
+    began = time.monotonic_ns()
+    result = run_fresh(cold_start.__name__, job, {})
+    assert result["torch_imported"] is False
+    assert began < result["began_ns"] < result["decided_ns"] < time.monotonic_ns()
+    parts = [result[f"{part}_ms"] for part in ("import", "load", "decide")]
+    assert min(parts) > 0
+    assert sum(parts) <= (result["decided_ns"] - result["began_ns"]) / 1e6
+    assert 20 < result["peak_memory_mib"] < 1000

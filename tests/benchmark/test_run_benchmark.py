@@ -1,0 +1,233 @@
+"""The whole measure on two small runs, in the processes that it starts for them."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tagger.compression.benchmark import benchmark, choose_texts, model_mib, name_runs
+from tagger.compression.benchmark_report import render_benchmark, write_benchmark
+from tagger.compression.interleaving import BLOCK
+
+from tagger.cli import main
+from tagger.compression import benchmark as module
+from tagger.errors import UserError
+from tagger.runs import RunFolder
+from tagger.threads import available_cores
+
+TEXTS = [(f"apple pear {number}", "iron and rain") for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def result(linear_run: RunFolder, tiny_run: RunFolder) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "STARTS", 1)
+        return benchmark(
+            [tiny_run, linear_run],
+            TEXTS,
+            threads=[1],
+            rounds=2,
+            seconds=None,
+            load=available_cores() > 1,
+        )
+
+
+@pytest.mark.slow
+def test_every_run_is_measured_in_every_way(result: dict[str, Any], tiny_run: RunFolder) -> None:
+    assert list(result["runs"]) == ["tiny", "linear"]
+    for one in result["runs"].values():
+        measured = one["threads"]["1"]
+        batch = measured["batch_1"]
+        assert 0 < batch["p50_ms"] <= batch["p95_ms"] <= batch["p99_ms"]
+        assert (batch["items"], batch["p999_ms"]) == (2 * BLOCK, None)
+        assert list(measured["lengths"]) == ["8", "16", "32", "64", "128"]
+        assert all(
+            0 < length["p50_ms"] <= length["p99_ms"] for length in measured["lengths"].values()
+        )
+        many = measured["throughput"]
+        assert 0 < many["lowest"] <= many["items_per_second"] <= many["highest"]
+        assert (many["items"], many["rounds"]) == (12, 5)
+        if available_cores() > 1:
+            assert one["under_load"]["batch_1"]["p50_ms"] > 0
+    tiny = result["runs"]["tiny"]
+    assert tiny["threads"]["1"]["batch_1"]["ratio"] == {"value": 1, "low": 1, "high": 1}
+    files = [path for path in (tiny_run.path / "model").rglob("*") if path.is_file()]
+    assert tiny["mib"] == pytest.approx(sum(path.stat().st_size for path in files) / 2**20)
+    assert result["settings"]["rounds"] == 2
+    assert result["environment"]["hardware"]["cpu"]
+
+
+@pytest.mark.slow
+def test_a_cold_start_says_what_it_went_into(result: dict[str, Any]) -> None:
+    approaches = {name: one["approach"] for name, one in result["runs"].items()}
+    assert approaches == {"tiny": "transformer", "linear": "linear"}
+    starts = {name: one["cold_start"] for name, one in result["runs"].items()}
+    assert starts["tiny"]["torch_imported"] is True
+    assert starts["linear"]["torch_imported"] is False
+    for start in starts.values():
+        parts = [start[f"{part}_ms"] for part in ("start", "import", "load", "decide")]
+        assert min(parts) > 0
+        assert sum(parts) == pytest.approx(start["total_ms"], rel=0.1)
+    assert starts["tiny"]["import_ms"] > starts["linear"]["import_ms"]
+    memory = {name: one["peak_memory_mib"] for name, one in result["runs"].items()}
+    assert 20 < memory["linear"] < memory["tiny"]
+
+
+@pytest.mark.slow
+def test_the_tables_hold_the_figures(result: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "new" / "benchmark.json"
+    tables = write_benchmark(result, out)
+    assert json.loads(out.read_text(encoding="utf-8")) == result
+    text = tables.read_text(encoding="utf-8")
+    assert tables.name == "benchmark.md"
+    assert text == render_benchmark(result)
+    for title in ("One item at a time, 1 thread", "By number of words", "Many items a call"):
+        assert f"## {title}" in text
+    assert "times tiny" in text
+    ratio = result["runs"]["linear"]["threads"]["1"]["batch_1"]["ratio"]
+    assert f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]" in text
+    for line, name in zip(_rows(text, "By number of words"), result["runs"], strict=True):
+        lengths = result["runs"][name]["threads"]["1"]["lengths"].values()
+        shown = [cell.split(" / ") for cell in line[1:]]
+        for (p50, p99), one in zip(shown, lengths, strict=True):
+            assert float(p50.replace(",", "")) == pytest.approx(one["p50_ms"], rel=0.05)
+            assert float(p99.replace(",", "")) == pytest.approx(one["p99_ms"], rel=0.05)
+    assert ", ".join(result["instructions"]) in text
+    disturbed = {**result, "settings": {**result["settings"], "load_before": 1.7}}
+    assert "kept 1.7 cores busy" in render_benchmark(disturbed)
+    alone = {**result, "settings": {**result["settings"], "load_before": 0.1}}
+    assert "disturbed" not in render_benchmark(alone)
+
+
+def _rows(text: str, title: str) -> list[list[str]]:
+    """The cells of the table under a title, without its head."""
+    _, _, after = text.partition(f"## {title}")
+    lines = after.partition("\n## ")[0].splitlines()
+    tables = [line for line in lines if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in tables[2:]]
+
+
+def test_runs_of_one_name_are_told_apart(
+    copy_run: Callable[..., RunFolder], tiny_run: RunFolder, linear_run: RunFolder
+) -> None:
+    namesake = copy_run("tiny")
+    assert name_runs([tiny_run, linear_run]) == ["tiny", "linear"]
+    names = name_runs([tiny_run, linear_run, namesake])
+    assert names == [str(tiny_run.path), "linear", str(namesake.path)]
+    with pytest.raises(UserError, match="given twice"):
+        name_runs([tiny_run, RunFolder(tiny_run.path / ".." / tiny_run.name)])
+
+
+def test_texts_come_from_the_source_or_a_file(
+    tiny_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = choose_texts(tiny_run, None)
+    assert len(own) == 60
+    assert all(title and description for title, description in own)
+    file = tmp_path / "items.csv"
+    file.write_text("id,title,description\na,one,two\nb,three,\nc,four,\n", encoding="utf-8")
+    assert choose_texts(tiny_run, file) == [("one", "two"), ("three", ""), ("four", "")]
+    monkeypatch.setattr(module, "MOST_TEXTS", 2)
+    assert len(choose_texts(tiny_run, file)) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"texts": TEXTS[:9]}, "9 texts: at least 10"),
+        ({"threads": [0]}, "--threads 0"),
+        ({"threads": [1, 1]}, "--threads 1,1"),
+        ({"threads": [10_000]}, "--threads 10000: this process may use"),
+        ({"rounds": 0}, "--rounds 0"),
+        ({"seconds": 0.0}, "--seconds 0"),
+        ({"seconds": float("nan")}, "--seconds nan"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    changed: dict[str, Any], named: str, tiny_run: RunFolder
+) -> None:
+    given = {"texts": TEXTS, "threads": [1], "rounds": 1, "seconds": None, "load": False} | changed
+    with pytest.raises(UserError) as error:
+        benchmark([tiny_run], given.pop("texts"), **given)
+    (problem,) = error.value.problems
+    assert named in problem
+
+
+def test_all_mistakes_are_told_at_once(
+    tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "available_cores", lambda: 1)
+    with pytest.raises(UserError) as error:
+        benchmark([tiny_run], [], threads=[2], rounds=-1, seconds=-1.0, load=True)
+    assert len(error.value.problems) == 5
+
+
+def test_a_damaged_model_is_named_by_the_process_that_loads_it(
+    copy_run: Callable[..., RunFolder],
+) -> None:
+    run = copy_run()
+    (run.path / "model" / "head.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="the model is damaged or was changed"):
+        benchmark([run], TEXTS, threads=[1], rounds=1, seconds=None, load=False)
+
+
+def ended(arguments: Sequence[object]) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+@pytest.mark.slow
+def test_the_command_prints_and_writes(
+    linear_run: RunFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(module, "STARTS", 1)
+    other = RunFolder(Path(shutil.copytree(linear_run.path, tmp_path / "runs" / "other")))
+    out = tmp_path / "figures.json"
+    given = ["benchmark", "--run", linear_run.path, "--run", "other", "--seconds", "0.1"]
+    main(
+        [str(a) for a in [*given, "--runs-dir", tmp_path / "runs", "--threads", "1", "--out", out]]
+    )
+    printed = capsys.readouterr().out
+    assert out.with_suffix(".md").read_text(encoding="utf-8") in printed
+    assert list(json.loads(out.read_text(encoding="utf-8"))["runs"]) == ["linear", other.name]
+    assert printed.splitlines()[-2:] == [str(out), str(out.with_suffix(".md"))]
+
+
+def test_the_command_refuses_what_it_cannot_do(
+    linear_run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ["benchmark", "--run", linear_run.path]
+    assert ended(["benchmark", "--run", "nowhere", "--runs-dir", tmp_path]) == 2
+    assert "there is no run 'nowhere'" in capsys.readouterr().err
+    assert ended([*run, "--run", linear_run.path]) == 2
+    assert "given twice" in capsys.readouterr().err
+    assert ended([*run, "--threads", "one"]) == 2
+    assert "expected numbers like 1,2" in capsys.readouterr().err
+    assert ended([*run, "--out", tmp_path / "figures.txt"]) == 2
+    assert "ends in .json" in capsys.readouterr().err
+    assert ended([*run, "--data", tmp_path / "none.csv"]) == 2
+    assert "none.csv" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_benchmark_leaves_nothing(
+    linear_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "run_fresh", interrupt)
+    out = tmp_path / "figures.json"
+    assert ended(["benchmark", "--run", linear_run.path, "--out", out]) == 130
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_size_is_that_of_the_model_alone(linear_run: RunFolder) -> None:
+    assert 0 < model_mib(linear_run) < 5

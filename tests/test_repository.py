@@ -1,0 +1,87 @@
+import re
+import subprocess
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from tagger.files import REPO_ROOT
+
+NAMED = {
+    "torch", "transformers", "datasets", "evaluate", "accelerate", "optuna", "wandb", "pytest",
+}  # fmt: skip
+"""Packages that users of this repository were promised."""
+
+TEXT = {".py", ".md", ".yaml", ".toml", ".txt", ".j2", ".css", ".js", ".ipynb", ".sh"}
+
+
+def tracked() -> list[Path]:
+    done = subprocess.run(
+        ["git", "-C", str(REPO_ROOT), "ls-files", "-z"], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("not a git repository")
+    names = done.stdout.decode().split("\0")
+    return [path for name in names if name and (path := REPO_ROOT / name).is_file()]
+
+
+def requirements(lines: list[str]) -> dict[str, Requirement]:
+    parsed = [Requirement(line) for line in lines]
+    return {one.name.lower(): one for one in parsed}
+
+
+def pinned() -> dict[str, Requirement]:
+    lines = (REPO_ROOT / "requirements.txt").read_text().splitlines()
+    return requirements([line for line in lines if line and not line.startswith("#")])
+
+
+def test_requirements_pin_what_the_package_needs_and_nothing_else() -> None:
+    project = tomllib.loads((REPO_ROOT / "pyproject.toml").read_text())["project"]
+    asked = requirements(
+        [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    )
+    pins = pinned()
+    assert asked.keys() == pins.keys()
+    for name, requirement in asked.items():
+        (version,) = (pin.version for pin in pins[name].specifier)
+        assert requirement.specifier.contains(version), f"{requirement}, pinned to {version}"
+    assert pins.keys() >= NAMED
+
+
+def test_every_pin_is_repeated_by_the_constraints() -> None:
+    text = (REPO_ROOT / "constraints.txt").read_text().splitlines()
+    constraints = requirements([line for line in text if line and not line.startswith("#")])
+    for name, pin in pinned().items():
+        if name in constraints:
+            assert constraints[name].specifier == pin.specifier, name
+
+
+def test_text_files_are_tidy() -> None:
+    untidy = []
+    for path in tracked():
+        assert path.stat().st_size < 2_000_000 or path.suffix == ".csv", f"{path} is over 2 MB"
+        if path.suffix not in TEXT:
+            continue
+        text = path.read_text(encoding="utf-8")
+        marker = "<" * 7 + " "
+        if text and not text.endswith("\n"):
+            untidy.append(f"{path}: no newline at its end")
+        if re.search(r"[ \t]+$", text, re.MULTILINE):
+            untidy.append(f"{path}: spaces at the end of a line")
+        if any(line.startswith(marker) for line in text.splitlines()):
+            untidy.append(f"{path}: a conflict marker")
+    assert not untidy
+
+
+def test_workflow_and_hooks_run_what_the_readme_says() -> None:
+    workflow = yaml.safe_load((REPO_ROOT / ".github/workflows/test.yaml").read_text())
+    steps = [step.get("run", "") for step in workflow["jobs"]["test"]["steps"]]
+    assert ".ci/run" in steps
+    assert "make test" in (REPO_ROOT / ".ci/run").read_text()
+    hooks = yaml.safe_load((REPO_ROOT / ".pre-commit-config.yaml").read_text())
+    entries = [hook["entry"] for repo in hooks["repos"] for hook in repo["hooks"]]
+    assert any("ruff check" in entry for entry in entries)
+    assert any("mypy" in entry for entry in entries)
