@@ -526,8 +526,8 @@ def test_mistakes_about_compression_come_in_one_message() -> None:
         "compress.dtype=int4",
         "compress.samples=0",
     ) == (
-        "compress=int9: no such choice (did you mean int8?); there are balanced, fast, fp16, fp32, "
-        "int8, int8-small",
+        "compress=int9: no such choice (did you mean int8?); there are balanced, fp16, fp32, int8, "
+        "int8-small",
         "compress.max_chnged: no such key (did you mean compress.max_changed?)",
         "name: found 'a b', String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'",
         "compress.dtype: found 'int4', expected 'fp32', 'fp16' or 'int8'",
