@@ -25,12 +25,12 @@ from tagger.decision.calibrators import fit_calibrator
 from tagger.decision.policies import REVIEW, Conformal, Policy, fit_policy
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
-from tagger.evaluation.plots import BLUE, VERMILION, write_figure
 from tagger.files import write_json
 from tagger.ladder.cells import FloatArray, IntArray, Source
 from tagger.ladder.comparison import promised
 from tagger.ladder.crossval import cross_validate
 from tagger.ladder.rungs import choose_rungs
+from tagger.reporting.figures import BLUE, VERMILION, write_figure
 
 REPEATS = 1000
 PROMISES = (0.90, 0.95, 0.97, 0.98)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from tagger.compression.benchmark import benchmark
+
 from tagger.compression.run_export import export_run
 from tagger.config.composition import compose_config, load_config
 from tagger.config.overrides import quoted

@@ -398,38 +398,59 @@ def write_splits(
 
 
 def write_predictions(
-    path: Path, ids: Iterable[str], tags: Sequence[str], probabilities: NDArray[np.float64]
+    path: Path,
+    ids: Iterable[str],
+    tags: Sequence[str],
+    raw: NDArray[np.float64],
+    corrected: NDArray[np.float64] | None = None,
 ) -> None:
-    """Write `predictions.csv`: a row's id and its probability for each tag."""
-    rows = [["id", *tags]]
-    for row_id, row in zip(ids, probabilities, strict=True):
+    """Write `predictions.csv`: a row's id and its probability for each tag.
+
+    Args:
+        path: Of the file.
+        ids: Of the rows.
+        tags: Names of the columns.
+        raw: Probabilities as the model gave them, (n, n_tags).
+        corrected: Calibrated ones, from which tags are predicted. With them the columns are
+            `raw:TAG` and `corrected:TAG`, without them `TAG`.
+    """
+    header, columns = list(tags), raw
+    if corrected is not None:
+        header, columns = _prediction_columns(tags), np.hstack([raw, corrected])
+    rows = [["id", *header]]
+    for row_id, row in zip(ids, columns, strict=True):
         # With all digits: where a correction has steps, the last ones may decide on the tag.
         rows.append([row_id, *map(repr, row.tolist())])
     write_text(path, csv_text(rows))
 
 
 def read_predictions(path: Path, tags: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """Read `predictions.csv` as probabilities (n_tags,) by row id.
+    """Read the probabilities of `predictions.csv` as the model gave them, (n_tags,), by row id.
 
     Raises:
-        UserError: when it is missing, or its columns are not these tags.
+        UserError: when it is missing, or its columns are not of these tags.
     """
+    expected = ["id", *_prediction_columns(tags)]
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.reader(file)
             header = next(reader, [])
-            if header != ["id", *tags]:
-                raise UserError(f"{path}: columns {header}, expected {['id', *tags]}")
+            if header not in (expected, ["id", *tags]):
+                raise UserError(f"{path}: columns {header}, expected {expected}")
             rows = {}
             for row in reader:
                 if len(row) != len(header):
                     raise ValueError(
                         f"line {reader.line_num} has {len(row)} of {len(header)} fields"
                     )
-                rows[row[0]] = np.array([float(value) for value in row[1:]])
+                rows[row[0]] = np.array([float(value) for value in row[1:]])[: len(tags)]
             return rows
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _prediction_columns(tags: Sequence[str]) -> list[str]:
+    return [f"{kind}:{tag}" for kind in ("raw", "corrected") for tag in tags]
 
 
 def read_ids(path: Path) -> list[str]:

@@ -34,7 +34,7 @@ from tagger.decision.change import asked_last
 from tagger.decision.decider import fit_rule, load_rule, save_rule
 from tagger.environment import describe_environment
 from tagger.errors import UserError
-from tagger.evaluation.predicting import predict
+from tagger.evaluation.predictions import predict
 from tagger.evaluation.rows import own_items, rows_in, train_counts
 from tagger.evaluation.slices import build_slices
 from tagger.files import (

@@ -111,7 +111,7 @@ def measure_size_and_latency(
         results[name] = {"mib": sum(results[member]["mib"] for member in members)}
     for name, classifier in classifiers.items():
         timed = measure_latency(Decider(classifier, PLAIN, None), source.items, config)
-        results[name] |= {key: timed[key] for key in ("p50_ms", "p99_ms", "threads")}
+        results[name] |= timed.model_dump(include={"p50_ms", "p99_ms", "threads"})
     return results
 
 

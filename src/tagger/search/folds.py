@@ -1,4 +1,4 @@
-"""Repeated cross-validation: the divisions that all trials share, and the training on one fold."""
+"""Divides rows by repeated cross-validation, the same for all trials, and trains on one fold."""
 
 import shutil
 import time
@@ -238,5 +238,5 @@ def _costs(
         shutil.rmtree(saved)
     if "p50_ms" in objectives:
         timed = measure_latency(Decider(classifier, PLAIN, None), items, LATENCY)
-        costs["p50_ms"] = float(timed["p50_ms"])
+        costs["p50_ms"] = timed.p50_ms
     return {name: costs[name] for name in COST_METRICS if name in costs}

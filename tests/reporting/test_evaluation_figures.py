@@ -1,7 +1,6 @@
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +8,14 @@ from matplotlib.figure import Figure
 
 from tagger.decision.policies import REVIEW
 from tagger.evaluation.calibration import describe_calibration
-from tagger.evaluation.intervals import measure
-from tagger.evaluation.plots import (
+from tagger.evaluation.report import (
+    CorrectedCalibration,
+    DecisionReport,
+    EvaluationReport,
+    Fitted,
+)
+from tagger.evaluation.selective import describe_decisions
+from tagger.reporting.evaluation_figures import (
     plot_confusion,
     plot_learning_curves,
     plot_precision_recall,
@@ -18,10 +23,11 @@ from tagger.evaluation.plots import (
     plot_reliability_by_tag,
     plot_risk_coverage,
     plot_slices,
-    write_figure,
 )
-from tagger.evaluation.selective import describe_decisions
+from tagger.reporting.figures import write_figure
 from tagger.scores import confusion_matrix
+
+GOLDEN = Path(__file__).parents[1] / "evaluation" / "golden" / "report.json"
 
 
 @pytest.fixture(autouse=True)
@@ -59,20 +65,22 @@ def decisions(n_tags: int, absent: int) -> tuple[np.ndarray, np.ndarray]:
     return true, scores / scores.sum(axis=1, keepdims=True)
 
 
-def calibration(after: np.ndarray, before: np.ndarray, true: np.ndarray) -> dict[str, Any]:
-    """The `calibration` of a report."""
+def calibration(after: np.ndarray, before: np.ndarray, true: np.ndarray) -> CorrectedCalibration:
     tags = [str(tag) for tag in range(after.shape[1])]
     described = describe_calibration(after, true, tags)
-    return {**described, "before": describe_calibration(before, true, tags)}
+    return CorrectedCalibration(**dict(described), before=describe_calibration(before, true, tags))
 
 
 def decision(
     probabilities: np.ndarray, decided: np.ndarray, true: np.ndarray, policy: str
-) -> dict[str, Any]:
-    """The `decision` of a report, as far as it is drawn."""
+) -> DecisionReport:
     tags = [str(tag) for tag in range(probabilities.shape[1])]
-    described = describe_decisions(probabilities, decided, true, tags)
-    return {**described, "policy": {"kind": policy}}
+    return DecisionReport(
+        **dict(describe_decisions(probabilities, decided, true, tags)),
+        policy=Fitted(kind=policy),
+        calibrator=Fitted(kind="none"),
+        ood_threshold=None,
+    )
 
 
 @pytest.mark.parametrize("n_tags", [2, 4, 30])
@@ -142,7 +150,7 @@ def test_where_nothing_is_published_there_is_the_curve_alone(tmp_path: Path) -> 
     true, probabilities = decisions(3, absent=1)
     block = decision(probabilities, np.full(60, REVIEW), true, "threshold")
     figure = plot_risk_coverage(block)
-    assert legend(figure) == [f"surest rows first (AURC {block['aurc']:.4f})"]
+    assert legend(figure) == [f"surest rows first (AURC {block.aurc:.4f})"]
     check(figure, tmp_path / "risk-coverage.png")
 
 
@@ -168,13 +176,12 @@ def test_without_logs_there_is_no_figure() -> None:
 
 
 def test_slices_stand_beside_all_rows(tmp_path: Path) -> None:
-    overall, _ = measure(np.array([[9, 1], [0, 5]]), "ab", 100, 0)
-    part, _ = measure(np.array([[2, 0], [0, 1]]), "ab", 100, 0)
-    figure = plot_slices(overall, {"year 2020": part})
+    report = EvaluationReport.read(GOLDEN)
+    figure = plot_slices(report.overall, {"year 2020": report.slices["year 2020"]})
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["all rows  (n=15)", "year 2020  (n=3)"]
+    assert labels == ["all rows  (n=100)", "year 2020  (n=34)"]
     check(figure, tmp_path / "slices.png")
-    check(plot_slices(overall, {}), tmp_path / "none.png")
+    check(plot_slices(report.overall, {}), tmp_path / "none.png")
 
 
 def test_the_same_figure_is_the_same_file(tmp_path: Path) -> None:

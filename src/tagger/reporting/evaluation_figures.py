@@ -1,61 +1,83 @@
-"""The figures of a report, as PNG files.
-
-Figures are made as objects, without pyplot: no global state, no window, nothing left open. Colours
-are those of Okabe and Ito, which people with the common kinds of colour blindness tell apart; what
-a colour says, a label, marker or line style says too.
-"""
+"""Draws the figures of an evaluation's report, each with its text alternative."""
 
 import math
 import textwrap
-import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import get_font_names
-from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from tagger.files import replacing
+from tagger.evaluation.evaluate_run import Evaluation
+from tagger.evaluation.report import (
+    Calibration,
+    CorrectedCalibration,
+    DecisionReport,
+    OverallScores,
+    Score,
+    TagCalibration,
+)
+from tagger.reporting.evaluation import describe_correction, describe_decision
+from tagger.reporting.figures import (
+    BLUE,
+    COLOURS,
+    LINE_STYLES,
+    MARKERS,
+    SKY,
+    VERMILION,
+    Plot,
+)
+from tagger.reporting.numbers import label, score
 from tagger.scores import FloatArray, IntArray
+from tagger.training.tracking import read_metrics
 
-BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, BLACK = (
-    "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000",
-)  # fmt: skip
-COLOURS = (BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, BLACK)
-LINE_STYLES = ("-", "--", ":", "-.")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-
-_OTHER_SCRIPTS = (
-    "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei",
-    "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Malgun Gothic", "Noto Sans Arabic",
-    "Noto Sans Hebrew", "Noto Sans Devanagari", "Arial Unicode MS",
-)  # fmt: skip
-
-_DPI = 144
 _LABEL_WIDTH = 18  # letters of a tag's name on one line
 _MANY_TAGS = 12  # from here on, matrix cells hold counts only, and legends go outside
 
 
-def write_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all.
-
-    Names of tags and slices are anybody's: a dollar in them begins no formula, and other scripts
-    than Latin take the fonts that are installed for them. A sign that no font has is a box.
-    """
-    installed = set(get_font_names())
-    families = ["DejaVu Sans", *(font for font in _OTHER_SCRIPTS if font in installed)]
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)
-        text.set_fontfamily(families)
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        # Without the library's version in it, the same figure is the same file everywhere.
-        figure.savefig(temporary, dpi=_DPI, format="png", metadata={"Software": None})
+def draw_figures(evaluation: Evaluation) -> dict[str, Plot | None]:
+    """Draw all figures of a report, by name; no learning curves where nothing was logged."""
+    report, predictions = evaluation.report, evaluation.predictions
+    tags, calibration = report.tags, report.calibration
+    confusion = np.array(report.confusion)
+    steps = read_metrics(evaluation.run.path / "metrics.jsonl")
+    curves = plot_learning_curves(steps, report.run.best_step)
+    return {
+        "confusion": Plot(plot_confusion(confusion, tags), _confusion_text(confusion, tags)),
+        "precision-recall": Plot(
+            plot_precision_recall(predictions.probabilities, predictions.true, tags),
+            f"Precision over recall for each of {len(tags)} tags, with its average precision.",
+        ),
+        "reliability": Plot(
+            plot_reliability(calibration),
+            "Share of right decisions over their probability, with the number of rows of each "
+            f"bin, before and after correction. {describe_correction(calibration)}",
+        ),
+        "reliability-by-tag": Plot(
+            plot_reliability_by_tag(calibration),
+            "For each tag, the share of rows that carry it over its probability, before and after "
+            f"correction. {_calibration_by_tag(calibration)}.",
+        ),
+        "risk-coverage": Plot(
+            plot_risk_coverage(report.decision),
+            "Share of wrong decisions over the share of rows that are published, the surest "
+            f"first. {describe_decision(report.decision)}",
+        ),
+        "slices": Plot(
+            plot_slices(report.overall, report.slices),
+            f"Accuracy of {len(report.slices)} slices with 95% intervals; on all "
+            f"{report.overall.num_samples} rows it is {score(report.overall.accuracy)}.",
+        ),
+        "learning-curves": None
+        if curves is None
+        else Plot(
+            curves,
+            "Training and validation loss, and validation scores, over the steps of training.",
+        ),
+    }
 
 
 def plot_confusion(confusion: IntArray, tags: Sequence[str]) -> Figure:
@@ -95,20 +117,16 @@ def plot_confusion(confusion: IntArray, tags: Sequence[str]) -> Figure:
     return figure
 
 
-def plot_reliability(calibration: Mapping[str, Any]) -> Figure:
-    """Draw accuracy over confidence, with the number of rows in each bin below.
-
-    Args:
-        calibration: The `calibration` of `report.json`.
-    """
+def plot_reliability(calibration: CorrectedCalibration) -> Figure:
+    """Draw accuracy over confidence, with the number of rows in each bin below."""
     figure = Figure(figsize=(5.6, 5.8), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    bins = calibration["bins"]
-    _draw_reliability(upper, calibration["before"], calibration)
+    bins = calibration.bins
+    _draw_reliability(upper, calibration.before, calibration)
     upper.set(ylabel="share of right decisions", title="Reliability")
-    counts = [one["num_samples"] for one in bins]
+    counts = [one.num_samples for one in bins]
     bars = lower.bar(
-        [one["low"] for one in bins],
+        [one.low for one in bins],
         counts,
         width=1 / len(bins),
         align="edge",
@@ -122,20 +140,15 @@ def plot_reliability(calibration: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def plot_reliability_by_tag(calibration: Mapping[str, Any]) -> Figure:
-    """Draw for each tag how often it is right over its probability, over all rows.
-
-    Args:
-        calibration: The `calibration` of `report.json`.
-    """
-    tags = list(calibration["per_class"])
+def plot_reliability_by_tag(calibration: CorrectedCalibration) -> Figure:
+    """Draw for each tag how often it is right over its probability, over all rows."""
+    tags = list(calibration.per_class)
     columns = min(2 if len(tags) <= 4 else 3, len(tags))
     lines = math.ceil(len(tags) / columns)
     figure = Figure(figsize=(4 * columns, 3.6 * lines), layout="constrained")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     for axes, tag in zip(grid.flat, tags, strict=False):
-        before, after = (one["per_class"][tag] for one in (calibration["before"], calibration))
-        _draw_reliability(axes, before, after)
+        _draw_reliability(axes, calibration.before.per_class[tag], calibration.per_class[tag])
         axes.set_title(tag, fontsize=10)
     for axes in grid.flat[len(tags) :]:
         axes.set_visible(False)
@@ -144,48 +157,44 @@ def plot_reliability_by_tag(calibration: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _draw_reliability(axes: Axes, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+def _draw_reliability(
+    axes: Axes, before: Calibration | TagCalibration, after: Calibration | TagCalibration
+) -> None:
     """Draw accuracy over confidence before and after correction; points are as large as bins."""
     axes.plot([0, 1], [0, 1], color="0.5", linestyle="--", label="perfectly calibrated")
     for name, block, color, line, marker in (
         ("before correction", before, VERMILION, ":", "s"),
         ("this run", after, BLUE, "-", "o"),
     ):
-        filled = [one for one in block["bins"] if one["num_samples"]]
-        x, y = ([one[key] for one in filled] for key in ("confidence", "accuracy"))
-        label = f"{name} (ECE {block['ece_adaptive']:.3f})"
-        axes.plot(x, y, color=color, linestyle=line, marker=marker, markersize=3, label=label)
-        rows = np.array([one["num_samples"] for one in filled])
+        filled = [one for one in block.bins if one.num_samples]
+        x, y = (
+            np.array([getattr(one, key) for one in filled]) for key in ("confidence", "accuracy")
+        )
+        text = f"{name} (ECE {block.ece_adaptive:.3f})"
+        axes.plot(x, y, color=color, linestyle=line, marker=marker, markersize=3, label=text)
+        rows = np.array([one.num_samples for one in filled])
         axes.scatter(x, y, s=12 + 200 * rows / rows.sum(), color=color, marker=marker, alpha=0.7)
     axes.set(ylim=(-0.04, 1.04), xlim=(-0.02, 1.02))
     axes.legend(loc="lower right", fontsize=8)
     axes.grid(alpha=0.3)
 
 
-def plot_risk_coverage(decision: Mapping[str, Any]) -> Figure:
-    """Draw the share of wrong decisions over the share of rows that are published.
-
-    Args:
-        decision: The `decision` of `report.json`.
-    """
+def plot_risk_coverage(decision: DecisionReport) -> Figure:
+    """Draw the share of wrong decisions over the share of rows that are published."""
     figure = Figure(figsize=(5.8, 4.4), layout="constrained")
     axes = figure.subplots()
-    coverages, risks = zip(*decision["curve"], strict=True)
-    label = f"surest rows first (AURC {decision['aurc']:.4f})"
-    axes.plot(coverages, risks, color=BLUE, label=label)
-    if decision["precision"] is not None:
-        precision = decision["precision"]
+    coverages, risks = zip(*decision.curve, strict=True)
+    text = f"surest rows first (AURC {decision.aurc:.4f})"
+    axes.plot(coverages, risks, color=BLUE, label=text)
+    if (precision := decision.precision) is not None:
         axes.errorbar(
-            [decision["coverage"]],
-            [1 - precision["value"]],
-            yerr=[
-                [precision["high"] - precision["value"]],
-                [precision["value"] - precision["low"]],
-            ],
+            [decision.coverage],
+            [1 - precision.value],
+            yerr=[[precision.high - precision.value], [precision.value - precision.low]],
             color=VERMILION,
             marker="D",
             capsize=4,
-            label=f"published under {decision['policy']['kind']}, 95% interval",
+            label=f"published under {decision.policy.kind}, 95% interval",
         )
     axes.set(
         xlabel="share of rows that are published",
@@ -261,13 +270,13 @@ def plot_learning_curves(
     figure = Figure(figsize=(6.4, 3.2 * len(panels) + 0.4), layout="constrained")
     grid = figure.subplots(len(panels), 1, squeeze=False)
     for axes, (title, names) in zip(grid[:, 0], panels, strict=True):
-        for position, (key, label) in enumerate(names.items()):
+        for position, (key, name) in enumerate(names.items()):
             points = [(line["step"], line[key]) for line in steps if line.get(key) is not None]
             if points:
                 x, y = zip(*points, strict=True)
                 # A marker on each point only where there are few: one a validation.
                 style = _style(position) | {"marker": MARKERS[position] if len(x) <= 40 else None}
-                axes.plot(x, y, label=label, markersize=5, **style)
+                axes.plot(x, y, label=name, markersize=5, **style)
         if best_step is not None:
             axes.axvline(best_step, color="0.35", linestyle=":", label=f"kept: step {best_step}")
         axes.set(xlabel="step", title=title)
@@ -278,45 +287,69 @@ def plot_learning_curves(
 
 
 def plot_slices(
-    overall: Mapping[str, Any], slices: Mapping[str, Mapping[str, Any]], metric: str = "accuracy"
+    overall: OverallScores, slices: Mapping[str, OverallScores], metric: str = "accuracy"
 ) -> Figure:
     """Draw a score of each slice with its interval, beside that of all rows.
 
     Args:
-        overall: The block of all rows, as in `report.json`.
-        slices: The blocks of the slices, by name; those without rows must be left out.
+        overall: The scores of all rows.
+        slices: Those of the slices, by name; those without rows must be left out.
         metric: Which score.
     """
     blocks = {"all rows": overall, **slices}
     figure = Figure(figsize=(7.2, 0.36 * len(blocks) + 1.3), layout="constrained")
     axes = figure.subplots()
-    reference = overall[metric]
-    axes.axvspan(reference["low"], reference["high"], color=SKY, alpha=0.25, linewidth=0)
-    axes.axvline(reference["value"], color=BLUE, linewidth=1, linestyle="--")
+    reference: Score = getattr(overall, metric)
+    axes.axvspan(reference.low, reference.high, color=SKY, alpha=0.25, linewidth=0)
+    axes.axvline(reference.value, color=BLUE, linewidth=1, linestyle="--")
     for height, (name, block) in enumerate(blocks.items()):
-        score = block[metric]
+        one: Score = getattr(block, metric)
         first = name == "all rows"
         axes.plot(
-            [score["low"], score["high"]],
+            [one.low, one.high],
             [height, height],
             color=BLUE if first else "0.35",
             linewidth=2,
             solid_capstyle="butt",
         )
         axes.plot(
-            score["value"],
+            one.value,
             height,
             marker="D" if first else "o",
             color=BLUE if first else VERMILION,
             markersize=7,
         )
-    labels = [f"{name}  (n={block['num_samples']})" for name, block in blocks.items()]
+    labels = [f"{name}  (n={block.num_samples})" for name, block in blocks.items()]
     axes.set_yticks(range(len(blocks)), labels)
     axes.invert_yaxis()
-    name = metric.replace("_", " ")
-    axes.set(xlabel=f"{name}, 95% interval", xlim=(-0.02, 1.02), title=f"Slices: {name}")
+    axes.set(
+        xlabel=f"{label(metric)}, 95% interval",
+        xlim=(-0.02, 1.02),
+        title=f"Slices: {label(metric)}",
+    )
     axes.grid(axis="x", alpha=0.3)
     return figure
+
+
+def _confusion_text(confusion: IntArray, tags: Sequence[str]) -> str:
+    errors = confusion - np.diag(np.diagonal(confusion))
+    text = f"Confusion matrix of {confusion.sum()} rows: {errors.sum()} errors."
+    if errors.any():
+        row, column = np.unravel_index(int(errors.argmax()), errors.shape)
+        text += (
+            f" The most frequent, {errors[row, column]} times: {tags[int(row)]} taken for "
+            f"{tags[int(column)]}."
+        )
+    return text
+
+
+def _calibration_by_tag(calibration: CorrectedCalibration) -> str:
+    before = calibration.before.per_class
+    return "; ".join(
+        f"{tag}: error {one.ece_adaptive:.3f} ({before[tag].ece_adaptive:.3f}), Brier score "
+        f"{one.brier:.3f} ({before[tag].brier:.3f})"
+        for tag, one in calibration.per_class.items()
+    )
 
 
 def _style(position: int) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,45 +7,51 @@ from typing import Any
 import pytest
 
 from tagger.cli import main
-from tagger.data.items import Item
-from tagger.data.splits import Split
-from tagger.evaluation.evaluate_run import evaluate_run
-from tagger.evaluation.show_errors import print_errors, read_errors
+from tagger.evaluation.report import ErrorGroup, Errors, EvaluationReport, Score, WrongItem
+from tagger.files import write_json
+from tagger.reporting.errors import print_errors
 from tagger.runs import RunFolder
 
 Tagger = Callable[..., tuple[int, str, str]]
 
+GOLDEN = Path(__file__).parents[1] / "evaluation" / "golden" / "report.json"
 
-def error(**changes: Any) -> dict[str, Any]:
-    one: dict[str, Any] = {
+
+def error(**changes: Any) -> WrongItem:
+    given: dict[str, Any] = {
         "id": "i7",
         "title": "Ripe plums",
         "description": "all about them",
         "true": "plums",
         "predicted": "apples",
         "probability": 0.98765,
-        "label_doubtful": False,
-        "neighbours": [{"title": "Green apples", "tag": "apples", "similarity": 0.83}],
+        "suspected_label_error": False,
+        "nearest_items": [{"title": "Green apples", "tag": "apples", "similarity": 0.83}],
     }
-    return one | changes
+    return WrongItem.model_validate(given | changes)
 
 
-def errors_of(*groups: list[dict[str, Any]]) -> dict[str, Any]:
+def errors_of(*groups: list[WrongItem]) -> Errors:
     every = [one for group in groups for one in group]
-    return {
-        "total": len(every),
-        "shown": len(every),
-        "doubtful_labels": sum(one["label_doubtful"] for one in every),
-        "groups": [
-            {"name": f"group {place}", "num_samples": None, "error_rate": None, "errors": group}
+    return Errors(
+        total=len(every),
+        shown=len(every),
+        suspected_label_errors=sum(one.suspected_label_error for one in every),
+        groups=[
+            ErrorGroup(name=f"group {place}", num_samples=None, error_rate=None, errors=group)
             for place, group in enumerate(groups)
         ],
-    }
+    )
 
 
 @pytest.fixture
-def run(runs: Any, items: list[Item], split: Split) -> RunFolder:
-    return runs.make("r", items, split)
+def run(tmp_path: Path) -> RunFolder:
+    path = tmp_path / "ours"
+    path.mkdir()
+    data = {"name": "orchard", "sha256": "0" * 64, "rows": {"test": 3}}
+    meta = {"status": "finished", "tags": ["a", "b"], "seed": 0, "model_files": {}, "data": data}
+    write_json(path / "meta.json", meta)
+    return RunFolder(path)
 
 
 @pytest.fixture
@@ -62,18 +69,19 @@ def tagger(capsys: pytest.CaptureFixture[str]) -> Tagger:
     return call
 
 
-def write_report(folder: Path, content: Any) -> Path:
+def write_report(folder: Path, errors: Errors) -> None:
     folder.mkdir(exist_ok=True)
-    text = content if isinstance(content, str) else json.dumps(content)
-    (folder / "report.json").write_text(text, encoding="utf-8")
-    return folder / "report.json"
+    report = EvaluationReport.read(GOLDEN)
+    report.model_copy(update={"errors": errors}).write(folder / "report.json")
 
 
 def test_groups_are_printed_with_their_errors(run: RunFolder, tagger: Tagger) -> None:
-    rated = {"num_samples": 40, "error_rate": {"value": 0.3, "low": 0.18, "high": 0.45}}
-    errors = errors_of([error(), error(id="i8", title="")], [error(id="i9", label_doubtful=True)])
-    errors["groups"][0] |= rated
-    write_report(run.path, {"errors": errors})
+    errors = errors_of(
+        [error(), error(id="i8", title="")], [error(id="i9", suspected_label_error=True)]
+    )
+    rated = {"num_samples": 40, "error_rate": Score(value=0.3, low=0.18, high=0.45)}
+    groups = [errors.groups[0].model_copy(update=rated), errors.groups[1]]
+    write_report(run.path, errors.model_copy(update={"groups": groups}))
     code, out, err = tagger(run)
     assert (code, err) == (0, "")
     assert out.splitlines() == [
@@ -86,14 +94,16 @@ def test_groups_are_printed_with_their_errors(run: RunFolder, tagger: Tagger) ->
         "           0.83  apples: Green apples",
         "",
         "group 1: 1 error",
-        "  0.988  plums taken for apples  i9  Ripe plums  label doubtful",
+        "  0.988  plums taken for apples  i9  Ripe plums  suspected label error",
         "           0.83  apples: Green apples",
     ]
 
 
-def test_only_doubtful_labels_are_printed_when_asked_for(run: RunFolder, tagger: Tagger) -> None:
-    sure, doubtful = error(title="Sure"), error(title="Unsure", label_doubtful=True)
-    write_report(run.path, {"errors": errors_of([sure, doubtful], [error(title="Alone")])})
+def test_only_suspected_label_errors_are_printed_if_asked_for(
+    run: RunFolder, tagger: Tagger
+) -> None:
+    sure, suspected = error(title="Sure"), error(title="Unsure", suspected_label_error=True)
+    write_report(run.path, errors_of([sure, suspected], [error(title="Alone")]))
     _, out, _ = tagger(run, "--doubtful")
     assert "Unsure" in out
     assert "Sure" not in out
@@ -102,13 +112,13 @@ def test_only_doubtful_labels_are_printed_when_asked_for(run: RunFolder, tagger:
 
 
 def test_no_error_is_said(run: RunFolder, tagger: Tagger) -> None:
-    write_report(run.path, {"errors": errors_of()})
+    write_report(run.path, errors_of())
     assert tagger(run) == (0, "none\n", "")
 
 
 def test_errors_on_another_source_are_its_own(run: RunFolder, tagger: Tagger) -> None:
-    write_report(run.path, {"errors": errors_of([error(title="own row")])})
-    write_report(run.path / "on-other", {"errors": errors_of([error(title="other row")])})
+    write_report(run.path, errors_of([error(title="own row")]))
+    write_report(run.path / "on-other", errors_of([error(title="other row")]))
     assert "other row" in tagger(run, "--on", "other")[1]
     assert "own row" in tagger(run)[1]
 
@@ -124,7 +134,7 @@ def test_errors_on_another_source_are_its_own(run: RunFolder, tagger: Tagger) ->
 )
 def test_titles_are_printed_as_they_are(title: str, capsys: pytest.CaptureFixture[str]) -> None:
     near = [{"title": title, "tag": "apples", "similarity": 0.5}]
-    print_errors(errors_of([error(title=title, neighbours=near)]), doubtful_only=False)
+    print_errors(errors_of([error(title=title, nearest_items=near)]), suspected_only=False)
     *_, own, neighbour = capsys.readouterr().out.splitlines()
     assert own.endswith(f"i7  {title}")
     assert neighbour.endswith(f"apples: {title}")
@@ -133,7 +143,7 @@ def test_titles_are_printed_as_they_are(title: str, capsys: pytest.CaptureFixtur
 def test_each_item_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     title = "first\nsecond\r\n\tthird"
     near = [{"title": title, "tag": "apples", "similarity": 0.5}]
-    print_errors(errors_of([error(title=title, neighbours=near)]), doubtful_only=False)
+    print_errors(errors_of([error(title=title, nearest_items=near)]), suspected_only=False)
     *_, own, neighbour = capsys.readouterr().out.splitlines()
     assert own.endswith("i7  first second third")
     assert neighbour.endswith("apples: first second third")
@@ -151,52 +161,52 @@ def test_without_a_report_the_command_that_makes_one_is_named(
 def test_a_source_that_was_not_evaluated_on_is_named_beside_those_that_were(
     run: RunFolder, tagger: Tagger
 ) -> None:
-    write_report(run.path / "on-other", {"errors": errors_of()})
+    write_report(run.path / "on-other", errors_of())
     code, _, err = tagger(run, "--on", "third")
     assert code == 2
     assert "on-other" in err
     assert f"python evaluate.py run={run.path} data=" in err
 
 
+def test_a_report_elsewhere_is_of_the_same_run(run: RunFolder, tagger: Tagger) -> None:
+    out = run.path.parent / "out"
+    write_report(out, errors_of([error(title="elsewhere")]))
+    assert "elsewhere" in tagger(run, "--on", str(out))[1]
+    other = RunFolder(Path(shutil.copytree(run.path, run.path.with_name("other"))))
+    code, _, err = tagger(other, "--on", str(out))
+    assert code == 2
+    assert "is about the run ours, not other" in err
+
+
 @pytest.mark.parametrize(
     "content",
     [
-        "",
-        '{"errors": {"gro',
-        "[" * 100_000,
-        [],
-        {},
-        {"errors": None},
-        {"errors": [{"id": "i7", "true": "plums"}]},  # as versions before this one wrote them
-        {"errors": {"total": 3}},
-        {"errors": {"groups": {}}},
-        {"errors": {"groups": []}},
+        b"",
+        b'{"errors": {"gro',
+        b"[" * 100_000,
+        b"\xff\xfe\x00",
+        b"[]",
+        b"{}",
+        b'{"errors": null}',
+        b'{"errors": {"total": 3}}',
+        b'{"schema_version": 2, "errors": {"groups": []}}',
     ],
 )
-def test_a_damaged_or_old_report_says_to_evaluate_again(
-    run: RunFolder, tagger: Tagger, content: Any
+def test_a_damaged_report_says_to_evaluate_again(
+    run: RunFolder, tagger: Tagger, content: bytes
 ) -> None:
-    path = write_report(run.path, content)
+    path = run.path / "report.json"
+    path.write_bytes(content)
     code, out, err = tagger(run)
     assert (code, out) == (2, "")
     assert str(path) in err
     assert f"python evaluate.py run={run.path}" in err
 
 
-def test_a_report_that_is_not_text_says_to_evaluate_again(run: RunFolder, tagger: Tagger) -> None:
-    (run.path / "report.json").write_bytes(b"\xff\xfe\x00")
-    code, _, err = tagger(run)
-    assert code == 2
-    assert "python evaluate.py" in err
-
-
-@pytest.mark.slow
-def test_what_an_evaluation_writes_can_be_read(
-    runs: Any, items: list[Item], split: Split, monkeypatch: pytest.MonkeyPatch, tagger: Tagger
-) -> None:
-    monkeypatch.setattr("tagger.evaluation.evaluate_run.check_against_library", lambda *_: None)
-    run = runs.make("r", items, split, errs_on=["i0-30"])
-    evaluate_run(runs.config("r"))
-    assert read_errors(run, None)["total"] == 1
-    _, out, _ = tagger(run)
-    assert f"0.900  apples taken for pears-and-other-fruit  i0-30  {items[30].title}" in out
+def test_a_report_of_version_1_is_read(run: RunFolder, tagger: Tagger) -> None:
+    shutil.copy(GOLDEN, run.path / "report.json")
+    assert "schema_version" not in json.loads(GOLDEN.read_text())
+    code, out, err = tagger(run, "--doubtful")
+    assert (code, err) == (0, "")
+    assert out.startswith("23 of the rows, in ")
+    assert "  suspected label error" in out

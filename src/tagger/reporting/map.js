@@ -23,7 +23,7 @@
       cell.textContent = value;
       cells.append(cell);
     }
-    cells.children[0].className = cells.children[1].className = "text";
+    cells.children[0].className = cells.children[1].className = "prose";
     cells.addEventListener("mouseenter", () => dots[number].classList.add("marked"));
     cells.addEventListener("mouseleave", () => dots[number].classList.remove("marked"));
     return cells;

@@ -10,24 +10,31 @@ from typing import Any
 import pytest
 
 from tagger.errors import UserError
+from tagger.evaluation.report import EvaluationReport, Score
 from tagger.files import REPO_ROOT, write_json
-from tagger.leaderboard import print_leaderboard
+from tagger.reporting.leaderboard import print_leaderboard
 from tagger.runs import RunFolder
+
+GOLDEN = Path(__file__).parents[1] / "evaluation" / "golden" / "report.json"
 
 CopyRun = Callable[..., RunFolder]
 
 
-def report(macro_f1: float) -> dict[str, Any]:
+def write_report(run: RunFolder, macro_f1: float) -> None:
+    report = EvaluationReport.read(GOLDEN)
     scores = {"macro_f1": macro_f1, "weighted_f1": macro_f1 + 0.01, "accuracy": macro_f1 + 0.02}
-    blocks = {k: {"value": v, "low": v - 0.1, "high": v + 0.05} for k, v in scores.items()}
-    return {"overall": {"num_samples": 12, **blocks}, "latency": {"p50_ms": 3.24}}
+    changed = {k: Score(value=v, low=v - 0.1, high=v + 0.05) for k, v in scores.items()}
+    overall = report.overall.model_copy(update={"num_samples": 12, **changed})
+    latency = report.latency.model_copy(update={"p50_ms": 3.24})
+    changed_report = report.model_copy(update={"overall": overall, "latency": latency})
+    changed_report.write(run.path / "report.json")
 
 
 def make(copy_run: CopyRun, name: str, macro_f1: float | None = None, **meta: Any) -> RunFolder:
     run = copy_run(name)
     write_json(run.path / "meta.json", run.meta | meta)
     if macro_f1 is not None:
-        write_json(run.path / "report.json", report(macro_f1))
+        write_report(run, macro_f1)
     return run
 
 
@@ -121,7 +128,14 @@ def test_any_damaged_report_is_listed(
     copy_run: CopyRun, board: Callable[[], str], value: str
 ) -> None:
     (make(copy_run, "odd").path / "report.json").write_text(value)
-    assert "report.json is damaged" in board()
+    output = board()
+    assert re.search(r"report\.json (is damaged|cannot be read|is no EvaluationReport)", output)
+    assert "Make it again: python evaluate.py run=" in output
+
+
+def test_a_report_of_version_1_is_read(copy_run: CopyRun, board: Callable[[], str]) -> None:
+    shutil.copy(GOLDEN, make(copy_run, "old").path / "report.json")
+    assert "0.744 .65-.82" in board()
 
 
 def test_an_empty_folder_is_no_error(board: Callable[[], str], tmp_path: Path) -> None:
