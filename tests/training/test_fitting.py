@@ -155,12 +155,12 @@ def test_every_run_leaves_its_facts_its_decision_and_nothing_else(finished, appr
 def test_every_decision_is_fitted_to_the_validation_rows(finished, approach):
     run = finished[approach]
     validation = items_of(run, "validation")
-    probabilities, true, novelty = read_calibration(run.path / "calibration.csv", run.tags)
+    probabilities, true, ood_scores = read_calibration(run.path / "calibration.csv", run.tags)
     np.testing.assert_allclose(
         probabilities, run.load_classifier().predict_proba(validation), atol=1e-7
     )
     assert true.tolist() == [TAGS.index(item.tag) for item in validation]
-    assert novelty is None
+    assert ood_scores is None
     decision = json.loads((run.path / "decision.json").read_text())
     assert decision["fitted_on"] == {"rows": 12, "source": "12 validation rows"}
 

@@ -203,7 +203,7 @@ def write_decision(
     known: Sequence[Item],
     items: Sequence[Item],
     rows: CalibrationSet,
-) -> None:
+) -> Rule:
     """Fit a run's decision; write `calibration.csv`, `decision.json` and `ood.safetensors`.
 
     Args:
@@ -213,12 +213,17 @@ def write_decision(
         known: What it was trained on.
         items: Of the calibration set.
         rows: Their predictions.
+
+    Returns:
+        What was fitted.
     """
     path = folder / "calibration.csv"
     write_calibration(path, items, classifier.tags, rows.probabilities, rows.ood_scores)
     if config.ood != "none":
         fit_detector(config.ood, classifier, known).save(folder / OOD_FILE)
-    save_rule(folder, config, fit_rule(config, rows), rows)
+    rule = fit_rule(config, rows)
+    save_rule(folder, config, rule, rows)
+    return rule
 
 
 def save_rule(
