@@ -17,7 +17,8 @@ from tagger.errors import UserError
 from tagger.evaluation.selective import precision_at_coverage
 from tagger.search.folds import CONFIRMING, FoldResult, Folds, prepare_process, run_fold
 from tagger.threads import usable_threads
-from tagger.training.fitting import Fitted, Rows, Surroundings, fit_classifier
+from tagger.training.fitting import Fitted, fit_classifier
+from tagger.training.inputs import TrainingContext, TrainingData
 
 HELD_OUT = ["data.split.validation=0.2", "data.split.test=0.2"]
 ALL_ROWS = ["data.split.validation=0", "data.split.test=0"]
@@ -279,11 +280,13 @@ def test_a_trial_knows_which_rows_it_is_judged_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So that it learns from no text like them, even without a label."""
-    given: list[Rows] = []
+    given: list[TrainingData] = []
 
-    def watch(config: TrainConfig, tags: list[str], rows: Rows, rest: Surroundings) -> Fitted:
-        given.append(rows)
-        return fit_classifier(config, tags, rows, rest)
+    def watch(
+        config: TrainConfig, tags: list[str], data: TrainingData, context: TrainingContext
+    ) -> Fitted:
+        given.append(data)
+        return fit_classifier(config, tags, data, context)
 
     monkeypatch.setattr("tagger.search.folds.fit_classifier", watch)
     config = sweep_config(tmp_path)
