@@ -283,10 +283,10 @@ def test_a_trial_knows_which_rows_it_is_judged_on(
     given: list[TrainingData] = []
 
     def watch(
-        config: TrainConfig, tags: list[str], rows: TrainingData, rest: TrainingContext
+        config: TrainConfig, tags: list[str], data: TrainingData, context: TrainingContext
     ) -> Fitted:
-        given.append(rows)
-        return fit_classifier(config, tags, rows, rest)
+        given.append(data)
+        return fit_classifier(config, tags, data, context)
 
     monkeypatch.setattr("tagger.search.folds.fit_classifier", watch)
     config = sweep_config(tmp_path)
