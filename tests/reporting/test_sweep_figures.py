@@ -201,6 +201,9 @@ def test_a_slice_shows_the_trials_that_had_the_parameter(space: SearchSpace) -> 
     assert [label.get_text() for label in layers.get_xticklabels()] == ["None", "[0, 2, 4]", "[5]"]
     assert dots(slices["training.lr"], "complete") == [[1e-4, 0.5], [1e-3, 0.6], [1e-3, 0.7]]
     assert slices["training.lr"].get_xscale() == "log"
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in slices["training.lr"].get_xticklabels()]
+    assert "0.001" in labels and not any("$" in label for label in labels)
     assert slices["training.epochs"].get_xscale() == "linear"
     gamma = slices["training.focal_gamma"]
     assert dots(gamma, "complete") == [[2.5, 0.6]]

@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 import signal
@@ -6,20 +5,22 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pandas as pd
 import pytest
 from optuna.trial import FrozenTrial, TrialState
-from tagger.search.run_search import search
 
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT
-from tagger.search.study import FILE, MADE_FROM, counted, open_storage
-from tagger.search.trials import folds_of
+from tagger.reporting.sweep import report_sweep
+from tagger.search.fold_results import stored_folds
+from tagger.search.results import SweepResults
+from tagger.search.run_sweep import run_sweep
+from tagger.search.study import FILE, MADE_FROM, begun, counted, open_storage
+from tagger.search.summary import SweepSummary
 from tagger.training.train_run import train
 
 # On these rows nothing errs, so that only the loss can tell configs apart.
@@ -38,13 +39,17 @@ def trials_of(folder: Path) -> list[FrozenTrial]:
         storage.engine.dispose()
 
 
-def summary_of(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
+def summary_of(folder: Path) -> SweepSummary:
+    return SweepSummary.read(folder / "summary.json")
+
+
+def no_report(results: SweepResults) -> None:
+    """Take the place of a page, where nobody looks at it."""
 
 
 def folds_done(folder: Path) -> int:
     try:
-        return sum(len(folds_of(trial.user_attrs)) for trial in trials_of(folder))
+        return sum(len(stored_folds(trial.user_attrs)) for trial in trials_of(folder))
     except (KeyError, UserError):
         return 0
 
@@ -52,23 +57,19 @@ def folds_done(folder: Path) -> int:
 @pytest.fixture(scope="module")
 def swept(
     tmp_path_factory: pytest.TempPathFactory, sweep_config: SweepConfig
-) -> tuple[OptimizeConfig, Path, str]:
-    """A sweep that came to its end, its folder, and what it said."""
+) -> tuple[OptimizeConfig, Path]:
+    """A sweep that came to its end, and its folder."""
     config = sweep_config(tmp_path_factory.mktemp("swept"), *START, "search.confirm=2")
-    said: list[str] = []
-    folder = search(config, said.append)
-    return config, folder, said[0]
+    return config, run_sweep(config, report_sweep)
 
 
 @pytest.mark.slow
-def test_it_leaves_all_that_is_promised(swept: tuple[OptimizeConfig, Path, str]) -> None:
-    config, folder, said = swept
+def test_it_leaves_all_that_is_promised(swept: tuple[OptimizeConfig, Path]) -> None:
+    config, folder = swept
     assert folder.name == NAME
     names = {path.name for path in folder.iterdir() if not path.name.startswith(FILE)}
     expected = {"best.yaml", "config.yaml", "plots", "report.html", "summary.json"}
     assert names == expected | {"trials.parquet"}
-    assert "report.html" in said
-    assert f"train.py experiment={folder / 'best.yaml'}" in said
     table = pd.read_parquet(folder / "trials.parquet")
     assert len(table) == config.search.trials
     assert table.origin[0] == "default"
@@ -78,50 +79,51 @@ def test_it_leaves_all_that_is_promised(swept: tuple[OptimizeConfig, Path, str])
 
 
 @pytest.mark.slow
-def test_its_best_is_an_experiment(swept: tuple[OptimizeConfig, Path, str], tmp_path: Path) -> None:
-    _, folder, _ = swept
+def test_its_best_is_an_experiment(swept: tuple[OptimizeConfig, Path], tmp_path: Path) -> None:
+    _, folder = swept
     overrides = [f"experiment={folder / 'best.yaml'}", f"runs_dir={tmp_path}", "name=best"]
     config = load_config(TrainConfig, compose_config("train", overrides))
     plain = config.model_dump()
-    for path, value in summary_of(folder)["chosen"].items():
+    for path, value in summary_of(folder).chosen.items():
         group, key = path.split(".")
         assert plain[group][key] == value
     assert train(config, lambda text: None).is_dir()
 
 
 @pytest.mark.slow
-def test_the_winner_is_confirmed_on_fresh_seeds(swept: tuple[OptimizeConfig, Path, str]) -> None:
-    _, folder, said = swept
+def test_the_winner_is_confirmed_on_fresh_seeds(swept: tuple[OptimizeConfig, Path]) -> None:
+    _, folder = swept
     summary = summary_of(folder)
-    assert summary["best"] != summary["default"]
-    confirmation = summary["confirmation"]
-    assert confirmation["seeds"] == 2
-    assert confirmation["low"] < confirmation["gain"] < confirmation["high"] < 0
-    assert confirmation["proven"]
-    assert "fresh seeds" in said
+    assert summary.best != summary.default
+    confirmation = summary.confirmation
+    assert confirmation is not None and confirmation.seeds == 2
+    assert confirmation.low < confirmation.gain < confirmation.high < 0
+    assert confirmation.proven
+    assert "fresh seeds" in summary.paragraph
 
 
 @pytest.mark.slow
-def test_the_same_command_finds_it_done(swept: tuple[OptimizeConfig, Path, str]) -> None:
-    config, folder, said = swept
+def test_the_same_command_finds_it_done(swept: tuple[OptimizeConfig, Path]) -> None:
+    config, folder = swept
+    said = summary_of(folder).paragraph
     before = [(trial.number, trial.datetime_complete) for trial in trials_of(folder)]
-    heard: list[str] = []
-    search(config, heard.append)
+    reported: list[SweepResults] = []
+    run_sweep(config, reported.append)
     assert [(trial.number, trial.datetime_complete) for trial in trials_of(folder)] == before
-    assert heard[0] == said
+    assert reported[0].summary.paragraph == said
 
 
 @pytest.mark.slow
 def test_more_trials_are_added_to_those_that_are_there(
-    swept: tuple[OptimizeConfig, Path, str],
+    swept: tuple[OptimizeConfig, Path],
     sweep_config: SweepConfig,
     tmp_path: Path,
 ) -> None:
-    _, folder, _ = swept
+    _, folder = swept
     shutil.copytree(folder, tmp_path / NAME)
     before = {trial.number: trial.params for trial in trials_of(tmp_path / NAME)}
     more = sweep_config(tmp_path, *START, "search.trials=8", "search.workers=2")
-    search(more, lambda text: None)
+    run_sweep(more, no_report)
     after = {trial.number: trial.params for trial in trials_of(tmp_path / NAME)}
     assert len(after) == 8
     assert before == {number: after[number] for number in before}
@@ -139,24 +141,26 @@ def test_more_trials_are_added_to_those_that_are_there(
     ],
 )
 def test_another_sweep_does_not_go_on_in_its_place(
-    swept: tuple[OptimizeConfig, Path, str],
+    swept: tuple[OptimizeConfig, Path],
     sweep_config: SweepConfig,
     changed: str,
     key: str,
 ) -> None:
-    config, folder, _ = swept
+    config, folder = swept
     before = (folder / "config.yaml").read_bytes()
     with pytest.raises(UserError, match="begun with other settings") as error:
-        search(sweep_config(Path(config.sweeps_dir), *START, "search.confirm=2", changed))
+        run_sweep(
+            sweep_config(Path(config.sweeps_dir), *START, "search.confirm=2", changed), no_report
+        )
     assert key in error.value.problems
     assert (folder / "config.yaml").read_bytes() == before
 
 
 @pytest.mark.slow
 def test_other_rows_are_another_sweep(
-    swept: tuple[OptimizeConfig, Path, str], sweep_config: SweepConfig, tmp_path: Path
+    swept: tuple[OptimizeConfig, Path], sweep_config: SweepConfig, tmp_path: Path
 ) -> None:
-    config, _, _ = swept
+    config, _ = swept
     assert config.data.path is not None
     fewer = tmp_path / "items.csv"
     fewer.write_text("".join(Path(config.data.path).read_text().splitlines(True)[:-3]))
@@ -165,7 +169,7 @@ def test_other_rows_are_another_sweep(
         update={"data": config.data.model_copy(update={"path": str(fewer)})}
     )
     with pytest.raises(UserError, match="begun with other settings") as error:
-        search(changed)
+        run_sweep(changed, no_report)
     assert any(problem.startswith("the rows: ") for problem in error.value.problems)
 
 
@@ -179,10 +183,15 @@ def test_a_stop_leaves_a_report_and_the_command_goes_on(
     number: int,
 ) -> None:
     # Only as many trials as needed; the sampler is then asked what it would have been asked.
-    command = toy_sweep(tmp_path, "search.trials=8", "search.repeats=8", "search.workers=2")
+    command = toy_sweep(tmp_path, "search.trials=5", "search.repeats=8", "search.workers=2")
     folder = tmp_path / NAME
     process = start_sweep(*command)
-    wait_for(lambda: folds_done(folder) >= 50, process)
+    wait_for(
+        lambda: (
+            folds_done(folder) and any(t.state == TrialState.COMPLETE for t in trials_of(folder))
+        ),
+        process,
+    )
     process.send_signal(number)
     output, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130, output
@@ -190,15 +199,18 @@ def test_a_stop_leaves_a_report_and_the_command_goes_on(
     assert "report.html" in output
     stopped = trials_of(folder)
     assert not any(trial.state == TrialState.RUNNING for trial in stopped)
+    assert all(trial.state == TrialState.WAITING or begun([trial]) for trial in stopped)
     done = {trial.number: trial.values for trial in stopped if trial.state == TrialState.COMPLETE}
-    assert summary_of(folder)["states"]["complete"] == len(done) < 8
+    assert summary_of(folder).states["complete"] == len(done) < 5
     assert load_config(TrainConfig, compose_config("train", [f"experiment={folder / 'best.yaml'}"]))
+    if number == signal.SIGTERM:  # how it goes on does not depend on the signal
+        return
 
     process = start_sweep(*command)
     output, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, output
     trials = trials_of(folder)
-    assert len(trials) == 8
+    assert len(trials) == 5
     assert done == {trial.number: trial.values for trial in trials if trial.number in done}
     assert not (folder / "trials").exists()
 
@@ -209,13 +221,13 @@ def test_two_commands_at_once_are_one_sweep(
     toy_sweep: Callable[..., list[str]],
     start_sweep: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    processes = [start_sweep(*toy_sweep(tmp_path, "search.trials=9")) for _ in range(2)]
+    processes = [start_sweep(*toy_sweep(tmp_path, "search.trials=5")) for _ in range(2)]
     outputs = [process.communicate(timeout=DEADLINE)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     trials = trials_of(tmp_path / NAME)
-    assert [trial.number for trial in trials] == list(range(9))
+    assert [trial.number for trial in trials] == list(range(5))
     assert sum(trial.user_attrs.get("origin") == "default" for trial in trials) == 1
-    assert summary_of(tmp_path / NAME)["states"].keys() <= {"complete", "stopped early"}
+    assert summary_of(tmp_path / NAME).states.keys() <= {"complete", "stopped early"}
 
 
 @pytest.mark.slow
@@ -243,8 +255,8 @@ def test_machines_share_a_database_and_no_file_holds_its_password(
 @pytest.mark.slow
 def test_hours_end_it(tmp_path: Path, sweep_config: SweepConfig) -> None:
     config = sweep_config(tmp_path, "search.trials=null", "search.hours=0.002", "search.repeats=5")
-    folder = search(config, lambda text: None)
-    assert 0.002 <= summary_of(folder)["hours"] < 0.004
+    folder = run_sweep(config, no_report)
+    assert 0.002 <= summary_of(folder).hours < 0.004
     assert not any(trial.state == TrialState.RUNNING for trial in trials_of(folder))
 
 
@@ -259,7 +271,7 @@ def test_a_grid_is_tried_to_its_end(tmp_path: Path, sweep_config: SweepConfig) -
         "search.space.model.char_ngrams=null",
         "search.space.model.balanced=null",
     )
-    folder = search(config, lambda text: None)
+    folder = run_sweep(config, no_report)
     table = pd.read_parquet(folder / "trials.parquet")
     assert (table.state == "complete").all()
     pairs = {(row["model.word_ngrams"], row["model.C"]) for _, row in table.iterrows()}
@@ -274,7 +286,7 @@ def test_other_samplers_draw_from_the_space(
     config = sweep_config(
         tmp_path, f"search.sampler={sampler}", "search.pruner=none", "search.startup=3"
     )
-    table = pd.read_parquet(search(config, lambda text: None) / "trials.parquet")
+    table = pd.read_parquet(run_sweep(config, no_report) / "trials.parquet")
     assert len(table) == 6
     assert table["model.C"].between(0.05, 100).all()
     assert table["model.C"].nunique() > 3  # NSGA-II inherits some
@@ -285,11 +297,10 @@ def test_several_objectives_give_a_front(tmp_path: Path, sweep_config: SweepConf
     config = sweep_config(
         tmp_path, "search.objectives=[precision_at_90, p50_ms, mib]", "search.pruner=none"
     )
-    said: list[str] = []
-    folder = search(config, said.append)
+    folder = run_sweep(config, report_sweep)
     summary = summary_of(folder)
     table = pd.read_parquet(folder / "trials.parquet").set_index("number")
-    front = table.loc[summary["front"]]
+    front = table.loc[summary.front]
     for number, row in table.iterrows():
         surpassed = any(
             other.precision_at_90 >= row.precision_at_90
@@ -300,22 +311,22 @@ def test_several_objectives_give_a_front(tmp_path: Path, sweep_config: SweepConf
             for _, other in table.iterrows()
         )
         assert surpassed == (number not in front.index)
-    assert {int(path.stem) for path in (folder / "front").glob("*.yaml")} == set(summary["front"])
-    assert summary["best"] in summary["front"]
-    assert ("Pareto front" in said[0]) == (len(front) > 1)
+    assert {int(path.stem) for path in (folder / "front").glob("*.yaml")} == set(summary.front)
+    assert summary.best in summary.front
+    assert ("Pareto front" in summary.paragraph) == (len(front) > 1)
 
 
 @pytest.mark.slow
 def test_earlier_runs_come_first(
     tmp_path: Path,
     sweep_config: SweepConfig,
-    swept: tuple[OptimizeConfig, Path, str],
+    swept: tuple[OptimizeConfig, Path],
 ) -> None:
-    config, _, _ = swept
+    config, _ = swept
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
         "# @package _global_\ndefaults:\n- override /model: linear\n"
-        "model:\n  strength: 33.0\n"
+        "model:\n  C: 33.0\n"
         f"data:\n  path: {config.data.path}\n  tags: {config.data.tags}\n"
     )
     base = config.base.model_copy(update={"runs_dir": str(tmp_path / "runs"), "name": "earlier"})
@@ -324,14 +335,14 @@ def test_earlier_runs_come_first(
     enqueued = sweep_config(
         tmp_path, *START, f"runs_dir={tmp_path / 'runs'}", f"search.enqueue=[earlier,{recipe}]"
     )
-    table = pd.read_parquet(search(enqueued, lambda text: None) / "trials.parquet")
+    table = pd.read_parquet(run_sweep(enqueued, no_report) / "trials.parquet")
     assert table.origin.tolist() == ["default", "earlier", str(recipe), *["sampler"] * 3]
     assert table["model.C"][:3].tolist() == [0.05, 7.5, 33.0]
 
 
 def test_what_the_space_leaves_out_is_no_start(tmp_path: Path, sweep_config: SweepConfig) -> None:
     with pytest.raises(UserError, match="leaves out the config that the search starts from") as e:
-        search(sweep_config(tmp_path, "search.space.model.C.low=50"))
+        run_sweep(sweep_config(tmp_path, "search.space.model.C.low=50"), no_report)
     assert e.value.problems == ("model.C: 4.0 is not from 50.0 to 100.0",)
     assert not list(tmp_path.iterdir())
 
@@ -342,23 +353,26 @@ def test_what_the_space_leaves_out_is_not_enqueued(
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("# @package _global_\ndefaults:\n- override /model: linear\n")
     other = tmp_path / "other.yaml"
-    other.write_text(f"{recipe.read_text()}model:\n  strength: 500.0\n")
+    other.write_text(f"{recipe.read_text()}model:\n  C: 500.0\n")
     with pytest.raises(UserError, match=f"leaves out {other}") as error:
-        search(sweep_config(tmp_path, f"search.enqueue=[{other}]"))
+        run_sweep(sweep_config(tmp_path, f"search.enqueue=[{other}]"), no_report)
     assert "model.C: 500.0 is not from 0.05 to 100.0" in error.value.problems
     other.write_text(f"{recipe.read_text()}training:\n  epochs: 17\n")
     with pytest.raises(UserError, match="differs from where the search starts") as error:
-        search(sweep_config(tmp_path, f"search.enqueue=[{other}]"))
+        run_sweep(sweep_config(tmp_path, f"search.enqueue=[{other}]"), no_report)
     assert "training.epochs" in error.value.problems
     with pytest.raises(UserError, match="no-such-run"):
-        search(sweep_config(tmp_path, f"runs_dir={tmp_path}", "search.enqueue=[no-such-run]"))
+        run_sweep(
+            sweep_config(tmp_path, f"runs_dir={tmp_path}", "search.enqueue=[no-such-run]"),
+            no_report,
+        )
 
 
 def test_too_few_rows_are_refused_before_the_first_trial(
     tmp_path: Path, sweep_config: SweepConfig
 ) -> None:
     with pytest.raises(UserError, match=r"search\.folds=100: .* too few"):
-        search(sweep_config(tmp_path, "search.folds=100"))
+        run_sweep(sweep_config(tmp_path, "search.folds=100"), no_report)
     assert not list(tmp_path.iterdir())
 
 
@@ -371,7 +385,7 @@ def test_a_start_that_cannot_be_trained_ends_it(tmp_path: Path, sweep_config: Sw
         "model.encoder=nowhere/to-be-found",
     )
     with pytest.raises(UserError, match="starts from can't be trained") as error:
-        search(config)
+        run_sweep(config, no_report)
     assert "nowhere/to-be-found" in str(error.value)
     assert not list(tmp_path.iterdir())
 
@@ -383,7 +397,7 @@ def test_a_database_that_cannot_be_used_leaves_no_folder(
     file.write_text("No database, but a text that is long enough. " * 99)
     for storage in ("postgresql://me@127.0.0.1:1/db", f"sqlite:///{file}"):
         with pytest.raises(UserError, match="cannot be used"):
-            search(sweep_config(sweeps, f"search.storage={storage}"))
+            run_sweep(sweep_config(sweeps, f"search.storage={storage}"), no_report)
         assert not list(sweeps.iterdir())
 
 
@@ -393,7 +407,7 @@ def test_a_damaged_database_is_left_as_it_is(tmp_path: Path, sweep_config: Sweep
     (folder / FILE).write_text("No database, but a text that is long enough. " * 99)
     (folder / "report.html").touch()
     with pytest.raises(UserError, match="file is not a database"):
-        search(sweep_config(tmp_path))
+        run_sweep(sweep_config(tmp_path), no_report)
     assert {path.name for path in folder.iterdir()} == {FILE, "report.html"}
 
 
@@ -408,7 +422,7 @@ def test_a_study_of_that_name_may_be_somebody_elses(
     study.tell(study.ask(), 1.0)
     expected = "no sweep of this project" if whose == "another program's" else "other settings"
     with pytest.raises(UserError, match=expected):
-        search(sweep_config(tmp_path / "sweeps", f"search.storage={url}"))
+        run_sweep(sweep_config(tmp_path / "sweeps", f"search.storage={url}"), no_report)
     assert not list((tmp_path / "sweeps").iterdir())
     assert [trial.value for trial in study.trials] == [1.0]
 

@@ -114,6 +114,7 @@ def plot_slices(
             axes.set_xlim(-0.5, len(one.choices) - 0.5)
         elif one.range.log:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")  # powers would be set as formulas
         elif isinstance(one.range, IntDistribution):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(one.path, fontsize=9)
@@ -159,7 +160,7 @@ def plot_parallel(
         axes.text(x, -0.04, bottom, ha="center", va="top", fontsize=7)
         axes.text(x, 1.04, top, ha="center", va="bottom", fontsize=7)
     axes.set(ylim=(-0.12, 1.12), yticks=[], title="All trials (dotted: stopped early)")
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 
 

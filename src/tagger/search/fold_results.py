@@ -1,4 +1,4 @@
-"""What a trial keeps of its folds, as user attributes of its Optuna trial, and its mean score."""
+"""Stores the results of folds in the user attributes of a trial, and averages its scores."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +14,7 @@ FOLD = "fold_{}"
 
 
 class FoldResult(Record):
-    """What one training gave on the fold that it did not see.
+    """Predictions and scores of one training on the fold that it did not see.
 
     Attributes:
         scores: By metric, those that the sweep is about.

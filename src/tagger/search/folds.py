@@ -1,4 +1,4 @@
-"""Repeated cross-validation: the divisions that all trials share, and the training on one fold."""
+"""Divides rows by repeated cross-validation, the same for all trials, and trains on one fold."""
 
 import shutil
 import time

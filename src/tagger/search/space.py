@@ -22,11 +22,13 @@ from itertools import product
 from math import prod
 from typing import Annotated, Any, Generic, TypeVar
 
+import optuna
 from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
+from optuna.samplers import RandomSampler
 from optuna.trial import Trial
 from pydantic import Field, field_validator, model_validator
 
@@ -60,7 +62,7 @@ Number = TypeVar("Number", int, float)
 
 
 class _Spec(Section):
-    """What the yaml file of a space may say of any parameter."""
+    """Settings of a parameter in the yaml file of a space: here those that all kinds have."""
 
     when: dict[str, Any] = Field(default_factory=dict)
 
@@ -170,14 +172,6 @@ class Parameter:
                 self.path, drawn.low, drawn.high, step=drawn.step, log=drawn.log
             )
         return trial.suggest_float(self.path, drawn.low, drawn.high, step=drawn.step, log=drawn.log)
-
-    def draw(self, rng: random.Random) -> Any:
-        """Draw a value evenly, without Optuna."""
-        if self.choices:
-            return rng.choice(self.choices)
-        if isinstance(self.range, IntDistribution):
-            return rng.randrange(self.range.low, self.range.high + 1, self.range.step)
-        return rng.uniform(self.range.low, self.range.high)
 
     def grid(self) -> list[Any]:
         """Return all values, as the config takes them; empty where there is no end of them."""
@@ -369,13 +363,10 @@ class SearchSpace:
 
     def _refused_combinations(self) -> list[str]:
         """Draw configs at random and collect what the config refuses of them."""
-        rng = random.Random(0)
+        study = optuna.create_study(sampler=RandomSampler(seed=0))
         problems: dict[str, str] = {}
         for _ in range(TRIED):
-            chosen: Assignment = {}
-            for one in self.parameters:
-                if self._applies(one, chosen):
-                    chosen[one.path] = one.draw(rng)
+            chosen = self.suggest(study.ask())
             try:
                 self.apply(chosen)
             except UserError as error:

@@ -22,7 +22,7 @@ class Score(Record):
 
 
 class TrialResult(Record):
-    """What became of one trial.
+    """The outcome of one trial.
 
     Attributes:
         number: In the order in which trials began.
@@ -54,7 +54,7 @@ class TrialResult(Record):
 
 
 class Confirmation(Record):
-    """What the lead of the winner over the default is on seeds that had no part in the search.
+    """The winner's lead over the default on seeds that had no part in the search.
 
     Attributes:
         metric: What trials were ranked by.
