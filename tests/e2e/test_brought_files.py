@@ -17,6 +17,7 @@ from tagger.errors import UserError
 from tagger.evaluation.evaluate_run import evaluate_run
 from tagger.evaluation.report import EvaluationReport
 from tagger.files import REPO_ROOT
+from tagger.reporting.evaluation import report_evaluation
 from tagger.runs import RunFolder
 from tagger.training.train_run import train
 
@@ -65,7 +66,7 @@ def evaluate(run: RunFolder, *overrides: str) -> EvaluationReport:
     quick = ["explore=off", "latency.items=10", "latency.warmup=0", "resamples=100"]
     given = [f"run='{run.path}'", *quick, *overrides]
     config = load_config(EvaluateConfig, compose_config("evaluate", with_source(given)))
-    return evaluate_run(config).report
+    return report_evaluation(evaluate_run(config))
 
 
 def predict(run: RunFolder, path: Path, output: Path, *options: str) -> list[dict[str, str]]:

@@ -134,7 +134,8 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
     test = rows_in(run, items, {"test"})
     if test.any():
         ids = [items[index].id for index in np.flatnonzero(test)]
-        write_predictions(scratch / "predictions.csv", ids, tags, after[test])
+        corrected = rule.calibrator.apply(after[test])
+        write_predictions(scratch / "predictions.csv", ids, tags, after[test], corrected)
     write_calibration(scratch / "calibration.csv", judged, tags, rows.probabilities, None)
     save_rule(scratch, original.decision, rule, rows)
     samples = sample_rows(items, tags, config.compress.samples)
