@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.evaluation.selective import area_under_risk_coverage, precision_at_coverage
-from tagger.ladder.scoring import SCORES
+from tagger.compare.scoring import SCORES
 from tagger.scores import IntArray
 from tagger.search.confirm import (
     CANDIDATES,

@@ -75,9 +75,7 @@ class ServedRun:
         try:
             return self.connection.recv()
         except (EOFError, ConnectionResetError):
-            raise UserError(
-                f"the process that held {self.path} ended", hint=KILLED_HINT
-            ) from None
+            raise UserError(f"the process that held {self.path} ended", hint=KILLED_HINT) from None
 
     def _ask(self, method: str, texts: Sequence[Text]) -> Any:
         with suppress(BrokenPipeError):  # it has ended, which `receive` says

@@ -25,7 +25,6 @@ from tagger.compression.parity import (
 )
 from tagger.compression.refit import compressed_calibration_rows
 from tagger.compression.report import BeforeAfter, ParityReport, Quality
-from tagger.config.overrides import script_command
 from tagger.config.saved import read_yaml, write_yaml
 from tagger.config.schema import DecisionConfig, ExportConfig
 from tagger.data.columns import TableFormat
