@@ -19,9 +19,7 @@ from tagger.models.transformer import TransformerClassifier, TransformerModule
 TAGS = ("fruit", "metal", "weather")
 
 
-@pytest.mark.parametrize(
-    ("precision", "most"), [("fp32", 1e-6), ("fp16", 1e-3), ("int8", 0.02)]
-)
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-6), ("fp16", 1e-3), ("int8", 0.02)])
 def test_an_exported_model_says_what_the_original_says(
     make_classifier, compress_config, items, tmp_path, *, precision, most
 ):
@@ -79,9 +77,7 @@ def make_static(classifier, *, head, pooling="mean", normalize=False, width=24):
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-@pytest.mark.parametrize(
-    ("precision", "most"), [("fp32", 1e-5), ("fp16", 0.002), ("int8", 0.03)]
-)
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-5), ("fp16", 0.002), ("int8", 0.03)])
 def test_a_static_model_says_what_its_module_says(
     make_classifier, compress_config, items, tmp_path, *, head, precision, most
 ):

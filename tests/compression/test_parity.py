@@ -1,5 +1,4 @@
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from tagger.compression.parity import (
     flipped_table,
     worst_rows,
 )
+from tagger.compression.report import RowsBeforeAfter
 from tagger.config.composition import compose_config, load_config
-from tagger.compression.report import Changes, Quality, RowsBeforeAfter
 from tagger.config.schema import CompressConfig, ExportConfig
 from tagger.data.items import Item
 from tagger.decision.calibrators import Unchanged
@@ -23,6 +22,7 @@ from tagger.decision.policies import Threshold
 from tagger.evaluation.slices import Slice
 from tagger.scores import FloatArray
 
+Measured = tuple[list[Changes], Quality, float]
 TAGS = ["fruit", "metal"]
 STRICT = Rule(Unchanged(), Threshold([0.8, 0.8]), None)
 

@@ -66,9 +66,7 @@ def test_a_table_is_looked_up_as_rows_of_int8(make_classifier, items):
     assert 0 < difference.max() < 0.02
 
 
-@pytest.mark.parametrize(
-    ("precision", "most"), [("fp32", 1e-5), ("fp16", 0.005), ("int8", 0.1)]
-)
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-5), ("fp16", 0.005), ("int8", 0.1)])
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_every_precision_says_nearly_the_same(
     make_classifier, compress_config, items, caplog, *, precision, most, head
