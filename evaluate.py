@@ -28,8 +28,9 @@ def _evaluate(config):  # type: ignore[no-untyped-def]  # its type would import 
     from tagger.evaluation.evaluate_run import evaluate_run
     from tagger.evaluation.guards import REGRESSED, regressions
     from tagger.evaluation.latency import over_budget
+    from tagger.reporting.evaluation import report_evaluation
 
-    report = evaluate_run(config)
+    report = report_evaluation(evaluate_run(config))
     failures = [*regressions(report), *over_budget(report)]
     for line in failures:
         print(line, file=sys.stderr)

@@ -26,8 +26,8 @@ from tagger.data.sources import load_labelled
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
 from tagger.files import write_json
-from tagger.models.label_check import check_labels
 from tagger.models.transformer import TransformerClassifier
+from tagger.oof.label_check import check_labels
 
 FLIPPED = 0.05
 READ = 0.08

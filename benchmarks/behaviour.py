@@ -61,9 +61,8 @@ def try_run(options: argparse.Namespace, name: str, overrides: Sequence[str]) ->
     given = [f"name={name}", f"runs_dir={options.out}", "if_exists=resume"]
     given += [f"training.threads={options.threads}", *overrides]
     run = RunFolder(train(load_config(TrainConfig, compose_config("train", given))))
-    result = check_behaviour(
-        load_decider(run.path, run.load_classifier()), load_suite(options.cases)
-    )
+    decider = load_decider(run.path, run.load_classifier())
+    result = check_behaviour(decider, load_suite(options.cases)).model_dump(mode="json")
     write_json(options.out / f"{name}.json", result)
     return result
 

@@ -35,10 +35,10 @@ from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.data.tags import tag_positions
 from tagger.errors import exit_on_user_error
-from tagger.evaluation.error_groups import doubtful_labels, nearest_items
+from tagger.evaluation.error_groups import nearest_items, suspected_label_errors
 from tagger.evaluation.explore import ENCODER
 from tagger.evaluation.parts import FEWEST_ROWS, found_parts, named_parts
-from tagger.evaluation.results import Results
+from tagger.evaluation.predictions import LabelledPredictions
 from tagger.evaluation.slices import build_slices
 from tagger.evaluation.weak_slices import LEVEL, find_weak_slices
 from tagger.files import write_json
@@ -198,10 +198,10 @@ def flip(world: World, plain: FloatArray, many: int) -> dict[str, object]:
             near = nearest_items(
                 world.vectors[test], [world.items[row] for row in known], world.vectors[known]
             )
-            results = Results(
+            results = LabelledPredictions(
                 [world.items[row] for row in test], labels[test], plain[test], world.tags
             )
-            found = test[doubtful_labels(results, near)]
+            found = test[suspected_label_errors(results, near)]
             marked += len(found)
             hits += int((labels[found] != world.true[found]).sum())
             flipped += int((labels[test] != world.true[test]).sum())

@@ -29,9 +29,9 @@ from tagger.data.sources import load_labelled
 from tagger.data.splits import split_items, unseen_items
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
-from tagger.evaluation.plots import BLUE, VERMILION, write_figure
 from tagger.files import csv_text, write_json, write_text
 from tagger.models.transformer import TransformerClassifier
+from tagger.reporting.figures import BLUE, VERMILION, write_figure
 from tagger.runs import open_run
 from tagger.scores import FloatArray, confusion_matrix, scores_from_confusion
 from tagger.training.train_run import train

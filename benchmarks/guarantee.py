@@ -4,8 +4,8 @@
 
 Out-of-fold predictions of an approach are those of `tagger compare --data DATASET.csv`, and are
 made if they are not there yet. In each repetition a policy is fitted to a random half of the items
-and judged by the other half. A promise of 95 % confidence may be broken in 5 % of the repetitions, of
-precision measured on all items at that threshold; on the test half alone chance adds its own.
+and judged by the other half. A promise of 95 % confidence may be broken in 5 % of the repetitions,
+of precision measured on all items at that threshold; on the test half alone chance adds its own.
 
 Halves of one sample are not new samples: what is published of one half depends on the other, which
 makes a repetition harder, not easier. A second table therefore draws both halves with replacement
@@ -29,8 +29,8 @@ from tagger.decision.calibrators import fit_calibrator
 from tagger.decision.policies import REVIEW, Conformal, Policy, fit_policy
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
-from tagger.evaluation.plots import BLUE, VERMILION, write_figure
 from tagger.files import write_json
+from tagger.reporting.figures import BLUE, VERMILION, write_figure
 
 REPEATS = 1000
 PROMISES = (0.90, 0.95, 0.97, 0.98)
@@ -67,7 +67,7 @@ def main() -> None:
         for promise in PROMISES:
             for scope in ("overall", "per_tag"):
                 config = threshold_config().model_copy(
-                    update={"precision": promise, "scope": scope}
+                    update={"target_precision": promise, "scope": scope}
                 )
                 row, drawn = repeat(result.probabilities, true, config, draw)
                 report[f"{name}, {scope} {promise}"] = row

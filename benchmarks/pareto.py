@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tagger.compression.benchmark import benchmark
 
+from tagger.benchmark.run_benchmark import benchmark
 from tagger.compare.comparison import threshold_config
 from tagger.compare.cross_validation import run_folder
 from tagger.compare.runs import LabelledFile, drop_model, make_run, run_config

@@ -37,6 +37,7 @@ from tagger.errors import exit_on_user_error
 from tagger.evaluation.explore import ENCODER
 from tagger.evaluation.guards import REGRESSED, check_guards
 from tagger.evaluation.parts import found_parts, named_parts
+from tagger.evaluation.report import EvaluationReport
 from tagger.evaluation.slices import build_slices
 from tagger.files import csv_text, write_json, write_text
 from tagger.models.embedding import embed_items
@@ -132,15 +133,16 @@ def compare(options: argparse.Namespace, name: str) -> None:
         ],
         {0, REGRESSED},
     )
-    report = json.loads((options.out / name / "on-test" / "report.json").read_text())
-    comparison = report["comparison"]
+    report = EvaluationReport.read(options.out / name / "on-test" / "report.json")
+    comparison = report.comparison
+    assert comparison is not None
     write_json(
         options.out / f"{name}.json",
         {
             "refused": code == REGRESSED,
-            "worse": [one["name"] for one in comparison["guards"]["parts"] if one["worse"]],
-            "fixed": [one["id"] for one in comparison["fixed"]],
-            "broken": [one["id"] for one in comparison["broken"]],
+            "worse": [one.name for one in comparison.guards.parts if one.worse],
+            "fixed": [one.id for one in comparison.fixed],
+            "broken": [one.id for one in comparison.broken],
         },
     )
 
@@ -193,7 +195,7 @@ def judge_pairs(options: argparse.Namespace, names: list[str]) -> tuple[int, int
     refused = 0
     for ours, theirs in pairs:
         guards = check_guards(parts, true, decided[ours], decided[theirs], seed=0)
-        refused += any(one["worse"] for one in guards["parts"])
+        refused += any(one.worse for one in guards.parts)
     return len(pairs), refused
 
 

@@ -40,9 +40,10 @@ from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
 from tagger.files import REPO_ROOT, write_json, write_text
 from tagger.runs import RunFolder, read_predictions
+from tagger.search.fold_results import FOLD, folds_of, stored_folds
 from tagger.search.folds import Folds
 from tagger.search.metrics import score_rows
-from tagger.search.racing import FOLD, RUNNING_MEANS, build_pruner
+from tagger.search.racing import RUNNING_MEANS, build_pruner
 from tagger.search.recipe import write_experiment
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
@@ -54,7 +55,7 @@ from tagger.search.study import (
     quiet_optuna,
     storage_url,
 )
-from tagger.search.trials import folds_of
+from tagger.search.summary import SweepSummary
 
 SCOPES: dict[str, tuple[str, ...]] = {
     "the default in ours": ("random",),
@@ -159,16 +160,14 @@ def race(settings: Sequence[str], arms: Sequence[str], seed: int) -> dict[str, A
             for trial in trials
             if trial.state == TrialState.COMPLETE and trial.datetime_complete is not None
         ]
-        summary = json.loads(
-            Path(config.sweeps_dir, f"{arm}-{seed}", "summary.json").read_text(encoding="utf-8")
-        )
+        summary = SweepSummary.read(Path(config.sweeps_dir, f"{arm}-{seed}", "summary.json"))
         result[arm] = {
             "trials": sum(trial.state.is_finished() for trial in trials),
             "complete": len(curves[arm]),
-            "folds": sum(len(folds_of(trial.user_attrs)) for trial in trials),
+            "folds": sum(len(stored_folds(trial.user_attrs)) for trial in trials),
             "best": max(trial.values[0] for trial, _ in curves[arm]),
             "default": next(trial.values[0] for trial, _ in curves[arm] if is_default(trial)),
-            "overhead": summary["overhead"],
+            "overhead": summary.overhead,
         }
     budget = 3600 * config.search.hours
     for scope, without_default in SCOPES.items():
@@ -237,7 +236,7 @@ def race_again(
         for step in range(steps):
             fold = known.user_attrs[FOLD.format(step)]
             trial.set_user_attr(FOLD.format(step), fold)
-            scores = [one["scores"][METRIC] for one in folds_of(known.user_attrs)[: step + 1]]
+            scores = [one.scores[METRIC] for one in folds_of(known.user_attrs)[: step + 1]]
             running = search.pruner in RUNNING_MEANS
             trial.report(statistics.mean(scores) if running else scores[-1], step)
             used += 1
@@ -287,12 +286,12 @@ def run_one_by_one(settings: Sequence[str], count: int, out: Path) -> dict[str, 
             scores = [predictions[item.id] for item in judged]
             true = tag_positions(judged, folds.tags)
             score = score_rows(METRIC, np.array(scores), true)
-            differing += abs(score - fold["scores"][METRIC]) > ROUNDING
+            differing += abs(score - fold.scores[METRIC]) > ROUNDING
     return {
         "trials": len(trials),
         "folds": {
             "multirun": len(trials) * folds.steps,
-            "ours": sum(len(folds_of(trial.user_attrs)) for trial in trials),
+            "ours": sum(len(stored_folds(trial.user_attrs)) for trial in trials),
         },
         "folds that scored differently": differing,
         "seconds": {"multirun": seconds, "ours": ours},

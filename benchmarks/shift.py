@@ -27,8 +27,8 @@ from tagger.compare.comparison import threshold_config
 from tagger.compare.runs import FloatArray, IntArray, LabelledFile, drop_model, make_run, run_config
 from tagger.config.schema import DecisionConfig
 from tagger.data.splits import split_items
-from tagger.decision.decider import CalibrationRows, fit_rule
-from tagger.decision.novelty import Novelty
+from tagger.decision.decider import CalibrationSet, fit_rule
+from tagger.decision.ood import OodDetector
 from tagger.decision.policies import REVIEW
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
@@ -105,7 +105,7 @@ def fold_view(
     division = split_items(in_domain.items, config.data.split)
     known = classifier.embed([in_domain.items[at] for at in division.train])
     known_tags = in_domain.true[division.train].tolist()
-    novelties = {kind: Novelty.fit(kind, known, known_tags) for kind in NOVELTIES[:2]}
+    novelties = {kind: OodDetector.fit(kind, known, known_tags) for kind in NOVELTIES[:2]}
     view: dict[str, FloatArray] = {}
     for place, source, rows in (
         ("in_domain", in_domain, division.test),
@@ -183,9 +183,9 @@ def compare_policies(views: list[dict[str, FloatArray]]) -> dict[str, dict[str, 
         for novelty in ("none", *NOVELTIES):
             for quantile in QUANTILES if novelty != "none" else QUANTILES[:1]:
                 # The rule needs to know of a limit, not of what the scores are made of.
-                asked = {"novelty": "none" if novelty == "none" else "neighbours"}
+                asked = {"ood": "none" if novelty == "none" else "knn"}
                 config = threshold_config().model_copy(
-                    update=given | asked | {"novelty_quantile": quantile}
+                    update=given | asked | {"ood_quantile": quantile}
                 )
                 name = policy if novelty == "none" else f"{policy}, {novelty} {quantile:.2f}"
                 table[name] = judge(config, novelty, joined, fold, views)
@@ -201,8 +201,8 @@ def judge(
 ) -> dict[str, float]:
     """Return coverage and precision, in-domain (each fold by the others) and cross-domain."""
 
-    def rows(chosen: Any) -> CalibrationRows:
-        return CalibrationRows(
+    def rows(chosen: Any) -> CalibrationSet:
+        return CalibrationSet(
             joined["home_probabilities"][chosen],
             joined["home_true"][chosen].astype(np.int64),
             None if novelty == "none" else joined[f"home_{novelty}"][chosen],

@@ -414,11 +414,11 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _errors(options: argparse.Namespace) -> None:
-    from tagger.evaluation.show_errors import print_errors, read_errors
+    from tagger.reporting.errors import print_errors, read_errors
     from tagger.runs import open_run
 
     run = open_run(options.run, options.runs_dir)
-    print_errors(read_errors(run, options.on), doubtful_only=options.doubtful)
+    print_errors(read_errors(run, options.on), suspected_only=options.doubtful)
 
 
 def _audit(options: argparse.Namespace) -> None:
@@ -473,7 +473,7 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    from tagger.leaderboard import print_leaderboard
+    from tagger.reporting.leaderboard import print_leaderboard
 
     print_leaderboard(options.runs_dir)
 

@@ -41,6 +41,12 @@ FINISHED = "finished"
 FORMAT = 1
 """Of the run folder; it rises when a file of it changes its meaning."""
 
+OLD_FILES = {"teacher_predictions.csv": "said.csv", "ood.safetensors": "novelty.safetensors"}
+"""Names of files in a run folder: now, and in runs of before."""
+
+OOD_COLUMNS = ("ood_score", "novelty")
+"""Name of the last column of `calibration.csv`: now, and in runs of before."""
+
 SPLIT_COLUMNS = ["id", "content_hash", "split", "tag"]
 
 
@@ -328,6 +334,12 @@ def describe_place(folder: Path) -> dict[str, Any]:
     }
 
 
+def current_or_old(path: Path) -> Path:
+    """Return the path of a run's file, or that of the name it had before, where only that is."""
+    old = path.with_name(OLD_FILES.get(path.name, path.name))
+    return old if old.exists() and not path.exists() else path
+
+
 def read_meta(path: Path) -> dict[str, Any]:
     """Read `meta.json` of a run folder; that of a finished run has all that it should.
 
@@ -386,38 +398,59 @@ def write_splits(
 
 
 def write_predictions(
-    path: Path, ids: Iterable[str], tags: Sequence[str], probabilities: NDArray[np.float64]
+    path: Path,
+    ids: Iterable[str],
+    tags: Sequence[str],
+    raw: NDArray[np.float64],
+    corrected: NDArray[np.float64] | None = None,
 ) -> None:
-    """Write `predictions.csv`: a row's id and its probability for each tag."""
-    rows = [["id", *tags]]
-    for row_id, row in zip(ids, probabilities, strict=True):
+    """Write `predictions.csv`: a row's id and its probability for each tag.
+
+    Args:
+        path: Of the file.
+        ids: Of the rows.
+        tags: Names of the columns.
+        raw: Probabilities as the model gave them, (n, n_tags).
+        corrected: Calibrated ones, from which tags are predicted. With them the columns are
+            `raw:TAG` and `corrected:TAG`, without them `TAG`.
+    """
+    header, columns = list(tags), raw
+    if corrected is not None:
+        header, columns = _prediction_columns(tags), np.hstack([raw, corrected])
+    rows = [["id", *header]]
+    for row_id, row in zip(ids, columns, strict=True):
         # With all digits: where a correction has steps, the last ones may decide on the tag.
         rows.append([row_id, *map(repr, row.tolist())])
     write_text(path, csv_text(rows))
 
 
 def read_predictions(path: Path, tags: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """Read `predictions.csv` as probabilities (n_tags,) by row id.
+    """Read the probabilities of `predictions.csv` as the model gave them, (n_tags,), by row id.
 
     Raises:
-        UserError: when it is missing, or its columns are not these tags.
+        UserError: when it is missing, or its columns are not of these tags.
     """
+    expected = ["id", *_prediction_columns(tags)]
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.reader(file)
             header = next(reader, [])
-            if header != ["id", *tags]:
-                raise UserError(f"{path}: columns {header}, expected {['id', *tags]}")
+            if header not in (expected, ["id", *tags]):
+                raise UserError(f"{path}: columns {header}, expected {expected}")
             rows = {}
             for row in reader:
                 if len(row) != len(header):
                     raise ValueError(
                         f"line {reader.line_num} has {len(row)} of {len(header)} fields"
                     )
-                rows[row[0]] = np.array([float(value) for value in row[1:]])
+                rows[row[0]] = np.array([float(value) for value in row[1:]])[: len(tags)]
             return rows
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _prediction_columns(tags: Sequence[str]) -> list[str]:
+    return [f"{kind}:{tag}" for kind in ("raw", "corrected") for tag in tags]
 
 
 def read_ids(path: Path) -> list[str]:
@@ -434,12 +467,12 @@ def write_calibration(
     items: Sequence[Item],
     tags: Sequence[str],
     probabilities: NDArray[np.float64],
-    novelty: NDArray[np.float64] | None,
+    ood_scores: NDArray[np.float64] | None,
 ) -> None:
     """Write `calibration.csv`: predictions of labelled rows by models that did not see them."""
-    rows = [["id", "true", *tags, "novelty"]]
-    strange = [""] * len(items) if novelty is None else [f"{value:.6f}" for value in novelty]
-    for item, row, value in zip(items, probabilities, strange, strict=True):
+    rows = [["id", "true", *tags, OOD_COLUMNS[0]]]
+    scores = [""] * len(items) if ood_scores is None else [f"{one:.6f}" for one in ood_scores]
+    for item, row, value in zip(items, probabilities, scores, strict=True):
         rows.append([item.id, str(item.tag), *(f"{p:.8f}" for p in row), value])
     write_text(path, csv_text(rows))
 
@@ -450,26 +483,26 @@ def read_calibration(
     """Read `calibration.csv`.
 
     Returns:
-        Probabilities (n, n_tags), positions of the true tags (n,), and novelty (n,) or None.
+        Probabilities (n, n_tags), positions of the true tags (n,), and OOD scores (n,) or None.
 
     Raises:
         UserError: when it is missing or damaged, or its columns are not these tags.
     """
-    header = ["id", "true", *tags, "novelty"]
+    headers = [["id", "true", *tags, name] for name in OOD_COLUMNS]
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.reader(file)
             found = next(reader, [])
-            if found != header:
-                raise UserError(f"{path}: columns {found}, expected {header}")
+            if found not in headers:
+                raise UserError(f"{path}: columns {found}, expected {headers[0]}")
             rows = list(reader)
         probabilities = np.array([[float(v) for v in row[2:-1]] for row in rows])
         true = np.array([tags.index(row[1]) for row in rows], dtype=np.int64)
-        strange = [row[-1] for row in rows]
-        novelty = np.array([float(v) for v in strange]) if strange and strange[0] else None
+        last = [row[-1] for row in rows]
+        ood_scores = np.array([float(v) for v in last]) if last and last[0] else None
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    return probabilities.reshape(len(rows), len(tags)), true, novelty
+    return probabilities.reshape(len(rows), len(tags)), true, ood_scores
 
 
 def _this_version() -> str:

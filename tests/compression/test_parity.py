@@ -12,7 +12,7 @@ from tagger.compression.parity import (
     flipped_table,
     worst_rows,
 )
-from tagger.compression.report import RowsBeforeAfter
+from tagger.compression.report import Changes, Quality, RowsBeforeAfter
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import CompressConfig, ExportConfig
 from tagger.data.items import Item

@@ -29,6 +29,7 @@ from tagger.evaluation.evaluate_run import evaluate_run
 from tagger.evaluation.rows import own_items
 from tagger.leaderboard import load_standings
 from tagger.models.onnx import OnnxClassifier
+from tagger.reporting.evaluation import report_evaluation
 from tagger.runs import (
     RunFolder,
     open_run,
@@ -382,10 +383,11 @@ def test_the_leaderboard_and_evaluation_take_it_like_any_run(export: Export) -> 
         f"run={folder}", "behaviour=off", "explore=off", "resamples=100", "latency.items=10",
         "latency.warmup=1", f"against={folder.parent / 'tiny'}",
     ]  # fmt: skip
-    report = evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", given)))
-    assert report["data"]["own"]
-    assert report["comparison"]["num_samples"] == 12
-    assert report["comparison"]["mcnemar"]["broken"] == 0
+    config = load_config(EvaluateConfig, compose_config("evaluate", given))
+    report = report_evaluation(evaluate_run(config))
+    assert report.data.own
+    assert report.comparison.num_samples == 12
+    assert report.comparison.mcnemar.broken == 0
     assert (folder / "report.html").exists()
 
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from tagger.data.label_errors import find_label_errors
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from scipy.stats import binom
+from tagger.decision.novelty import Novelty
 
 from tagger.data.items import Item
 from tagger.decision.calibrators import Isotonic, Temperature, Unchanged, Vector
@@ -21,7 +22,6 @@ from tagger.decision.decider import (
     refit_rule,
     save_rule,
 )
-from tagger.decision.novelty import Novelty
 from tagger.decision.policies import (
     NEVER,
     REVIEW,

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from tagger.decision.novelty import ARRAYS, NEIGHBOURS, SHRINKAGE, Embeds, Novelty
 
 from tagger.decision import novelty as module
-from tagger.decision.novelty import ARRAYS, NEIGHBOURS, SHRINKAGE, Embeds, Novelty
 from tagger.errors import UserError
 
 KINDS = ["knn", "mahalanobis"]

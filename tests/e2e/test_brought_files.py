@@ -15,6 +15,7 @@ from tagger.config.composition import compose_config, load_config, with_source
 from tagger.config.schema import EvaluateConfig, TrainConfig
 from tagger.errors import UserError
 from tagger.evaluation.evaluate_run import evaluate_run
+from tagger.evaluation.report import EvaluationReport
 from tagger.files import REPO_ROOT
 from tagger.runs import RunFolder
 from tagger.training.train_run import train
@@ -60,10 +61,11 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
     return make
 
 
-def evaluate(run: RunFolder, *overrides: str) -> dict[str, Any]:
+def evaluate(run: RunFolder, *overrides: str) -> EvaluationReport:
     quick = ["explore=off", "latency.items=10", "latency.warmup=0", "resamples=100"]
     given = [f"run='{run.path}'", *quick, *overrides]
-    return evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", with_source(given))))
+    config = load_config(EvaluateConfig, compose_config("evaluate", with_source(given)))
+    return evaluate_run(config).report
 
 
 def predict(run: RunFolder, path: Path, output: Path, *options: str) -> list[dict[str, str]]:
@@ -76,7 +78,7 @@ def predict(run: RunFolder, path: Path, output: Path, *options: str) -> list[dic
 
 def serves(run: RunFolder, path: Path, tmp_path: Path, rows: int) -> None:
     """Check that a run evaluates, and predicts its own file, without being told anything more."""
-    assert evaluate(run)["overall"]["num_samples"] > 0
+    assert evaluate(run).overall.num_samples > 0
     answers = predict(run, path, tmp_path / "out.csv")
     assert len(answers) == rows
     assert {row["tag"] for row in answers} <= set(run.tags)
@@ -113,7 +115,7 @@ def test_own_columns_are_remembered(
     assert answers[0]["id"] == "k0"
     assert answers[0]["kind (input)"] if "kind (input)" in answers[0] else answers[0]["more"] == "x"
     report = evaluate(run, "data=file", f"data.path='{path}'", "rows=all")
-    assert report["overall"]["num_samples"] == 40
+    assert report.overall.num_samples == 40
     main(["audit", "--data", str(path), "--run", str(run.path), "--no-embeddings"])
 
 
@@ -145,13 +147,13 @@ def test_given_parts(make_run: Callable[..., RunFolder], tmp_path: Path) -> None
     run = make_run(path, "data.split.column=part")
     assert run.meta["data"]["rows"] == {"train": 26, "validation": 4, "test": 10}
     assert "1 rows that repeat" in run.meta["data"]["notes"][-1]
-    assert evaluate(run)["overall"]["num_samples"] == 10
+    assert evaluate(run).overall.num_samples == 10
 
     train_path = write_csv(tmp_path / "train.csv", ["text", "label"], texts()[10:])
     test_path = write_csv(tmp_path / "test.csv", ["text", "label"], texts()[:10])
     run = make_run(train_path, f"data.test_path='{test_path}'", name="files")
     assert run.meta["data"]["rows"]["test"] == 10
-    assert evaluate(run)["overall"]["num_samples"] == 10
+    assert evaluate(run).overall.num_samples == 10
 
 
 def test_rows_that_cannot_be_answered_go_to_review(

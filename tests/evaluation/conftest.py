@@ -16,7 +16,10 @@ from tagger.config.schema import EvaluateConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.data.sources import data_sha256
 from tagger.data.splits import Split
+from tagger.evaluation.evaluate_run import evaluate_run
+from tagger.evaluation.report import EvaluationReport
 from tagger.files import write_json, write_text
+from tagger.reporting.evaluation import report_evaluation
 from tagger.runs import RunFolder, write_predictions, write_splits
 
 TAGS = ("apples", "pears-and-other-fruit", "plums", "never seen")
@@ -140,6 +143,14 @@ class Runs:
         quick += ["explore=off"]
         given = [f"run={run}", f"runs_dir={self.folder / 'runs'}", *quick, *overrides]
         return load_config(EvaluateConfig, compose_config("evaluate", given))
+
+    def evaluate(self, run: str, *overrides: str) -> EvaluationReport:
+        """Evaluate without writing the report."""
+        return evaluate_run(self.config(run, *overrides)).report
+
+    def report(self, run: str, *overrides: str) -> EvaluationReport:
+        """Evaluate, write the report and print it."""
+        return report_evaluation(evaluate_run(self.config(run, *overrides)))
 
     def other_source(self, items: Sequence[Item], name: str = "other") -> list[str]:
         """Overrides that evaluate on these items."""

@@ -1,4 +1,3 @@
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from tagger.decision.decider import PLAIN, Decider
 from tagger.errors import UserError
 from tagger.evaluation.behaviour import Suite, check_behaviour, load_suite
 from tagger.evaluation.evaluate_run import choose_suite, evaluate_run
+from tagger.reporting.evaluation import report_evaluation
 from tagger.runs import RunFolder
 
 TAGS = ("fruit", "metal", "weather")
@@ -74,25 +74,22 @@ def decider() -> Decider:
 
 def test_every_case_is_tried_as_its_kind_says(suite: Suite) -> None:
     result = check_behaviour(decider(), suite)
-    assert (result["num_cases"], result["passed"]) == (8, 5)
-    passed = {name: one["passed"] for name, one in result["capabilities"].items()}
+    assert (result.num_cases, result.passed) == (8, 5)
+    passed = {name: one.passed for name, one in result.capabilities.items()}
     assert passed == {"names": 3, "capitals": 0, "more": 2}
-    assert result["rate"]["value"] == 5 / 8
-    assert 0 < result["rate"]["low"] < 5 / 8 < result["rate"]["high"] < 1
-    json.dumps(result, allow_nan=False)
+    assert result.rate.value == 5 / 8
+    assert 0 < result.rate.low < 5 / 8 < result.rate.high < 1
 
 
 def test_failures_say_what_was_expected_and_found(suite: Suite) -> None:
-    capabilities = check_behaviour(decider(), suite)["capabilities"]
-    shouted, rained = capabilities["capitals"]["failures"]
-    assert (shouted["title"], shouted["found"]) == ("APPLE", "none")
-    assert (rained["expected"], rained["found"]) == ("metal, as before", "weather")
-    assert rained == {"title": "iron", "description": "rain rain"} | {
-        key: rained[key] for key in ("expected", "found")
-    }
-    (wrong_way,) = capabilities["more"]["failures"]
-    assert wrong_way["expected"] == "fruit up"
-    assert wrong_way["found"] == "from 0.500 to 0.333"
+    capabilities = check_behaviour(decider(), suite).capabilities
+    shouted, rained = capabilities["capitals"].failures
+    assert (shouted.title, shouted.found) == ("APPLE", "none")
+    assert (rained.expected, rained.found) == ("metal, as before", "weather")
+    assert (rained.title, rained.description) == ("iron", "rain rain")
+    (wrong_way,) = capabilities["more"].failures
+    assert wrong_way.expected == "fruit up"
+    assert wrong_way.found == "from 0.500 to 0.333"
 
 
 def test_a_probability_at_its_end_need_not_move_on(write: Callable[[str], Path]) -> None:
@@ -104,7 +101,7 @@ sure:
     - {title: apple apple, changed: {title: apple}, tag: fruit, moves: up}
     - {title: apple, changed: {title: apple apple}, tag: metal, moves: down}
 """
-    assert check_behaviour(decider(), load_suite(write(text)))["passed"] == 2
+    assert check_behaviour(decider(), load_suite(write(text))).passed == 2
 
 
 @pytest.mark.parametrize(
@@ -206,13 +203,12 @@ words:
     quick = ["resamples=100", "latency.items=10", "latency.warmup=0", "explore=off"]
     given = [f"run={run.path}", *quick]
     overrides = [*given, f"behaviour_cases={write(text)}"]
-    report = evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", overrides)))
-    assert report["behaviour"]["passed"] == 1
+    config = load_config(EvaluateConfig, compose_config("evaluate", overrides))
+    assert report_evaluation(evaluate_run(config)).behaviour.passed == 1
     assert "words" in capsys.readouterr().out
     for name in ("report.md", "report.html"):
         page = (run.path / name).read_text(encoding="utf-8")
         assert "1 of 2 cases" in page
         assert "settle the tag" in page
     plain = evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", given)))
-    assert plain["behaviour"] is None
-    assert "Behaviour" not in (run.path / "report.md").read_text(encoding="utf-8")
+    assert plain.report.behaviour is None

@@ -1,6 +1,5 @@
 import csv
 import errno
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -19,48 +18,40 @@ from tagger.decision.calibrators import Temperature, Unchanged
 from tagger.decision.decider import Rule, save_rule
 from tagger.decision.policies import NEVER, Argmax, Threshold
 from tagger.errors import UserError
-from tagger.evaluation import evaluate_run as module
-from tagger.evaluation.evaluate_run import check_against_library, evaluate_run
+from tagger.evaluation.evaluate_run import evaluate_run
+from tagger.evaluation.report import EvaluationReport, Fitted, McNemar, WrongItem
 from tagger.evaluation.rows import load_rows
-from tagger.evaluation.show_errors import read_errors
 from tagger.files import write_text
+from tagger.reporting.errors import read_errors
 from tagger.runs import open_run, read_predictions, write_calibration
 
 
-@pytest.fixture(autouse=True)
-def without_the_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Importing `evaluate` takes seconds; one slow test below does it."""
-    if "slow" not in request.keywords:
-        monkeypatch.setattr(module, "check_against_library", lambda *_: None)
-
-
-def listed_errors(report: dict[str, Any]) -> list[dict[str, Any]]:
-    return [error for group in report["errors"]["groups"] for error in group["errors"]]
+def listed_errors(report: EvaluationReport) -> list[WrongItem]:
+    return [error for group in report.errors.groups for error in group.errors]
 
 
 @pytest.mark.slow
 def test_own_test_rows_give_a_whole_report(runs, items, split, capsys) -> None:
     run = runs.make("r", items, split, errs_on=["i0-30", "i0-1"])
-    report = evaluate_run(runs.config("r"))
+    report = runs.report("r")
 
-    assert report == json.loads((run.path / "report.json").read_text())
-    assert report["overall"]["num_samples"] == 15
-    accuracy = report["overall"]["accuracy"]
-    assert accuracy["value"] == pytest.approx(14 / 15)
-    assert accuracy["low"] < 14 / 15 < accuracy["high"]
-    assert list(report["per_class"]) == ["apples", "pears-and-other-fruit", "plums", "never seen"]
-    assert report["per_class"]["never seen"]["num_samples"] == 0
-    assert all("num_samples" in block for block in report["slices"].values())
-    assert report["slices"]["year 2019"]["num_samples"] == 5
-    assert "short text" in report["empty_slices"]
-    assert [error["id"] for error in listed_errors(report)] == ["i0-30"]
-    assert (report["errors"]["total"], report["errors"]["shown"]) == (1, 1)
-    assert report["weak_slices"]["slices"] == []
-    assert report["map"] is report["behaviour"] is report["comparison"] is None
-    assert report["latency"]["p95_ms"] > 0
-    assert report["decision"]["policy"] == {"kind": "argmax"}
-    assert (report["decision"]["published"], report["decision"]["coverage"]) == (15, 1)
-    assert report["decision"]["precision"]["value"] == pytest.approx(14 / 15)
+    assert report == EvaluationReport.read(run.path / "report.json")
+    assert report.overall.num_samples == 15
+    accuracy = report.overall.accuracy
+    assert accuracy.value == pytest.approx(14 / 15)
+    assert accuracy.low < 14 / 15 < accuracy.high
+    assert list(report.per_class) == ["apples", "pears-and-other-fruit", "plums", "never seen"]
+    assert report.per_class["never seen"].num_samples == 0
+    assert report.slices["year 2019"].num_samples == 5
+    assert "short text" in report.empty_slices
+    assert [error.id for error in listed_errors(report)] == ["i0-30"]
+    assert (report.errors.total, report.errors.shown) == (1, 1)
+    assert report.weak_slices.slices == []
+    assert report.map is report.behaviour is report.comparison is None
+    assert report.latency.p95_ms > 0
+    assert report.decision.policy == Fitted(kind="argmax")
+    assert (report.decision.published, report.decision.coverage) == (15, 1)
+    assert report.decision.precision.value == pytest.approx(14 / 15)
 
     plots = {path.name for path in (run.path / "plots").iterdir()}
     names = ("confusion", "learning-curves", "precision-recall", "reliability", "risk-coverage")
@@ -75,10 +66,10 @@ def test_own_test_rows_give_a_whole_report(runs, items, split, capsys) -> None:
 
 def test_the_same_run_gives_the_same_numbers(runs, items, split) -> None:
     runs.make("r", items, split, errs_on=["i0-30"])
-    first, second = (evaluate_run(runs.config("r")) for _ in range(2))
+    first, second = (runs.evaluate("r") for _ in range(2))
     scores = ("overall", "per_class", "slices", "confusion", "calibration", "decision")
     for part in (*scores, "weak_slices", "errors"):
-        assert first[part] == second[part]
+        assert getattr(first, part) == getattr(second, part)
 
 
 def test_decisions_are_those_that_one_makes_by_hand(runs, items, split) -> None:
@@ -87,39 +78,43 @@ def test_decisions_are_those_that_one_makes_by_hand(runs, items, split) -> None:
     run = runs.make("r", items, split, errs_on=["i0-29", "i0-30"])
     policy = Threshold([0.9, NEVER, 0.5, 0.0])
     save_rule(run.path, run.config.decision, Rule(Unchanged(), policy, None), None)
-    decision = evaluate_run(runs.config("r"))["decision"]
-    assert decision["policy"] == {"kind": "threshold", "thresholds": [0.9, NEVER, 0.5, 0.0]}
-    assert decision["calibrator"] == {"kind": "none"}
-    assert decision["novelty_limit"] is None
-    assert (decision["num_samples"], decision["published"]) == (15, 9)
-    assert decision["coverage"] == pytest.approx(9 / 15)
-    assert decision["review_per_1000"] == pytest.approx(400)
-    assert decision["precision"]["value"] == pytest.approx(8 / 9)
-    assert decision["precision"]["low"] < 8 / 9 < decision["precision"]["high"]
+    decision = runs.evaluate("r").decision
+    assert decision.policy == Fitted(kind="threshold", thresholds=[0.9, NEVER, 0.5, 0.0])
+    assert decision.calibrator == Fitted(kind="none")
+    assert decision.ood_threshold is None
+    assert (decision.num_samples, decision.published) == (15, 9)
+    assert decision.coverage == pytest.approx(9 / 15)
+    assert decision.review_per_1000 == pytest.approx(400)
+    assert decision.precision.value == pytest.approx(8 / 9)
+    assert decision.precision.low < 8 / 9 < decision.precision.high
 
     def values(key: str) -> list[float | None]:
-        blocks = [block[key] for block in decision["per_class"].values()]
-        return [None if block is None else block["value"] for block in blocks]
+        blocks = [getattr(block, key) for block in decision.per_class.values()]
+        return [None if block is None else block.value for block in blocks]
 
-    assert list(decision["per_class"]) == list(run.tags)
-    assert [block["published"] for block in decision["per_class"].values()] == [4, 0, 4, 1]
+    assert list(decision.per_class) == list(run.tags)
+    assert [block.published for block in decision.per_class.values()] == [4, 0, 4, 1]
     assert values("precision") == [1.0, None, 1.0, 0.0]
     assert values("recall") == [0.8, 0.0, 0.8, None]
 
 
-def test_probabilities_are_corrected_in_the_report_and_raw_in_the_file(runs, items, split) -> None:
+def test_raw_and_corrected_probabilities_are_in_the_file(runs, items, split) -> None:
     run = runs.make("r", items, split, errs_on=["i0-30"])
     save_rule(run.path, run.config.decision, Rule(Temperature(2.0), Argmax(), None), None)
-    report = evaluate_run(runs.config("r"))
+    report = runs.report("r")
     # Of 0.9 and three times 0.1 / 3: the root of each, over the sum of the roots.
     corrected = 0.9**0.5 / (0.9**0.5 + 3 * (0.1 / 3) ** 0.5)
-    assert report["decision"]["calibrator"] == {"kind": "temperature", "temperature": 2.0}
-    assert listed_errors(report)[0]["probability"] == pytest.approx(corrected)
-    calibration = report["calibration"]
-    assert calibration["ece"] == pytest.approx(14 / 15 - corrected)
-    assert calibration["before"]["ece"] == pytest.approx(14 / 15 - 0.9)
+    assert report.decision.calibrator == Fitted(kind="temperature", temperature=2.0)
+    assert listed_errors(report)[0].probability == pytest.approx(corrected)
+    calibration = report.calibration
+    assert calibration.ece == pytest.approx(14 / 15 - corrected)
+    assert calibration.before.ece == pytest.approx(14 / 15 - 0.9)
     rows = read_predictions(run.path / "predictions.csv", run.tags)
     assert {row.max() for row in rows.values()} == {0.9}
+    with (run.path / "predictions.csv").open() as file:
+        row = next(csv.DictReader(file))
+    assert float(row["raw:plums"]) == pytest.approx(0.1 / 3)
+    assert float(row["corrected:pears-and-other-fruit"]) == pytest.approx(corrected)
 
 
 class LessSure:
@@ -149,13 +144,13 @@ def test_another_decision_can_be_tried_and_the_run_keeps_its_own(runs, items, sp
     write_calibration(run.path / "calibration.csv", items, run.tags, calibration, None)
     runs.models["r"] = LessSure(runs.models["r"], {"i0-26", "i0-30", "i0-38"})
 
-    assert evaluate_run(runs.config("r"))["decision"]["coverage"] == 1
-    decision = evaluate_run(runs.config("r", *OVERRIDE))["decision"]
-    assert decision["policy"] == {"kind": "threshold", "thresholds": [0.9] * 4}
-    assert decision["published"] == 12
-    assert [block["published"] for block in decision["per_class"].values()] == [4, 5, 3, 0]
+    assert runs.evaluate("r").decision.coverage == 1
+    decision = runs.evaluate("r", *OVERRIDE).decision
+    assert decision.policy == Fitted(kind="threshold", thresholds=[0.9] * 4)
+    assert decision.published == 12
+    assert [block.published for block in decision.per_class.values()] == [4, 5, 3, 0]
     assert (run.path / "decision.json").read_bytes() == before
-    assert evaluate_run(runs.config("r"))["decision"]["policy"] == {"kind": "argmax"}
+    assert runs.evaluate("r").decision.policy == Fitted(kind="argmax")
 
 
 @pytest.mark.parametrize("rows", ["none", "lost"])
@@ -164,7 +159,7 @@ def test_another_decision_needs_rows_to_be_fitted_to(runs, items, split, rows) -
     if rows == "none":
         write_calibration(run.path / "calibration.csv", [], run.tags, np.zeros((0, 4)), None)
     with pytest.raises(UserError, match=r"calibration\.csv") as raised:
-        evaluate_run(runs.config("r", *OVERRIDE))
+        runs.evaluate("r", *OVERRIDE)
     assert ("decision.folds=5" in raised.value.hint) == (rows == "none")
     assert not (run.path / "report.json").exists()
 
@@ -173,8 +168,8 @@ def test_another_source_goes_into_its_own_folder(runs, items, split, new_items) 
     fresh = new_items(12, seed=9)
     run = runs.make("r", items, split, answers=fresh)
     before = (run.path / "predictions.csv").read_bytes()
-    report = evaluate_run(runs.config("r", *runs.other_source(fresh, "market")))
-    assert report["overall"]["num_samples"] == 12
+    report = runs.report("r", *runs.other_source(fresh, "market"))
+    assert report.overall.num_samples == 12
     assert (run.path / "on-market" / "report.html").is_file()
     assert not (run.path / "report.json").exists()
     assert (run.path / "predictions.csv").read_bytes() == before
@@ -187,10 +182,10 @@ def test_seen_rows_and_their_near_duplicates_are_left_out(runs, items, split, ne
     shouted = replace(items[2], id="shouted", title=items[2].title.upper())
     runs.make("r", items, split, answers=[*fresh, similar])
     mixed = [*fresh, similar, shouted, items[21], items[30]]
-    report = evaluate_run(runs.config("r", *runs.other_source(mixed)))
+    report = runs.evaluate("r", *runs.other_source(mixed))
     # Left: the fresh ones, and the test row, which the run has not seen.
-    assert report["overall"]["num_samples"] == 7
-    assert "left out 2 that r has seen and 1 near-duplicates" in report["data"]["explanation"]
+    assert report.overall.num_samples == 7
+    assert "left out 2 that r has seen and 1 near-duplicates" in report.data.explanation
 
 
 def test_rows_that_resemble_such_a_near_duplicate_alone_are_judged_on(
@@ -201,9 +196,9 @@ def test_rows_that_resemble_such_a_near_duplicate_alone_are_judged_on(
     similar_to_it = replace(fresh[0], id="next", title=similar.title)
     runs.make("r", items, split, answers=[*fresh, similar, similar_to_it])
     config = runs.config("r", *runs.other_source([*fresh, similar, similar_to_it]))
-    report = evaluate_run(config)
-    assert report["overall"]["num_samples"] == 7
-    assert "and 1 near-duplicates" in report["data"]["explanation"]
+    report = evaluate_run(config).report
+    assert report.overall.num_samples == 7
+    assert "and 1 near-duplicates" in report.data.explanation
 
 
 def test_a_run_that_kept_nothing_apart_is_warned_of_everywhere(
@@ -213,38 +208,38 @@ def test_a_run_that_kept_nothing_apart_is_warned_of_everywhere(
     everything = [*items, again]
     beside = replace(split, test=[*split.test, len(items)])
     run = runs.make("off", everything, beside, overrides=["data.split.group=off"])
-    report = evaluate_run(runs.config("off"))
+    report = runs.report("off")
     rows = len(beside.test)
-    assert f"group=off): 1 of these {rows} rows" in report["data"]["warning"]
+    assert f"group=off): 1 of these {rows} rows" in report.data.warning
     assert "WARNING: near-duplicates were not kept apart" in capsys.readouterr().out
     for name in ("report.md", "report.html", "report.json"):
         assert "ear-duplicates were not kept apart" in (run.path / name).read_text(), name
 
     similar = replace(items[1], id="similar", description=f"{items[1].description} also")
     runs.make("off2", items, split, answers=[similar], overrides=["data.split.group=off"])
-    report = evaluate_run(runs.config("off2", *runs.other_source([similar, items[2]])))
-    assert report["overall"]["num_samples"] == 1
-    assert "were not looked for (data.split.group=off)" in report["data"]["explanation"]
+    report = runs.evaluate("off2", *runs.other_source([similar, items[2]]))
+    assert report.overall.num_samples == 1
+    assert "were not looked for (data.split.group=off)" in report.data.explanation
 
     runs.make("on", items, split)
-    assert evaluate_run(runs.config("on"))["data"]["warning"] is None
+    assert runs.report("on").data.warning is None
     assert "WARNING" not in capsys.readouterr().out.split("off2")[-1]
 
 
 def test_rows_all_keeps_everything_away_from_the_test_report(runs, items, split) -> None:
     run = runs.make("r", items, split)
-    report = evaluate_run(runs.config("r", "rows=all"))
-    assert report["overall"]["num_samples"] == 40
-    assert "trained on" in report["data"]["explanation"]
+    report = runs.report("r", "rows=all")
+    assert report.overall.num_samples == 40
+    assert "trained on" in report.data.explanation
     assert (run.path / "on-orchard-all" / "report.json").is_file()
     assert not (run.path / "report.json").exists()
 
 
 def test_a_copy_of_the_own_source_is_the_own_source(runs, items, split) -> None:
     run = runs.make("r", items, split)
-    report = evaluate_run(runs.config("r", *runs.other_source(items, "copy")))
-    assert report["data"]["own"]
-    assert report["overall"]["num_samples"] == 15
+    report = runs.report("r", *runs.other_source(items, "copy"))
+    assert report.data.own
+    assert report.overall.num_samples == 15
     assert (run.path / "report.json").is_file()
 
 
@@ -259,14 +254,14 @@ def test_a_report_goes_where_it_is_told_and_the_run_stays_as_it_was(
     run = runs.make("r", items, split, errs_on=["i0-30"])
     before = contents(run.path)
     out = tmp_path / "reports" / "r"
-    report = evaluate_run(runs.config("r", f"out={out}"))
+    report = runs.report("r", f"out={out}")
     assert contents(run.path) == before
     written = set(contents(out))
     assert written >= {"report.json", "report.md", "report.html", "predictions.csv"}
     assert "plots/confusion.png" in written
     errors = read_errors(run, str(out))
-    assert errors == report["errors"]
-    assert errors["total"] == 1
+    assert errors == report.errors
+    assert errors.total == 1
     other = runs.make("other", items, split)
     with pytest.raises(UserError, match="is about the run r, not other"):
         read_errors(other, str(out))
@@ -288,31 +283,31 @@ def test_a_read_only_run_is_refused_before_any_work_and_out_is_named(
     refuse_files_in(run.path, monkeypatch)
     for overrides in ([], ["rows=all"]):
         with pytest.raises(UserError, match="cannot be written to: Read-only") as raised:
-            evaluate_run(runs.config("r", *overrides))
+            runs.evaluate("r", *overrides)
         assert "out=FOLDER" in raised.value.hint
     assert runs.models["r"].asked == []
     refuse_files_in(tmp_path, monkeypatch)
     with pytest.raises(UserError, match="cannot be written to"):
-        evaluate_run(runs.config("r", f"out={tmp_path / 'reports' / 'r'}"))
+        runs.evaluate("r", f"out={tmp_path / 'reports' / 'r'}")
 
 
 def test_a_report_does_not_go_where_it_would_be_taken_for_another(runs, items, split) -> None:
     run, other = runs.make("r", items, split), runs.make("other", items, split)
     for place in (run, other):
         with pytest.raises(UserError, match="is a run folder"):
-            evaluate_run(runs.config("r", f"out={place.path}"))
+            runs.evaluate("r", f"out={place.path}")
     (run.path / "file").touch()
     with pytest.raises(UserError, match="cannot be written to"):
-        evaluate_run(runs.config("r", f"out={run.path / 'file'}"))
+        runs.evaluate("r", f"out={run.path / 'file'}")
 
 
 def test_an_evaluation_that_fails_leaves_nothing(runs, items, split, tmp_path) -> None:
     run = runs.make("r", items, split)
     before = contents(tmp_path)
     with pytest.raises(UserError):
-        evaluate_run(runs.config("r", "data=file", "data.path=nowhere.csv", f"out={tmp_path}/o"))
+        runs.evaluate("r", "data=file", "data.path=nowhere.csv", f"out={tmp_path}/o")
     with pytest.raises(UserError, match="there is no run"):
-        evaluate_run(runs.config("r", "against=nobody", f"out={tmp_path}/o"))
+        runs.evaluate("r", "against=nobody", f"out={tmp_path}/o")
     assert contents(tmp_path) == before
     assert not (tmp_path / "o").exists()
     assert not (run.path / "on-file").exists()
@@ -324,7 +319,7 @@ def test_a_run_whose_source_is_gone_is_evaluated_on_a_copy_of_it(
     runs.make("r", items, split)
     (tmp_path / "r.csv").unlink()
     with pytest.raises(UserError, match="made from files that are not here") as raised:
-        evaluate_run(runs.config("r"))
+        runs.evaluate("r")
     assert "evaluate.py data=file data.path=FILE" in raised.value.hint
     rows = load_rows(
         open_run("r", str(tmp_path / "runs")), runs.config("r", *runs.other_source(items))
@@ -340,16 +335,16 @@ def test_a_run_of_an_older_version_is_evaluated(runs, items, split, capsys) -> N
         del config[section]
     del config["data"]["extra"], config["data"]["split"]["per_tag"], config["model"]["pooling"]
     write_text(run.path / "config.yaml", yaml.safe_dump(config))
-    report = evaluate_run(runs.config("r"))
-    assert report["run"]["model"] == "tiny"
-    assert report["overall"]["num_samples"] == 15
+    report = runs.evaluate("r")
+    assert report.run.model == "tiny"
+    assert report.overall.num_samples == 15
     assert capsys.readouterr().err.count("data.extra, data.split.per_tag") == 1
 
 
 def test_a_run_without_test_rows_is_explained(runs, items) -> None:
     runs.make("r", items, Split(train=list(range(40)), validation=[], test=[]))
     with pytest.raises(UserError, match="no row of orchard is left") as raised:
-        evaluate_run(runs.config("r"))
+        runs.evaluate("r")
     assert "rows=all" in raised.value.hint
 
 
@@ -357,7 +352,7 @@ def test_unknown_tags_are_listed_with_the_known_ones(runs, items, split, new_ite
     runs.make("r", items, split, tags=("apples", "pears-and-other-fruit", "plums"))
     strange = new_items(6, seed=9, tags=("apples", "never seen"))
     with pytest.raises(UserError, match="does not know") as raised:
-        evaluate_run(runs.config("r", *runs.other_source(strange)))
+        runs.evaluate("r", *runs.other_source(strange))
     text = str(raised.value)
     assert "tags of the data: apples, never seen" in text
     assert "tags of the run: apples, pears-and-other-fruit, plums" in text
@@ -369,18 +364,18 @@ def test_changed_data_of_the_run_is_refused(runs, items, split, new_items, tmp_p
     changed = Path(from_elsewhere[1].partition("=")[2])
     (tmp_path / "r.csv").write_bytes(changed.read_bytes())
     with pytest.raises(UserError, match="are not those that r was made from"):
-        evaluate_run(runs.config("r"))
+        runs.evaluate("r")
 
 
 def test_comparison_of_two_runs(runs, items, split) -> None:
     runs.make("ours", items, split, errs_on=["i0-30", "i0-31"])
     runs.make("theirs", items, split, errs_on=["i0-30", "i0-32", "i0-33"])
-    report = evaluate_run(runs.config("ours", "against=theirs"))
-    comparison = report["comparison"]
-    assert comparison["num_samples"] == comparison["recorded_predictions"] == 15
-    assert [item["id"] for item in comparison["fixed"]] == ["i0-32", "i0-33"]
-    assert [item["id"] for item in comparison["broken"]] == ["i0-31"]
-    assert comparison["differences"]["accuracy"]["value"] == pytest.approx(1 / 15)
+    report = runs.evaluate("ours", "against=theirs")
+    comparison = report.comparison
+    assert comparison.num_samples == comparison.recorded_predictions == 15
+    assert [item.id for item in comparison.fixed] == ["i0-32", "i0-33"]
+    assert [item.id for item in comparison.broken] == ["i0-31"]
+    assert comparison.differences["accuracy"].value == pytest.approx(1 / 15)
     assert runs.models["theirs"].asked == []
 
 
@@ -388,10 +383,10 @@ def test_the_other_run_predicts_what_it_lacks(runs, items, split, new_items) -> 
     fresh = new_items(8, seed=9)
     runs.make("ours", items, split, answers=fresh)
     runs.make("theirs", items, split, answers=fresh, errs_on=["i9-0"])
-    report = evaluate_run(runs.config("ours", "against=theirs", *runs.other_source(fresh)))
-    assert report["comparison"]["recorded_predictions"] == 0
+    report = runs.evaluate("ours", "against=theirs", *runs.other_source(fresh))
+    assert report.comparison.recorded_predictions == 0
     assert runs.models["theirs"].asked == [item.id for item in fresh]
-    assert [item["id"] for item in report["comparison"]["fixed"]] == ["i9-0"]
+    assert [item.id for item in report.comparison.fixed] == ["i9-0"]
 
 
 def test_an_id_that_names_another_text_is_not_taken_from_the_record(
@@ -400,9 +395,9 @@ def test_an_id_that_names_another_text_is_not_taken_from_the_record(
     renamed = [replace(item, id=f"i0-{25 + n}") for n, item in enumerate(new_items(8, seed=9))]
     runs.make("ours", items, split, answers=renamed)
     runs.make("theirs", items, split, answers=renamed)
-    report = evaluate_run(runs.config("ours", "against=theirs", *runs.other_source(renamed)))
-    assert report["comparison"]["recorded_predictions"] == 0
-    assert report["comparison"]["mcnemar"]["p_value"] == 1
+    report = runs.evaluate("ours", "against=theirs", *runs.other_source(renamed))
+    assert report.comparison.recorded_predictions == 0
+    assert report.comparison.mcnemar.p_value == 1
 
 
 def test_rows_that_the_other_run_trained_on_are_not_compared(runs, items, split) -> None:
@@ -410,18 +405,18 @@ def test_rows_that_the_other_run_trained_on_are_not_compared(runs, items, split)
     overlapping = Split(train=list(range(15, 40)), validation=[], test=list(range(15)))
     runs.make("theirs", items, overlapping)
     with pytest.raises(UserError, match="no row in common that neither has seen"):
-        evaluate_run(runs.config("ours", "against=theirs"))
+        runs.evaluate("ours", "against=theirs")
     partly = Split(train=list(range(30)), validation=[], test=list(range(30, 40)))
     runs.make("partly", items, partly)
-    report = evaluate_run(runs.config("ours", "against=partly"))
-    assert report["comparison"]["explanation"].startswith("10 of 15 rows paired")
+    report = runs.evaluate("ours", "against=partly")
+    assert report.comparison.explanation.startswith("10 of 15 rows paired")
 
 
 def test_runs_with_other_tags_are_not_compared(runs, items, split) -> None:
     runs.make("ours", items, split)
     runs.make("theirs", items, split, tags=("apples", "pears-and-other-fruit", "plums"))
     with pytest.raises(UserError, match="their tags differ"):
-        evaluate_run(runs.config("ours", "against=theirs"))
+        runs.evaluate("ours", "against=theirs")
 
 
 def test_tags_in_another_order_are_matched_by_name(runs, items, split) -> None:
@@ -429,35 +424,23 @@ def test_tags_in_another_order_are_matched_by_name(runs, items, split) -> None:
     runs.make(
         "theirs", items, split, tags=("plums", "never seen", "apples", "pears-and-other-fruit")
     )
-    report = evaluate_run(runs.config("ours", "against=theirs"))
-    assert report["comparison"]["mcnemar"] == {"fixed": 0, "broken": 0, "p_value": 1.0}
+    report = runs.evaluate("ours", "against=theirs")
+    assert report.comparison.mcnemar == McNemar(fixed=0, broken=0, p_value=1.0)
 
 
 def test_the_surest_errors_come_first(runs, items, split) -> None:
     wrong = ["i0-28", "i0-31", "i0-34"]  # pears, which are taken for plums
     runs.make("r", items, split, errs_on=[*wrong, "i0-30"])
     runs.models["r"] = LessSure(runs.models["r"], {"i0-28"})
-    report = evaluate_run(runs.config("r"))
-    assert (report["errors"]["total"], report["errors"]["shown"]) == (4, 4)
-    pears, apples = report["errors"]["groups"]
-    assert pears["name"] == "pears-and-other-fruit taken for plums"
-    assert [error["id"] for error in pears["errors"]] == ["i0-31", "i0-34", "i0-28"]
-    assert [error["probability"] for error in pears["errors"]] == pytest.approx([0.9, 0.9, 0.575])
-    assert {error["true"] for error in pears["errors"]} == {"pears-and-other-fruit"}
-    assert {error["predicted"] for error in pears["errors"]} == {"plums"}
-    assert [error["id"] for error in apples["errors"]] == ["i0-30"]
-
-
-@pytest.mark.slow
-def test_a_number_that_the_library_contradicts_is_not_reported(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    true, predicted = np.array([0, 1, 1]), np.array([0, 1, 0])
-    check_against_library(true, predicted, ["a", "b"])
-    wrong = module.compute_scores(predicted, true, ["a", "b"])
-    monkeypatch.setattr(module, "compute_scores", lambda *_: wrong)
-    with pytest.raises(RuntimeError, match="precision"):
-        check_against_library(true, predicted, ["a", "b"])
+    report = runs.evaluate("r")
+    assert (report.errors.total, report.errors.shown) == (4, 4)
+    pears, apples = report.errors.groups
+    assert pears.name == "pears-and-other-fruit taken for plums"
+    assert [error.id for error in pears.errors] == ["i0-31", "i0-34", "i0-28"]
+    assert [error.probability for error in pears.errors] == pytest.approx([0.9, 0.9, 0.575])
+    assert {error.true for error in pears.errors} == {"pears-and-other-fruit"}
+    assert {error.predicted for error in pears.errors} == {"plums"}
+    assert [error.id for error in apples.errors] == ["i0-30"]
 
 
 def test_a_further_column_makes_slices_to_report_and_to_guard(runs, new_items, split):
@@ -476,9 +459,9 @@ def test_a_further_column_makes_slices_to_report_and_to_guard(runs, new_items, s
         runs.models[name].answers |= {item.content_hash: str(item.tag) for item in fresh}
     runs.models["ours"].errs_on = frozenset(item.id for item in fresh[:12])
     config = runs.config("ours", "against=theirs", "slice_columns=[shop]", *source)
-    report = evaluate_run(config)
-    assert report["slices"]["shop corner"]["accuracy"]["value"] == 0
-    assert report["slices"]["shop market"]["accuracy"]["value"] == 1
-    guards = {one["name"]: one for one in report["comparison"]["guards"]["parts"]}
-    assert guards["shop corner"]["worse"] and not guards["shop market"]["worse"]
-    assert report["weak_slices"]["slices"][0]["name"] == "shop corner"
+    report = evaluate_run(config).report
+    assert report.slices["shop corner"].accuracy.value == 0
+    assert report.slices["shop market"].accuracy.value == 1
+    guards = {one.name: one for one in report.comparison.guards.parts}
+    assert guards["shop corner"].worse and not guards["shop market"].worse
+    assert report.weak_slices.slices[0].name == "shop corner"

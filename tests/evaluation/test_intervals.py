@@ -1,15 +1,30 @@
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from tagger.evaluation.intervals import (
     PROPORTIONS,
+    add_intervals,
     bootstrap_confusions,
-    measure,
     wilson_interval,
 )
-from tagger.scores import OVERALL, confusion_matrix, scores_from_confusion
+from tagger.evaluation.report import OverallScores, Score, TagScores
+from tagger.scores import OVERALL, IntArray, confusion_matrix, scores_from_confusion
+
+
+def measure(
+    confusion: IntArray, tags: Sequence[str], resamples: int, seed: int
+) -> tuple[OverallScores, dict[str, TagScores]]:
+    """Score a confusion matrix as the metric of reports does, and add the intervals."""
+    scores = scores_from_confusion(confusion)
+    by_tag = {
+        tag: {name: scores[name][at] for name in ("precision", "recall", "f1")}
+        for at, tag in enumerate(tags)
+    }
+    values = {name: scores[name] for name in OVERALL} | {"per_class": by_tag}
+    return add_intervals(values, confusion, resamples, seed)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +74,8 @@ def test_drawing_counts_is_drawing_rows() -> None:
         plain.append(scores_from_confusion(counts)["macro_f1"])
     overall, _ = measure(confusion, ["a", "b", "c"], 3000, 0)
     ends = np.quantile(plain, [0.025, 0.975])
-    assert overall["macro_f1"]["low"] == pytest.approx(ends[0], abs=0.012)
-    assert overall["macro_f1"]["high"] == pytest.approx(ends[1], abs=0.012)
+    assert overall.macro_f1.low == pytest.approx(ends[0], abs=0.012)
+    assert overall.macro_f1.high == pytest.approx(ends[1], abs=0.012)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "weighted_f1", "macro_precision"])
@@ -71,8 +86,8 @@ def test_averages_are_covered_about_as_often_as_promised(name: str) -> None:
     held = 0
     for _ in range(200):
         confusion = rng.multinomial(120, law.ravel()).reshape(3, 3)
-        score = measure(confusion, "abc", 200, 0)[0][name]
-        held += score["low"] <= truth <= score["high"]
+        score = getattr(measure(confusion, "abc", 200, 0)[0], name)
+        held += score.low <= truth <= score.high
     assert 0.89 <= held / 200 <= 0.99
 
 
@@ -84,58 +99,53 @@ def test_scores_of_a_rare_tag_are_covered(name: str) -> None:
     held = 0
     for _ in range(300):
         confusion = rng.multinomial(40, law.ravel()).reshape(2, 2)
-        score = measure(confusion, "ab", 100, 0)[1]["b"][name]
-        held += score["low"] <= truth <= score["high"]
+        score = getattr(measure(confusion, "ab", 100, 0)[1]["b"], name)
+        held += score.low <= truth <= score.high
     assert held / 300 >= 0.92
 
 
 def test_a_perfect_tag_is_not_certain() -> None:
     _, per_class = measure(np.diag([9, 30]), ["rare", "common"], 200, 0)
-    assert per_class["rare"]["f1"]["value"] == 1
-    assert per_class["rare"]["f1"]["low"] < per_class["common"]["f1"]["low"] < 1
+    assert per_class["rare"].f1.value == 1
+    assert per_class["rare"].f1.low < per_class["common"].f1.low < 1
 
 
 def test_without_any_error_no_average_is_certain() -> None:
     few, _ = measure(np.diag([1, 2, 0]), "abc", 200, 0)
     many, _ = measure(np.diag([100, 200, 0]), "abc", 200, 0)
     for name in OVERALL:
-        assert few[name]["low"] < many[name]["low"] < many[name]["value"], name
-        assert many[name]["high"] >= many[name]["value"], name
-    assert few["weighted_f1"]["value"] == few["weighted_f1"]["high"] == 1
-    assert few["macro_f1"]["value"] == pytest.approx(2 / 3)
+        assert getattr(few, name).low < getattr(many, name).low < getattr(many, name).value, name
+        assert getattr(many, name).high >= getattr(many, name).value, name
+    assert few.weighted_f1.value == few.weighted_f1.high == 1
+    assert few.macro_f1.value == pytest.approx(2 / 3)
 
 
 def test_without_any_hit_no_average_is_certain() -> None:
     overall, _ = measure(np.array([[0, 9], [0, 0]]), "ab", 200, 0)
     for name in OVERALL:
-        assert overall[name]["value"] == overall[name]["low"] == 0
-        assert 0 < overall[name]["high"] <= 1, name
-    assert overall["weighted_f1"]["high"] < 0.6
+        assert getattr(overall, name).value == getattr(overall, name).low == 0
+        assert 0 < getattr(overall, name).high <= 1, name
+    assert overall.weighted_f1.high < 0.6
 
 
 def test_values_lie_inside_their_intervals_and_equal_scores_agree() -> None:
     confusion = np.array([[20, 3, 0, 0], [2, 11, 1, 0], [0, 1, 2, 0], [0, 0, 0, 0]])
     overall, per_class = measure(confusion, "abcd", 500, 0)
     for name in OVERALL:
-        score = overall[name]
-        assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1, name
-    assert len({tuple(overall[name].values()) for name in PROPORTIONS}) == 1
-    assert per_class["d"]["num_samples"] == 0
-    assert per_class["d"]["recall"] == {"value": 0, "low": 0, "high": 1}
-    assert sum(block["num_samples"] for block in per_class.values()) == overall["num_samples"] == 40
+        score = getattr(overall, name)
+        assert 0 <= score.low <= score.value <= score.high <= 1, name
+    assert len({str(getattr(overall, name)) for name in PROPORTIONS}) == 1
+    assert per_class["d"].num_samples == 0
+    assert per_class["d"].recall == Score(value=0, low=0, high=1)
+    assert sum(block.num_samples for block in per_class.values()) == overall.num_samples == 40
 
 
 def test_the_seed_decides() -> None:
     confusion = np.array([[20, 3], [2, 11]])
     one, same, other = (measure(confusion, "ab", 300, seed)[0] for seed in (1, 1, 2))
     assert one == same
-    assert one["macro_f1"] != other["macro_f1"]
-    assert one["accuracy"] == other["accuracy"]
-
-
-def test_no_rows_say_nothing() -> None:
-    overall, _ = measure(np.zeros((2, 2), dtype=np.int64), "ab", 100, 0)
-    assert overall["macro_f1"] == {"value": 0, "low": 0, "high": 1}
+    assert one.macro_f1 != other.macro_f1
+    assert one.accuracy == other.accuracy
 
 
 def test_ten_slices_of_764_rows_take_less_than_a_second() -> None:

@@ -1,5 +1,4 @@
 import gc
-import json
 import runpy
 import sys
 import time
@@ -16,7 +15,6 @@ from tagger.data.items import Item
 from tagger.decision.calibrators import Unchanged
 from tagger.decision.decider import PLAIN, Decider, Rule
 from tagger.errors import UserError
-from tagger.evaluation import evaluate_run as module
 from tagger.evaluation.guards import REGRESSED
 from tagger.evaluation.latency import (
     cores_limited,
@@ -27,6 +25,7 @@ from tagger.evaluation.latency import (
     take_in_turn,
     time_decisions,
 )
+from tagger.evaluation.report import EvaluationReport, Latency, LatencyTimes
 from tagger.files import REPO_ROOT
 from tagger.runs import RunFolder
 from tagger.threads import available_cores
@@ -60,9 +59,9 @@ def test_items_go_one_by_one_in_turn_after_the_warm_up() -> None:
     assert {size for size, _, _ in model.calls} == {1}
     assert [title[-1] for _, title, _ in model.calls[4:8]] == list("0120")
     assert {tag for _, _, tag in model.calls} == {None}, "the answer must not be given along"
-    assert 2 <= result["p50_ms"] <= result["p95_ms"] <= result["p99_ms"] < 1000
-    assert result["p50_ms"] <= result["mean_ms"] * 5
-    assert {key: result[key] for key in ("items", "warmup", "batch_size", "threads")} == {
+    assert 2 <= result.p50_ms <= result.p95_ms <= result.p99_ms < 1000
+    assert result.p50_ms <= result.mean_ms * 5
+    assert result.model_dump(include={"items", "warmup", "batch_size", "threads"}) == {
         "items": 10, "warmup": 4, "batch_size": 1, "threads": 1,
     }  # fmt: skip
 
@@ -80,7 +79,7 @@ def test_correction_and_policy_are_timed_too() -> None:
 
     decider = Decider(Sleeper(), Rule(Corrects(), Ponders(), None), None)
     result = measure_latency(decider, ITEMS, LatencyConfig(items=10, warmup=0, threads=1))
-    assert result["p50_ms"] >= 2 + 4 + 4
+    assert result.p50_ms >= 2 + 4 + 4
 
 
 def test_threads_are_set_stated_and_restored() -> None:
@@ -90,7 +89,7 @@ def test_threads_are_set_stated_and_restored() -> None:
         model = Sleeper()
         result = measure_latency(plain(model), ITEMS, LatencyConfig(items=10, warmup=0, threads=1))
         assert model.threads == {1}
-        assert result["threads"] == 1
+        assert result.threads == 1
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -111,13 +110,12 @@ def test_threads_are_restored_after_an_error() -> None:
 def test_all_cores_are_used_when_none_are_given() -> None:
     config = LatencyConfig(items=10, warmup=0, threads=None)
     result = measure_latency(plain(Sleeper()), ITEMS, config)
-    assert result["threads"] >= 1
+    assert result.threads >= 1
 
 
 def test_times_are_summarized_in_milliseconds() -> None:
-    assert summarize_times(np.arange(101.0)) == {
-        "p50_ms": 50, "p95_ms": 95, "p99_ms": 99, "mean_ms": 50,
-    }  # fmt: skip
+    expected = LatencyTimes(p50_ms=50, p95_ms=95, p99_ms=99, mean_ms=50)
+    assert summarize_times(np.arange(101.0)) == expected
     times = time_decisions(plain(Sleeper()), [("a title", "text")] * 3)
     assert times.shape == (3,)
     assert 2 <= times.min() <= times.max() < 1000
@@ -160,19 +158,19 @@ def test_the_slowest_items_are_held_to_a_budget_by_more_than_one_measurement(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     left = iter(p99s)
+    measured = measure_latency(
+        plain(Sleeper()), ITEMS, LatencyConfig(items=10, warmup=0, threads=1)
+    )
     monkeypatch.setattr(
-        "tagger.evaluation.latency.measure_latency", lambda *_: {"p99_ms": next(left)}
+        "tagger.evaluation.latency.measure_latency",
+        lambda *_: measured.model_copy(update={"p99_ms": next(left)}),
     )
     config = LatencyConfig(items=10, warmup=0, threads=1)
     latency = measure_within_budget(plain(Sleeper()), ITEMS, config, budget_ms)
-    assert latency == {
-        "p99_ms": p99s[-1],
-        "measurements": measurements,
-        "budget_ms": budget_ms,
-        "within_budget": within,
-    }
+    assert (latency.p99_ms, latency.measurements) == (p99s[-1], measurements)
+    assert (latency.budget_ms, latency.within_budget) == (budget_ms, within)
     assert not list(left)
-    said = over_budget({"latency": latency})
+    said = over_budget(EvaluationReport.model_construct(latency=latency))
     assert bool(said) is (within is False)
     if said:
         assert "8.2 ms" in said[0]
@@ -189,9 +187,9 @@ def test_a_busy_moment_does_not_make_a_model_too_slow() -> None:
 
     config = LatencyConfig(items=10, warmup=0, threads=1)
     latency = measure_within_budget(plain(HeldUp()), ITEMS, config, 100.0)
-    assert latency["within_budget"] is True
-    assert latency["measurements"] == 2
-    assert latency["p99_ms"] < 100
+    assert latency.within_budget is True
+    assert latency.measurements == 2
+    assert latency.p99_ms < 100
 
 
 @pytest.mark.parametrize("budget", ["0", "-1", "fast", ".nan"])
@@ -223,7 +221,6 @@ def test_cores_are_hidden_for_a_while_alone() -> None:
 def test_the_run_that_is_timed_was_loaded_on_as_many_cores(
     runs, items, split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "check_against_library", lambda *_: None)
     runs.make("r", items, split)
     found: list[int] = []
 
@@ -232,7 +229,7 @@ def test_the_run_that_is_timed_was_loaded_on_as_many_cores(
         return runs.models[run.name]
 
     monkeypatch.setattr(RunFolder, "load_classifier", load)
-    module.evaluate_run(runs.config("r", "latency.threads=1"))
+    runs.evaluate("r", "latency.threads=1")
     assert found == [available_cores(), 1]
 
 
@@ -242,7 +239,6 @@ Evaluate = Callable[..., int]
 @pytest.fixture
 def evaluate(monkeypatch: pytest.MonkeyPatch) -> Evaluate:
     """Runs `evaluate.py`, and returns its exit code."""
-    monkeypatch.setattr(module, "check_against_library", lambda *_: None)
 
     def run(*arguments: str) -> int:
         quick = ["latency.items=10", "resamples=100", "explore=off"]
@@ -261,17 +257,16 @@ def test_a_run_over_its_budget_fails_and_has_its_report(
 ) -> None:
     run = copy_run()
 
-    def reported() -> dict[str, Any]:
-        latency: dict[str, Any] = json.loads((run.path / "report.json").read_text())["latency"]
-        return latency
+    def reported() -> Latency:
+        return EvaluationReport.read(run.path / "report.json").latency
 
     assert evaluate(f"run={run.path}", "latency_budget_ms=0.001") == REGRESSED == 3
     ended = capsys.readouterr()
     assert ended.err.splitlines()[-1].startswith("too slow:")
     assert ended.err.count("too slow") == 1
     assert "p99 over the budget of 0.001 ms" in ended.out
-    assert reported()["budget_ms"] == 0.001
-    assert reported()["within_budget"] is False
+    assert reported().budget_ms == 0.001
+    assert reported().within_budget is False
     for name in ("report.md", "report.html"):
         assert "p99 over the budget of 0.001 ms" in (run.path / name).read_text()
 
@@ -279,9 +274,9 @@ def test_a_run_over_its_budget_fails_and_has_its_report(
     ended = capsys.readouterr()
     assert "too slow" not in ended.err
     assert "p99 within the budget of 1e+06 ms" in ended.out
-    assert reported()["within_budget"] is True
+    assert reported().within_budget is True
 
     assert evaluate(f"run={run.path}", "latency_budget_ms=null") == 0
     assert "the budget of" not in capsys.readouterr().out
-    assert reported()["within_budget"] is None
+    assert reported().within_budget is None
     assert "the budget of" not in (run.path / "report.md").read_text()

@@ -5,57 +5,68 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tagger.files import REPO_ROOT
+from tagger.scores import OVERALL, compute_scores
 
 pytestmark = pytest.mark.slow
 
 
 def test_absent_tags_keep_their_place() -> None:
-    from tagger.evaluation.metrics import build_metrics
+    from tagger.evaluation.metrics import TaggingScores
 
-    metrics = build_metrics(["a", "absent", "c"])
-    given = {"references": [0, 0, 2], "predictions": [0, 2, 2]}
-    assert metrics["accuracy"].compute(**given) == {"accuracy": pytest.approx(2 / 3)}
-    per_class = metrics["per_class"].compute(**given)
-    assert per_class["absent"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
-    assert per_class["c"] == {
-        "precision": 0.5,
-        "recall": 1,
-        "f1": pytest.approx(2 / 3),
-        "support": 1,
-    }
-    averaged = metrics["averaged"].compute(**given)
-    assert averaged["macro_recall"] == pytest.approx((0.5 + 0 + 1) / 3)
-    assert averaged["micro_f1"] == pytest.approx(2 / 3)
+    scores = TaggingScores(["a", "absent", "c"]).compute(
+        references=[0, 0, 2], predictions=[0, 2, 2]
+    )
+    assert scores["accuracy"] == pytest.approx(2 / 3)
+    assert scores["per_class"]["absent"] == {"precision": 0, "recall": 0, "f1": 0}
+    assert scores["per_class"]["c"] == {"precision": 0.5, "recall": 1, "f1": pytest.approx(2 / 3)}
+    assert scores["macro_recall"] == pytest.approx((0.5 + 0 + 1) / 3)
+    assert scores["micro_f1"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_scores_of_resamples_are_those_of_reports(seed: int) -> None:
+    """A report's interval is of the score that it stands beside."""
+    from tagger.evaluation.metrics import TaggingScores
+
+    random = np.random.default_rng(seed)
+    tags = [f"tag {number}" for number in range(2 + seed)]
+    true, predicted = random.integers(0, len(tags), (2, 40))
+    predicted = np.where(random.random(40) < 0.6, true, predicted)
+    theirs = TaggingScores([*tags, "absent"]).compute(references=true, predictions=predicted)
+    ours = compute_scores(true, predicted, [*tags, "absent"])
+    assert {name: theirs[name] for name in OVERALL} == pytest.approx(ours.overall)
+    for tag, scores in theirs["per_class"].items():
+        assert scores == pytest.approx({name: ours.per_class[tag][name] for name in scores})
 
 
 def test_batches_add_up_and_are_forgotten_after_computing() -> None:
-    from tagger.evaluation.metrics import Accuracy
+    from tagger.evaluation.metrics import TaggingScores
 
-    metric = Accuracy(["a", "b"])
+    metric = TaggingScores(["a", "b"])
     metric.add_batch(predictions=[0, 1], references=[0, 1])
     metric.add_batch(predictions=[1, 1], references=[0, 0])
-    assert metric.compute() == {"accuracy": 0.5}
-    assert metric.compute(predictions=[1], references=[1]) == {"accuracy": 1.0}
+    assert metric.compute()["accuracy"] == 0.5
+    assert metric.compute(predictions=[1], references=[1])["accuracy"] == 1.0
 
 
 def test_positions_outside_the_list_are_refused() -> None:
-    from tagger.evaluation.metrics import Accuracy
+    from tagger.evaluation.metrics import TaggingScores
 
     with pytest.raises(ValueError, match=r"count from 0 to 1, found \[2\]"):
-        Accuracy(["a", "b"]).compute(predictions=[2], references=[1])
+        TaggingScores(["a", "b"]).compute(predictions=[2], references=[1])
 
 
 def test_two_processes_at_once_leave_no_file_behind(tmp_path: Path) -> None:
     code = (
-        "from tagger.evaluation.metrics import build_metrics\n"
-        "metrics = build_metrics(['a', 'b'])\n"
+        "from tagger.evaluation.metrics import TaggingScores\n"
+        "metric = TaggingScores(['a', 'b'])\n"
         "for _ in range(20):\n"
-        "    for metric in metrics.values():\n"
-        "        metric.compute(predictions=[0, 1], references=[{0}, 1])\n"
-        "print(metrics['accuracy'].compute(predictions=[0, 1], references=[{0}, 1]))"
+        "    scores = metric.compute(predictions=[0, 1], references=[{0}, 1])\n"
+        "print(scores['accuracy'])"
     )
     home = {
         key: value for key, value in os.environ.items() if not key.startswith(("HF_", "XDG_"))
@@ -71,5 +82,5 @@ def test_two_processes_at_once_leave_no_file_behind(tmp_path: Path) -> None:
         for reference in (0, 1)
     ]
     answers = [process.communicate()[0].strip() for process in processes]
-    assert answers == ["{'accuracy': 1.0}", "{'accuracy': 0.5}"]
+    assert answers == ["1.0", "0.5"]
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -1,11 +1,11 @@
 import itertools
-import json
 
 import numpy as np
 import pytest
 
 from tagger.decision.policies import REVIEW
 from tagger.evaluation.intervals import wilson_interval
+from tagger.evaluation.report import Score, TagDecisions
 from tagger.evaluation.selective import (
     CURVE_POINTS,
     area_under_risk_coverage,
@@ -107,31 +107,31 @@ TRUE = np.array([0, 1, 1, 1, 1])
 
 def proportion(successes, trials):
     low, high = wilson_interval(successes, trials)
-    return {"value": successes / trials, "low": pytest.approx(low), "high": pytest.approx(high)}
+    return Score(value=successes / trials, low=float(low), high=float(high))
 
 
 def test_description_by_hand():
     described = describe_decisions(PROBABILITIES, DECIDED, TRUE, ["a", "b", "c"])
-    assert described["num_samples"] == 5
-    assert described["published"] == 3
-    assert described["coverage"] == pytest.approx(0.6)
-    assert described["review_per_1000"] == pytest.approx(400)
-    assert described["precision"] == proportion(2, 3)
-    assert described["per_class"] == {
-        "a": {"published": 2, "precision": proportion(1, 2), "recall": proportion(1, 1)},
+    assert described.num_samples == 5
+    assert described.published == 3
+    assert described.coverage == pytest.approx(0.6)
+    assert described.review_per_1000 == pytest.approx(400)
+    assert described.precision == proportion(2, 3)
+    assert described.per_class == {
+        "a": TagDecisions(published=2, precision=proportion(1, 2), recall=proportion(1, 1)),
         # One of its four rows is published under it, and two are with a person.
-        "b": {"published": 1, "precision": proportion(1, 1), "recall": proportion(1, 4)},
-        "c": {"published": 0, "precision": None, "recall": None},
+        "b": TagDecisions(published=1, precision=proportion(1, 1), recall=proportion(1, 4)),
+        "c": TagDecisions(published=0, precision=None, recall=None),
     }
     # Rows by confidence: right, wrong, right, right, wrong, whatever was decided.
-    assert described["at_coverage"] == {
+    assert described.at_coverage == {
         "80%": pytest.approx(3 / 4),
         "90%": pytest.approx(3 / 4),  # four of five rows, 4.5 rounded
         "95%": pytest.approx(3 / 5),
     }
-    assert described["aurc"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4 + 2 / 5) / 5)
+    assert described.aurc == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4 + 2 / 5) / 5)
     np.testing.assert_allclose(
-        described["curve"], [[0.2, 0], [0.4, 1 / 2], [0.6, 1 / 3], [0.8, 1 / 4], [1.0, 2 / 5]]
+        described.curve, [[0.2, 0], [0.4, 1 / 2], [0.6, 1 / 3], [0.8, 1 / 4], [1.0, 2 / 5]]
     )
 
 
@@ -140,35 +140,34 @@ def test_a_tag_that_is_published_without_being_the_most_probable_counts_as_decid
     described = describe_decisions(
         np.array([[0.6, 0.4], [0.6, 0.4]]), np.array([1, 1]), np.array([1, 0]), ["a", "b"]
     )
-    assert described["precision"]["value"] == 0.5
-    assert described["per_class"]["b"]["published"] == 2
-    assert described["per_class"]["a"]["recall"]["value"] == 0
+    assert described.precision.value == 0.5
+    assert described.per_class["b"].published == 2
+    assert described.per_class["a"].recall.value == 0
 
 
 def test_nothing_published_has_no_precision_but_all_the_rest():
     decided = np.full(5, REVIEW)
     described = describe_decisions(PROBABILITIES, decided, TRUE, ["a", "b", "c"])
-    assert (described["published"], described["coverage"]) == (0, 0)
-    assert described["review_per_1000"] == 1000
-    assert described["precision"] is None
-    assert described["per_class"]["b"]["precision"] is None
-    assert described["per_class"]["b"]["recall"]["value"] == 0
-    assert described["aurc"] > 0
+    assert (described.published, described.coverage) == (0, 0)
+    assert described.review_per_1000 == 1000
+    assert described.precision is None
+    assert described.per_class["b"].precision is None
+    assert described.per_class["b"].recall.value == 0
+    assert described.aurc > 0
 
 
 def test_everything_published_has_the_precision_of_the_whole_curve():
     decided = PROBABILITIES.argmax(axis=1)
     described = describe_decisions(PROBABILITIES, decided, TRUE, ["a", "b", "c"])
-    assert described["coverage"] == 1
-    assert described["review_per_1000"] == 0
-    assert described["precision"]["value"] == pytest.approx(1 - described["curve"][-1][1])
+    assert described.coverage == 1
+    assert described.review_per_1000 == 0
+    assert described.precision.value == pytest.approx(1 - described.curve[-1][1])
 
 
-def test_one_row_is_enough_and_all_of_it_is_ready_for_json():
+def test_one_row_is_enough():
     described = describe_decisions(PROBABILITIES[:1], np.array([0]), np.array([0]), ["a", "b", "c"])
-    assert described["aurc"] == 0
-    assert described["curve"] == [[1.0, 0.0]]
-    assert json.loads(json.dumps(described)) == described
+    assert described.aurc == 0
+    assert described.curve == [(1.0, 0.0)]
 
 
 def test_a_curve_of_many_rows_is_thinned_out_and_keeps_its_ends():
@@ -176,9 +175,9 @@ def test_a_curve_of_many_rows_is_thinned_out_and_keeps_its_ends():
     probabilities = random.dirichlet([1, 1], size=3000)
     true = (random.random(3000) < probabilities[:, 1]).astype(np.int64)
     described = describe_decisions(probabilities, probabilities.argmax(axis=1), true, ["a", "b"])
-    assert len(described["curve"]) == CURVE_POINTS
+    assert len(described.curve) == CURVE_POINTS
     confidence = probabilities.max(axis=1)
     coverages, risks = risk_coverage(confidence, probabilities.argmax(axis=1) == true)
-    assert described["curve"][0] == [coverages[0], risks[0]]
-    assert described["curve"][-1] == [1.0, risks[-1]]
-    assert set(map(tuple, described["curve"])) <= set(zip(coverages, risks, strict=True))
+    assert described.curve[0] == (coverages[0], risks[0])
+    assert described.curve[-1] == (1.0, risks[-1])
+    assert set(described.curve) <= set(zip(coverages, risks, strict=True))

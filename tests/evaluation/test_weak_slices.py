@@ -1,17 +1,15 @@
-import json
-
 import numpy as np
 import pytest
 from scipy.stats import binom
 
 from tagger.data.items import Item
 from tagger.evaluation.parts import FEWEST_ROWS, Part
-from tagger.evaluation.results import Results
+from tagger.evaluation.predictions import LabelledPredictions
 from tagger.evaluation.weak_slices import (
     LEVEL,
     MOST,
     SHOWN_EXAMPLES,
-    WeakSlice,
+    WeakPart,
     describe_weak_slices,
     find_weak_slices,
 )
@@ -45,7 +43,7 @@ def often(level: float, tries: int) -> float:
     return float(binom.ppf(0.999, tries, level))
 
 
-def told(found: list[WeakSlice]) -> list[tuple[str, list[int], float]]:
+def told(found: list[WeakPart]) -> list[tuple[str, list[int], float]]:
     return [(one.part.name, one.rows.tolist(), one.p_value) for one in found]
 
 
@@ -140,7 +138,7 @@ def test_the_same_seed_gives_the_same_slices() -> None:
     parts = [*chance_parts(10, 300, random), part("planted", np.arange(20))]
     first, again, *others = (find_weak_slices(parts, wrong, seed) for seed in (7, 7, 8, 9, 10, 11))
     assert told(first) == told(again) != []
-    # Here p is near enough to the level for the deals to show.
+    # Here p is near enough to the level for the permutations to show.
     assert any(told(other) != told(first) for other in others)
 
 
@@ -150,16 +148,16 @@ def test_a_description_counts_and_shows_the_surest_errors() -> None:
     sure = 0.6 + 0.003 * (np.arange(100) * 37 % 100)
     wrong = (np.arange(100) < 8) | (np.arange(100) >= 96)
     probabilities = np.stack([np.where(wrong, 1 - sure, sure), np.where(wrong, sure, 1 - sure)], 1)
-    results = Results(items, true, probabilities, ("a", "b"))
-    slices = [WeakSlice(part("word x", np.arange(12)), np.arange(2, 12), 0.004)]
+    results = LabelledPredictions(items, true, probabilities, ("a", "b"))
+    slices = [WeakPart(part("word x", np.arange(12)), np.arange(2, 12), 0.004)]
     described = describe_weak_slices(slices, 77, results)
-    assert (described["level"], described["looked_at"]) == (LEVEL, 77)
-    (one,) = described["slices"]
-    assert (one["name"], one["kind"], one["p_value"]) == ("word x", "word", 0.004)
-    assert (one["num_samples"], one["errors"]) == (10, 6)
-    assert one["elsewhere"] == pytest.approx(6 / 90)
-    rate = one["error_rate"]
-    assert rate["low"] < rate["value"] == 0.6 < rate["high"]
+    assert (described.level, described.comparisons) == (LEVEL, 77)
+    (one,) = described.slices
+    assert (one.name, one.kind, one.p_value) == ("word x", "word", 0.004)
+    assert (one.num_samples, one.errors) == (10, 6)
+    assert one.elsewhere == pytest.approx(6 / 90)
+    rate = one.error_rate
+    assert rate.low < rate.value == 0.6 < rate.high
     surest = sorted(range(2, 8), key=lambda row: -sure[row])[:SHOWN_EXAMPLES]
-    assert one["examples"] == [{"id": f"i{row}", "title": f"title {row}"} for row in surest]
-    assert json.loads(json.dumps(described, allow_nan=False)) == described
+    assert [row.id for row in one.examples] == [f"i{row}" for row in surest]
+    assert one.examples[0].title == f"title {surest[0]}"

@@ -51,7 +51,7 @@ def test_a_frozen_encoder_can_do_what_it_could_do_before(suite: Suite, tmp_path:
     overrides = ["model=frozen", "name=frozen", f"runs_dir={tmp_path}"]
     run = RunFolder(train(load_config(TrainConfig, compose_config("train", overrides))))
     result = check_behaviour(load_decider(run.path, run.load_classifier()), suite)
-    assert result["rate"]["value"] >= 0.82
-    rates: dict[str, Any] = {n: one["rate"]["value"] for n, one in result["capabilities"].items()}
+    assert result.rate.value >= 0.82
+    rates: dict[str, Any] = {n: one.rate.value for n, one in result.capabilities.items()}
     for name in ("case", "field-order", "swapped-framework", "empty-description"):
         assert rates[name] >= 0.9, name

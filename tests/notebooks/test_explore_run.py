@@ -9,6 +9,7 @@ from nbclient import NotebookClient
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import EvaluateConfig
 from tagger.evaluation.evaluate_run import evaluate_run
+from tagger.reporting.evaluation import report_evaluation
 from tagger.training.train_run import train
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_run.ipynb"
@@ -20,8 +21,9 @@ def test_notebook_runs_on_a_finished_run(tiny_config, tmp_path, monkeypatch):
     untaught = ["training.epochs=1", "training.head_init=random", "training.head_lr=1e-6"]
     path = train(tiny_config("name=explored", f"runs_dir={tmp_path / 'runs'}", *untaught))
     overrides = [f"run={path}", "latency.items=10", "resamples=100", "explore=off"]
-    report = evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", overrides)))
-    wrong = [error for group in report["errors"]["groups"] for error in group["errors"]]
+    config = load_config(EvaluateConfig, compose_config("evaluate", overrides))
+    report = report_evaluation(evaluate_run(config))
+    wrong = [error for group in report.errors.groups for error in group.errors]
     assert wrong
     folder = tmp_path / "notebooks"
     folder.mkdir()
@@ -38,11 +40,11 @@ def test_notebook_runs_on_a_finished_run(tiny_config, tmp_path, monkeypatch):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
     tables = [
-        output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})
+        output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})
     ]
     assert len(tables) == 6
     assert "explored" in tables[0] and "train" in tables[1] and "fruit" in tables[2]
-    assert all(error["title"] in tables[5] for error in wrong)
+    assert all(error.title in tables[5] for error in wrong)
 
 
 def test_notebook_is_stored_without_outputs():

@@ -19,12 +19,10 @@ from optuna.trial import FrozenTrial, TrialState
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import OptimizeConfig
 from tagger.files import REPO_ROOT
-from tagger.search.folds import FoldResult
+from tagger.search.fold_results import FOLD, FoldResult
 from tagger.search.liveness import forget, named_worker
 from tagger.search.metrics import direction_of
-from tagger.search.racing import FOLD
 from tagger.search.space import Assignment, SearchSpace
-from tagger.search.study import DONE
 
 PASSWORD = "open-sesame"
 DEADLINE = 300
@@ -201,9 +199,9 @@ def _trial(
         result = FoldResult(
             scores=by_metric, predicted=[0], wrong=[], confidence=[0.9], of_true=[0.9],
             seconds=2.0, predicting=0.5,
+            done=began + timedelta(seconds=-1 if step < taken_over else 2.5 * (step + 1)),
         )  # fmt: skip
-        done = began + timedelta(seconds=-1 if step < taken_over else 2.5 * (step + 1))
-        attributes[FOLD.format(step)] = result.plain() | {DONE: done.isoformat()}
+        attributes[FOLD.format(step)] = result.model_dump(mode="json")
     values = None
     if state == TrialState.COMPLETE:
         values = [fmean(fold[metric] for fold in folds if metric in fold) for metric in metrics]

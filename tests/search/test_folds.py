@@ -1,6 +1,5 @@
 import csv
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -163,8 +162,9 @@ def test_the_config_decides_the_result(
         )
         for name in ("one", "two")
     ]
-    one, two = (replace(result, seconds=0.0, predicting=0.0) for result in results)
-    assert one == two
+    one, two = results
+    times = {"seconds", "predicting", "done"}
+    assert one.model_dump(exclude=times) == two.model_dump(exclude=times)
     assert len(set(one.confidence)) > 10
 
 
@@ -204,7 +204,6 @@ def test_a_result_agrees_with_the_rows(
         "precision_at_80": pytest.approx(precision_at_coverage(confidence, right, 0.8)),
     }
     assert result.seconds > 0 and result.predicting > 0
-    assert result.plain() == vars(result)
 
 
 def test_costs_are_measured_once_at_the_last_step(

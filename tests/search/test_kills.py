@@ -5,22 +5,40 @@ import os
 import random
 import signal
 import subprocess
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+from accelerate import Accelerator
+from optuna.trial import FrozenTrial, Trial, TrialState
 
+from tagger.config.schema import OptimizeConfig
+from tagger.errors import UserError
+from tagger.search.fold_results import folds_of, stored_folds
+from tagger.search.folds import Folds
 from tagger.search.liveness import process_of
-from tagger.search.study import DEATHS, FILE, MOST_RETRIES, WORKER, counted, open_storage
-from tagger.search.trials import folds_of
+from tagger.search.space import SearchSpace
+from tagger.search.study import (
+    DEFAULT,
+    FILE,
+    FINISHED,
+    ORIGIN,
+    WORKER,
+    counted,
+    open_storage,
+    open_study,
+    quiet_optuna,
+    storage_url,
+)
+from tagger.search.summary import SweepSummary
+from tagger.search.trials import run_trial
+from tagger.search.worker import WorkerSpec, run_next
 
 pytestmark = pytest.mark.slow
 
 DEADLINE = 300
-TRIALS = 14
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+TRIALS = 6
 SETTINGS = (
     f"search.trials={TRIALS}",
     "search.folds=3",
@@ -28,23 +46,28 @@ SETTINGS = (
     "search.pruner=none",
     "search.heartbeat=1",
     "search.workers=2",
-    # Trials of seconds: on a fast machine, too, the sweep outlasts the kills.
-    "search.repeats=25",
+    # Trials of about a second: on a fast machine, too, the sweep outlasts the kills.
+    "search.repeats=8",
     "name=shared",
 )
 
 
 def trials_of(url: str) -> list[FrozenTrial]:
+    """The trials of the sweep; none before there is a study."""
+    if url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:///")).exists():
+        return []
     storage = open_storage(url, 1)
     try:
         return optuna.load_study(study_name="shared", storage=storage).get_trials()
+    except (KeyError, UserError):
+        return []
     finally:
         storage.engine.dispose()
 
 
 def result(trial: FrozenTrial) -> list[tuple[list[int], float]]:
     folds = folds_of(trial.user_attrs)
-    return [(fold["predicted"], fold["scores"]["weighted_f1"]) for fold in folds]
+    return [(fold.predicted, fold.scores["weighted_f1"]) for fold in folds]
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:
@@ -52,75 +75,98 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return [int(number) for number in path.read_text().split()] if path.exists() else []
 
 
-def kill_some(process: subprocess.Popen[str], url: str, rng: random.Random, kills: int) -> int:
-    """Kill processes of a sweep while it goes on; return how many had a trial in hand.
-
-    A trial is spared that would be given up, because too many of its workers have died.
-    """
-    hit = 0
-    deadline = time.monotonic() + DEADLINE
-    while kills and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(rng.uniform(0.1, 0.8))
-        running = {
-            process_of(trial.user_attrs[WORKER])
-            for trial in trials_of(url)
-            if trial.state == TrialState.RUNNING
-            and WORKER in trial.user_attrs
-            and trial.user_attrs.get(DEATHS, 0) < MOST_RETRIES
-        }
-        at_work = [child for child in children(process) if child in running]
-        if not at_work:
-            continue
-        victim = rng.choice(at_work)
-        os.kill(victim, signal.SIGKILL)
-        hit += 1
-        kills -= 1
-    return hit
+def at_work(process: subprocess.Popen[str], url: str, folds: int) -> list[int]:
+    """The workers of a process that have a trial in hand, once one has done so many folds."""
+    running = [
+        trial
+        for trial in trials_of(url)
+        if trial.state == TrialState.RUNNING
+        and WORKER in trial.user_attrs
+        and process_of(trial.user_attrs[WORKER]) in children(process)
+    ]
+    if max((len(stored_folds(trial.user_attrs)) for trial in running), default=-1) < folds:
+        return []
+    return [process_of(trial.user_attrs[WORKER]) for trial in running]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, toy_sweep, start_sweep):
-    """The trials of the sweep that nobody disturbs."""
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, sweep_config: Callable[..., OptimizeConfig]
+) -> dict[str, FrozenTrial]:
+    """The trials of the sweep that nobody disturbs, which this process runs one by one."""
+    quiet_optuna()
     folder = tmp_path_factory.mktemp("undisturbed")
-    process = start_sweep(*toy_sweep(folder, *SETTINGS))
-    output, _ = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, output
-    return by_params(trials_of(f"sqlite:///{folder / 'shared' / FILE}"))
+    config = sweep_config(folder, *SETTINGS)
+    url = storage_url(config.search, folder)
+    spec = WorkerSpec(config, folder, url, "shared", confirming=False)
+    space = SearchSpace.parse(config.search.space, config.base)
+    folds = Folds(config, confirming=False)
+    storage = open_storage(url, 1)
+    study = open_study(storage, "shared", config.search, config.search.objectives, folds.steps)
+    first = space.encode(space.assignment_of(space.base))
+    study.enqueue_trial(first, user_attrs={ORIGIN: DEFAULT})
+    accelerator = Accelerator(cpu=True)
+
+    def judge(trial: Trial) -> list[float]:
+        values = run_trial(
+            trial, space.apply(space.decode(trial.params)), folds, range(folds.steps),
+            accelerator=accelerator, folder=folder / "trial", prune=False, stopped=lambda: False,
+        )  # fmt: skip
+        return list(values.values())
+
+    while run_next(study, storage, space, spec, worker="elsewhere:1:undisturbed", judge=judge):
+        pass
+    return by_params(study.trials)
 
 
-def by_params(trials: list[FrozenTrial]) -> dict[str, list[FrozenTrial]]:
-    found: dict[str, list[FrozenTrial]] = {}
-    for trial in counted(trials):
-        found.setdefault(json.dumps(trial.params, sort_keys=True), []).append(trial)
+def by_params(trials: list[FrozenTrial]) -> dict[str, FrozenTrial]:
+    found = {json.dumps(trial.params, sort_keys=True): trial for trial in counted(trials)}
+    assert len(found) == TRIALS
     return found
 
 
 @pytest.fixture(params=["file", "postgresql"])
-def place(request, tmp_path) -> tuple[str, list[str], list[Path]]:
-    """A storage, the setting that names it, and a folder for each machine that shares it."""
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, list[str], list[Path]]:
+    """A storage, the settings that name it, and a folder for each machine that shares it."""
     one, two = tmp_path / "one", tmp_path / "two"
     if request.param == "file":
         return f"sqlite:///{one / 'shared' / FILE}", [], [one]
     url = request.getfixturevalue("postgresql")
-    setting = f"search.storage={url}"
-    return url.replace("postgresql:", "postgresql+psycopg:"), [setting], [one, two]
+    settings = [f"search.storage={url}", "search.workers=1"]
+    return url.replace("postgresql:", "postgresql+psycopg:"), settings, [one, two]
 
 
 def test_kills_cost_the_fold_in_hand_and_nothing_else(
-    place, toy_sweep, start_sweep, undisturbed, wait_for
-):
+    place: tuple[str, list[str], list[Path]],
+    toy_sweep: Callable[..., list[str]],
+    start_sweep: Callable[..., subprocess.Popen[str]],
+    undisturbed: dict[str, FrozenTrial],
+    wait_for: Callable[..., None],
+) -> None:
     rng = random.Random(0)
-    url, setting, folders = place
+    url, settings, folders = place
 
     def start(folder: Path) -> subprocess.Popen[str]:
-        return start_sweep(*toy_sweep(folder, *SETTINGS, *setting))
+        return start_sweep(*toy_sweep(folder, *SETTINGS, *settings))
+
+    def wait_for_work(process: subprocess.Popen[str]) -> list[int]:
+        """Wait until the workers of a process are somewhere within a trial; return them."""
+        found: list[int] = []
+        folds = rng.randrange(1, 16)
+
+        def ready() -> bool:
+            found[:] = at_work(process, url, folds)
+            return bool(found)
+
+        wait_for(ready, process)
+        return found
 
     first = start(folders[0])
-    wait_for(lambda: finished(url) >= 1, first)
-    processes = [first, *(start(folder) for folder in folders[1:])]
-    assert kill_some(first, url, rng, kills=4) == 4
+    for worker in wait_for_work(first):
+        os.kill(worker, signal.SIGKILL)
+    others = [start(folder) for folder in folders[1:]]
+    wait_for_work(first)
     before = {trial.number: result(trial) for trial in trials_of(url) if trial.state in FINISHED}
-    assert before
 
     # The one that started the workers dies; they notice, and end themselves.
     orphans = children(first)
@@ -129,8 +175,7 @@ def test_kills_cost_the_fold_in_hand_and_nothing_else(
     wait_for(lambda: not any(Path(f"/proc/{orphan}").exists() for orphan in orphans))
 
     first = start(folders[0])
-    kill_some(first, url, rng, kills=2)
-    for process in [first, *processes[1:]]:
+    for process in [first, *others]:
         output, _ = process.communicate(timeout=DEADLINE)
         assert process.returncode == 0, output
 
@@ -140,18 +185,9 @@ def test_kills_cost_the_fold_in_hand_and_nothing_else(
     assert any(trial.system_attrs.get("retry_history") for trial in counted(after))
     found = by_params(after)
     assert found.keys() == undisturbed.keys()
-    for params, [trial] in found.items():
-        assert result(trial) == result(undisturbed[params][0])
+    for params, trial in found.items():
+        assert result(trial) == result(undisturbed[params])
     for folder in folders:
-        summary = json.loads((folder / "shared" / "summary.json").read_text())
-        assert summary["states"] == {"complete": TRIALS}
+        summary = SweepSummary.read(folder / "shared" / "summary.json")
+        assert summary.states == {"complete": TRIALS}
         assert not (folder / "shared" / "trials").exists()
-
-
-def finished(url: str) -> int:
-    if url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:///")).exists():
-        return 0
-    try:
-        return sum(trial.state in FINISHED for trial in trials_of(url))
-    except KeyError:  # the study is not there yet
-        return 0

@@ -8,7 +8,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tagger.config.schema import OptimizeConfig
-from tagger.search.racing import FOLD, ItemsPruner, build_pruner
+from tagger.search.fold_results import FOLD
+from tagger.search.racing import ItemsPruner, build_pruner
 from tagger.search.study import quiet_optuna
 
 ROWS = 100

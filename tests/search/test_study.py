@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.storages import RDBStorage
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import create_engine, text
@@ -25,24 +24,23 @@ from sqlalchemy.engine import make_url
 from tagger.config.schema import OptimizeConfig
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT
-from tagger.search.racing import FOLD
+from tagger.search.fold_results import FOLD
 from tagger.search.study import (
     DEATHS,
-    DONE,
     ERROR,
     MOST_RETRIES,
     ORIGIN,
+    STOPPED,
     WORKER,
     begun,
     build_sampler,
     counted,
-    enqueue,
     exclusive,
-    give_back,
-    give_back_lost,
     hours_spent,
+    is_cut_short,
     open_storage,
     open_study,
+    put_back,
     quiet_optuna,
     storage_trouble,
     storage_url,
@@ -322,7 +320,7 @@ def test_trials_of_silent_workers_are_retried(
         file.execute("update trial_heartbeats set heartbeat = datetime(heartbeat, ?)", (ago,))
     file.close()
     trial.set_user_attr(WORKER, "elsewhere:1:of-another-machine")
-    give_back_lost(study, storage)
+    put_back(study, storage)
     expected = [TrialState.FAIL, TrialState.WAITING] if silent else [TrialState.RUNNING]
     assert [one.state for one in study.trials] == expected
 
@@ -337,7 +335,7 @@ def study(storage: RDBStorage) -> Study:
     return optuna.create_study(storage=storage, study_name="x")
 
 
-def interrupted(study: Study) -> optuna.Trial:
+def begin(study: Study) -> optuna.Trial:
     trial = study.ask()
     trial.suggest_float("x", 0, 1)
     trial.suggest_categorical("y", ["a", "b"])
@@ -345,18 +343,26 @@ def interrupted(study: Study) -> optuna.Trial:
     return trial
 
 
+def cut_short(study: Study, trial: optuna.Trial, *, stopped: bool = False) -> None:
+    """End a trial as a worker does that is told to stop, or as others do for one that died."""
+    if stopped:
+        trial.set_user_attr(STOPPED, True)
+    study.tell(trial, state=TrialState.FAIL)
+
+
 def test_a_retried_trial_keeps_its_choices_and_folds_but_not_its_worker(
     study: Study, storage: RDBStorage
 ) -> None:
     study.enqueue_trial({"x": 0.5}, user_attrs={ORIGIN: "default"})
-    first = interrupted(study)
+    first = begin(study)
     first.set_user_attr("fold_0", {"scores": {"accuracy": 0.5}})
-    give_back(study, storage, first)
+    cut_short(study, first, stopped=True)
+    put_back(study, storage)
     failed, waiting = study.trials
     assert (failed.state, waiting.state) == (TrialState.FAIL, TrialState.WAITING)
     assert waiting.params == failed.params == first.params
     assert waiting.user_attrs == {ORIGIN: "default", "fold_0": {"scores": {"accuracy": 0.5}}}
-    again = interrupted(study)
+    again = begin(study)
     assert again.number == 1 and again.params == first.params
 
 
@@ -364,21 +370,23 @@ def test_a_trial_whose_workers_die_is_retried_so_many_times(
     study: Study, storage: RDBStorage
 ) -> None:
     for number in range(MOST_RETRIES + 1):
-        trial = interrupted(study)
+        trial = begin(study)
         trial.set_user_attr(f"fold_{number}", {})
         assert trial.number == number
-        give_back(study, storage, trial, died=True)
+        cut_short(study, trial)
+        put_back(study, storage)
     assert {one.state for one in study.trials} == {TrialState.FAIL}
     assert len({str(one.params) for one in study.trials}) == 1
     assert [len(one.user_attrs) for one in study.trials] == [2, 4, 5, 6]
-    assert [one.number for one in counted(study.trials)] == [MOST_RETRIES]
+    assert [one.number for one in begun(study.trials)] == [MOST_RETRIES]
 
 
 def test_a_trial_may_be_stopped_any_number_of_times(study: Study, storage: RDBStorage) -> None:
     for number in range(3 * MOST_RETRIES):
-        trial = interrupted(study)
+        trial = begin(study)
         assert trial.number == number
-        give_back(study, storage, trial)
+        cut_short(study, trial, stopped=True)
+        put_back(study, storage)
     assert study.trials[-1].state == TrialState.WAITING
 
 
@@ -387,38 +395,41 @@ def test_what_was_drawn_before_the_end_of_the_draws_is_kept(
 ) -> None:
     trial = study.ask()
     value = trial.suggest_float("x", 0, 1)
-    give_back(study, storage, trial)
-    again = interrupted(study)
+    cut_short(study, trial)
+    put_back(study, storage)
+    again = begin(study)
     assert again.params["x"] == value and set(again.params) == {"x", "y"}
 
 
 @pytest.mark.parametrize(
     "state", [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING]
 )
-def test_only_a_trial_that_runs_is_given_back(
+def test_only_a_trial_that_was_cut_short_is_put_back(
     study: Study, storage: RDBStorage, state: TrialState
 ) -> None:
     value = 1.0 if state == TrialState.COMPLETE else None
-    study.add_trial(create_trial(state=state, value=value))
-    give_back(study, storage, study.trials[0])
+    study.add_trial(create_trial(state=state, value=value, user_attrs={ERROR: "it diverged"}))
+    put_back(study, storage)
     assert [one.state for one in study.trials] == [state]
 
 
 @pytest.mark.parametrize("place", ["file", "postgresql"])
-def test_it_is_given_back_once(request: pytest.FixtureRequest, url: str, place: str) -> None:
+def test_it_is_put_back_once(request: pytest.FixtureRequest, url: str, place: str) -> None:
     if place == "postgresql":
         server = make_url(request.getfixturevalue("postgresql"))
         url = server.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    study = optuna.create_study(storage=open_storage(url, 10), study_name="given-back")
-    trials = [interrupted(study) for _ in range(5)]
+    study = optuna.create_study(storage=open_storage(url, 10), study_name="put-back")
+    trials = [begin(study) for _ in range(5)]
+    for trial in trials:
+        cut_short(study, trial)
 
-    def give_all_back(storage: RDBStorage) -> None:
-        for trial in trials:
-            give_back(study, storage, trial)
+    def put_all_back() -> None:
+        storage = open_storage(url, 10)
+        mine = optuna.load_study(storage=storage, study_name="put-back")
+        with exclusive(url):
+            put_back(mine, storage)
 
-    threads = [
-        threading.Thread(target=give_all_back, args=(open_storage(url, 10),)) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=put_all_back) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -430,42 +441,38 @@ def test_it_is_given_back_once(request: pytest.FixtureRequest, url: str, place: 
     ]
 
 
-def test_a_worker_that_dies_while_it_gives_a_trial_back_leaves_no_failure(
-    study: Study, storage: RDBStorage, url: str, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_that_dies_while_it_puts_a_trial_back_leaves_no_failure(
+    study: Study, storage: RDBStorage, dead_worker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise who looks then takes what was cut short for a config that can't be trained."""
-    trial = interrupted(study)
-    seen: list[list[TrialState]] = []
-    other = optuna.load_study(storage=open_storage(url, 10), study_name="x")
+    begin(study).set_user_attr(WORKER, dead_worker)
 
-    def die(*_: object, **__: object) -> None:
-        seen.append([one.state for one in other.trials])
+    def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(RDBStorage, "_get_prepared_new_trial", die)
+    monkeypatch.setattr(RetryHeartbeatStaleTrialCallback, "__call__", die)
     with pytest.raises(KeyboardInterrupt):
-        give_back(study, storage, trial)
+        put_back(study, storage)
     monkeypatch.undo()
-    seen.append([one.state for one in other.trials])
-    assert seen == [[TrialState.RUNNING]] * 2
-    give_back(study, storage, trial)
-    assert [one.state for one in other.trials] == [TrialState.FAIL, TrialState.WAITING]
-
-
-def test_what_a_dying_worker_had_to_say_is_not_said_of_the_next(
-    study: Study, storage: RDBStorage
-) -> None:
-    trial = interrupted(study)
-    trial.set_user_attr(ERROR, "it was about to fail")
-    give_back(study, storage, trial, died=True)
-    assert ERROR in study.trials[0].user_attrs and ERROR not in study.trials[1].user_attrs
+    (trial,) = study.trials
+    assert trial.state == TrialState.FAIL and is_cut_short(trial)
+    assert begun([trial]) == [] and counted([trial]) == [trial]
+    put_back(study, storage)
+    assert [one.state for one in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert study.trials[1].user_attrs == {DEATHS: 1}
 
 
 @pytest.mark.parametrize(
     ("turns", "seconds", "waits"), [(True, 0, False), (False, 0, True), (False, 3600, False)]
 )
 def test_a_worker_may_die_before_it_says_its_name(
-    study: Study, monkeypatch: pytest.MonkeyPatch, turns: bool, seconds: float, waits: bool
+    study: Study,
+    storage: RDBStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    turns: bool,
+    seconds: float,
+    waits: bool,
 ) -> None:
     """Where workers take turns it is sure of; elsewhere one may be just about to say it."""
     if not turns:
@@ -473,7 +480,7 @@ def test_a_worker_may_die_before_it_says_its_name(
     trial = create_trial(state=TrialState.RUNNING)
     trial.datetime_start = datetime.now() - timedelta(seconds=seconds)
     study.add_trial(trial)
-    give_back_lost(study, study._storage._backend)  # type: ignore[attr-defined]
+    put_back(study, storage)
     expected = [TrialState.RUNNING] if waits else [TrialState.FAIL, TrialState.WAITING]
     assert [one.state for one in study.trials] == expected
 
@@ -483,7 +490,7 @@ def test_only_the_dead_of_this_machine_are_known_at_once(
 ) -> None:
     for worker in (this_worker, dead_worker, "elsewhere:1:of-another-machine"):
         study.ask().set_user_attr(WORKER, worker)
-    give_back_lost(study, storage)
+    put_back(study, storage)
     states = [one.state for one in study.trials]
     assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
     assert study.trials[3].user_attrs == {DEATHS: 1}
@@ -492,13 +499,15 @@ def test_only_the_dead_of_this_machine_are_known_at_once(
 def test_trials_that_stand_in_the_queue_again_do_not_count(
     study: Study, storage: RDBStorage
 ) -> None:
-    one, two = interrupted(study), interrupted(study)
+    one, two = begin(study), begin(study)
     study.enqueue_trial({"x": 0.1})
-    give_back(study, storage, one)
+    cut_short(study, one)
     study.tell(two, 0.5)
+    assert [trial.number for trial in counted(study.trials)] == [0, 1, 2]
+    assert [trial.number for trial in begun(study.trials)] == [1]
+    put_back(study, storage)
     assert [trial.number for trial in counted(study.trials)] == [1, 2, 3]
-    assert [trial.number for trial in begun(counted(study.trials))] == [1]
-    assert [trial.number for trial in begun(study.trials)] == [0, 1]
+    assert [trial.number for trial in begun(study.trials)] == [1]
 
 
 @pytest.mark.parametrize(
@@ -540,7 +549,7 @@ def test_a_night_between_two_runs_does_not_count(
     trial = ran(-9, None if state == TrialState.RUNNING else -0.1, dead_worker)
     trial.state = state
     trial.user_attrs |= {
-        FOLD.format(step): {DONE: (datetime.now() + timedelta(hours=hour)).isoformat()}
+        FOLD.format(step): {"done": (datetime.now() + timedelta(hours=hour)).isoformat()}
         for step, hour in enumerate(folds)
     }
     assert hours_spent([trial]) == pytest.approx(expected, abs=0.01)
@@ -551,24 +560,6 @@ def test_what_failed_of_itself_counts_to_its_end() -> None:
     trial.state = TrialState.FAIL
     trial.user_attrs = {ERROR: "it diverged"}
     assert hours_spent([trial]) == pytest.approx(4)
-
-
-def test_a_queue_holds_each_trial_once() -> None:
-    study = optuna.create_study()
-    wanted: list[dict[str, Any]] = [{"x": 0.1, "y": "[1, 2]"}, {"x": 0.2, "y": None}]
-    origins = ["default", "a run"]
-    enqueue(study, wanted, lambda at: origins[at])
-    enqueue(study, [*wanted, {"x": 0.3, "y": None}], lambda at: [*origins, "another"][at])
-    assert [one.state for one in study.trials] == [TrialState.WAITING] * 3
-    assert [one.user_attrs for one in study.trials] == [
-        {ORIGIN: "default"}, {ORIGIN: "a run"}, {ORIGIN: "another"},
-    ]  # fmt: skip
-    trial = study.ask()
-    assert trial.suggest_float("x", 0, 1) == 0.1
-    assert trial.suggest_categorical("y", ["[1, 2]", None]) == "[1, 2]"
-    study.tell(trial, 1.0)
-    enqueue(study, wanted, lambda at: origins[at])
-    assert len(study.trials) == 3
 
 
 def draws(config: OptimizeConfig, seed: int) -> list[float]:

@@ -13,10 +13,11 @@ from optuna.trial import create_trial
 
 from tagger.config.saved import load_saved_config
 from tagger.config.schema import OptimizeConfig, TrainConfig
+from tagger.search.fold_results import FOLD, folds_in_order, folds_of
 from tagger.search.folds import Folds
-from tagger.search.racing import FOLD, build_pruner
+from tagger.search.racing import build_pruner
 from tagger.search.study import quiet_optuna
-from tagger.search.trials import Judged, folds_of, judge, run_trial
+from tagger.search.trials import run_trial
 from tagger.training.loop import TrainingStopped
 
 Config = Callable[..., OptimizeConfig]
@@ -89,41 +90,6 @@ class Sweep:
         )
 
 
-def folds_with(*values: float) -> dict[str, Any]:
-    return {FOLD.format(at): {"scores": {"accuracy": value}} for at, value in enumerate(values)}
-
-
-@pytest.mark.parametrize(
-    ("attributes", "expected"),
-    [
-        ({}, None),
-        ({"worker": "x", "fold_0": {"scores": {"aurc": 0.1}}}, None),
-        (folds_with(0.5), Judged(0.5, 0.0, 1)),
-        (folds_with(0.5, 0.7), Judged(0.6, 0.1, 2)),
-        (folds_with(0.2, 0.4, 0.9), Judged(0.5, (0.13 / 3) ** 0.5, 3)),
-        (folds_with(0.5, 0.7) | {"fold_2": {"scores": {"mib": 3.0}}}, Judged(0.6, 0.1, 2)),
-    ],
-)
-def test_a_trial_is_judged_by_its_folds(
-    attributes: dict[str, Any], expected: Judged | None
-) -> None:
-    found = judge(attributes, "accuracy")
-    assert (found is None) == (expected is None)
-    if found and expected:
-        assert vars(found) == pytest.approx(vars(expected))
-
-
-def test_a_cost_is_measured_once() -> None:
-    attributes = folds_with(0.5, 0.7) | {"fold_2": {"scores": {"accuracy": 0.6, "mib": 3.0}}}
-    assert judge(attributes, "mib") == Judged(3.0, 0.0, 1)
-
-
-def test_folds_are_in_the_order_of_their_steps() -> None:
-    attributes = {FOLD.format(step): {"step": step} for step in (10, 2, 0, 11, 1)}
-    found = folds_of({"origin": "default", **attributes})
-    assert [fold["step"] for fold in found] == [0, 1, 2, 10, 11]
-
-
 def test_each_fold_is_kept_at_once(sweep_config: Config, tmp_path: Path) -> None:
     sweep = Sweep(sweep_config(tmp_path), tmp_path)
     seen: list[list[str]] = []
@@ -134,7 +100,7 @@ def test_each_fold_is_kept_at_once(sweep_config: Config, tmp_path: Path) -> None
 
     values = sweep.run(stopped=watch)
     assert seen == [[], ["fold_0"], ["fold_0", "fold_1"]]
-    scores = [fold["scores"]["weighted_f1"] for fold in folds_of(sweep.kept)]
+    scores = [fold.scores["weighted_f1"] for fold in folds_of(sweep.kept)]
     assert len(scores) == 3 and values == {"weighted_f1": pytest.approx(np.mean(scores))}
     assert json.loads(json.dumps(sweep.kept)) == sweep.kept
 
@@ -196,7 +162,7 @@ def test_pruners_are_told_of_folds_or_of_the_mean_so_far(
     sweep = Sweep(sweep_config(tmp_path, mixed_up, f"search.pruner={pruner}"), tmp_path)
     sweep.study.pruner = optuna.pruners.NopPruner()
     sweep.run()
-    scores = [fold["scores"]["weighted_f1"] for fold in folds_of(sweep.kept)]
+    scores = [fold.scores["weighted_f1"] for fold in folds_of(sweep.kept)]
     assert len(set(scores)) == 3
     means = [float(np.mean(scores[: at + 1])) for at in range(3)]
     expected = scores if pruner in ("items", "wilcoxon") else means
@@ -231,7 +197,7 @@ def test_the_folder_of_a_trial_is_kept_where_asked(
     saved = load_saved_config(TrainConfig, folder / "config.yaml")
     assert saved == (changed if ends == "failed" else sweep.config.base)
     folds = json.loads((folder / "folds.json").read_text(encoding="utf-8"))
-    assert folds == folds_of(sweep.kept)
+    assert folds == folds_in_order(sweep.kept)
     assert len(folds) == {"well": 3, "stopped": 1, "failed": 0}[ends]
 
 

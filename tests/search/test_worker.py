@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,6 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from tagger.config.schema import OptimizeConfig
 from tagger.files import REPO_ROOT
+from tagger.search.fold_results import folds_of
 from tagger.search.liveness import lives, process_of
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
@@ -28,17 +30,21 @@ from tagger.search.study import (
     DEFAULT,
     ERROR,
     ORIGIN,
+    STOPPED,
     WORKER,
     counted,
-    enqueue,
-    give_back,
     open_storage,
     open_study,
     quiet_optuna,
     storage_url,
 )
-from tagger.search.trials import folds_of
-from tagger.search.worker import Post, may_begin, take, work
+from tagger.search.worker import (
+    TrialFailedError,
+    WorkerSpec,
+    may_begin,
+    run_next,
+    work,
+)
 
 DEADLINE = 180
 WHO = "elsewhere:1:of-another-machine"
@@ -53,13 +59,13 @@ import multiprocessing, sys
 from pathlib import Path
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import OptimizeConfig
-from tagger.search.worker import Post, work
+from tagger.search.worker import WorkerSpec, work
 folder, url, *overrides = sys.argv[1:]
 config = load_config(OptimizeConfig, compose_config("optimize", overrides))
 context = multiprocessing.get_context("spawn")
 _, trouble = context.Pipe(duplex=False)
 worker = context.Process(
-    target=work, args=(Post(config, Path(folder), url, "x", False), trouble)
+    target=work, args=(WorkerSpec(config, Path(folder), url, "x", False), trouble)
 )
 worker.start()
 print(worker.pid, flush=True)
@@ -73,15 +79,15 @@ def quiet() -> None:
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Post], BaseProcess]]:
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[WorkerSpec], BaseProcess]]:
     """Starts workers; those that still live at the end are killed."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     workers: list[BaseProcess] = []
 
-    def run(post: Post) -> BaseProcess:
+    def run(spec: WorkerSpec) -> BaseProcess:
         context = multiprocessing.get_context("spawn")
         _, trouble = context.Pipe(duplex=False)
-        worker = context.Process(target=work, args=(post, trouble))
+        worker = context.Process(target=work, args=(spec, trouble))
         worker.start()
         workers.append(worker)
         return worker
@@ -92,25 +98,47 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Post], BaseProc
         worker.join()
 
 
+class DiedError(BaseException):
+    """What ends a process at once."""
+
+
 class Sweep:
     """The study of a sweep in a file, as this process sees it."""
 
     def __init__(self, config: OptimizeConfig, folder: Path, confirming: bool = False) -> None:
         folder.mkdir(exist_ok=True, parents=True)
         self.name = WHO
-        self.post = Post(config, folder, storage_url(config.search, folder), "x", confirming)
+        self.spec = WorkerSpec(config, folder, storage_url(config.search, folder), "x", confirming)
         self.space = SearchSpace.parse(config.search.space, config.base)
         self.storage: RDBStorage
         self.study: Study
         self.reopen()
 
     def reopen(self) -> None:
-        search = self.post.config.search
-        self.storage = open_storage(self.post.url, search.heartbeat)
+        search = self.spec.config.search
+        self.storage = open_storage(self.spec.url, search.heartbeat)
         self.study = open_study(self.storage, "x", search, search.objectives[:1], 3)
 
+    def run(self, judge: Callable[[Trial], list[float]]) -> bool:
+        return run_next(
+            self.study, self.storage, self.space, self.spec, worker=self.name, judge=judge
+        )
+
     def take(self) -> Trial | None:
-        return take(self.study, self.storage, self.space, self.post, self.name)
+        """Begin the next trial, and leave it as if it was still worked at."""
+        taken: list[Trial] = []
+
+        def leave(trial: Trial) -> list[float]:
+            taken.append(trial)
+            raise DiedError
+
+        with suppress(DiedError):
+            self.run(leave)
+        return taken[0] if taken else None
+
+    def enqueue(self, chosen: Sequence[dict[str, Any]], origins: Sequence[str]) -> None:
+        for stored, origin in zip(chosen, origins, strict=True):
+            self.study.enqueue_trial(stored, user_attrs={ORIGIN: origin}, skip_if_exists=True)
 
     def take_one(self) -> Trial:
         trial = self.take()
@@ -223,7 +251,8 @@ def test_a_sweep_that_was_stopped_draws_what_it_would_have_drawn(
             assert set(trial.params) == {one.path for one in sweep.space.parameters}
             taken += 1
             if taken in stops:
-                give_back(sweep.study, sweep.storage, trial)
+                trial.set_user_attr(STOPPED, True)
+                sweep.study.tell(trial, state=TrialState.FAIL)
                 sweep.reopen()
             else:
                 sweep.study.tell(trial, -abs(np.log(trial.params["model.C"])))
@@ -241,7 +270,7 @@ def test_what_is_taken_says_who_has_it(sweep_config: Config, tmp_path: Path) -> 
     trial = sweep.take_one()
     assert sweep.study.trials[0].user_attrs == {WORKER: WHO}
     assert sweep.study.trials[0].params == trial.params != {}
-    with sqlite3.connect(sweep.post.folder / "study.db") as file:
+    with sqlite3.connect(sweep.spec.folder / "study.db") as file:
         assert file.execute("select trial_id from trial_heartbeats").fetchall() == [
             (trial._trial_id,)
         ]
@@ -250,9 +279,9 @@ def test_what_is_taken_says_who_has_it(sweep_config: Config, tmp_path: Path) -> 
 
 def test_what_is_enqueued_is_taken_first(sweep_config: Config, tmp_path: Path) -> None:
     sweep = Sweep(sweep_config(tmp_path, "search.trials=3"), tmp_path / "sweep")
-    base = sweep.space.encode(sweep.space.assignment_of(sweep.post.config.base))
+    base = sweep.space.encode(sweep.space.assignment_of(sweep.spec.config.base))
     wanted = [base, base | {"model.C": 0.5}]
-    enqueue(sweep.study, wanted, lambda at: [DEFAULT, "a run"][at])
+    sweep.enqueue(wanted, [DEFAULT, "a run"])
     trials = [sweep.take_one() for _ in range(3)]
     assert [trial.params for trial in trials[:2]] == wanted
     assert trials[2].params not in wanted
@@ -268,7 +297,7 @@ def test_the_trial_of_a_dead_worker_is_taken_again(
     first = sweep.take_one()
     first.set_user_attr("fold_0", {"scores": {}})
     assert sweep.take() is None
-    with sqlite3.connect(sweep.post.folder / "study.db") as file:
+    with sqlite3.connect(sweep.spec.folder / "study.db") as file:
         if silent == "from the start":
             file.execute("delete from trial_heartbeats")
             file.execute("delete from trial_user_attributes where key = ?", (WORKER,))
@@ -304,9 +333,8 @@ def test_a_worker_that_died_while_it_took_a_trial_is_not_waited_for(
     sweep_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = Sweep(sweep_config(tmp_path, "search.trials=1"), tmp_path / "sweep")
-    monkeypatch.setattr(RDBStorage, "record_heartbeat", die)
-    with pytest.raises(Died):
-        sweep.take()
+    monkeypatch.setattr(Trial, "set_user_attr", die)
+    assert sweep.take() is None
     monkeypatch.undo()
     assert sweep.states == [TrialState.RUNNING]
     sweep.reopen()
@@ -314,12 +342,37 @@ def test_a_worker_that_died_while_it_took_a_trial_is_not_waited_for(
     assert sweep.states == [TrialState.FAIL, TrialState.RUNNING]
 
 
-class Died(BaseException):
-    """What ends a process at once."""
-
-
 def die(*_: object, **__: object) -> None:
-    raise Died
+    raise DiedError
+
+
+def test_a_trial_that_was_given_to_another_is_left_to_it(
+    sweep_config: Config, tmp_path: Path
+) -> None:
+    """A worker that was silent for too long finds its trial failed, and in the queue again."""
+    sweep = Sweep(sweep_config(tmp_path), tmp_path / "sweep")
+
+    def is_silent(trial: Trial) -> list[float]:
+        sweep.study.tell(trial.number, state=TrialState.FAIL)
+        if len(sweep.study.trials) == 1:
+            trial.set_user_attr("fold_0", {})
+        return [1.0]
+
+    assert sweep.run(is_silent)
+    assert sweep.run(is_silent)
+    assert sweep.states == [TrialState.FAIL, TrialState.FAIL]
+    assert sweep.take_one().user_attrs == {DEATHS: 2, WORKER: WHO}
+
+
+def test_what_a_trial_failed_of_is_not_retried(sweep_config: Config, tmp_path: Path) -> None:
+    sweep = Sweep(sweep_config(tmp_path, "search.trials=2"), tmp_path / "sweep")
+
+    def fail(trial: Trial) -> list[float]:
+        trial.set_user_attr(ERROR, "it diverged")
+        raise TrialFailedError
+
+    assert sweep.run(fail) and sweep.run(fail) and not sweep.run(fail)
+    assert sweep.states == [TrialState.FAIL, TrialState.FAIL]
 
 
 def test_workers_together_keep_to_the_budget(sweep_config: Config, tmp_path: Path) -> None:
@@ -353,7 +406,7 @@ def test_a_confirmation_draws_nothing(sweep_config: Config, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_worker_goes_on_after_trials_that_fail(
-    sweep_config: Config, tmp_path: Path, start: Callable[[Post], BaseProcess]
+    sweep_config: Config, tmp_path: Path, start: Callable[[WorkerSpec], BaseProcess]
 ) -> None:
     missing = str(tmp_path / "missing.csv")
     config = with_space(
@@ -365,8 +418,8 @@ def test_a_worker_goes_on_after_trials_that_fail(
     )
     sweep = Sweep(config, tmp_path / "sweep")
     grid = [sweep.space.encode(one) for one in sweep.space.grid(0)]
-    enqueue(sweep.study, grid, lambda _: "grid")
-    worker = start(sweep.post)
+    sweep.enqueue(grid, ["grid"] * len(grid))
+    worker = start(sweep.spec)
     worker.join(DEADLINE)
     assert worker.exitcode == 0
     trials = sweep.study.trials
@@ -375,7 +428,7 @@ def test_a_worker_goes_on_after_trials_that_fail(
         folds = folds_of(trial.user_attrs)
         if trial.params["data.extra"] == "[]":
             assert (trial.state, len(folds)) == (TrialState.COMPLETE, 3)
-            scores = [fold["scores"]["weighted_f1"] for fold in folds]
+            scores = [fold.scores["weighted_f1"] for fold in folds]
             assert trial.value == pytest.approx(np.mean(scores))
             assert ERROR not in trial.user_attrs
         else:
@@ -383,15 +436,15 @@ def test_a_worker_goes_on_after_trials_that_fail(
             assert missing in trial.user_attrs[ERROR]
             assert "Traceback" not in trial.user_attrs[ERROR]
         assert process_of(trial.user_attrs[WORKER]) == worker.pid
-    assert list((sweep.post.folder / "trials").iterdir()) == []
+    assert list((sweep.spec.folder / "trials").iterdir()) == []
 
 
 @pytest.mark.slow
 def test_sigterm_puts_the_trial_back_with_its_folds(
-    sweep_config: Config, tmp_path: Path, start: Callable[[Post], BaseProcess]
+    sweep_config: Config, tmp_path: Path, start: Callable[[WorkerSpec], BaseProcess]
 ) -> None:
     sweep = Sweep(sweep_config(tmp_path, "search.repeats=100"), tmp_path / "sweep")
-    worker = start(sweep.post)
+    worker = start(sweep.spec)
     sweep.wait_for(lambda trials: bool(trials) and len(folds_of(trials[0].user_attrs)) >= 2)
     worker.terminate()
     worker.join(DEADLINE)
@@ -412,7 +465,7 @@ def test_a_worker_ends_when_its_parent_dies(
     given = ["search=quick", "model=tiny", "search.folds=3", "search.repeats=100"]
     sweep = Sweep(sweep_config(tmp_path, *given), tmp_path / "sweep")
     parent = subprocess.Popen(
-        [sys.executable, "-c", ORPHAN, str(sweep.post.folder), sweep.post.url,
+        [sys.executable, "-c", ORPHAN, str(sweep.spec.folder), sweep.spec.url,
          *toy_sweep(tmp_path, *given)],
         env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src"), "OMP_NUM_THREADS": "1",
              "TQDM_DISABLE": "1"},

@@ -4,13 +4,13 @@ import random
 
 import numpy as np
 import pytest
+from tagger.decision.novelty import Novelty
 
 from tagger.config.schema import FrozenConfig, LinearConfig
 from tagger.data.items import Item
 from tagger.data.sources import load_labelled
 from tagger.data.splits import split_items
 from tagger.decision.decider import load_decider
-from tagger.decision.novelty import Novelty
 from tagger.decision.policies import REVIEW
 from tagger.errors import UserError
 from tagger.runs import RunFolder, read_calibration

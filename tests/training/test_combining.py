@@ -5,6 +5,12 @@ import shutil
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from tagger.training.combining import (
+    check_unseen,
+    combine_runs,
+    joint_predictions,
+    seen_rows,
+)
 
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import EnsembleConfig, LinearConfig, TrainConfig
@@ -15,12 +21,6 @@ from tagger.files import sha256_of, write_json
 from tagger.models.ensemble import EnsembleClassifier
 from tagger.models.transformer import TransformerClassifier
 from tagger.runs import RunFolder, read_calibration, read_ids, read_predictions
-from tagger.training.combining import (
-    check_unseen,
-    combine_runs,
-    joint_predictions,
-    seen_rows,
-)
 from tagger.training.train_run import train
 
 TAGS = ("fruit", "metal", "weather")

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from tagger.data.items import Item
 from tagger.training.copies import (
     CHANGES,
     DROPPED,
@@ -15,6 +13,8 @@ from tagger.training.copies import (
     drop_words,
     swap_span,
 )
+
+from tagger.data.items import Item
 
 LONG = Item("1", "t1 t2 t3 t4", " ".join(f"a{n}" for n in range(20)), tag="x")
 OTHER = Item("2", "other title", " ".join(f"b{n}" for n in range(12)), tag="y")

@@ -1,11 +1,11 @@
 import csv
 
 import pytest
+from tagger.training.doubtful_labels import settle_doubtful_labels
 
 from tagger.data.sources import load_labelled
 from tagger.errors import UserError
 from tagger.runs import RunFolder
-from tagger.training.doubtful_labels import settle_doubtful_labels
 from tagger.training.train_run import train
 
 TURNED = {"t05": "fruit", "t16": "weather", "t30": "metal"}

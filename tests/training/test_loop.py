@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tagger.training.teaching import SAID, prepare_lessons
 
 from tagger.data.sources import iter_unlabelled, load_labelled
 from tagger.models.encoders import encoder_layers, load_encoder
@@ -15,7 +16,6 @@ from tagger.runs import RunFolder
 from tagger.training import fitting
 from tagger.training.objectives import Objective
 from tagger.training.probe import start_from_probe
-from tagger.training.teaching import SAID, prepare_lessons
 from tagger.training.tracking import read_metrics
 from tagger.training.train_run import train
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tagger.training.noise import KEYS, SHORTEST, disturb, misspell
 
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import TrainConfig, TrainingConfig
 from tagger.data.items import Item
-from tagger.training.noise import KEYS, SHORTEST, disturb, misspell
 
 WORDS = ["learning", "orchard", "Iron", "furnace", "weather", "Blacksmith", "model"]
 ANY_SHARE = st.floats(0, 1)

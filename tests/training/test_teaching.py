@@ -6,14 +6,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-
-from tagger.config.schema import EnsembleConfig, LinearConfig
-from tagger.data.items import Item
-from tagger.data.sources import load_labelled
-from tagger.errors import UserError
-from tagger.files import sha256_of
-from tagger.runs import RunFolder, read_calibration, read_ids, read_predictions
-from tagger.training import fitting, teaching
 from tagger.training.teaching import (
     SAID,
     Lessons,
@@ -23,6 +15,14 @@ from tagger.training.teaching import (
     prepare_lessons,
     transfer_items,
 )
+
+from tagger.config.schema import EnsembleConfig, LinearConfig
+from tagger.data.items import Item
+from tagger.data.sources import load_labelled
+from tagger.errors import UserError
+from tagger.files import sha256_of
+from tagger.runs import RunFolder, read_calibration, read_ids, read_predictions
+from tagger.training import fitting, teaching
 from tagger.training.train_run import train
 
 TAGS = ("fruit", "metal", "weather")

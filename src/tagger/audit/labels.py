@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from tagger.audit.report import Labels, Settlement, SuspectedLabel, TagLabels
 from tagger.audit.review_log import ReviewDecision
 from tagger.audit.table import Table
-from tagger.models.label_check import LabelCheck
+from tagger.oof.label_check import LabelCheck
 
 
 def describe_labels(
@@ -46,7 +46,7 @@ def describe_labels(
                     unlearned=check.unlearned[at],
                     suggested=check.suggested[at],
                     probability=check.probability[at],
-                    predictions=check.opinions[at],
+                    predictions=check.votes[at],
                     id=item.id,
                     place=table.places[row],
                     tag=tags[at],

@@ -26,8 +26,8 @@ from tagger.environment import describe_environment
 from tagger.errors import UserError
 from tagger.files import sha256_of
 from tagger.models.embedding import embed_items
-from tagger.models.label_check import check_labels, count_divisions
-from tagger.models.votes import FOLDS
+from tagger.oof.label_check import check_labels, count_divisions
+from tagger.oof.votes import FOLDS
 from tagger.progress import progress_bar
 
 

@@ -113,7 +113,7 @@ def summarize_single_items(first: FloatArray, own: FloatArray) -> SingleItems:
     """
     enough = own.size >= FEWEST_FOR_P999
     return SingleItems(
-        **summarize_times(own),
+        **dict(summarize_times(own)),
         p999_ms=float(np.percentile(own, 99.9)) if enough else None,
         items=own.size,
         ratio=paired_ratio(first, own),
@@ -123,7 +123,7 @@ def summarize_single_items(first: FloatArray, own: FloatArray) -> SingleItems:
 def summarize_length(own: FloatArray) -> LengthTimes:
     """Summarize the times of single items of one length."""
     times = summarize_times(own)
-    return LengthTimes(p50_ms=times["p50_ms"], p99_ms=times["p99_ms"], items=own.size)
+    return LengthTimes(p50_ms=times.p50_ms, p99_ms=times.p99_ms, items=own.size)
 
 
 def paired_ratio(first: FloatArray, own: FloatArray, seed: int = 0) -> Ratio:

@@ -112,7 +112,7 @@ def measure_size_and_latency(
     costs = {}
     for name, classifier in classifiers.items():
         timed = measure_latency(Decider(classifier, PLAIN, None), source.items, config)
-        times = {key: timed[key] for key in ("p50_ms", "p99_ms", "threads")}
+        times = timed.model_dump(include={"p50_ms", "p99_ms", "threads"})
         costs[name] = Costs(mib=sizes[name], **times)
     return costs
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from tagger.compare.report import Difference, Scores
 from tagger.config.schema import DecisionConfig
-from tagger.decision.decider import CalibrationRows, fit_rule
+from tagger.decision.decider import CalibrationSet, fit_rule
 from tagger.decision.policies import REVIEW
 from tagger.evaluation.calibration import adaptive_error
 from tagger.evaluation.selective import (
@@ -71,7 +71,7 @@ def score_cross_domain(
     """
     per_seed = []
     for rows, fitted_to in zip(probabilities, own, strict=True):
-        rule = fit_rule(config, CalibrationRows(fitted_to, own_true, None, "the own source"))
+        rule = fit_rule(config, CalibrationSet(fitted_to, own_true, None, "the own source"))
         result = rule.apply(rows, None)
         per_seed.append(_score(rows, true, result.probabilities, result.tags))
     return _means(per_seed)
@@ -198,7 +198,7 @@ def _cross_fitted(
     decided = np.zeros(len(true), dtype=np.int64)
     for one in np.unique(fold):
         inside = fold == one
-        others = CalibrationRows(probabilities[~inside], true[~inside], None, "the other folds")
+        others = CalibrationSet(probabilities[~inside], true[~inside], None, "the other folds")
         result = fit_rule(config, others).apply(probabilities[inside], None)
         corrected[inside], decided[inside] = result.probabilities, result.tags
     return corrected, decided

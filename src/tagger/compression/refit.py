@@ -7,7 +7,7 @@ import numpy as np
 from tagger.data.items import Item
 from tagger.data.tags import tag_positions
 from tagger.decision.calibrators import TINY
-from tagger.decision.decider import CalibrationRows
+from tagger.decision.decider import CalibrationSet
 from tagger.errors import UserError
 from tagger.runs import RunFolder, read_calibration, read_ids
 from tagger.scores import FloatArray, softmax
@@ -17,7 +17,7 @@ SHOWN = 10
 
 def compressed_calibration_rows(
     run: RunFolder, items: Sequence[Item], before: FloatArray, after: FloatArray
-) -> tuple[list[Item], CalibrationRows]:
+) -> tuple[list[Item], CalibrationSet]:
     """Predict a run's calibration rows as its compressed model would have.
 
     Validation rows were not trained on, so the compressed model's own predictions serve. With
@@ -57,7 +57,7 @@ def compressed_calibration_rows(
             f"{len(ids)} training rows, out of {run.decision_config.folds} folds, with what "
             "compression changed"
         )
-    return chosen, CalibrationRows(probabilities, tag_positions(chosen, run.tags), None, source)
+    return chosen, CalibrationSet(probabilities, tag_positions(chosen, run.tags), None, source)
 
 
 def carry_over(out_of_fold: FloatArray, before: FloatArray, after: FloatArray) -> FloatArray:

@@ -34,7 +34,7 @@ from tagger.decision.change import asked_last
 from tagger.decision.decider import fit_rule, load_rule, save_rule
 from tagger.environment import describe_environment
 from tagger.errors import UserError
-from tagger.evaluation.predicting import predict
+from tagger.evaluation.predictions import predict
 from tagger.evaluation.rows import own_items, rows_in, train_counts
 from tagger.evaluation.slices import build_slices
 from tagger.files import (
@@ -47,7 +47,7 @@ from tagger.files import (
     write_text,
 )
 from tagger.models.base import read_settings
-from tagger.models.instructions import SAMPLES
+from tagger.models.cpu_features import SAMPLES
 from tagger.models.registry import load_classifier
 from tagger.models.transformer import TransformerClassifier
 from tagger.runs import FINISHED, RunFolder, open_run, write_calibration, write_predictions
@@ -240,7 +240,7 @@ def _open_original(run: RunFolder, rows: str | None) -> _Original:
             "transformer",
             hint=HINTS.get(approach, f"A model of approach {approach} is small and fast as it is."),
         )
-    decision = DecisionConfig.model_validate(asked_last(run))
+    decision = asked_last(run)
     if decision.ood != "none":
         raise UserError(
             f"{run.path} can't be exported: it asks a person about items unlike those trained on "

@@ -27,7 +27,18 @@ RENAMED = {
 }
 """Names of keys: before, and now."""
 
-REMOVED: Mapping[str, object] = {}
+REMOVED: Mapping[str, object] = {
+    "model.keep_width": None,
+    "training.average_from": None,
+    "training.field_dropout": 0.0,
+    "training.r_drop": 0.0,
+    "training.mixup": 0.0,
+    "training.doubtful_labels": "keep",
+    "distill.states": 0.0,
+    "distill.attention": 0.0,
+    "distill.layers": None,
+    "compress.calibration_rows": 200,
+}
 """Keys that are no more, with the value that asked for nothing; docs/experiment-log.md says why."""
 
 VALUES = {("decision.ood", "neighbours"): "knn"}

@@ -196,9 +196,6 @@ class TransformerConfig(EncoderConfig):
     keep_layers: list[Annotated[int, Field(ge=0, le=47)]] | None = Field(
         min_length=1, description="Layers of the encoder that are kept, 0 the lowest; null: all."
     )
-    keep_width: int | None = Field(
-        ge=8, le=4096, description="numbers that a token's state keeps; null: all"
-    )
     keep_neurons: int | None = Field(
         ge=1, le=16384, description="Neurons that are kept in each feed-forward block; null: all."
     )
@@ -319,14 +316,8 @@ class TrainingConfig(Section):
     ema_decay: Fraction = Field(
         description="Decay of the exponential moving average of the weights; 0: no average."
     )
-    average_from: Fraction | None = Field(
-        description="keep the plain mean of the weights from this share of the steps on instead"
-    )
     token_dropout: Fraction = Field(
         description="Share of a text's tokens that are left out at each step."
-    )
-    field_dropout: Fraction = Field(
-        description="share of texts without their title, or without their description, at a step"
     )
     typos: Fraction = Field(description="Share of words that get a typo at each step.")
     max_grad_norm: float = Field(gt=0, le=1e6)
@@ -342,8 +333,6 @@ class TrainingConfig(Section):
     contrast_temperature: float = Field(
         gt=0, le=10, description="Temperature of the contrastive loss."
     )
-    r_drop: float = Field(ge=0, le=100, description="weight of agreement under dropout")
-    mixup: float = Field(ge=0, le=10, description="alpha of mixing vectors; 0: none")
     adversarial: float = Field(
         ge=0, le=1, description="Relative size of adversarial noise on embeddings; 0: none."
     )
@@ -351,9 +340,6 @@ class TrainingConfig(Section):
         description="Whether the head is fitted anew at the end, as head_init=probe does."
     )
     class_weights: Literal["none", "balanced"]
-    doubtful_labels: Literal["keep", "down_weight", "relabel", "drop"] = Field(
-        description="training rows whose tag looks wrong to models that did not see it"
-    )
     mixed_precision: Literal["auto", "fp32", "bf16"] = Field(
         description="Data type of the forward pass; auto: bf16 where it is fast."
     )
@@ -374,8 +360,8 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "TrainingConfig":
-        if self.adversarial and (self.mixup or self.r_drop or self.contrast_loss_weight):
-            raise ValueError("adversarial goes with none of mixup, r_drop, contrast_loss_weight")
+        if self.adversarial and self.contrast_loss_weight:
+            raise ValueError("adversarial does not go with contrast_loss_weight: set one to 0")
         if not (self.class_loss_weight or self.contrast_loss_weight):
             raise ValueError(
                 "class_loss_weight and contrast_loss_weight are both 0: nothing is minimised"
@@ -404,11 +390,6 @@ class DistillConfig(Section):
     vector_loss_weight: float = Field(
         ge=0, le=100, description="Weight of the loss against the source encoder's text vectors."
     )
-    states: float = Field(ge=0, le=100, description="weight of the source's token states")
-    attention: float = Field(ge=0, le=100, description="weight of the source's attention relations")
-    layers: list[Annotated[int, Field(ge=0, le=47)]] | None = Field(
-        min_length=1, description="source layer that each layer learns from; null: evenly spaced"
-    )
     transfer: list[str] = Field(
         description="Files of unlabelled items to learn from (tags are not read)."
     )
@@ -427,7 +408,7 @@ class DistillConfig(Section):
             raise ValueError(
                 "`soft_loss_weight` (above 0) and `teachers` go together: give both or neither"
             )
-        if not (self.soft_loss_weight or self.vector_loss_weight or self.states or self.attention):
+        if not (self.soft_loss_weight or self.vector_loss_weight):
             raise ValueError(
                 "soft_loss_weight and vector_loss_weight are both 0: nothing is distilled"
             )
@@ -473,17 +454,12 @@ class CompressConfig(Section):
     """How a run is made smaller and faster, and what it must keep; see `tagger.compression`."""
 
     name: FolderName = Field(description="Ending of the compressed run's name.")
-    dtype: Literal["fp32", "fp16", "int8", "int8_static"] = Field(
-        description="Data type of the weights; int8_static quantizes activations too."
-    )
+    dtype: Literal["fp32", "fp16", "int8"] = Field(description="Data type of the weights.")
     per_channel: bool = Field(
         description="int8: whether each column of a matrix has a scale of its own."
     )
     threads: int | None = Field(
         ge=1, le=1024, description="Threads that answer an item; null: all cores."
-    )
-    calibration_rows: int = Field(
-        ge=1, le=100_000, description="int8_static: training rows that the ranges are taken from"
     )
     max_changed: Fraction = Field(description="Most texts whose decision may change (share).")
     max_shift: Fraction = Field(
@@ -569,7 +545,7 @@ class Recipe(Section):
             return
         if not isinstance(self.model, TransformerConfig):
             raise ValueError(f"distill needs approach=transformer, found {self.model.approach}")
-        clashing = ("adversarial", "mixup", "r_drop", "contrast_loss_weight")
+        clashing = ("adversarial", "contrast_loss_weight")
         if given := [name for name in clashing if getattr(self.training, name)]:
             raise ValueError(f"distill does not go with {' and '.join(given)}: set to 0")
         if self.distill.teachers and self.decision.folds is not None:

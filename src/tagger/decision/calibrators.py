@@ -1,17 +1,17 @@
-"""Corrections that make a probability of 0.8 right 8 times in 10.
+"""Calibrates probabilities: afterwards one of 0.8 is right 8 times in 10.
 
-Every correction works on probabilities, so that it fits any approach; logarithms of probabilities
+Every calibrator works on probabilities, so that it fits any approach; logarithms of probabilities
 stand for logits.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 from scipy.optimize import minimize, minimize_scalar
 
-from tagger.decision.stored import part_from_json, part_to_json
 from tagger.scores import FloatArray, IntArray, softmax
 
 TINY = 1e-12
@@ -19,47 +19,47 @@ STRETCH = (0.05, 20.0)
 """Temperatures that are looked at."""
 
 
-class Calibrator(Protocol):
-    """Corrects probabilities; its fields are plain numbers and lists."""
-
-    def apply(self, probabilities: FloatArray) -> FloatArray:
-        """Map probabilities (n, n_tags) to corrected ones, whose rows sum to 1."""
-        ...
+STORED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+"""How strictly the numbers of a `decision.json` are read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STORED)
 class Unchanged:
-    """No correction."""
+    """Leaves probabilities as they are."""
+
+    kind: Literal["none"] = "none"
 
     def apply(self, probabilities: FloatArray) -> FloatArray:
         """Return them as they are."""
         return probabilities
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STORED)
 class Temperature:
     """Divides all logits by one number: the order of tags stays (Guo et al., ICML 2017)."""
 
     temperature: float
+    kind: Literal["temperature"] = "temperature"
 
     def apply(self, probabilities: FloatArray) -> FloatArray:
         """Sharpen (below 1) or soften (above 1)."""
         return softmax(_logs(probabilities) / self.temperature)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STORED)
 class Vector:
     """Scales and shifts each tag's logit by itself (Guo et al., ICML 2017)."""
 
     scale: list[float]
     shift: list[float]
+    kind: Literal["vector"] = "vector"
 
     def apply(self, probabilities: FloatArray) -> FloatArray:
         """Correct each tag by its own two numbers."""
         return softmax(_logs(probabilities) * self.scale + self.shift)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STORED)
 class Isotonic:
     """A rising step function for each tag, then normalised (Zadrozny & Elkan, KDD 2002).
 
@@ -70,6 +70,7 @@ class Isotonic:
 
     inputs: list[list[float]]
     outputs: list[list[float]]
+    kind: Literal["isotonic"] = "isotonic"
 
     def apply(self, probabilities: FloatArray) -> FloatArray:
         """Correct each tag by its own curve."""
@@ -81,6 +82,10 @@ class Isotonic:
         corrected = np.stack(columns, axis=1) + 1e-6 * probabilities
         normalised: FloatArray = corrected / corrected.sum(axis=1, keepdims=True)
         return normalised
+
+
+Calibrator = Annotated[Unchanged | Temperature | Vector | Isotonic, Field(discriminator="kind")]
+"""Its `apply` maps probabilities (n, n_tags) to calibrated ones, whose rows sum to 1."""
 
 
 def fit_temperature(probabilities: FloatArray, true: IntArray) -> Temperature:
@@ -123,12 +128,6 @@ def fit_isotonic(probabilities: FloatArray, true: IntArray) -> Isotonic:
     return Isotonic(inputs, outputs)
 
 
-KINDS: dict[str, type[Unchanged] | type[Temperature] | type[Vector] | type[Isotonic]] = {
-    "none": Unchanged,
-    "temperature": Temperature,
-    "vector": Vector,
-    "isotonic": Isotonic,
-}
 FITS: dict[str, Callable[[FloatArray, IntArray], Calibrator]] = {
     "none": lambda probabilities, true: Unchanged(),
     "temperature": fit_temperature,
@@ -141,25 +140,11 @@ def fit_calibrator(kind: str, probabilities: FloatArray, true: Sequence[int]) ->
     """Fit a correction to predictions of rows that the model did not see.
 
     Args:
-        kind: One of `KINDS`.
+        kind: One of `FITS`.
         probabilities: (n, n_tags), n >= 1.
         true: Position of each row's tag, (n,).
     """
     return FITS[kind](probabilities, np.asarray(true, dtype=np.int64))
-
-
-def calibrator_to_json(calibrator: Calibrator) -> dict[str, Any]:
-    """Return the kind and its numbers."""
-    return part_to_json(calibrator, KINDS)
-
-
-def calibrator_from_json(values: Mapping[str, Any]) -> Calibrator:
-    """Read what `calibrator_to_json` returned.
-
-    Raises:
-        KeyError, TypeError, ValueError: when it is something else.
-    """
-    return part_from_json(values, KINDS)
 
 
 def _logs(probabilities: FloatArray) -> FloatArray:

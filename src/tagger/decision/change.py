@@ -1,7 +1,7 @@
-"""Another decision for a finished run, without training it again."""
+"""Changes the decision of a finished run, without training it again."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
 
 from pydantic import ValidationError
 
@@ -12,8 +12,8 @@ from tagger.errors import UserError
 from tagger.runs import RunFolder
 
 
-def change_decision(run: RunFolder, given: dict[str, Any]) -> str:
-    """Fit a decision to a run's calibration rows, write it into the run, and say what it does.
+def change_decision(run: RunFolder, given: Mapping[str, object]) -> str:
+    """Fit a decision to a run's calibration set, write it into the run, and say what it does.
 
     Args:
         run: A finished run.
@@ -23,33 +23,31 @@ def change_decision(run: RunFolder, given: dict[str, Any]) -> str:
         UserError: for values out of range, or when the run kept no rows to fit to.
     """
     try:
-        config = DecisionConfig.model_validate(asked_last(run) | given)
+        config = DecisionConfig.model_validate(asked_last(run).model_dump() | dict(given))
     except ValidationError as error:
         raise UserError(
             "the decision cannot be changed to this:",
             [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()],
         ) from None
     rule, rows = refit_rule(run.path, run.tags, config)
-    result = save_rule(run.path, config, rule, rows)
-    assert result is not None
-    fitted = (
-        f"{run.name}: policy {config.policy}; of the {result['rows']} rows that it is fitted to"
-    )
-    if result["precision"] is None:
+    counts = save_rule(run.path, config, rule, rows)
+    assert counts is not None
+    fitted = f"{run.name}: policy {config.policy}; of the {counts.rows} rows that it is fitted to"
+    if counts.precision is None:
         return f"{fitted} none would be published"
     return (
-        f"{fitted} {result['coverage']:.1%} would be published, with precision "
-        f"{result['precision']:.3f}"
+        f"{fitted} {counts.coverage:.1%} would be published, with precision {counts.precision:.3f}"
     )
 
 
-def asked_last(run: RunFolder) -> dict[str, Any]:
+def asked_last(run: RunFolder) -> DecisionConfig:
     """Return the decision as it was last asked for; that of the training if the file is damaged."""
-    trained = run.decision_config.model_dump()
+    trained = run.decision_config
     try:
         asked = json.loads((run.path / FILE).read_text(encoding="utf-8"))["asked"]
         asked = upgrade_keys({"decision": asked})[0]["decision"]
-        known = {key: value for key, value in asked.items() if key in trained}
-        return DecisionConfig.model_validate(trained | known).model_dump()
+        keys = DecisionConfig.model_fields
+        known = {key: value for key, value in asked.items() if key in keys}
+        return DecisionConfig.model_validate(trained.model_dump() | known)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return trained

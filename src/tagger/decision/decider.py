@@ -1,95 +1,89 @@
-"""Everything between an item and a decision: the model, its correction, the policy, novelty.
+"""Decides on items: the model, its calibrator, the policy, and the out-of-distribution limit.
 
 `decision.json` in the run folder holds what was fitted. Without it, and for runs that had no rows
 to fit on, the most probable tag is published.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from tagger.config.schema import DecisionConfig
 from tagger.data.items import Item
-from tagger.decision.calibrators import (
-    Calibrator,
-    Unchanged,
-    calibrator_from_json,
-    calibrator_to_json,
-    fit_calibrator,
-)
-from tagger.decision.novelty import Embeds, Novelty
+from tagger.decision.calibrators import Calibrator, Unchanged, fit_calibrator
+from tagger.decision.ood import OOD_FILE, Embeds, OodDetector, fit_detector
 from tagger.decision.policies import (
     REVIEW,
     Argmax,
+    DecisionCounts,
     Policy,
-    describe_policy,
+    count_decisions,
     fit_policy,
     has_answer,
     most_probable,
-    policy_from_json,
-    policy_to_json,
 )
+from tagger.documents import Document, Record
 from tagger.errors import UserError
-from tagger.files import write_json
 from tagger.models.base import Classifier
 from tagger.output import shell_command
-from tagger.runs import read_calibration
+from tagger.runs import read_calibration, write_calibration
 from tagger.scores import BoolArray, FloatArray, IntArray
 
-FILE, NOVELTY_FILE = "decision.json", "novelty.safetensors"
+FILE = "decision.json"
 
 UNSURE = "not sure enough"
-STRANGE = "unlike what was trained on"
+UNFAMILIAR = "unlike what was trained on"
 NO_ANSWER = "the model has no answer"
 
 
 @dataclass(frozen=True)
-class CalibrationRows:
-    """Predictions of labelled rows by models that did not see them.
+class CalibrationSet:
+    """Predictions of labelled rows by models that did not see them; decisions are fitted to it.
 
     Attributes:
         probabilities: (n, n_tags), as the model gave them.
         true: Position of each row's tag, (n,).
-        novelty: How strange each row was to the model that predicted it, (n,); None where that was
-            not asked for.
-        source: Where they come from, in words.
+        ood_scores: Of each row, by the model that predicted it, (n,); None where not asked for.
+        source: Where the rows come from, in words.
     """
 
     probabilities: FloatArray
     true: IntArray
-    novelty: FloatArray | None
+    ood_scores: FloatArray | None
     source: str
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What became of some items.
+    """The decisions on some items.
 
     Attributes:
         raw: Probabilities as the model gave them, (n, n_tags).
-        probabilities: Corrected, (n, n_tags).
+        probabilities: Calibrated, (n, n_tags).
         tags: Position of the tag that is published, or `REVIEW`, (n,).
-        strange: Whether an item is sent to a person because it is novel, (n,); None where novelty
-            was not asked for.
+        out_of_distribution: Whether an item is sent to a person because of its OOD score, (n,);
+            None where no such score was asked for.
     """
 
     raw: FloatArray
     probabilities: FloatArray
     tags: IntArray
-    strange: BoolArray | None = None
+    out_of_distribution: BoolArray | None = None
 
     @property
     def reasons(self) -> list[str]:
         """Why each item needs review; "" for those that do not."""
-        strange = np.zeros(len(self.tags), np.bool_) if self.strange is None else self.strange
+        unfamiliar = self.out_of_distribution
+        if unfamiliar is None:
+            unfamiliar = np.zeros(len(self.tags), np.bool_)
         answered = has_answer(self.raw)
         return [
-            "" if tag != REVIEW else STRANGE if novel else UNSURE if has else NO_ANSWER
-            for tag, novel, has in zip(self.tags, strange, answered, strict=True)
+            "" if tag != REVIEW else UNFAMILIAR if far else UNSURE if has else NO_ANSWER
+            for tag, far, has in zip(self.tags, unfamiliar, answered, strict=True)
         ]
 
     @property
@@ -100,100 +94,155 @@ class Decisions:
 
 @dataclass(frozen=True)
 class Rule:
-    """What was fitted: how probabilities are corrected, and when a tag is published.
+    """What was fitted: how probabilities are calibrated, and when a tag is published.
 
     Attributes:
-        calibrator: Corrects probabilities.
-        policy: Decides on corrected probabilities.
-        novelty_limit: Items stranger than this are sent to a person; None asks for no novelty.
+        calibrator: Calibrates probabilities.
+        policy: Decides on calibrated probabilities.
+        ood_threshold: Items with a higher OOD score are sent to a person; None asks for no score.
     """
 
     calibrator: Calibrator
     policy: Policy
-    novelty_limit: float | None
+    ood_threshold: float | None
 
     def predict(self, probabilities: FloatArray) -> IntArray:
         """Return the predicted tags (n,) of probabilities as the model gave them (n, n_tags)."""
         return most_probable(self.calibrator.apply(probabilities))
 
-    def apply(self, probabilities: FloatArray, novelty: FloatArray | None) -> Decisions:
-        """Decide on rows: probabilities as the model gave them (n, n_tags), novelty (n,)."""
-        corrected = self.calibrator.apply(probabilities)
-        decided = np.where(has_answer(probabilities), self.policy.decide(corrected), REVIEW)
-        if self.novelty_limit is None:
-            return Decisions(probabilities, corrected, decided)
-        assert novelty is not None
-        strange = novelty > self.novelty_limit
-        return Decisions(probabilities, corrected, np.where(strange, REVIEW, decided), strange)
+    def apply(self, probabilities: FloatArray, ood_scores: FloatArray | None) -> Decisions:
+        """Decide on rows: probabilities as the model gave them (n, n_tags), OOD scores (n,)."""
+        calibrated = self.calibrator.apply(probabilities)
+        decided = np.where(has_answer(probabilities), self.policy.decide(calibrated), REVIEW)
+        if self.ood_threshold is None:
+            return Decisions(probabilities, calibrated, decided)
+        assert ood_scores is not None
+        unfamiliar = ood_scores > self.ood_threshold
+        decided = np.where(unfamiliar, REVIEW, decided)
+        return Decisions(probabilities, calibrated, decided, unfamiliar)
 
 
 PLAIN = Rule(Unchanged(), Argmax(), None)
 """Probabilities as they are, and the most probable tag."""
 
 
-def fit_rule(config: DecisionConfig, rows: CalibrationRows) -> Rule:
-    """Fit the correction, then the limit of novelty, then the policy.
+class FittedOn(Record):
+    """The rows that a rule was fitted to: how many, and where they come from, in words."""
 
-    The limit is the `novelty_quantile` of the rows' own scores. The policy is fitted to the rows
+    rows: int
+    source: str
+
+
+class DecisionDocument(Document):
+    """The content of `decision.json`.
+
+    Attributes:
+        asked: The `decision` section of the config, as last given; it takes no part in deciding.
+        calibrator: Calibrates probabilities.
+        policy: Decides on calibrated probabilities.
+        ood_threshold: See `Rule`.
+        fitted_on: The rows that were fitted to; null where there were none to read.
+        on_these_rows: What the rule does to them; null without rows.
+    """
+
+    asked: Any = None
+    calibrator: Calibrator
+    policy: Policy
+    ood_threshold: Annotated[float | None, Field(strict=True, allow_inf_nan=False)]
+    fitted_on: FittedOn | None = None
+    on_these_rows: DecisionCounts | None = None
+
+    @classmethod
+    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        """Give the limit of the OOD score its name of today; see also `change.asked_last`."""
+        return plain | {"ood_threshold": plain.pop("novelty_limit")}
+
+
+def fit_rule(config: DecisionConfig, rows: CalibrationSet) -> Rule:
+    """Fit the calibrator, then the threshold of the OOD score, then the policy.
+
+    The threshold is the `ood_quantile` of the rows' own scores. The policy is fitted to the rows
     within it for which the model has an answer, because only such rows reach it later.
     """
     if not len(rows.true):
         return PLAIN
     calibrator = fit_calibrator(config.calibration, rows.probabilities, rows.true.tolist())
-    corrected = calibrator.apply(rows.probabilities)
-    limit = None
+    calibrated = calibrator.apply(rows.probabilities)
+    threshold = None
     reached = has_answer(rows.probabilities)
     if config.ood != "none":
-        assert rows.novelty is not None
-        limit = float(np.quantile(rows.novelty, config.ood_quantile))
-        reached &= rows.novelty <= limit
-    return Rule(calibrator, fit_policy(config, corrected[reached], rows.true[reached]), limit)
+        assert rows.ood_scores is not None
+        threshold = float(np.quantile(rows.ood_scores, config.ood_quantile))
+        reached &= rows.ood_scores <= threshold
+    return Rule(calibrator, fit_policy(config, calibrated[reached], rows.true[reached]), threshold)
 
 
 class Decider:
     """A classifier with the rule that was fitted for it."""
 
-    def __init__(self, classifier: Classifier, rule: Rule, novelty: Novelty | None) -> None:
+    def __init__(self, classifier: Classifier, rule: Rule, detector: OodDetector | None) -> None:
         self.classifier = classifier
         self.rule = rule
-        self.novelty = novelty
+        self.detector = detector
         self.tags = classifier.tags
 
     def decide(self, items: Sequence[Item]) -> Decisions:
         """Predict and decide."""
-        if self.novelty is None:
+        if self.detector is None:
             return self.rule.apply(self.classifier.predict_proba(items), None)
         assert isinstance(self.classifier, Embeds)
         vectors = self.classifier.embed(items)
-        return self.rule.apply(
-            self.classifier.predict_from_vectors(vectors), self.novelty.score(vectors)
-        )
+        probabilities = self.classifier.predict_from_vectors(vectors)
+        return self.rule.apply(probabilities, self.detector.score(vectors))
+
+
+def write_decision(
+    folder: Path,
+    config: DecisionConfig,
+    classifier: Classifier,
+    *,
+    known: Sequence[Item],
+    items: Sequence[Item],
+    rows: CalibrationSet,
+) -> None:
+    """Fit a run's decision; write `calibration.csv`, `decision.json` and `ood.safetensors`.
+
+    Args:
+        folder: The run folder.
+        config: How to decide.
+        classifier: The run's own.
+        known: What it was trained on.
+        items: Of the calibration set.
+        rows: Their predictions.
+    """
+    path = folder / "calibration.csv"
+    write_calibration(path, items, classifier.tags, rows.probabilities, rows.ood_scores)
+    if config.ood != "none":
+        fit_detector(config.ood, classifier, known).save(folder / OOD_FILE)
+    save_rule(folder, config, fit_rule(config, rows), rows)
 
 
 def save_rule(
-    folder: Path, config: DecisionConfig, rule: Rule, rows: CalibrationRows | None
-) -> dict[str, Any] | None:
+    folder: Path, config: DecisionConfig, rule: Rule, rows: CalibrationSet | None
+) -> DecisionCounts | None:
     """Write `decision.json`: what was asked for, what was fitted, and on what.
 
     Returns:
         What the rule does to the rows that it was fitted to; None without such rows.
     """
-    promise = None
+    counts = None
     if rows is not None and len(rows.true):
-        decided = rule.apply(rows.probabilities, rows.novelty)
-        promise = describe_policy(decided.tags, rows.true, config.confidence)
-    write_json(
-        folder / FILE,
-        {
-            "asked": config.model_dump(),
-            "calibrator": calibrator_to_json(rule.calibrator),
-            "policy": policy_to_json(rule.policy),
-            "novelty_limit": rule.novelty_limit,
-            "fitted_on": None if rows is None else {"rows": len(rows.true), "source": rows.source},
-            "on_these_rows": promise,
-        },
-    )
-    return promise
+        decided = rule.apply(rows.probabilities, rows.ood_scores)
+        counts = count_decisions(decided.tags, rows.true, config.confidence)
+    DecisionDocument(
+        asked=config.model_dump(),
+        calibrator=rule.calibrator,
+        policy=rule.policy,
+        ood_threshold=rule.ood_threshold,
+        fitted_on=None if rows is None else FittedOn(rows=len(rows.true), source=rows.source),
+        on_these_rows=counts,
+    ).write(folder / FILE)
+    return counts
 
 
 def load_rule(folder: Path, n_tags: int) -> Rule:
@@ -206,15 +255,8 @@ def load_rule(folder: Path, n_tags: int) -> Rule:
     if not path.exists():
         return PLAIN
     try:
-        text = path.read_text(encoding="utf-8")
-        values: dict[str, Any] = json.loads(text, parse_constant=_refuse_constant)
-        rule = Rule(
-            calibrator_from_json(values["calibrator"]),
-            policy_from_json(values["policy"]),
-            values["novelty_limit"],
-        )
-        if not isinstance(rule.novelty_limit, float | None):
-            raise ValueError(f"novelty_limit is {rule.novelty_limit!r}")
+        stored = DecisionDocument.read(path)
+        rule = Rule(stored.calibrator, stored.policy, stored.ood_threshold)
         for part in (rule.calibrator, rule.policy):
             for name, numbers in vars(part).items():
                 if isinstance(numbers, list) and len(numbers) != n_tags:
@@ -224,16 +266,12 @@ def load_rule(folder: Path, n_tags: int) -> Rule:
         if not np.isfinite(tried).all():
             raise ValueError("the calibrator makes no probabilities of probabilities")
         return rule
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
+    except (UserError, ValueError) as error:
+        reason = " ".join((error.summary if isinstance(error, UserError) else str(error)).split())
         raise UserError(
-            f"{path} is damaged: {type(error).__name__} {reason}",
+            f"{path} is damaged: {reason}",
             hint=f"Make it again: {shell_command('tagger', 'decide', '--run', str(folder))}",
         ) from None
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number to decide by")
 
 
 def load_decider(folder: Path, classifier: Classifier) -> Decider:
@@ -242,42 +280,40 @@ def load_decider(folder: Path, classifier: Classifier) -> Decider:
     Raises:
         UserError: when a file that they need is missing or damaged.
     """
-    return _with_novelty(folder, classifier, load_rule(folder, len(classifier.tags)))
+    return _with_detector(folder, classifier, load_rule(folder, len(classifier.tags)))
 
 
 def refit_rule(
     folder: Path, tags: Sequence[str], config: DecisionConfig
-) -> tuple[Rule, CalibrationRows]:
-    """Fit another rule to a run's calibration rows, without training; return it and the rows.
+) -> tuple[Rule, CalibrationSet]:
+    """Fit another rule to a run's calibration set, without training; return it and the set.
 
     Raises:
-        UserError: when the run has no such rows, or lacks the novelty that is asked for.
+        UserError: when the run has no such rows, or lacks the OOD scores that are asked for.
     """
-    probabilities, true, novelty = read_calibration(folder / "calibration.csv", tags)
+    probabilities, true, ood_scores = read_calibration(folder / "calibration.csv", tags)
     if not len(true):
         raise UserError(
             f"{folder}/calibration.csv has no rows: there is nothing to fit a decision to",
             hint="Train with decision.folds=5, or with data.split.validation above 0.",
         )
     if config.ood != "none":
-        file = folder / NOVELTY_FILE
-        kind = Novelty.load(file).kind if novelty is not None else "none"
+        kind = "none" if ood_scores is None else OodDetector.load(folder / OOD_FILE).kind
         if kind != config.ood:
             raise UserError(
                 f"{folder} was trained with decision.ood={kind}, not {config.ood}",
-                hint="Train again with the novelty that you want.",
+                hint="Train again with the decision.ood that you want.",
             )
-    source = f"{len(true)} rows of calibration.csv"
-    rows = CalibrationRows(probabilities, true, novelty, source)
+    rows = CalibrationSet(probabilities, true, ood_scores, f"{len(true)} rows of calibration.csv")
     return fit_rule(config, rows), rows
 
 
 def refit_decider(folder: Path, classifier: Classifier, config: DecisionConfig) -> Decider:
     """Put a run's classifier and a rule that is fitted anew together."""
     rule, _ = refit_rule(folder, classifier.tags, config)
-    return _with_novelty(folder, classifier, rule)
+    return _with_detector(folder, classifier, rule)
 
 
-def _with_novelty(folder: Path, classifier: Classifier, rule: Rule) -> Decider:
-    novelty = None if rule.novelty_limit is None else Novelty.load(folder / NOVELTY_FILE)
-    return Decider(classifier, rule, novelty)
+def _with_detector(folder: Path, classifier: Classifier, rule: Rule) -> Decider:
+    detector = None if rule.ood_threshold is None else OodDetector.load(folder / OOD_FILE)
+    return Decider(classifier, rule, detector)

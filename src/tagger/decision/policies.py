@@ -4,17 +4,17 @@
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from tagger.config.schema import DecisionConfig
 from tagger.decision.bounds import clopper_pearson_lower, p_value_of_precision
-from tagger.decision.stored import part_from_json, part_to_json
-from tagger.scores import FloatArray, IntArray
+from tagger.decision.calibrators import STORED
+from tagger.documents import Record
+from tagger.scores import BoolArray, FloatArray, IntArray
 
 REVIEW = -1
 NEEDS_REVIEW = "needs review"
@@ -29,12 +29,22 @@ STEPS = 200
 """Thresholds that are tried from each start on."""
 
 
-class Policy(Protocol):
-    """Decides on rows by themselves; its fields are plain numbers and lists."""
+class DecisionCounts(Record):
+    """What a policy does to labelled rows.
 
-    def decide(self, probabilities: FloatArray) -> IntArray:
-        """Map probabilities (n, n_tags) to positions of tags, or `REVIEW`, (n,)."""
-        ...
+    Attributes:
+        rows: Number of rows.
+        published: How many of them get a tag.
+        coverage: Their share.
+        precision: Share of the published that is right; None where nothing is published.
+        precision_low: One-sided lower end of the precision; None likewise.
+    """
+
+    rows: int
+    published: int
+    coverage: float
+    precision: float | None
+    precision_low: float | None
 
 
 def most_probable(probabilities: FloatArray) -> IntArray:
@@ -48,20 +58,23 @@ def most_probable(probabilities: FloatArray) -> IntArray:
     return highest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STORED)
 class Argmax:
     """Publish the most probable tag."""
+
+    kind: Literal["argmax"] = "argmax"
 
     def decide(self, probabilities: FloatArray) -> IntArray:
         """Ask nobody."""
         return most_probable(probabilities)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STORED)
 class Threshold:
     """Publish the most probable tag where its probability reaches that tag's threshold."""
 
     thresholds: list[float]
+    kind: Literal["threshold"] = "threshold"
 
     def decide(self, probabilities: FloatArray) -> IntArray:
         """Ask a person below the threshold of the most probable tag."""
@@ -70,7 +83,7 @@ class Threshold:
         return np.where(reached, best, REVIEW)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STORED)
 class Conformal:
     """Publish the only tag of a set that holds the true tag with stated confidence.
 
@@ -79,10 +92,11 @@ class Conformal:
     """
 
     least: list[float]
+    kind: Literal["conformal"] = "conformal"
 
-    def sets(self, probabilities: FloatArray) -> npt.NDArray[np.bool_]:
+    def sets(self, probabilities: FloatArray) -> BoolArray:
         """Say which tags are in each row's set, (n, n_tags)."""
-        inside: npt.NDArray[np.bool_] = probabilities >= np.asarray(self.least)
+        inside: BoolArray = probabilities >= np.asarray(self.least)
         return inside
 
     def decide(self, probabilities: FloatArray) -> IntArray:
@@ -91,7 +105,11 @@ class Conformal:
         return np.where(sets.sum(axis=1) == 1, sets.argmax(axis=1), REVIEW)
 
 
-def has_answer(probabilities: FloatArray) -> npt.NDArray[np.bool_]:
+Policy = Annotated[Argmax | Threshold | Conformal, Field(discriminator="kind")]
+"""Its `decide` maps probabilities (n, n_tags) to positions of tags, or `REVIEW`, (n,)."""
+
+
+def has_answer(probabilities: FloatArray) -> BoolArray:
     """Say for which rows a model has an answer, (n,): one tag is more probable than any other.
 
     Args:
@@ -100,7 +118,7 @@ def has_answer(probabilities: FloatArray) -> npt.NDArray[np.bool_]:
     if probabilities.shape[1] < 2 or not len(probabilities):
         return np.ones(len(probabilities), dtype=np.bool_)
     top = np.partition(probabilities, -2, axis=1)
-    ahead: npt.NDArray[np.bool_] = top[:, -1] - top[:, -2] > TIE
+    ahead: BoolArray = top[:, -1] - top[:, -2] > TIE
     return ahead
 
 
@@ -140,7 +158,7 @@ def fit_policy(config: DecisionConfig, probabilities: FloatArray, true: IntArray
 
 
 def least_threshold(
-    scores: FloatArray, right: npt.NDArray[np.bool_], precision: float, confidence: float
+    scores: FloatArray, right: BoolArray, precision: float, confidence: float
 ) -> float:
     """Find a low threshold above which the precision is at least `precision`, with `confidence`.
 
@@ -195,46 +213,21 @@ def fit_conformal(probabilities: FloatArray, true: IntArray, error: float) -> Co
     return Conformal(least)
 
 
-def describe_policy(decided: IntArray, true: IntArray, confidence: float) -> dict[str, Any]:
-    """Say what decisions are worth.
+def count_decisions(decided: IntArray, true: IntArray, confidence: float) -> DecisionCounts:
+    """Count what is published and how much of it is right.
 
     Args:
         decided: Positions of tags, or `REVIEW`, (n,), n >= 1.
         true: Position of each row's tag, (n,).
         confidence: Of the lower end.
-
-    Returns:
-        `rows`, `published`, `coverage`, `precision` and its one-sided lower end `precision_low`
-        (both None where nothing is published).
     """
     published = decided != REVIEW
     right = int((decided[published] == true[published]).sum())
     count = int(published.sum())
-    return {
-        "rows": len(true),
-        "published": count,
-        "coverage": count / len(true),
-        "precision": right / count if count else None,
-        "precision_low": clopper_pearson_lower(right, count, confidence) if count else None,
-    }
-
-
-KINDS: dict[str, type[Argmax] | type[Threshold] | type[Conformal]] = {
-    "argmax": Argmax,
-    "threshold": Threshold,
-    "conformal": Conformal,
-}
-
-
-def policy_to_json(policy: Policy) -> dict[str, Any]:
-    """Return the kind and its numbers."""
-    return part_to_json(policy, KINDS)
-
-
-def policy_from_json(values: Mapping[str, Any]) -> Policy:
-    """Read what `policy_to_json` returned.
-
-    Raises:
-        KeyError, TypeError, ValueError: when it is something else.
-    """
-    return part_from_json(values, KINDS)
+    return DecisionCounts(
+        rows=len(true),
+        published=count,
+        coverage=count / len(true),
+        precision=right / count if count else None,
+        precision_low=clopper_pearson_lower(right, count, confidence) if count else None,
+    )

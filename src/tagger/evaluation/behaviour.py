@@ -1,18 +1,15 @@
-"""What a run can do, case by case, whatever its scores are.
+"""Behavioural tests of a run: cases that it must pass, whatever its scores are.
 
 Three kinds of cases (Ribeiro et al., "Beyond Accuracy", ACL 2020): `minimum`, an item whose tag is
 beyond doubt; `invariance`, a change that must not change the tag; `direction`, a change after which
 a tag must be more probable, or less.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -22,7 +19,14 @@ from tagger.decision.decider import Decider
 from tagger.decision.policies import has_answer
 from tagger.errors import UserError, describe_os_error
 from tagger.evaluation.intervals import measure_share
+from tagger.evaluation.report import (
+    BehaviourFailure,
+    BehaviourReport,
+    CapabilityResult,
+    CasesFile,
+)
 from tagger.files import sha256_of
+from tagger.scores import FloatArray
 
 SATURATED = 0.95
 """A probability that is this near its end need not move on."""
@@ -35,14 +39,14 @@ class _Strict(BaseModel):
 
 
 class Change(_Strict):
-    """The fields of a text that change; the others stay."""
+    """The fields of a text that a case changes; the others stay."""
 
     title: Text | None = None
     description: Text | None = None
 
 
 class Case(_Strict):
-    """One text, and what it is changed to.
+    """A text, its right tag, and what the text is changed to.
 
     Attributes:
         title: Of the item.
@@ -81,11 +85,11 @@ class Case(_Strict):
 
 
 class Capability(_Strict):
-    """Something that a model must be able to do.
+    """Something that a model must be able to do, with the cases that test it.
 
     Attributes:
-        kind: What its cases are.
-        about: It in a sentence.
+        kind: Of its cases: a minimum, an invariance or a direction.
+        about: What the model must do, in a sentence.
         cases: At least one.
     """
 
@@ -143,73 +147,57 @@ def load_suite(path: Path) -> Suite:
     return Suite(path, capabilities)
 
 
-def check_behaviour(decider: Decider, suite: Suite) -> dict[str, Any]:
-    """Try every case.
+def check_behaviour(decider: Decider, suite: Suite) -> BehaviourReport:
+    """Try every case."""
+    pairs = [(name, case) for name, one in suite.capabilities.items() for case in one.cases]
+    before = decider.decide([case.before for _, case in pairs])
+    after = decider.decide([case.after for _, case in pairs])
+    answered = has_answer(before.raw) & has_answer(after.raw)
+    failures: dict[str, list[BehaviourFailure]] = {name: [] for name in suite.capabilities}
+    for row, (name, case) in enumerate(pairs):
+        failure = _try(case, before.probabilities[row], after.probabilities[row], decider.tags)
+        if case.moves is None and not answered[row]:
+            failure = _failure(case, "an answer", "none")
+        if failure is not None:
+            failures[name].append(failure)
 
-    Returns:
-        Ready for JSON: `cases` (the file and its hash), `num_cases`, `passed`, `rate` (a score);
-        and `capabilities`, by name `kind`, `about`, `num_cases`, `passed`, `rate` and `failures`.
-    """
-    cases = [case for one in suite.capabilities.values() for case in one.cases]
-    before = decider.decide([case.before for case in cases])
-    after = decider.decide([case.after for case in cases])
-    answered = has_answer(before.raw), has_answer(after.raw)
-    results = defaultdict(list)
-    number = 0
-    for name, capability in suite.capabilities.items():
-        for case in capability.cases:
-            rows = before.probabilities[number], after.probabilities[number]
-            failure = _try(case, *rows, decider.tags)
-            if case.moves is None and not (answered[0][number] and answered[1][number]):
-                failure = _failure(case, "an answer", "none")
-            results[name].append(failure)
-            number += 1
-    capabilities = {}
-    for name, capability in suite.capabilities.items():
-        failures = [one for one in results[name] if one is not None]
-        passed = len(capability.cases) - len(failures)
-        capabilities[name] = {
-            "kind": capability.kind,
-            "about": capability.about,
-            **_rate(passed, len(capability.cases)),
-            "failures": failures,
-        }
-    passed = sum(one["passed"] for one in capabilities.values())
-    return {
-        "cases": {"path": str(suite.path), "sha256": sha256_of(suite.path)},
-        **_rate(passed, len(cases)),
-        "capabilities": capabilities,
-    }
+    def rate(failed: int, total: int) -> dict[str, Any]:
+        passed = total - failed
+        return {"num_cases": total, "passed": passed, "rate": measure_share(passed, total)}
+
+    return BehaviourReport(
+        cases=CasesFile(path=str(suite.path), sha256=sha256_of(suite.path)),
+        capabilities={
+            name: CapabilityResult(
+                kind=one.kind,
+                about=one.about,
+                failures=failures[name],
+                **rate(len(failures[name]), len(one.cases)),
+            )
+            for name, one in suite.capabilities.items()
+        },
+        **rate(sum(map(len, failures.values())), len(pairs)),
+    )
 
 
 def _try(
-    case: Case,
-    before: npt.NDArray[np.float64],
-    after: npt.NDArray[np.float64],
-    tags: Sequence[str],
-) -> dict[str, Any] | None:
-    """Return what went wrong with a case, or None."""
+    case: Case, before: FloatArray, after: FloatArray, tags: Sequence[str]
+) -> BehaviourFailure | None:
+    """Return how a case failed, given the probabilities (n_tags,) of its texts; None if passed."""
     was, now = tags[int(before.argmax())], tags[int(after.argmax())]
-    place = tags.index(case.tag)
     if case.moves is not None:
+        place = tags.index(case.tag)
         old, new = float(before[place]), float(after[place])
-        moved = {
-            "up": new > old or new >= SATURATED,
-            "down": new < old or new <= 1 - SATURATED,
-        }[case.moves]
-        expected = f"{case.tag} {case.moves}"
-        found = f"from {old:.3f} to {new:.3f}"
+        up, down = new > old or new >= SATURATED, new < old or new <= 1 - SATURATED
+        passed = up if case.moves == "up" else down
+        expected, found = f"{case.tag} {case.moves}", f"from {old:.3f} to {new:.3f}"
     elif case.changed is not None:
-        moved, expected, found = was == now, f"{was}, as before", now
+        passed, expected, found = was == now, f"{was}, as before", now
     else:
-        moved, expected, found = was == case.tag, case.tag, was
-    return None if moved else _failure(case, expected, found)
+        passed, expected, found = was == case.tag, case.tag, was
+    return None if passed else _failure(case, expected, found)
 
 
-def _failure(case: Case, expected: str, found: str) -> dict[str, Any]:
-    shown = {"title": case.after.title, "description": case.after.description}
-    return {**shown, "expected": expected, "found": found}
-
-
-def _rate(passed: int, total: int) -> dict[str, Any]:
-    return {"num_cases": total, "passed": passed, "rate": measure_share(passed, total)}
+def _failure(case: Case, expected: str, found: str) -> BehaviourFailure:
+    title, description = case.after.title, case.after.description
+    return BehaviourFailure(title=title, description=description, expected=expected, found=found)

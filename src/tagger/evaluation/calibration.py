@@ -1,12 +1,12 @@
-"""Whether a probability of 0.8 is right 8 times in 10."""
+"""Measures how well predicted probabilities are calibrated."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tagger.decision.policies import most_probable
+from tagger.evaluation.report import Calibration, ReliabilityBin, TagCalibration
 from tagger.scores import FloatArray, IntArray
 
 N_BINS = 10
@@ -15,48 +15,41 @@ ADAPTIVE_BINS = 15
 
 def describe_calibration(
     probabilities: FloatArray, true: IntArray, tags: Sequence[str]
-) -> dict[str, Any]:
+) -> Calibration:
     """Compare probabilities with how often they come true.
 
     Args:
         probabilities: Shape (n, n_tags), n >= 1, rows sum to 1.
         true: Position of the true tag, shape (n,).
         tags: Names, in that order.
-
-    Returns:
-        Ready for JSON: `ece` over bins of equal width and `ece_adaptive` over bins of equally many
-        rows, both of the tag decided for; the multi-class `brier` score; mean negative log
-        `likelihood`; `bins`, a list of `low`, `high`, `num_samples`, `confidence`, `accuracy` (the
-        last two None in a bin without rows); and `per_class`, by tag `ece_adaptive`, `brier` and
-        `bins` of that tag's probability, over all rows.
     """
     confidence = probabilities.max(axis=1)
     right = most_probable(probabilities) == true
     one_hot = np.eye(probabilities.shape[1])[true]
     bins = reliability_bins(confidence, right)
     of_true = probabilities[np.arange(len(true)), true]
-    return {
-        "ece": sum(
-            one["num_samples"] / len(true) * abs(one["confidence"] - one["accuracy"])
+    return Calibration(
+        ece=sum(
+            one.num_samples / len(true) * abs(one.confidence - one.accuracy)
             for one in bins
-            if one["num_samples"]
+            if one.confidence is not None and one.accuracy is not None
         ),
-        "ece_adaptive": adaptive_error(confidence, right),
-        "brier": float(np.square(probabilities - one_hot).sum(axis=1).mean()),
-        "likelihood": float(-np.log(np.maximum(of_true, 1e-12)).mean()),
-        "per_class": {
-            tag: {
-                "ece_adaptive": adaptive_error(probabilities[:, at], one_hot[:, at] > 0),
-                "brier": float(np.square(probabilities[:, at] - one_hot[:, at]).mean()),
-                "bins": reliability_bins(probabilities[:, at], one_hot[:, at] > 0),
-            }
+        ece_adaptive=adaptive_error(confidence, right),
+        brier=float(np.square(probabilities - one_hot).sum(axis=1).mean()),
+        likelihood=float(-np.log(np.maximum(of_true, 1e-12)).mean()),
+        per_class={
+            tag: TagCalibration(
+                ece_adaptive=adaptive_error(probabilities[:, at], one_hot[:, at] > 0),
+                brier=float(np.square(probabilities[:, at] - one_hot[:, at]).mean()),
+                bins=reliability_bins(probabilities[:, at], one_hot[:, at] > 0),
+            )
             for at, tag in enumerate(tags)
         },
-        "bins": bins,
-    }
+        bins=bins,
+    )
 
 
-def reliability_bins(confidence: FloatArray, right: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
+def reliability_bins(confidence: FloatArray, right: npt.NDArray[np.bool_]) -> list[ReliabilityBin]:
     """Group rows into bins of equal width by their confidence.
 
     The mean distance between a bin's mean confidence and its accuracy, weighted by rows, is the
@@ -64,18 +57,18 @@ def reliability_bins(confidence: FloatArray, right: npt.NDArray[np.bool_]) -> li
     """
     # Probabilities on an edge go to the bin below it; exactly 0 cannot be a maximum.
     position = np.clip(np.ceil(confidence * N_BINS).astype(int) - 1, 0, N_BINS - 1)
-    bins: list[dict[str, Any]] = []
+    bins = []
     for index in range(N_BINS):
         inside = position == index
-        count = int(inside.sum())
+        filled = bool(inside.any())
         bins.append(
-            {
-                "low": index / N_BINS,
-                "high": (index + 1) / N_BINS,
-                "num_samples": count,
-                "confidence": float(confidence[inside].mean()) if count else None,
-                "accuracy": float(right[inside].mean()) if count else None,
-            }
+            ReliabilityBin(
+                low=index / N_BINS,
+                high=(index + 1) / N_BINS,
+                num_samples=int(inside.sum()),
+                confidence=float(confidence[inside].mean()) if filled else None,
+                accuracy=float(right[inside].mean()) if filled else None,
+            )
         )
     return bins
 

@@ -1,18 +1,37 @@
-"""Two runs on the same rows: is the difference more than luck, and which items changed?
+"""Compares two runs on the same rows: paired differences of scores, and which items changed.
 
 Intervals of two separate scores say little about their difference, because both runs find the
-same rows hard. Here every row is a pair.
+same rows hard. Here every row is a pair. Both runs are judged by what they serve: the tags that
+their own corrected probabilities predict.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from tagger.config.schema import EvaluateConfig
 from tagger.data.items import Item
-from tagger.evaluation.intervals import LEVEL
+from tagger.data.tags import list_tags
+from tagger.decision.decider import load_rule
+from tagger.errors import UserError
+from tagger.evaluation.guards import check_guards, choose_guards
+from tagger.evaluation.intervals import RESAMPLES_AT_ONCE, percentile_ends
+from tagger.evaluation.parts import found_parts, named_parts
+from tagger.evaluation.predictions import LabelledPredictions, predict
+from tagger.evaluation.report import (
+    ChangedItem,
+    DecisionComparison,
+    Difference,
+    McNemar,
+    RunComparison,
+    TrainedOn,
+)
+from tagger.evaluation.rows import drop_seen
+from tagger.evaluation.slices import Slice
+from tagger.runs import RunFolder, open_run, read_predictions
 from tagger.scores import (
+    BoolArray,
     FloatArray,
     IntArray,
     confusion_matrix,
@@ -21,7 +40,98 @@ from tagger.scores import (
 
 COMPARED = ("accuracy", "macro_f1", "weighted_f1")
 
-_RESAMPLES_AT_ONCE = 500
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two runs and the rows that they are compared on.
+
+    Attributes:
+        run: The run that is evaluated.
+        other: The run that it is compared with; it knows the same tags.
+        items: The paired rows, at least one.
+        positions: Where these stand among all rows evaluated.
+        explanation: A sentence that says how many were paired, and why not the others.
+    """
+
+    run: RunFolder
+    other: RunFolder
+    items: list[Item]
+    positions: list[int]
+    explanation: str
+
+
+def pair_rows(run: RunFolder, items: Sequence[Item], config: EvaluateConfig) -> Pairing:
+    """Open the run to compare with, and find the rows that neither run has seen.
+
+    Rows are known by id and content: two sources may use one id for different texts.
+
+    Raises:
+        UserError: when there is no such run, when its tags differ, or when no row can be paired.
+    """
+    other = open_run(str(config.against), config.runs_dir)
+    if set(other.tags) != set(run.tags):
+        raise UserError(
+            f"{run.name} and {other.name} cannot be compared, their tags differ:",
+            [f"{run.name}: {list_tags(run.tags)}", f"{other.name}: {list_tags(other.tags)}"],
+        )
+    if config.rows == "all":
+        paired, explanation = list(items), "seen by either run or not"
+    else:
+        paired, explanation = drop_seen(other, items)
+    if not paired:
+        raise UserError(
+            f"{run.name} and {other.name} have no row in common that neither has seen: "
+            f"{explanation}",
+            hint="Compare runs with the same data.split, give a source that is new to both "
+            "(data=...), or take rows=all.",
+        )
+    position = {(item.id, item.content_hash): index for index, item in enumerate(items)}
+    return Pairing(
+        run,
+        other,
+        paired,
+        [position[item.id, item.content_hash] for item in paired],
+        f"{len(paired)} of {len(items)} rows paired; {explanation}",
+    )
+
+
+def compare_runs(
+    pairing: Pairing,
+    predictions: LabelledPredictions,
+    raw: FloatArray,
+    *,
+    slices: Sequence[Slice],
+    vectors: FloatArray | None,
+    config: EvaluateConfig,
+) -> RunComparison:
+    """Compare the tags that the evaluated run predicts with those of the other run.
+
+    Args:
+        pairing: The runs and their common rows.
+        predictions: Of the evaluated run, on all rows evaluated.
+        raw: What its model gave for them, without correction, (n, n_tags).
+        slices: Those that have a name.
+        vectors: Of their texts, (n, width), to guard clusters too; None to leave these out.
+        config: What to guard, resamples and seed.
+    """
+    theirs, recorded = _predicted(pairing, raw)
+    chosen, tags = pairing.positions, pairing.run.tags
+    true, ours = predictions.true[chosen], predictions.predicted[chosen]
+    found = []
+    if config.guard is None:  # clusters take seconds, and no found part can be chosen by name
+        own_vectors = None if vectors is None else vectors[chosen]
+        found = found_parts(pairing.items, true, tags, own_vectors)
+    guards = choose_guards(named_parts(pairing.items, tags, slices), found, config.guard)
+    repeats = {"resamples": config.resamples, "seed": config.seed}
+    compared = compare_decisions(pairing.items, true, ours, theirs, tags, **repeats)
+    return RunComparison(
+        against=pairing.other.name,
+        trained_on=TrainedOn.model_validate(pairing.other.meta["data"]),
+        explanation=pairing.explanation,
+        recorded_predictions=recorded,
+        **dict(compared),
+        guards=check_guards(guards, true, ours, theirs, config.seed),
+    )
 
 
 def compare_decisions(
@@ -33,7 +143,7 @@ def compare_decisions(
     *,
     resamples: int,
     seed: int,
-) -> dict[str, Any]:
+) -> DecisionComparison:
     """Compare two runs' decisions, row by row.
 
     Args:
@@ -44,11 +154,6 @@ def compare_decisions(
         tags: Names, in the order of the approved list.
         resamples: Of the paired bootstrap.
         seed: Of the resampling.
-
-    Returns:
-        Ready for JSON: `num_samples`; `differences`, ours minus theirs, for each of `COMPARED`;
-        `mcnemar`; and the items that `fixed`, `broken` and `still_wrong` (wrong before and after,
-        in another way) list.
     """
     values = [
         scores_from_confusion(confusion_matrix(true, predicted, len(tags)))
@@ -56,42 +161,42 @@ def compare_decisions(
     ]
     ends = paired_bootstrap(true, ours, theirs, len(tags), resamples=resamples, seed=seed)
     differences = {
-        name: {
-            "ours": float(values[0][name]),
-            "theirs": float(values[1][name]),
-            "value": float(values[0][name] - values[1][name]),
-            "low": ends[name][0],
-            "high": ends[name][1],
-        }
+        name: Difference(
+            ours=float(values[0][name]),
+            theirs=float(values[1][name]),
+            value=float(values[0][name] - values[1][name]),
+            low=float(ends[name][0]),
+            high=float(ends[name][1]),
+        )
         for name in COMPARED
     }
     right, was_right = ours == true, theirs == true
 
-    def describe(rows: npt.NDArray[np.bool_]) -> list[dict[str, str]]:
+    def describe(rows: BoolArray) -> list[ChangedItem]:
         return [
-            {
-                "id": items[row].id,
-                "title": items[row].title,
-                "true": tags[true[row]],
-                "ours": tags[ours[row]],
-                "theirs": tags[theirs[row]],
-            }
+            ChangedItem(
+                id=items[row].id,
+                title=items[row].title,
+                true=tags[true[row]],
+                ours=tags[ours[row]],
+                theirs=tags[theirs[row]],
+            )
             for row in np.flatnonzero(rows).tolist()
         ]
 
     fixed, broken = right & ~was_right, ~right & was_right
-    return {
-        "num_samples": len(items),
-        "differences": differences,
-        "mcnemar": {
-            "fixed": int(fixed.sum()),
-            "broken": int(broken.sum()),
-            "p_value": mcnemar_p_value(int(fixed.sum()), int(broken.sum())),
-        },
-        "fixed": describe(fixed),
-        "broken": describe(broken),
-        "still_wrong": describe(~right & ~was_right & (ours != theirs)),
-    }
+    return DecisionComparison(
+        num_samples=len(items),
+        differences=differences,
+        mcnemar=McNemar(
+            fixed=int(fixed.sum()),
+            broken=int(broken.sum()),
+            p_value=mcnemar_p_value(int(fixed.sum()), int(broken.sum())),
+        ),
+        fixed=describe(fixed),
+        broken=describe(broken),
+        still_wrong=describe(~right & ~was_right & (ours != theirs)),
+    )
 
 
 def mcnemar_p_value(fixed: int, broken: int) -> float:
@@ -116,7 +221,7 @@ def mcnemar_p_value(fixed: int, broken: int) -> float:
 
 def paired_bootstrap(
     true: IntArray, ours: IntArray, theirs: IntArray, n_tags: int, *, resamples: int, seed: int
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, tuple[FloatArray, FloatArray]]:
     """Put a 95% percentile interval around the differences, ours minus theirs.
 
     Rows are drawn in pairs. As in `tagger.evaluation.intervals`, counts are drawn in place of
@@ -138,8 +243,8 @@ def paired_bootstrap(
     row, column_ours, column_theirs = np.unravel_index(occurring, (n_tags, n_tags, n_tags))
     rng = np.random.default_rng(seed)
     drawn: dict[str, list[FloatArray]] = {name: [] for name in COMPARED}
-    for start in range(0, resamples, _RESAMPLES_AT_ONCE):
-        many = min(_RESAMPLES_AT_ONCE, resamples - start)
+    for start in range(0, resamples, RESAMPLES_AT_ONCE):
+        many = min(RESAMPLES_AT_ONCE, resamples - start)
         sample = rng.multinomial(counts.sum(), counts / counts.sum(), size=many)
         pair = []
         for column in (column_ours, column_theirs):
@@ -148,9 +253,40 @@ def paired_bootstrap(
             pair.append(scores_from_confusion(flat.T.reshape(many, n_tags, n_tags)))
         for name in COMPARED:
             drawn[name].append(pair[0][name] - pair[1][name])
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    ends = {}
-    for name, parts in drawn.items():
-        low, high = np.quantile(np.concatenate(parts), tails)
-        ends[name] = (float(low), float(high))
-    return ends
+    return percentile_ends(drawn)
+
+
+def _predicted(pairing: Pairing, raw: FloatArray) -> tuple[IntArray, int]:
+    """Return what the other run predicts, by its own correction of what its model gives.
+
+    Its model has been asked already where it is the evaluated run's own; of its test rows the run
+    has kept the answers. It is asked about all others.
+
+    Returns:
+        Positions in the tags of the evaluated run, (n_items,), and how many rows' answers were
+        recorded.
+    """
+    run, other, items = pairing.run, pairing.other, pairing.items
+    answers: dict[tuple[str, str], FloatArray] = {}
+    recorded = 0
+    if other.tags == run.tags and other.meta["model_files"] == run.meta["model_files"] != {}:
+        keys = [(item.id, item.content_hash) for item in items]
+        answers = dict(zip(keys, raw[pairing.positions], strict=True))
+    elif (file := other.path / "predictions.csv").is_file():
+        by_id = read_predictions(file, other.tags)
+        answers = {
+            (row.id, row.content_hash): by_id[row.id]
+            for row in other.split_rows()
+            if row.split == "test" and row.id in by_id
+        }
+        recorded = sum((item.id, item.content_hash) in answers for item in items)
+    lacking = [item for item in items if (item.id, item.content_hash) not in answers]
+    if lacking:
+        made = predict(other.load_classifier(), lacking)
+        answers |= {
+            (item.id, item.content_hash): row for item, row in zip(lacking, made, strict=True)
+        }
+    rows = np.array([answers[item.id, item.content_hash] for item in items])
+    chosen = load_rule(other.path, len(other.tags)).predict(rows)
+    place = np.array([list(run.tags).index(tag) for tag in other.tags], dtype=np.int64)
+    return place[chosen], recorded

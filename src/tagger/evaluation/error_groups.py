@@ -1,22 +1,21 @@
-"""The wrong decisions, put together by what they have in common, each beside what was trained on.
+"""Groups wrong predictions by what they have in common, beside the nearest training items.
 
 A person reads errors to learn one of two things: what the model cannot do, or which labels are
 wrong. For the first, errors are grouped. For the second, each shows the training items nearest to
-it, and a label that both the model and those items contradict is marked.
+it, and a label that both the model and those items contradict is marked as a suspected error.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from tagger.data.items import Item
-from tagger.data.label_errors import find_label_errors
 from tagger.evaluation.intervals import measure_share, wilson_interval
 from tagger.evaluation.parts import Part
-from tagger.evaluation.results import Results
-from tagger.models.embedding import unit_rows
+from tagger.evaluation.predictions import LabelledPredictions
+from tagger.evaluation.report import ErrorGroup, Errors, NearestItem, WrongItem
+from tagger.oof.label_check import find_label_errors
 from tagger.scores import BoolArray, FloatArray, IntArray
 
 MOST_SHOWN = 300
@@ -24,132 +23,122 @@ LEVEL = 0.05
 FEWEST_ERRORS = 3
 """Errors that make a group by what they have in common; others are put together by their tags."""
 
-NEIGHBOURS = 5
-BLOCK = 1024
+NEAREST = 5
 
 Neighbours = Sequence[tuple[Item, float]]
 """Items with their similarity to a row, the nearest first."""
 
 
 def describe_errors(
-    results: Results, parts: Sequence[Part], neighbours: Sequence[Neighbours] | None
-) -> dict[str, Any]:
-    """Group the wrong decisions.
+    predictions: LabelledPredictions,
+    parts: Sequence[Part],
+    nearest: Sequence[Neighbours] | None,
+) -> Errors:
+    """Group the wrong predictions, of which the `MOST_SHOWN` most confident ones are shown.
 
     Args:
-        results: Of all rows evaluated.
+        predictions: Of all rows evaluated.
         parts: What errors may have in common.
-        neighbours: For each row, the items trained on that are nearest to it, with their
-            similarities; None when they are not known.
-
-    Returns:
-        Ready for JSON: `total`; `shown`, at most `MOST_SHOWN`, the surest; `doubtful_labels`, how
-        many of these are marked; and `groups`, each with `name`, `num_samples` and `error_rate` (of
-        the part, None for a pair of tags) and `errors`, the surest first: `id`, `title`,
-        `description`, `true`, `predicted`, `probability`, `label_doubtful` and `neighbours`.
+        nearest: For each row, the training items that are nearest to it, with their similarities;
+            None when they are not known.
     """
-    items, tags, wrong, confidence = results.items, results.tags, results.wrong, results.confidence
-    doubtful = doubtful_labels(results, neighbours)
+    items, wrong, confidence = predictions.items, predictions.wrong, predictions.confidence
+    suspected = suspected_label_errors(predictions, nearest)
     order = np.flatnonzero(wrong)
     order = order[np.argsort(-confidence[order], kind="stable")][:MOST_SHOWN]
 
-    def describe(row: int) -> dict[str, Any]:
-        near = [] if neighbours is None else neighbours[row]
-        return {
-            "id": items[row].id,
-            "title": items[row].title,
-            "description": items[row].description,
-            "true": tags[results.true[row]],
-            "predicted": tags[results.predicted[row]],
-            "probability": float(confidence[row]),
-            "label_doubtful": bool(doubtful[row]),
-            "neighbours": [
-                {"title": item.title or item.text, "tag": item.tag, "similarity": round(value, 3)}
+    def describe(row: int) -> WrongItem:
+        near = [] if nearest is None else nearest[row]
+        return WrongItem(
+            id=items[row].id,
+            title=items[row].title,
+            description=items[row].description,
+            **predictions.shown(row),
+            probability=float(confidence[row]),
+            suspected_label_error=bool(suspected[row]),
+            nearest_items=[
+                NearestItem(title=item.title or item.text, tag=item.tag, similarity=round(value, 3))
                 for item, value in near
             ],
-        }
-
-    groups: list[dict[str, Any]] = []
-    for name, part, rows in _group(order, results, parts):
-        rate = None
-        if part is not None:
-            rate = measure_share(int(wrong[part.rows].sum()), len(part.rows))
-        groups.append(
-            {
-                "name": name,
-                "num_samples": None if part is None else len(part.rows),
-                "error_rate": rate,
-                "errors": [describe(row) for row in rows],
-            }
         )
-    return {
-        "total": int(wrong.sum()),
-        "shown": len(order),
-        "doubtful_labels": int(doubtful[order].sum()),
-        "groups": groups,
-    }
+
+    groups = [
+        ErrorGroup(
+            name=name,
+            num_samples=None if part is None else len(part.rows),
+            error_rate=None
+            if part is None
+            else measure_share(int(wrong[part.rows].sum()), len(part.rows)),
+            errors=[describe(row) for row in rows],
+        )
+        for name, part, rows in _group(order, predictions, parts)
+    ]
+    return Errors(
+        total=int(wrong.sum()),
+        shown=len(order),
+        suspected_label_errors=int(suspected[order].sum()),
+        groups=groups,
+    )
 
 
-def doubtful_labels(results: Results, neighbours: Sequence[Neighbours] | None) -> BoolArray:
-    """Mark the rows whose label looks wrong: by confident learning, and by what is near them.
+def suspected_label_errors(
+    predictions: LabelledPredictions, nearest: Sequence[Neighbours] | None
+) -> BoolArray:
+    """Mark the rows whose label looks wrong: by confident learning, and by the nearest items.
 
     The run did not see these rows, so its probabilities are what confident learning asks for. Of
-    the neighbours, more must carry the tag that the run decided than the label.
+    the nearest items, more must carry the predicted tag than the label.
 
     Returns:
         (n,); nothing is marked where fewer than two tags occur.
     """
-    true, tags = results.true, results.tags
+    true, tags = predictions.true, predictions.tags
     if len(np.unique(true)) < 2:
         return np.zeros(len(true), dtype=np.bool_)
-    found = find_label_errors(results.probabilities, true.tolist())
-    marked: BoolArray = found.suspected & results.wrong
-    if neighbours is not None:
+    found = find_label_errors(predictions.probabilities, true.tolist())
+    marked: BoolArray = found.suspected & predictions.wrong
+    if nearest is not None:
         for row in np.flatnonzero(marked).tolist():
-            votes = Counter(item.tag for item, _ in neighbours[row])
-            decided = tags[results.predicted[row]]
-            marked[row] = votes[decided] > votes[tags[true[row]]]
+            votes = Counter(item.tag for item, _ in nearest[row])
+            marked[row] = votes[tags[predictions.predicted[row]]] > votes[tags[true[row]]]
     return marked
 
 
 def nearest_items(
     vectors: FloatArray, known: Sequence[Item], known_vectors: FloatArray
 ) -> list[Neighbours]:
-    """Find for each row the `NEIGHBOURS` known items with the highest cosine, the nearest first.
+    """Find for each row the `NEAREST` known items with the highest cosine, the nearest first.
 
     Args:
         vectors: Of the rows, (n_rows, width).
         known: Items to find.
-        known_vectors: Theirs, (n_known, width).
+        known_vectors: Of these, (n_known, width).
     """
-    many = min(NEIGHBOURS, len(known))
-    result: list[Neighbours] = []
-    if not many:
+    from sklearn.neighbors import NearestNeighbors
+
+    if not known:
         return [[] for _ in vectors]
-    known_units = unit_rows(known_vectors)
-    for start in range(0, len(vectors), BLOCK):
-        similarity = unit_rows(vectors[start : start + BLOCK]) @ known_units.T
-        order = np.argsort(-similarity, axis=1, kind="stable")[:, :many]
-        result += [
-            [(known[place], float(row[place])) for place in nearest.tolist()]
-            for row, nearest in zip(similarity, order, strict=True)
-        ]
-    return result
+    index = NearestNeighbors(n_neighbors=min(NEAREST, len(known)), metric="cosine")
+    distances, places = index.fit(known_vectors).kneighbors(vectors)
+    return [
+        [(known[at], 1 - distance) for at, distance in zip(*row, strict=True)]
+        for row in zip(places.tolist(), distances.tolist(), strict=True)
+    ]
 
 
 def _group(
-    errors: IntArray, results: Results, parts: Sequence[Part]
+    errors: IntArray, predictions: LabelledPredictions, parts: Sequence[Part]
 ) -> list[tuple[str, Part | None, list[int]]]:
     """Assign each error, given the surest first, to one group.
 
     The part with the highest error rate, by the lower end of its interval, takes its errors; then
     the next one, by those that are left. What no part of at least `FEWEST_ERRORS` takes is put
-    together by true and decided tag. A group is a help for reading: that a part has more errors
+    together by true and predicted tag. A group is a help for reading: that a part has more errors
     than its share is tested part by part here; weak slices are what holds for all of them together.
     """
     from scipy.stats import hypergeom
 
-    wrong, tags = results.wrong, results.tags
+    wrong = predictions.wrong
     total, errors_in_all = len(wrong), int(wrong.sum())
     left = np.zeros(len(wrong), dtype=np.bool_)
     left[errors] = True
@@ -167,8 +156,9 @@ def _group(
             groups.append((part.name, part, [row for row in errors.tolist() if row in taken]))
     pairs: dict[str, list[int]] = {}
     for row in errors[left[errors]].tolist():
-        name = f"{tags[results.true[row]]} taken for {tags[results.predicted[row]]}"
-        pairs.setdefault(name, []).append(row)
+        pairs.setdefault(
+            "{true} taken for {predicted}".format(**predictions.shown(row)), []
+        ).append(row)
     for name, rows in sorted(pairs.items(), key=lambda one: -len(one[1])):
         groups.append((name, None, rows))
     return groups

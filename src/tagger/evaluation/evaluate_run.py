@@ -1,51 +1,82 @@
-"""From a finished run to its report."""
+"""Evaluates a finished run: predictions, scores, and all else that its report says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from tagger.config.schema import EvaluateConfig
 from tagger.data.tags import list_tags, tag_positions
-from tagger.decision.calibrators import calibrator_to_json
 from tagger.decision.decider import Decider, load_decider, refit_decider
-from tagger.decision.policies import policy_to_json
 from tagger.environment import describe_environment
 from tagger.errors import UserError
-from tagger.evaluation.against import compare_runs, pair_rows
 from tagger.evaluation.behaviour import Suite, check_behaviour, load_suite
 from tagger.evaluation.calibration import describe_calibration
+from tagger.evaluation.comparison import compare_runs, pair_rows
 from tagger.evaluation.explore import embed_rows, explore
-from tagger.evaluation.intervals import LEVEL, measure
+from tagger.evaluation.intervals import LEVEL, add_intervals
 from tagger.evaluation.latency import cores_limited, measure_within_budget
-from tagger.evaluation.predicting import decide
-from tagger.evaluation.results import Results
-from tagger.evaluation.rows import Rows, load_rows
+from tagger.evaluation.predictions import LabelledPredictions, decide
+from tagger.evaluation.report import (
+    CorrectedCalibration,
+    DataFacts,
+    DecisionReport,
+    EvaluationReport,
+    Fitted,
+    IntervalSettings,
+    OverallScores,
+    RunFacts,
+    SliceScores,
+    TagScores,
+    TrainedOn,
+    TrainingEnvironment,
+)
+from tagger.evaluation.rows import EvaluationRows, load_rows
 from tagger.evaluation.selective import describe_decisions
 from tagger.evaluation.slices import slice_mask
 from tagger.files import check_writable, expand_home, resolve_path
-from tagger.runs import RunFolder, open_run, write_predictions
-from tagger.scores import (
-    OVERALL,
-    PER_CLASS,
-    IntArray,
-    compute_scores,
-    confusion_matrix,
-)
+from tagger.runs import RunFolder, open_run
+from tagger.scores import BoolArray, FloatArray, confusion_matrix
 
 
-def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
-    """Evaluate a finished run: predictions, scores, report and plots.
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluated run.
 
-    The files go into the folder that the config names. Without one they go into the run folder
-    when the rows are its own test rows, else into a subfolder `on-<source>` (`on-<source>-all` for
-    rows=all) of it.
+    Attributes:
+        run: The run.
+        report: What is said of it.
+        predictions: Of the rows evaluated.
+        raw: What the model gave for these, without correction, (n, n_tags).
+        folder: Where the report goes.
+    """
+
+    run: RunFolder
+    report: EvaluationReport
+    predictions: LabelledPredictions
+    raw: FloatArray
+    folder: Path
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """The scores of all rows, of each tag, and of each slice that has rows."""
+
+    overall: OverallScores
+    per_class: Mapping[str, TagScores]
+    slices: Mapping[str, SliceScores]
+    empty_slices: list[str]
+
+
+def evaluate_run(config: EvaluateConfig) -> Evaluation:
+    """Evaluate a finished run; `tagger.reporting.evaluation` writes and prints the result.
+
+    The report is meant for the folder that the config names. Without one it goes into the run
+    folder when the rows are its own test rows, else into a subfolder `on-<source>`
+    (`on-<source>-all` for rows=all) of it.
 
     Args:
         config: What to evaluate, on what, how.
-
-    Returns:
-        The content of `report.json`.
 
     Raises:
         UserError: for a run, data or a folder that cannot be used, or when no row is left.
@@ -61,7 +92,7 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     decisions = decide(decider, rows.items)
     probabilities = decisions.probabilities
     true = tag_positions(rows.items, run.tags)
-    results = Results(rows.items, true, probabilities, run.tags)
+    predictions = LabelledPredictions(rows.items, true, probabilities, run.tags)
     vectors = embed_rows(rows.items, run.tags) if config.explore == "on" else None
     # Loaded again, because some engines count the cores when they load a model, and keep to that.
     with cores_limited(config.latency.threads):
@@ -69,59 +100,60 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     latency = measure_within_budget(timed, rows.items, config.latency, config.latency_budget_ms)
     del timed  # memory
 
-    report = {
-        "run": _describe_run(run),
-        "data": {
-            "name": rows.source,
-            "sha256": rows.sha256,
-            "rows": rows.policy,
-            "own": rows.own,
-            "loaded": rows.loaded,
-            "evaluated": len(rows.items),
-            "explanation": rows.explanation,
-            "warning": rows.warning,
-        },
-        "intervals": {"level": LEVEL, "resamples": config.resamples, "seed": config.seed},
-        "tags": list(run.tags),
-        **score_rows(rows, true, results.predicted, run.tags, config),
-        "calibration": describe_calibration(probabilities, true, run.tags)
-        | {"before": describe_calibration(decisions.raw, true, run.tags)},
-        "decision": {
-            "policy": policy_to_json(decider.rule.policy),
-            "calibrator": calibrator_to_json(decider.rule.calibrator),
-            "novelty_limit": decider.rule.novelty_limit,
-            **describe_decisions(probabilities, decisions.tags, true, run.tags),
-        },
-        "behaviour": None if suite is None else check_behaviour(decider, suite),
-        **explore(run, results, rows.slices, vectors, config.seed),
-        "latency": latency,
-        "comparison": None
-        if pairing is None
-        else compare_runs(
+    scores = score_rows(predictions, rows, config)
+    weak_slices, errors, points = explore(run, predictions, rows.slices, vectors, config.seed)
+    comparison = None
+    if pairing is not None:
+        comparison = compare_runs(
             pairing,
-            results,
+            predictions,
             decisions.raw,
             slices=rows.slices,
             vectors=vectors,
             config=config,
+        )
+    report = EvaluationReport(
+        run=describe_run(run),
+        data=DataFacts(
+            name=rows.source,
+            sha256=rows.sha256,
+            rows=config.rows,
+            own=rows.own,
+            loaded=rows.loaded,
+            evaluated=len(rows.items),
+            explanation=rows.explanation,
+            warning=rows.warning,
         ),
-        "environment": describe_environment().model_dump(),
-        "evaluated_on": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    # Imported here: matplotlib, scikit-learn and jinja2 cost a second that a mistake need not wait.
-    from tagger.evaluation.report import print_report, write_report
-
-    write_predictions(
-        folder / "predictions.csv", [item.id for item in rows.items], run.tags, decisions.raw
+        intervals=IntervalSettings(level=LEVEL, resamples=config.resamples, seed=config.seed),
+        tags=list(run.tags),
+        overall=scores.overall,
+        per_class=dict(scores.per_class),
+        slices=dict(scores.slices),
+        empty_slices=scores.empty_slices,
+        confusion=confusion_matrix(true, predictions.predicted, len(run.tags)).tolist(),
+        calibration=CorrectedCalibration(
+            **dict(describe_calibration(probabilities, true, run.tags)),
+            before=describe_calibration(decisions.raw, true, run.tags),
+        ),
+        decision=DecisionReport(
+            **dict(describe_decisions(probabilities, decisions.tags, true, run.tags)),
+            policy=Fitted.model_validate(asdict(decider.rule.policy)),
+            calibrator=Fitted.model_validate(asdict(decider.rule.calibrator)),
+            ood_threshold=decider.rule.ood_threshold,
+        ),
+        behaviour=None if suite is None else check_behaviour(decider, suite),
+        weak_slices=weak_slices,
+        errors=errors,
+        map=points,
+        latency=latency,
+        comparison=comparison,
+        environment=describe_environment(),
+        evaluated_on=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    written = write_report(report, folder, probabilities, true, run.path / "metrics.jsonl")
-    if folder == run.path:
-        _attach_to_tracker(run, report, folder)
-    print_report(report, written)
-    return report
+    return Evaluation(run, report, predictions, decisions.raw, folder)
 
 
-def choose_folder(run: RunFolder, rows: Rows, out: str | None) -> Path:
+def choose_folder(run: RunFolder, rows: EvaluationRows, out: str | None) -> Path:
     """Return the folder that the report goes to, after trying whether files can be made in it.
 
     Raises:
@@ -178,79 +210,45 @@ def open_decider(run: RunFolder, config: EvaluateConfig) -> Decider:
 
 
 def score_rows(
-    rows: Rows, true: IntArray, predicted: IntArray, tags: Sequence[str], config: EvaluateConfig
-) -> dict[str, Any]:
-    """Score all rows, each tag and each slice, with intervals.
+    predictions: LabelledPredictions, rows: EvaluationRows, config: EvaluateConfig
+) -> RowScores:
+    """Score all rows, each tag and each slice, with intervals."""
+    # Imported here: the `evaluate` library costs seconds that a mistake need not wait.
+    from tagger.evaluation.metrics import TaggingScores
 
-    Returns:
-        Ready for JSON: `overall`, `per_class`, `slices`, each block with `num_samples`; the names
-        of `empty_slices`; and the `confusion` matrix.
-    """
-    confusion = confusion_matrix(true, predicted, len(tags))
-    overall, per_class = measure(confusion, tags, config.resamples, config.seed)
-    check_against_library(true, predicted, tags)
-    slices: dict[str, dict[str, Any]] = {}
+    metric = TaggingScores(predictions.tags)
+
+    def score(chosen: BoolArray | slice) -> tuple[OverallScores, dict[str, TagScores]]:
+        true, predicted = predictions.true[chosen], predictions.predicted[chosen]
+        values = metric.compute(predictions=predicted, references=true)
+        confusion = confusion_matrix(true, predicted, len(predictions.tags))
+        return add_intervals(values, confusion, config.resamples, config.seed)
+
+    overall, per_class = score(slice(None))
+    slices: dict[str, SliceScores] = {}
     empty = []
     for one in rows.slices:
         mask = slice_mask(one, rows.items)
         if not mask.any():
             empty.append(one.name)
             continue
-        counts = confusion_matrix(true[mask], predicted[mask], len(tags))
-        block, _ = measure(counts, tags, config.resamples, config.seed)
-        slices[one.name] = {"description": one.description, **block}
-    return {
-        "overall": overall,
-        "per_class": per_class,
-        "slices": slices,
-        "empty_slices": empty,
-        "confusion": confusion.tolist(),
-    }
+        slices[one.name] = SliceScores(description=one.description, **dict(score(mask)[0]))
+    return RowScores(overall, per_class, slices, empty)
 
 
-def check_against_library(true: IntArray, predicted: IntArray, tags: Sequence[str]) -> None:
-    """Refuse to report a number that `evaluate` with scikit-learn does not confirm.
-
-    Raises:
-        RuntimeError: if the two computations differ, which would be a defect of ours.
-    """
-    from tagger.evaluation.metrics import build_metrics
-
-    ours = compute_scores(true, predicted, tags)
-    theirs = {
-        name: metric.compute(predictions=predicted, references=true)
-        for name, metric in build_metrics(tags).items()
-    }
-    overall = theirs["accuracy"] | theirs["averaged"]
-    pairs = [(name, ours.overall[name], overall[name]) for name in OVERALL]
-    pairs += [
-        (f"{name} of {tag}", ours.per_class[tag][name], theirs["per_class"][tag][name])
-        for tag in tags
-        for name in (*PER_CLASS, "support")
-    ]
-    different = [f"{name}: {one}, {two}" for name, one, two in pairs if abs(one - two) > 1e-9]
-    if different:
-        raise RuntimeError("scores differ from scikit-learn's: " + "; ".join(different))
-
-
-def _describe_run(run: RunFolder) -> dict[str, Any]:
+def describe_run(run: RunFolder) -> RunFacts:
+    """Return what the report says of a run."""
+    meta = run.meta
     facts = ("seed", "best_step", "steps", "train_seconds", "peak_memory_mib", "parameters")
-    environment = run.meta.get("environment", {})
-    return {
-        "name": run.name,
-        "path": str(run.path),
-        "model": run.model_name,
-        "trained_on": run.meta["data"],
-        **{fact: run.meta.get(fact) for fact in facts},
-        "environment": {key: environment.get(key) for key in ("git", "versions", "hardware")},
-    }
-
-
-def _attach_to_tracker(run: RunFolder, report: dict[str, Any], folder: Path) -> None:
-    tracking = run.tracking_config
-    if tracking.kind == "none":
-        return
-    from tagger.training.tracking import attach_report
-
-    scores = {f"test/{name}": report["overall"][name]["value"] for name in OVERALL}
-    attach_report(run.path, tracking, folder / "report.html", scores)
+    environment = meta.get("environment", {})
+    recorded = {key: environment.get(key) for key in ("git", "versions", "hardware")}
+    return RunFacts(
+        name=run.name,
+        path=str(run.path),
+        model=run.model_name,
+        trained_on=TrainedOn.model_validate(meta["data"]),
+        environment=TrainingEnvironment.model_validate(
+            {key: value for key, value in recorded.items() if value is not None}
+        ),
+        **{fact: meta.get(fact) for fact in facts},
+    )

@@ -1,19 +1,18 @@
-"""Where a run errs, and what the rows around its errors look like."""
+"""Explores where a run errs: weak slices, groups of errors, and a map of the rows."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from tagger.data.items import Item
 from tagger.evaluation.error_groups import describe_errors, nearest_items
 from tagger.evaluation.parts import FEWEST_ROWS, found_parts, named_parts
-from tagger.evaluation.projection import MOST_ROWS, project
-from tagger.evaluation.results import Results
+from tagger.evaluation.predictions import LabelledPredictions
+from tagger.evaluation.report import Errors, MapPoint, WeakSlices
 from tagger.evaluation.rows import trained_on
 from tagger.evaluation.slices import Slice
 from tagger.evaluation.weak_slices import describe_weak_slices, find_weak_slices
-from tagger.models.embedding import embed_items
+from tagger.models.embedding import embed_items, unit_rows
 from tagger.runs import RunFolder
 from tagger.scores import FloatArray
 
@@ -21,6 +20,9 @@ ENCODER = "minilm"
 """One encoder for every run, as it was pretrained: maps and clusters of runs can be compared."""
 
 MOST_EMBEDDED = 20_000
+MOST_ON_MAP = 5000
+FEWEST_ON_MAP = 10
+PERPLEXITY = 30.0
 SHOWN_CHARACTERS = 300
 
 
@@ -33,69 +35,90 @@ def embed_rows(items: Sequence[Item], tags: Sequence[str]) -> FloatArray | None:
 
 def explore(
     run: RunFolder,
-    results: Results,
+    predictions: LabelledPredictions,
     slices: Sequence[Slice],
     vectors: FloatArray | None,
     seed: int,
-) -> dict[str, Any]:
+) -> tuple[WeakSlices, Errors, list[MapPoint] | None]:
     """Look for weak slices, group the errors, and draw a map.
 
     Args:
         run: Whose training items are shown beside its errors.
-        results: Of the rows evaluated, n.
+        predictions: Of the rows evaluated, n.
         slices: Those that have a name.
-        vectors: (n, width); None to do without meaning: then there are no clusters, no neighbours
-            and no map.
+        vectors: Of the texts, (n, width); None to do without: then there are no clusters, no
+            nearest items and no map.
         seed: Of the search and of the map.
-
-    Returns:
-        Ready for JSON: `weak_slices`, `errors` and `map`.
     """
-    items, tags = results.items, results.tags
+    items, tags = predictions.items, predictions.tags
     named = [
         part
         for part in named_parts(items, tags, slices)
         if FEWEST_ROWS <= len(part.rows) < len(items)
     ]
-    parts = [*named, *found_parts(items, results.true, tags, vectors)]
-    weak = find_weak_slices(parts, results.wrong, seed)
-    neighbours = None
+    parts = [*named, *found_parts(items, predictions.true, tags, vectors)]
+    weak = find_weak_slices(parts, predictions.wrong, seed)
+    nearest = None
     if vectors is not None:
         known = trained_on(run)[:MOST_EMBEDDED]
         if known:
-            neighbours = nearest_items(vectors, known, embed_items(known, ENCODER, tags))
-    return {
-        "weak_slices": describe_weak_slices(weak, len(parts), results),
-        "errors": describe_errors(results, parts, neighbours),
-        "map": None if vectors is None else draw_map(results, vectors, seed),
-    }
+            nearest = nearest_items(vectors, known, embed_items(known, ENCODER, tags))
+    return (
+        describe_weak_slices(weak, len(parts), predictions),
+        describe_errors(predictions, parts, nearest),
+        None if vectors is None else draw_map(predictions, vectors, seed),
+    )
 
 
-def draw_map(results: Results, vectors: FloatArray, seed: int) -> list[dict[str, Any]] | None:
+def draw_map(
+    predictions: LabelledPredictions, vectors: FloatArray, seed: int
+) -> list[MapPoint] | None:
     """Place the rows on a map: all of them, or all errors and a random choice of the others.
 
     Returns:
-        Ready for JSON, for each row its `id`, `x` and `y` from 0 to 1, `title`, the beginning of
-        its `description`, its `true` and `predicted` tag and the `probability` of the latter. None
-        where there are too few rows for a map.
+        None where there are too few rows for a map.
     """
-    items, tags = results.items, results.tags
+    items = predictions.items
     order = np.random.default_rng(seed).permutation(len(items))
-    order = order[np.argsort(~results.wrong[order], kind="stable")]  # the errors first
-    rows = np.sort(order[:MOST_ROWS])
+    order = order[np.argsort(~predictions.wrong[order], kind="stable")]  # the errors first
+    rows = np.sort(order[:MOST_ON_MAP])
     places = project(vectors[rows], seed)
     if places is None:
         return None
     return [
-        {
-            "id": items[row].id,
-            "x": round(float(x), 4),
-            "y": round(float(y), 4),
-            "title": items[row].title,
-            "description": items[row].description[:SHOWN_CHARACTERS],
-            "true": tags[results.true[row]],
-            "predicted": tags[results.predicted[row]],
-            "probability": round(float(results.confidence[row]), 4),
-        }
+        MapPoint(
+            id=items[row].id,
+            x=round(float(x), 4),
+            y=round(float(y), 4),
+            title=items[row].title,
+            description=items[row].description[:SHOWN_CHARACTERS],
+            **predictions.shown(row),
+            probability=round(float(predictions.confidence[row]), 4),
+        )
         for row, (x, y) in zip(rows.tolist(), places, strict=True)
     ]
+
+
+def project(vectors: FloatArray, seed: int) -> FloatArray | None:
+    """Lay vectors out in the plane by t-SNE (van der Maaten and Hinton, JMLR 2008).
+
+    Distances within a cluster mean something, those between clusters little.
+
+    Args:
+        vectors: (n, width).
+        seed: Of the layout.
+
+    Returns:
+        Coordinates from 0 to 1, (n, 2); None for fewer than `FEWEST_ON_MAP`, or equal, vectors.
+    """
+    from sklearn.manifold import TSNE
+
+    units = unit_rows(vectors)
+    # Equal vectors have no directions to lay out, and end in a crash of the library.
+    if len(units) < FEWEST_ON_MAP or np.ptp(units, axis=0).max() < 1e-9:
+        return None
+    perplexity = min(PERPLEXITY, (len(units) - 1) / 3)
+    layout = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(units)
+    low, high = layout.min(axis=0), layout.max(axis=0)
+    places: FloatArray = (layout - low) / np.maximum(high - low, 1e-12)
+    return places

@@ -1,4 +1,4 @@
-"""95% intervals: how far a score could move had other rows been drawn.
+"""Computes 95% confidence intervals of scores.
 
 Three methods, chosen by simulating test sets of 40 and 115 rows with imbalanced tags and counting
 how often an interval holds the true value (95% is the aim):
@@ -15,14 +15,15 @@ how often an interval holds the true value (95% is the aim):
   missing is then the average of the tags' own: wider than needed, but no false certainty.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tagger.evaluation.report import OverallScores, Score, TagScores
 from tagger.scores import (
     OVERALL,
-    PER_CLASS,
     FloatArray,
     IntArray,
     scores_from_confusion,
@@ -33,7 +34,7 @@ Z = 1.959963984540054  # the normal quantile at 0.975
 PROPORTIONS = ("accuracy", "micro_precision", "micro_recall", "micro_f1", "weighted_recall")
 BOOTSTRAPPED = tuple(name for name in OVERALL if name not in PROPORTIONS)
 
-_RESAMPLES_AT_ONCE = 500  # bounds memory: with 30 tags, 500 matrices are a few MB
+RESAMPLES_AT_ONCE = 500  # bounds memory: with 30 tags, 500 matrices are a few MB
 
 
 def wilson_interval(
@@ -60,8 +61,8 @@ def wilson_interval(
     return low, high
 
 
-def measure_share(successes: int, trials: int) -> dict[str, float]:
-    """Return a proportion of at least one trial as a score: `value`, `low` and `high`."""
+def measure_share(successes: int, trials: int) -> Score:
+    """Return a proportion of at least one trial with its interval."""
     low, high = wilson_interval(successes, trials)
     return _scored(successes / trials, low, high)
 
@@ -87,57 +88,50 @@ def bootstrap_confusions(confusion: IntArray, resamples: int, rng: np.random.Gen
     return drawn.reshape(resamples, *confusion.shape)
 
 
-def measure(
-    confusion: IntArray, tags: Sequence[str], resamples: int, seed: int
-) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
-    """Score a confusion matrix and put a 95% interval around every score.
+def add_intervals(
+    values: Mapping[str, Any], confusion: IntArray, resamples: int, seed: int
+) -> tuple[OverallScores, dict[str, TagScores]]:
+    """Put a 95% interval around every score of some decisions.
 
     Args:
-        confusion: Counts, shape (n_tags, n_tags), rows true.
-        tags: Names, in the order of the approved list.
+        values: Their scores, as `tagger.evaluation.metrics.TaggingScores` computes them.
+        confusion: Counts, shape (n_tags, n_tags), rows true, with at least one row counted.
         resamples: Bootstrap resamples behind each averaged score.
         seed: Of the resampling; the same seed gives the same intervals.
 
     Returns:
-        Ready for JSON: the block of all rows, `{"num_samples": n, "accuracy": {"value": ..,
-        "low": .., "high": ..}, ...}` for the names of `OVERALL`, and the blocks by tag, whose
-        `num_samples` is the tag's support, for the names of `PER_CLASS`. Where nothing was
-        counted the value is 0 and the interval (0, 1).
+        The scores of all rows and of each tag. Where a tag does not occur its scores are 0 with the
+        interval (0, 1).
     """
-    values = scores_from_confusion(confusion)
     total = int(confusion.sum())
-    hits, support, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    hits, support, chosen = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
 
-    jaccard = wilson_interval(hits, support + predicted - hits)
+    jaccard = wilson_interval(hits, support + chosen - hits)
     class_ends = {
-        "precision": wilson_interval(hits, predicted),
+        "precision": wilson_interval(hits, chosen),
         "recall": wilson_interval(hits, support),
         "f1": (2 * jaccard[0] / (1 + jaccard[0]), 2 * jaccard[1] / (1 + jaccard[1])),
     }
     ends = dict.fromkeys(PROPORTIONS, wilson_interval(hits.sum(), total))
-    if not total:
-        ends |= dict.fromkeys(BOOTSTRAPPED, wilson_interval(0, 0))
-    elif 0 < hits.sum() < total:
+    if 0 < hits.sum() < total:
         ends |= _bootstrap_ends(confusion, resamples, seed)
     else:
         for name in BOOTSTRAPPED:
-            average, metric = name.split("_")
+            average, score = name.split("_")
             weights = (
-                support / total if average == "weighted" else np.full(len(tags), 1 / len(tags))
+                support / total if average == "weighted" else np.full(len(hits), 1 / len(hits))
             )
-            low, high = (ends_of_tags @ weights for ends_of_tags in class_ends[metric])
+            low, high = (ends_of_tags @ weights for ends_of_tags in class_ends[score])
             ends[name] = (values[name], high) if not hits.any() else (low, values[name])
-    overall: dict[str, object] = {"num_samples": total}
-    for name in OVERALL:
-        overall[name] = _scored(values[name], ends[name][0], ends[name][1])
-
-    per_class: dict[str, dict[str, object]] = {}
-    for position, tag in enumerate(tags):
-        per_class[tag] = {"num_samples": int(support[position])}
-        for name in PER_CLASS:
-            low, high = class_ends[name]
-            per_class[tag][name] = _scored(values[name][position], low[position], high[position])
-    return overall, per_class
+    overall = {name: _scored(values[name], *ends[name]) for name in OVERALL}
+    per_class = {}
+    for at, (tag, scores) in enumerate(values["per_class"].items()):
+        scored = {
+            name: _scored(scores[name], low[at], high[at])
+            for name, (low, high) in class_ends.items()
+        }
+        per_class[tag] = TagScores(num_samples=int(support[at]), **scored)
+    return OverallScores(num_samples=total, **overall), per_class
 
 
 def _bootstrap_ends(
@@ -145,11 +139,18 @@ def _bootstrap_ends(
 ) -> dict[str, tuple[FloatArray, FloatArray]]:
     rng = np.random.default_rng(seed)
     drawn: dict[str, list[FloatArray]] = {name: [] for name in BOOTSTRAPPED}
-    for start in range(0, resamples, _RESAMPLES_AT_ONCE):
-        many = min(_RESAMPLES_AT_ONCE, resamples - start)
+    for start in range(0, resamples, RESAMPLES_AT_ONCE):
+        many = min(RESAMPLES_AT_ONCE, resamples - start)
         scores = scores_from_confusion(bootstrap_confusions(confusion, many, rng))
         for name in BOOTSTRAPPED:
             drawn[name].append(scores[name])
+    return percentile_ends(drawn)
+
+
+def percentile_ends(
+    drawn: Mapping[str, Sequence[FloatArray]],
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Return the ends of the percentile interval of each score, given its resampled values."""
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     ends = {}
     for name, parts in drawn.items():
@@ -158,5 +159,5 @@ def _bootstrap_ends(
     return ends
 
 
-def _scored(value: FloatArray | float, low: FloatArray, high: FloatArray) -> dict[str, float]:
-    return {"value": float(value), "low": float(low), "high": float(high)}
+def _scored(value: float, low: FloatArray, high: FloatArray) -> Score:
+    return Score(value=float(value), low=float(low), high=float(high))

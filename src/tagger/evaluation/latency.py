@@ -1,18 +1,18 @@
-"""How long one item takes, from its strings to the decision."""
+"""Measures the latency of one item, from its strings to the decision."""
 
 import gc
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
 from tagger.config.schema import LatencyConfig
 from tagger.data.items import Item
 from tagger.decision.decider import Decider
+from tagger.evaluation.report import EvaluationReport, Latency, LatencyTimes
 from tagger.scores import FloatArray
 from tagger.threads import usable_threads
 
@@ -23,9 +23,7 @@ CONFIRMATIONS = 5
 """Measurements that must agree with a first one by which a model is too slow."""
 
 
-def measure_latency(
-    decider: Decider, items: Sequence[Item], config: LatencyConfig
-) -> dict[str, Any]:
+def measure_latency(decider: Decider, items: Sequence[Item], config: LatencyConfig) -> Latency:
     """Time items one by one: strings, tokens, model, probabilities, decision.
 
     Args:
@@ -33,45 +31,38 @@ def measure_latency(
             when it loads, under `cores_limited`.
         items: Texts to use, at least one; they are used in turn, again and again.
         config: How many items, how many before the clock starts, how many threads.
-
-    Returns:
-        Ready for JSON: `p50_ms`, `p95_ms`, `p99_ms`, `mean_ms`, and what they were measured with:
-        `items`, `warmup`, `batch_size`, `threads`.
     """
     texts = [(item.title, item.description) for item in items]
     threads = config.threads or usable_threads()
     with torch_threads(threads):
         time_decisions(decider, take_in_turn(texts, config.warmup))
         milliseconds = time_decisions(decider, take_in_turn(texts, config.items))
-    return {
-        **summarize_times(milliseconds),
-        "items": config.items,
-        "warmup": config.warmup,
-        "batch_size": 1,
-        "threads": threads,
-    }
+    return Latency(
+        **dict(summarize_times(milliseconds)),
+        items=config.items,
+        warmup=config.warmup,
+        batch_size=1,
+        threads=threads,
+    )
 
 
 def measure_within_budget(
     decider: Decider, items: Sequence[Item], config: LatencyConfig, budget_ms: float | None
-) -> dict[str, Any]:
+) -> Latency:
     """Measure the latency and hold it to a budget; what is over it is measured again.
 
     Other processes can stop a program for longer than an item takes, and p99 of few items is a
     matter of two or three of them. So a model is too slow only if it was in all of a series of
     measurements, `CONFIRMATIONS` times as long as the first alone.
-
-    Returns:
-        Ready for JSON: what `measure_latency` returns of the last measurement; `measurements`, how
-        many there were; `budget_ms`, and `within_budget`, None where there is no budget.
     """
     measurements = 1
     latency = measure_latency(decider, items, config)
-    while budget_ms is not None and latency["p99_ms"] > budget_ms and measurements <= CONFIRMATIONS:
+    while budget_ms is not None and latency.p99_ms > budget_ms and measurements <= CONFIRMATIONS:
         measurements += 1
         latency = measure_latency(decider, items, config)
-    within = None if budget_ms is None else latency["p99_ms"] <= budget_ms
-    return latency | {"measurements": measurements, "budget_ms": budget_ms, "within_budget": within}
+    within = None if budget_ms is None else latency.p99_ms <= budget_ms
+    budget = {"budget_ms": budget_ms, "within_budget": within}
+    return latency.model_copy(update={"measurements": measurements, **budget})
 
 
 def time_decisions(decider: Decider, texts: Sequence[Text]) -> FloatArray:
@@ -95,26 +86,21 @@ def take_in_turn(texts: Sequence[Text], count: int, start: int = 0) -> list[Text
     return [texts[number % len(texts)] for number in range(start, start + count)]
 
 
-def summarize_times(milliseconds: FloatArray) -> dict[str, float]:
-    """Return `p50_ms`, `p95_ms`, `p99_ms` and `mean_ms` of times (n,), n at least 1."""
-    p50, p95, p99 = np.percentile(milliseconds, [50, 95, 99])
-    return {
-        "p50_ms": float(p50),
-        "p95_ms": float(p95),
-        "p99_ms": float(p99),
-        "mean_ms": float(milliseconds.mean()),
-    }
+def summarize_times(milliseconds: FloatArray) -> LatencyTimes:
+    """Return quantiles and the mean of times (n,), n at least 1."""
+    p50, p95, p99 = np.percentile(milliseconds, [50, 95, 99]).tolist()
+    return LatencyTimes(p50_ms=p50, p95_ms=p95, p99_ms=p99, mean_ms=float(milliseconds.mean()))
 
 
-def over_budget(report: Mapping[str, Any]) -> list[str]:
+def over_budget(report: EvaluationReport) -> list[str]:
     """Say in a line that the run of a report is too slow, if it is."""
-    latency = report["latency"]
-    if latency["within_budget"] is not False:
+    latency = report.latency
+    if latency.within_budget is not False:
         return []
     return [
-        f"too slow: 1 of 100 items takes {latency['p99_ms']:.1f} ms or more, measured "
-        f"{latency['measurements']} times, and "
-        f"latency_budget_ms={latency['budget_ms']:g}"
+        f"too slow: 1 of 100 items takes {latency.p99_ms:.1f} ms or more, measured "
+        f"{latency.measurements} times, and "
+        f"latency_budget_ms={latency.budget_ms:g}"
     ]
 
 

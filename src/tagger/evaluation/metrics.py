@@ -1,10 +1,10 @@
-"""The scores as `evaluate.Metric`s, for code that speaks that library's interface.
+"""The scores of a report as an `evaluate.Metric`, computed by scikit-learn.
 
-They need no download (`evaluate.load` would fetch code) and leave nothing behind: a stock metric
-keeps its rows in a cache folder, shared by all processes, which these never create.
+The metric needs no download (`evaluate.load` would fetch code) and leaves nothing behind: a stock
+metric keeps its rows in a cache folder, shared by all processes, which this never creates.
 
-Importing this module takes seconds, because importing `evaluate` does. Code of this package that
-only needs numbers calls `tagger.scores`.
+Importing this module takes seconds, because importing `evaluate` does. Resamples and training steps
+are scored by `tagger.scores`, thousands at once; a test holds both to the same values.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,12 @@ import datasets
 import evaluate
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from tagger.scores import AVERAGES
+from tagger.scores import AVERAGES, PER_CLASS
 
+_DESCRIPTION = (
+    "Accuracy; micro, macro and weighted averages of precision, recall and F1; and precision, "
+    "recall, F1 and support of each approved tag."
+)
 _INPUTS = """
 Args:
     predictions (`list` of `int`): positions of the predicted tags in the approved list.
@@ -23,15 +27,16 @@ Args:
 """
 
 
-class _TagMetric(evaluate.Metric):  # type: ignore[misc]
-    """A metric over tags, given as positions in the approved list.
+class TaggingScores(evaluate.Metric):  # type: ignore[misc]
+    """Accuracy, averages, and scores by tag, of tags given as positions in the approved list.
+
+    `compute` returns the names of `tagger.scores.OVERALL` as floats, and `per_class`: by tag those
+    of `PER_CLASS`.
 
     Args:
         tags: The approved tags. All of them are scored, in this order, whether or not they occur,
             so that a tag missing from the rows at hand never shifts another one's score.
     """
-
-    summary = ""
 
     def __init__(self, tags: Sequence[str]) -> None:
         self.tags = tuple(tags)
@@ -40,7 +45,7 @@ class _TagMetric(evaluate.Metric):  # type: ignore[misc]
     def _info(self) -> evaluate.MetricInfo:
         position = datasets.Value("int64")
         return evaluate.MetricInfo(
-            description=self.summary,
+            description=_DESCRIPTION,
             citation="",
             inputs_description=_INPUTS,
             features=datasets.Features({"predictions": position, "references": position}),
@@ -50,68 +55,27 @@ class _TagMetric(evaluate.Metric):  # type: ignore[misc]
         # The library makes a folder in the home directory here, even for metrics kept in memory.
         return ""
 
-    def _labels(self) -> list[int]:
-        return list(range(len(self.tags)))
+    def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, Any]:
+        labels = list(range(len(self.tags)))
+        if strangers := sorted({*predictions, *references} - {*labels}):
+            raise ValueError(f"positions count from 0 to {len(labels) - 1}, found {strangers}")
 
-    def _check(self, positions: Sequence[int]) -> None:
-        strangers = sorted({int(p) for p in positions} - set(self._labels()))
-        if strangers:
-            raise ValueError(f"positions count from 0 to {len(self.tags) - 1}, found {strangers}")
-
-
-class Accuracy(_TagMetric):
-    """Share of rows whose tag is right: `{"accuracy": float}`."""
-
-    summary = "Share of rows whose tag is right."
-
-    def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
-        self._check([*predictions, *references])
-        return {"accuracy": float(accuracy_score(references, predictions))}
-
-
-class AveragedPRF(_TagMetric):
-    """Precision, recall and F1, averaged: `{"macro_f1": float, "weighted_precision": ...}`."""
-
-    summary = "Micro, macro and weighted averages of precision, recall and F1."
-
-    def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
-        self._check([*predictions, *references])
-        result = {}
-        for average in AVERAGES:
-            precision, recall, f1, _ = precision_recall_fscore_support(
-                references, predictions, labels=self._labels(), average=average, zero_division=0
+        def scores(average: str | None) -> dict[str, Any]:
+            columns = precision_recall_fscore_support(
+                references, predictions, labels=labels, average=average, zero_division=0
             )
-            result[f"{average}_precision"] = float(precision)
-            result[f"{average}_recall"] = float(recall)
-            result[f"{average}_f1"] = float(f1)
-        return result
+            return dict(zip(PER_CLASS, columns, strict=False))
 
-
-class PerClassPRF(_TagMetric):
-    """Precision, recall, F1 and support of each tag: `{"tag": {"precision": float, ...}}`."""
-
-    summary = "Precision, recall, F1 and support of each approved tag."
-
-    def _compute(
-        self, predictions: Sequence[int], references: Sequence[int]
-    ) -> dict[str, dict[str, float]]:
-        self._check([*predictions, *references])
-        columns = precision_recall_fscore_support(
-            references, predictions, labels=self._labels(), zero_division=0
-        )
-        names = ("precision", "recall", "f1", "support")
+        by_tag = scores(None)
         return {
-            tag: {
-                name: float(column[position]) for name, column in zip(names, columns, strict=True)
-            }
-            for position, tag in enumerate(self.tags)
+            "accuracy": float(accuracy_score(references, predictions)),
+            **{
+                f"{average}_{name}": float(value)
+                for average in AVERAGES
+                for name, value in scores(average).items()
+            },
+            "per_class": {
+                tag: {name: float(column[at]) for name, column in by_tag.items()}
+                for at, tag in enumerate(self.tags)
+            },
         }
-
-
-def build_metrics(tags: Sequence[str]) -> dict[str, Any]:
-    """Return one metric of each kind, by name, for a list of approved tags."""
-    return {
-        "accuracy": Accuracy(tags),
-        "averaged": AveragedPRF(tags),
-        "per_class": PerClassPRF(tags),
-    }

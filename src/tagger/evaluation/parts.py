@@ -1,8 +1,8 @@
-"""Parts of the rows: those that have a name, and those that can be found and told in words.
+"""Divides the rows into parts: named slices and tags, and parts found by word, length and meaning.
 
-The search for weak slices and the gate against another run look at all of them. What is found
-depends on the texts and their tags alone, never on what a model made of them; so a test of any part
-is a fair one, once the number of parts is accounted for.
+The search for weak slices and the guards against another run test all of them. What is found
+depends on the texts and their tags alone, never on what a model predicted; so a test of any part
+is a fair one, once multiple comparisons are accounted for.
 """
 
 import math

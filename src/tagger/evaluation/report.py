@@ -1,569 +1,502 @@
-"""The report of an evaluation: for programs (JSON), for people (HTML, Markdown, terminal)."""
+"""The data types of an evaluation's report, `report.json`, and how those of version 1 are read."""
 
-import base64
-import hashlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import jinja2
-import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
+from pydantic import ConfigDict, Field
 
-from tagger.evaluation.map_page import draw_map
-from tagger.evaluation.plots import (
-    plot_confusion,
-    plot_learning_curves,
-    plot_precision_recall,
-    plot_reliability,
-    plot_reliability_by_tag,
-    plot_risk_coverage,
-    plot_slices,
-    write_figure,
-)
-from tagger.files import write_json, write_text
-from tagger.scores import PER_CLASS, FloatArray, IntArray
-from tagger.training.tracking import read_metrics
-
-HEADLINE = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "weighted_f1": "Weighted F1"}
+from tagger.documents import Document, Record
+from tagger.environment import Environment, Revision
 
 
-def write_report(
-    report: dict[str, Any],
-    folder: Path,
-    probabilities: FloatArray,
-    true: IntArray,
-    metrics: Path,
-) -> list[Path]:
-    """Write `report.json`, `report.md`, `report.html` and `plots/*.png`.
+class Score(Record):
+    """A value with the ends of its 95 % interval."""
 
-    Args:
-        report: What `tagger.evaluation.evaluate_run` puts together.
-        folder: Where to; made when missing.
-        probabilities: Of the rows evaluated, shape (n, n_tags).
-        true: Positions of their true tags, shape (n,).
-        metrics: The run's `metrics.jsonl`; without it there are no learning curves.
+    value: float
+    low: float
+    high: float
 
-    Returns:
-        The files written, the report for people first.
+
+class TagScores(Record):
+    """Precision, recall and F1 of one tag; `num_samples` is its support."""
+
+    num_samples: int
+    precision: Score
+    recall: Score
+    f1: Score
+
+
+class OverallScores(Record):
+    """Accuracy and the micro, macro and weighted averages over all tags."""
+
+    num_samples: int
+    accuracy: Score
+    micro_precision: Score
+    micro_recall: Score
+    micro_f1: Score
+    macro_precision: Score
+    macro_recall: Score
+    macro_f1: Score
+    weighted_precision: Score
+    weighted_recall: Score
+    weighted_f1: Score
+
+
+class SliceScores(OverallScores):
+    """The scores of a named slice, and the rule by which items belong to it."""
+
+    description: str
+
+
+class TrainedOn(Record):
+    """The data that a run was trained on: name, hash of its items, rows of each split."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    sha256: str
+    rows: dict[str, int] = Field(default_factory=dict)
+
+
+class TrainingEnvironment(Record):
+    """Code, libraries and machine that a run was trained with, as far as it recorded them."""
+
+    git: Revision | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    hardware: dict[str, str | float | None] = Field(default_factory=dict)
+
+
+class RunFacts(Record):
+    """What `meta.json` says of the evaluated run."""
+
+    name: str
+    path: str
+    model: str
+    trained_on: TrainedOn
+    seed: int | None
+    best_step: int | None
+    steps: int | None
+    train_seconds: float | None
+    peak_memory_mib: float | None
+    parameters: int | None
+    environment: TrainingEnvironment
+
+
+class DataFacts(Record):
+    """The rows that were evaluated on.
+
+    Attributes:
+        name: Of the data source.
+        sha256: Hash of all of its items.
+        rows: Which rows were asked for.
+        own: Whether the run was trained on other rows of this source.
+        loaded: Number of items in the source.
+        evaluated: Number of rows evaluated on.
+        explanation: Which rows these are, in words.
+        warning: Why scores on them may be too good.
     """
-    plots = _write_plots(report, folder / "plots", probabilities, true, metrics)
-    write_json(folder / "report.json", report)
-    write_text(folder / "report.md", render_markdown(report, plots))
-    write_text(folder / "report.html", render_html(report, plots))
-    names = ("report.html", "report.md", "report.json")
-    return [*(folder / name for name in names), *(path for path, _ in plots)]
+
+    name: str
+    sha256: str
+    rows: Literal["unseen", "all"]
+    own: bool
+    loaded: int
+    evaluated: int
+    explanation: str
+    warning: str | None
 
 
-def render_html(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]) -> str:
-    """Render one page that needs nothing beside itself.
+class IntervalSettings(Record):
+    """How intervals were computed: confidence level, bootstrap resamples and their seed."""
 
-    Args:
-        report: The content of `report.json`.
-        plots: PNG files and what they show, in words.
+    level: float
+    resamples: int
+    seed: int
+
+
+class ReliabilityBin(Record):
+    """Rows whose probability is within (low, high]; an empty bin has no confidence or accuracy."""
+
+    low: float
+    high: float
+    num_samples: int
+    confidence: float | None
+    accuracy: float | None
+
+
+class TagCalibration(Record):
+    """Calibration of one tag's probability over all rows."""
+
+    ece_adaptive: float
+    brier: float
+    bins: list[ReliabilityBin]
+
+
+class Calibration(Record):
+    """Calibration of predicted probabilities.
+
+    Attributes:
+        ece: Expected calibration error over bins of equal width.
+        ece_adaptive: The same over bins of equally many rows.
+        brier: Multi-class Brier score.
+        likelihood: Mean negative log-likelihood.
+        per_class: By tag.
+        bins: Of the predicted tag's probability.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "score": format_score,
-        "signed": format_signed,
-        "label": _label,
-        "or_none": _or_none,
-        "decision": _decision,
-        "calibration": _calibration,
-        "behaviour": _behaviour,
-        "budget": _budget,
-        "guards": _guards,
-        "weak_slices": _weak_slices,
-        "errors": describe_error_total,
-        "error_group": describe_error_group,
-        "sentence": _sentence,
-    }
-    script = (Path(__file__).parent / "map.js").read_text(encoding="utf-8")
-    images = [
-        {"source": base64.b64encode(path.read_bytes()).decode("ascii"), "text": text}
-        for path, text in plots
-    ]
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        headline=HEADLINE,
-        per_class=PER_CLASS,
-        images=images,
-        provenance=provenance(report),
-        map=None if report["map"] is None else draw_map(report["map"], report["tags"]),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-    )
-
-
-def render_markdown(report: Mapping[str, Any], plots: Sequence[tuple[Path, str]]) -> str:
-    """Render the report as Markdown, its plots as links to files beside it."""
-    run, data, latency = report["run"], report["data"], report["latency"]
-    lines = [
-        f"# {_cell(run['name'])} on {_cell(data['name'])}",
-        "",
-        f"{_sentence(data['explanation'])} Intervals hold 95%.",
-        "",
-        *([f"**Warning:** {_sentence(data['warning'])}", ""] if data["warning"] else []),
-        "| score | value |",
-        "|---|---|",
-        *(
-            f"| {title} | {format_score(report['overall'][key])} |"
-            for key, title in HEADLINE.items()
-        ),
-        f"| Latency p50 / p95 / p99 | {_latency(latency)} |",
-        "",
-        "## Decisions",
-        "",
-        f"{_decision(report['decision'])} {_calibration(report['calibration'])}",
-        "",
-        "| tag | published | precision | recall |",
-        "|---|---:|---|---|",
-        *(
-            f"| {_cell(tag)} | {block['published']} | {_or_none(block['precision'])} | "
-            f"{_or_none(block['recall'])} |"
-            for tag, block in report["decision"]["per_class"].items()
-        ),
-        "",
-        "## Tags",
-        "",
-        "| tag | rows | precision | recall | F1 |",
-        "|---|---:|---|---|---|",
-    ]
-    for tag, block in report["per_class"].items():
-        scores = " | ".join(format_score(block[key]) for key in PER_CLASS)
-        lines.append(f"| {_cell(tag)} | {block['num_samples']} | {scores} |")
-    lines += ["", "## Slices", "", "| slice | rows | accuracy | weighted F1 | rule |"]
-    lines += ["|---|---:|---|---|---|"]
-    for name, block in report["slices"].items():
-        scores = f"{format_score(block['accuracy'])} | {format_score(block['weighted_f1'])}"
-        rule = _cell(block["description"])
-        lines.append(f"| {_cell(name)} | {block['num_samples']} | {scores} | {rule} |")
-    if report["empty_slices"]:
-        lines += ["", f"No rows: {', '.join(map(_cell, report['empty_slices']))}."]
-    lines += _weak_slices_markdown(report["weak_slices"])
-    if report["comparison"]:
-        lines += _comparison_markdown(report["comparison"])
-    if report["behaviour"]:
-        lines += _behaviour_markdown(report["behaviour"])
-    lines += ["", "## Plots", ""]
-    lines += [f"![{_cell(text)}](plots/{path.name})\n" for path, text in plots]
-    lines += _errors_markdown(report["errors"])
-    lines += ["", "## Provenance", "", "| | |", "|---|---|"]
-    lines += [f"| {key} | {_cell(value)} |" for key, value in provenance(report).items()]
-    return "\n".join(lines) + "\n"
-
-
-def print_report(report: Mapping[str, Any], written: Sequence[Path]) -> None:
-    """Print tables of tags and slices, latency, comparison, and where the report lies."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    run, data, overall = report["run"], report["data"], report["overall"]
-    title = f"{run['name']} on {data['name']}, with 95% intervals"
-    table = _table(title, ("tag", "rows", *map(_label, PER_CLASS)))
-    for tag, block in report["per_class"].items():
-        scores = [format_short(block[key]) for key in PER_CLASS]
-        table.add_row(tag, str(block["num_samples"]), *scores)
-    table.add_section()
-    for average in ("macro", "weighted"):
-        scores = [format_short(overall[f"{average}_{key}"]) for key in PER_CLASS]
-        table.add_row(average, str(overall["num_samples"]), *scores)
-    console.print(table)
-    console.print()
-
-    table = _table("", ("slice", "rows", "accuracy", "weighted F1"))
-    for name, block in {"all rows": overall, **report["slices"]}.items():
-        scores = [format_short(block[key]) for key in ("accuracy", "weighted_f1")]
-        table.add_row(name, str(block["num_samples"]), *scores)
-    console.print(table)
-    console.print()
-
-    behaviour = report["behaviour"]
-    if behaviour:
-        table = _table("", ("behaviour", "cases", "passed", "rate"))
-        for name, block in {"all": behaviour, **behaviour["capabilities"]}.items():
-            counts = (str(block["num_cases"]), str(block["passed"]))
-            table.add_row(name, *counts, format_short(block["rate"]))
-        console.print(table)
-        console.print()
-
-    # Lines, not tables: a path that a terminal's width breaks in two cannot be copied.
-    lines = [
-        f"rows: {data['explanation']}",
-        *([f"WARNING: {data['warning']}"] if data["warning"] else []),
-        f"decision: {_decision(report['decision'])}",
-        f"calibration: {_calibration(report['calibration'])}",
-        f"latency p50/p95/p99: {_latency(report['latency'])}",
-        f"weak slices: {_weak_slices(report['weak_slices'])}",
-    ]
-    lines += [f"  {_weak_slice(one)}" for one in report["weak_slices"]["slices"]]
-    lines.append(f"errors: {describe_error_total(report['errors'])}")
-    comparison = report["comparison"]
-    if comparison:
-        lines.append(f"against {comparison['against']}: {comparison['explanation']}")
-        lines += [
-            f"  {_label(key)}: {format_signed(difference)}"
-            for key, difference in comparison["differences"].items()
-        ]
-        lines.append(f"  {_mcnemar(comparison['mcnemar'])}")
-        lines.append(f"  {_guards(comparison['guards'])}")
-    lines += [str(path) for path in written]
-    for line in lines:
-        console.print(line, soft_wrap=True)
-
-
-def _weak_slices_markdown(weak: Mapping[str, Any]) -> list[str]:
-    lines = ["", "## Weak slices", "", _sentence(_weak_slices(weak)), ""]
-    if weak["slices"]:
-        lines += ["| slice | rows | errors | error rate | elsewhere | p | examples |"]
-        lines += ["|---|---:|---:|---|---:|---:|---|"]
-    for one in weak["slices"]:
-        examples = "; ".join(_cell(row["title"] or row["id"]) for row in one["examples"])
-        rate = f"{format_score(one['error_rate'])} | {one['elsewhere']:.3f} | {one['p_value']:.3g}"
-        counts = f"{one['num_samples']} | {one['errors']}"
-        lines.append(f"| {_cell(one['name'])} | {counts} | {rate} | {examples} |")
-    return lines
-
-
-def _weak_slices(weak: Mapping[str, Any]) -> str:
-    """Say what the search found."""
-    found = len(weak["slices"])
-    many = weak["looked_at"]
-    looked = f"of {many:,} part{'s' if many != 1 else ''} looked at"
-    if not found:
-        return f"none {looked} has more errors than chance allows"
-    verb = "has" if found == 1 else "have"
-    return f"{found} {looked} {verb} more errors than chance allows"
-
-
-def _weak_slice(one: Mapping[str, Any]) -> str:
-    return (
-        f"{one['name']}: {one['errors']} of {one['num_samples']} wrong, elsewhere "
-        f"{one['elsewhere']:.1%}"
-    )
-
-
-def _errors_markdown(errors: Mapping[str, Any]) -> list[str]:
-    lines = ["## Errors", "", _sentence(describe_error_total(errors))]
-    for group in errors["groups"]:
-        lines += ["", f"### {_cell(describe_error_group(group))}", ""]
-        lines += ["| title | true | decided | probability | label | nearest items trained on |"]
-        lines += ["|---|---|---|---:|---|---|"]
-        for one in group["errors"]:
-            cells = [_cell(one["title"] or one["id"]), _cell(one["true"]), _cell(one["predicted"])]
-            label = "doubtful" if one["label_doubtful"] else ""
-            near = "; ".join(f"{row['title']} ({row['tag']})" for row in one["neighbours"])
-            cells += [f"{one['probability']:.3f}", label, _cell(near)]
-            lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def describe_error_total(errors: Mapping[str, Any]) -> str:
-    """Say in a line how many errors there are, given the `errors` of a report."""
-    if not errors["total"]:
-        return "none"
-    shown = "" if errors["shown"] == errors["total"] else f", the {errors['shown']} surest shown"
-    groups, doubtful = len(errors["groups"]), errors["doubtful_labels"]
-    return (
-        f"{errors['total']:,} of the rows{shown}, in {groups} group{'s' if groups != 1 else ''}; "
-        + ("1 label looks wrong" if doubtful == 1 else f"{doubtful} labels look wrong")
-    )
-
-
-def describe_error_group(group: Mapping[str, Any]) -> str:
-    """Say what the errors of a group have in common, and how rich in errors that is."""
-    many = len(group["errors"])
-    text = f"{group['name']}: {many} error{'s' if many != 1 else ''}"
-    if group["error_rate"] is None:
-        return text
-    return f"{text}; of its {group['num_samples']} rows {format_score(group['error_rate'])} wrong"
-
-
-def _behaviour_markdown(behaviour: Mapping[str, Any]) -> list[str]:
-    lines = ["", "## Behaviour", "", _behaviour(behaviour), ""]
-    lines += ["| capability | cases | passed | rate | what it is |", "|---|---:|---:|---|---|"]
-    for name, block in behaviour["capabilities"].items():
-        counts = f"{block['num_cases']} | {block['passed']}"
-        rate = format_score(block["rate"])
-        lines.append(f"| {_cell(name)} | {counts} | {rate} | {_cell(block['about'])} |")
-    failures = [
-        (name, one)
-        for name, block in behaviour["capabilities"].items()
-        for one in block["failures"]
-    ]
-    if failures:
-        lines += [
-            "",
-            "| failed | title | description | expected | found |",
-            "|---|---|---|---|---|",
-        ]
-    for name, one in failures:
-        cells = (one[key] for key in ("title", "description", "expected", "found"))
-        lines.append(f"| {_cell(name)} | {' | '.join(_cell(cell[:200]) for cell in cells)} |")
-    return lines
-
-
-def _behaviour(behaviour: Mapping[str, Any]) -> str:
-    return (
-        f"{behaviour['passed']} of {behaviour['num_cases']} cases of "
-        f"{behaviour['cases']['path']} pass: {format_score(behaviour['rate'])}."
-    )
-
-
-def provenance(report: Mapping[str, Any]) -> dict[str, str]:
-    """Say in a flat table what the numbers depend on."""
-    run, data, environment = report["run"], report["data"], report["environment"]
-    trained = run["trained_on"]
-    hardware = environment["hardware"]
-    machine = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB memory"
-    if hardware["gpu"]:
-        machine += f", {hardware['gpu']}"
-    rows = ", ".join(f"{count} {part}" for part, count in trained.get("rows", {}).items())
-    facts = {
-        "Run": run["path"],
-        "Model": run["model"],
-        "Parameters": _count(run["parameters"]),
-        "Seed": run["seed"],
-        "Steps": _count(run["steps"]),
-        "Kept step": _count(run["best_step"]),
-        "Training time": _unit(run["train_seconds"], "s"),
-        "Peak memory of training": _unit(run["peak_memory_mib"], "MiB"),
-        "Trained on": f"{trained['name']}: {rows}",
-        "Trained on, SHA-256": trained["sha256"],
-        "Trained at revision": _revision(run["environment"].get("git")),
-        "Evaluated on": data["name"],
-        "Evaluated on, SHA-256": data["sha256"],
-        "Evaluated at": report["evaluated_on"],
-        "Evaluated at revision": _revision(environment["git"]),
-        "Machine": machine,
-        "System": hardware["system"],
-        "Bootstrap": f"{report['intervals']['resamples']} resamples, "
-        f"seed {report['intervals']['seed']}",
-        "Versions": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()),
-    }
-    return {key: str(value) for key, value in facts.items() if value is not None}
-
-
-def format_score(score: Mapping[str, float]) -> str:
-    """Format a value with its interval: `0.913 [0.848, 0.952]`."""
-    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-
-
-def format_short(score: Mapping[str, float]) -> str:
-    """Format a value with its interval for a terminal of 80 columns: `0.913 .85-1.0`."""
-    ends = [f"{score[end]:.2f}".removeprefix("0").replace("1.00", "1.0") for end in ("low", "high")]
-    return f"{score['value']:.3f} {'-'.join(ends)}"
-
-
-def format_signed(score: Mapping[str, float]) -> str:
-    """Format a difference with its interval: `+0.026 [-0.009, +0.061]`."""
-    return f"{score['value']:+.3f} [{score['low']:+.3f}, {score['high']:+.3f}]"
-
-
-def _label(key: str) -> str:
-    """Write a score's key as people do: `macro_f1` as `macro F1`."""
-    return key.replace("_", " ").replace("f1", "F1")
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(
-        title=title or None,
-        title_justify="left",
-        padding=(0, 1, 0, 0),
-        box=SIMPLE_HEAD,
-        show_edge=False,
-    )
-    for column in columns:
-        # Folded, not cut: a tag or slice whose name ends in "..." could be any.
-        table.add_column(column, justify="right" if column == "rows" else "left", overflow="fold")
-    return table
-
-
-def _write_plots(
-    report: Mapping[str, Any],
-    folder: Path,
-    probabilities: FloatArray,
-    true: IntArray,
-    metrics: Path,
-) -> list[tuple[Path, str]]:
-    """Write the plots; return each file with what it shows, in words."""
-    tags, rows = report["tags"], report["overall"]["num_samples"]
-    confusion = np.array(report["confusion"])
-    curves = plot_learning_curves(read_metrics(metrics), report["run"]["best_step"])
-    accuracy = format_score(report["overall"]["accuracy"])
-    figures = {
-        "confusion": (plot_confusion(confusion, tags), _confusion_text(confusion, tags)),
-        "precision-recall": (
-            plot_precision_recall(probabilities, true, tags),
-            f"Precision over recall for each of {len(tags)} tags, with its average precision.",
-        ),
-        "reliability": (
-            plot_reliability(report["calibration"]),
-            "Share of right decisions over their probability, with the number of rows of each "
-            f"bin, before and after correction. {_calibration(report['calibration'])}",
-        ),
-        "reliability-by-tag": (
-            plot_reliability_by_tag(report["calibration"]),
-            "For each tag, the share of rows that carry it over its probability, before and after "
-            f"correction. {_calibration_by_tag(report['calibration'])}.",
-        ),
-        "risk-coverage": (
-            plot_risk_coverage(report["decision"]),
-            "Share of wrong decisions over the share of rows that are published, the surest "
-            f"first. {_decision(report['decision'])}",
-        ),
-        "slices": (
-            plot_slices(report["overall"], report["slices"]),
-            f"Accuracy of {len(report['slices'])} slices with 95% intervals; on all {rows} rows "
-            f"it is {accuracy}.",
-        ),
-        "learning-curves": (
-            curves,
-            "Training and validation loss, and validation scores, over the steps of training.",
-        ),
-    }
-    written = []
-    for name, (figure, text) in figures.items():
-        path = folder / f"{name}.png"
-        if figure is None:  # of an earlier report on other logs, it would be out of place
-            path.unlink(missing_ok=True)
-            continue
-        write_figure(figure, path)
-        written.append((path, text))
-    return written
-
-
-def _confusion_text(confusion: IntArray, tags: Sequence[str]) -> str:
-    errors = confusion - np.diag(np.diagonal(confusion))
-    text = f"Confusion matrix of {confusion.sum()} rows: {errors.sum()} errors."
-    if errors.any():
-        row, column = np.unravel_index(int(errors.argmax()), errors.shape)
-        text += (
-            f" The most frequent, {errors[row, column]} times: {tags[int(row)]} taken for "
-            f"{tags[int(column)]}."
-        )
-    return text
-
-
-def _comparison_markdown(comparison: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "",
-        f"## Against {_cell(comparison['against'])}",
-        "",
-        f"{_sentence(comparison['explanation'])} {_sentence(_mcnemar(comparison['mcnemar']))} "
-        f"{_sentence(_guards(comparison['guards']))}",
-        "",
-        "| score | this run | the other | difference |",
-        "|---|---|---|---|",
-    ]
-    for key, difference in comparison["differences"].items():
-        pair = f"{difference['ours']:.3f} | {difference['theirs']:.3f}"
-        lines.append(f"| {_label(key)} | {pair} | {format_signed(difference)} |")
-    for kind in ("fixed", "broken", "still_wrong"):
-        items = comparison[kind]
-        title = kind.replace("_", " ").capitalize()
-        lines += ["", f"### {title}: {len(items)}", ""]
-        lines += [
-            f"- {_cell(item['title'] or item['id'])}: true {_cell(item['true'])}, this run "
-            f"{_cell(item['ours'])}, the other {_cell(item['theirs'])}"
-            for item in items
-        ]
-    return lines
-
-
-def _guards(guards: Mapping[str, Any]) -> str:
-    worse = [one["name"] for one in guards["parts"] if one["worse"]]
-    found = f"worse beyond chance: {', '.join(worse)}" if worse else "none worse beyond chance"
-    return f"{guards['looked_at']:,} guarded parts, {found}"
-
-
-def _mcnemar(test: Mapping[str, Any]) -> str:
-    return (
-        f"{test['fixed']} rows fixed, {test['broken']} broken, "
-        f"exact McNemar p = {test['p_value']:.3g}"
-    )
-
-
-def _latency(latency: Mapping[str, Any]) -> str:
-    times = " / ".join(f"{latency[key]:.1f}" for key in ("p50_ms", "p95_ms", "p99_ms"))
-    threads = f"{latency['threads']} thread" + ("s" if latency["threads"] != 1 else "")
-    measured = f"{latency['items']} items one by one, {threads}"
-    return f"{times} ms an item, end to end ({measured}){_budget(latency)}"
-
-
-def _budget(latency: Mapping[str, Any]) -> str:
-    """Say how p99 stands to the budget, as the end of a sentence; nothing without one."""
-    if latency["within_budget"] is None:
-        return ""
-    stands = "within" if latency["within_budget"] else "over"
-    return f", p99 {stands} the budget of {latency['budget_ms']:g} ms"
-
-
-def _decision(decision: Mapping[str, Any]) -> str:
-    """Say in two sentences what is published, and how good that is."""
-    kind = decision["policy"]["kind"]
-    precision = decision["precision"]
-    text = (
-        f"Policy {kind} publishes {decision['coverage']:.1%} of the rows and sends "
-        f"{decision['review_per_1000']:,.0f} of 1,000 to a person"
-    )
-    if precision is None:
-        return f"{text}."
-    surest = ", ".join(f"{v:.3f} of {name}" for name, v in decision["at_coverage"].items())
-    return (
-        f"{text}; precision of what is published {format_score(precision)}. "
-        f"Of the surest rows it would be {surest}; AURC {decision['aurc']:.4f}."
-    )
-
-
-def _calibration(calibration: Mapping[str, Any]) -> str:
-    before = calibration["before"]
-    return (
-        f"Calibration error {calibration['ece_adaptive']:.3f} (before correction "
-        f"{before['ece_adaptive']:.3f}), Brier score {calibration['brier']:.3f} "
-        f"({before['brier']:.3f})."
-    )
-
-
-def _calibration_by_tag(calibration: Mapping[str, Any]) -> str:
-    before = calibration["before"]["per_class"]
-    return "; ".join(
-        f"{tag}: error {one['ece_adaptive']:.3f} ({before[tag]['ece_adaptive']:.3f}), Brier score "
-        f"{one['brier']:.3f} ({before[tag]['brier']:.3f})"
-        for tag, one in calibration["per_class"].items()
-    )
-
-
-def _or_none(score: Mapping[str, float] | None) -> str:
-    return "-" if score is None else format_score(score)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."
-
-
-def _cell(text: object) -> str:
-    """Make text safe for a Markdown table: one line, nothing that Markdown or HTML reads."""
-    line = " ".join(str(text).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{letter}" if letter in "\\`*_[]|#!" else letter for letter in line)
-
-
-def _revision(git: Mapping[str, Any] | None) -> str | None:
-    if git is None:
-        return None
-    return str(git["revision"]) + (" with changed files" if git["changed_files"] else "")
-
-
-def _count(number: int | None) -> str | None:
-    return None if number is None else f"{number:,}"
-
-
-def _unit(number: float | None, unit: str) -> str | None:
-    return None if number is None else f"{number:,.1f} {unit}"
+
+    ece: float
+    ece_adaptive: float
+    brier: float
+    likelihood: float
+    per_class: dict[str, TagCalibration]
+    bins: list[ReliabilityBin]
+
+
+class CorrectedCalibration(Calibration):
+    """Calibration after correction, and `before` it."""
+
+    before: Calibration
+
+
+class Fitted(Record):
+    """A fitted policy or calibrator: its kind, and its own parameters as `decision.json` has."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+
+
+class TagDecisions(Record):
+    """Rows published under one tag; scores of no row are None."""
+
+    published: int
+    precision: Score | None
+    recall: Score | None
+
+
+class DecisionQuality(Record):
+    """Selective classification: what is published, what goes to review, at which precision.
+
+    Attributes:
+        num_samples: Rows decided on.
+        published: Rows that got a tag.
+        coverage: Their share.
+        precision: Share of them whose tag is right; None where nothing is published.
+        review_per_1000: Rows of 1,000 that go to a person.
+        per_class: By tag.
+        at_coverage: Precision of the surest 80, 90 and 95 %.
+        aurc: Area under the risk-coverage curve.
+        curve: Points (coverage, risk).
+    """
+
+    num_samples: int
+    published: int
+    coverage: float
+    precision: Score | None
+    review_per_1000: float
+    per_class: dict[str, TagDecisions]
+    at_coverage: dict[str, float]
+    aurc: float
+    curve: list[tuple[float, float]]
+
+
+class DecisionReport(DecisionQuality):
+    """Decision quality with the rule that made the decisions."""
+
+    policy: Fitted
+    calibrator: Fitted
+    ood_threshold: float | None
+
+
+class BehaviourFailure(Record):
+    """A failed behaviour case: the text, and the expected and the found result."""
+
+    title: str
+    description: str
+    expected: str
+    found: str
+
+
+class PassRate(Record):
+    """How many cases passed."""
+
+    num_cases: int
+    passed: int
+    rate: Score
+
+
+class CapabilityResult(PassRate):
+    """The behaviour cases of one capability."""
+
+    kind: str
+    about: str
+    failures: list[BehaviourFailure]
+
+
+class CasesFile(Record):
+    """The file of the behaviour cases, and its hash."""
+
+    path: str
+    sha256: str
+
+
+class BehaviourReport(PassRate):
+    """The results of all behaviour cases, by capability."""
+
+    cases: CasesFile
+    capabilities: dict[str, CapabilityResult]
+
+
+class ItemReference(Record):
+    """An item, by id and title."""
+
+    id: str
+    title: str
+
+
+class WeakSlice(Record):
+    """A part of the rows with more errors than chance allows.
+
+    Attributes:
+        name: The part in words.
+        kind: How it was found: `slice`, `tag`, `word`, `length` or `cluster`.
+        num_samples: Its rows, without those of the weak slices before it.
+        errors: How many of these are wrong.
+        error_rate: Their share.
+        elsewhere: The error rate of all other rows.
+        p_value: Adjusted for multiple comparisons.
+        examples: Its most confident errors.
+    """
+
+    name: str
+    kind: str
+    num_samples: int
+    errors: int
+    error_rate: Score
+    elsewhere: float
+    p_value: float
+    examples: list[ItemReference]
+
+
+class WeakSlices(Record):
+    """Weak slices at a significance level, and among how many parts they were found."""
+
+    level: float
+    comparisons: int
+    slices: list[WeakSlice]
+
+
+class NearestItem(Record):
+    """A training item near an error, with its cosine similarity."""
+
+    title: str
+    tag: str | None
+    similarity: float
+
+
+class WrongItem(Record):
+    """A wrong prediction, beside the training items nearest to it."""
+
+    id: str
+    title: str
+    description: str
+    true: str
+    predicted: str
+    probability: float
+    suspected_label_error: bool
+    nearest_items: list[NearestItem]
+
+
+class ErrorGroup(Record):
+    """Errors with something in common: a part of the rows, or their pair of tags.
+
+    Attributes:
+        name: What they have in common.
+        num_samples: Rows of the part; None for a pair of tags.
+        error_rate: Of the part; None for a pair of tags.
+        errors: The most confident first.
+    """
+
+    name: str
+    num_samples: int | None
+    error_rate: Score | None
+    errors: list[WrongItem]
+
+
+class Errors(Record):
+    """All wrong predictions, or the most confident ones, in groups."""
+
+    total: int
+    shown: int
+    suspected_label_errors: int
+    groups: list[ErrorGroup]
+
+
+class MapPoint(Record):
+    """A row on the map: its place from 0 to 1, its text, and what was predicted."""
+
+    id: str
+    x: float
+    y: float
+    title: str
+    description: str
+    true: str
+    predicted: str
+    probability: float
+
+
+class LatencyTimes(Record):
+    """Quantiles and mean of times in milliseconds."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    mean_ms: float
+
+
+class Latency(LatencyTimes):
+    """Latency of one item from its strings to the decision, and how it was measured.
+
+    Attributes:
+        items: Items timed.
+        warmup: Items before the clock started.
+        batch_size: Always 1.
+        threads: That the model might use.
+        measurements: How often it was measured; the last one counts.
+        budget_ms: Limit of p99; None without one.
+        within_budget: Whether p99 is within it.
+    """
+
+    items: int
+    warmup: int
+    batch_size: int
+    threads: int
+    measurements: int = 1
+    budget_ms: float | None = None
+    within_budget: bool | None = None
+
+
+class Difference(Score):
+    """The difference of a score between two runs, ours minus theirs, with its interval."""
+
+    ours: float
+    theirs: float
+
+
+class McNemar(Record):
+    """McNemar's exact test: rows that only one of two runs gets right."""
+
+    fixed: int
+    broken: int
+    p_value: float
+
+
+class ChangedItem(ItemReference):
+    """An item that two runs tag differently, one of them at least wrongly."""
+
+    true: str
+    ours: str
+    theirs: str
+
+
+class GuardedPart(Record):
+    """A part of the rows, tested for being worse than in the other run; p-values are adjusted."""
+
+    name: str
+    kind: str
+    num_samples: int
+    fixed: int
+    broken: int
+    p_value: float
+    worse: bool
+
+
+class Guards(Record):
+    """Guarded parts: all with a name, and found ones that are worse, of so many `comparisons`."""
+
+    level: float
+    comparisons: int
+    parts: list[GuardedPart]
+
+
+class DecisionComparison(Record):
+    """Two runs' decisions on the same rows.
+
+    Attributes:
+        num_samples: Rows paired.
+        differences: By score.
+        mcnemar: Whether accuracy differs by more than chance.
+        fixed: Items that only the evaluated run gets right.
+        broken: Items that only the other run gets right.
+        still_wrong: Items that both get wrong, in different ways.
+    """
+
+    num_samples: int
+    differences: dict[str, Difference]
+    mcnemar: McNemar
+    fixed: list[ChangedItem]
+    broken: list[ChangedItem]
+    still_wrong: list[ChangedItem]
+
+
+class RunComparison(DecisionComparison):
+    """The evaluated run beside another run.
+
+    Attributes:
+        against: Name of the other run.
+        trained_on: Its data.
+        explanation: Which rows were paired, in words.
+        recorded_predictions: Rows whose predictions were read instead of made.
+        guards: Parts of the rows that must not get worse.
+    """
+
+    against: str
+    trained_on: TrainedOn
+    explanation: str
+    recorded_predictions: int
+    guards: Guards
+
+
+class EvaluationReport(Document):
+    """The content of `report.json`."""
+
+    run: RunFacts
+    data: DataFacts
+    intervals: IntervalSettings
+    tags: list[str]
+    overall: OverallScores
+    per_class: dict[str, TagScores]
+    slices: dict[str, SliceScores]
+    empty_slices: list[str]
+    confusion: list[list[int]]
+    calibration: CorrectedCalibration
+    decision: DecisionReport
+    behaviour: BehaviourReport | None
+    weak_slices: WeakSlices
+    errors: Errors
+    map: list[MapPoint] | None
+    latency: Latency
+    comparison: RunComparison | None
+    environment: Environment
+    evaluated_on: str
+
+    @classmethod
+    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        """Rename the keys of version 1, and add what its first reports did not have yet."""
+        plain["data"].setdefault("warning", None)
+        plain["environment"].setdefault("command", [])
+        recorded = plain["run"]["environment"]
+        plain["run"]["environment"] = {k: v for k, v in recorded.items() if v is not None}
+        _rename(plain["decision"], novelty_limit="ood_threshold")
+        _rename(plain["weak_slices"], looked_at="comparisons")
+        _rename(plain["errors"], doubtful_labels="suspected_label_errors")
+        for group in plain["errors"]["groups"]:
+            for one in group["errors"]:
+                _rename(one, label_doubtful="suspected_label_error", neighbours="nearest_items")
+        if plain["comparison"] is not None:
+            _rename(plain["comparison"]["guards"], looked_at="comparisons")
+        return plain
+
+
+def _rename(plain: dict[str, Any], **names: str) -> None:
+    for old, new in names.items():
+        plain[new] = plain.pop(old)

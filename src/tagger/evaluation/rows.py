@@ -1,4 +1,4 @@
-"""Which rows a run is judged on: never, unless asked, those that shaped it."""
+"""Chooses the rows that a run is evaluated on: unless asked, none that it was trained on."""
 
 import sys
 from collections import Counter
@@ -19,8 +19,8 @@ from tagger.scores import BoolArray
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows to evaluate on, and how they were come by.
+class EvaluationRows:
+    """The rows to evaluate on, and where they come from.
 
     Attributes:
         items: Labelled, at least one, every tag known to the run.
@@ -56,7 +56,7 @@ class Rows:
         return f"on-{self.source}" + ("-all" if self.policy == "all" else "")
 
 
-def load_rows(run: RunFolder, config: EvaluateConfig) -> Rows:
+def load_rows(run: RunFolder, config: EvaluateConfig) -> EvaluationRows:
     """Load the items that an evaluation is about.
 
     Raises:
@@ -98,7 +98,7 @@ def load_rows(run: RunFolder, config: EvaluateConfig) -> Rows:
     if config.slice_columns:
         slices += slices_by_column(read_columns(data, config.slice_columns))
     warning = _warn_of_duplicates(run, chosen)
-    return Rows(
+    return EvaluationRows(
         chosen, data.name, found, config.rows, len(items), own, explanation, warning, slices
     )
 

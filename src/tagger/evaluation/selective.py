@@ -1,22 +1,19 @@
-"""What is published and what is sent to a person, and how good the published part is."""
+"""Selective classification: coverage and risk of the decisions that are published."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tagger.decision.policies import REVIEW, most_probable
 from tagger.evaluation.intervals import measure_share
-from tagger.scores import FloatArray, IntArray
+from tagger.evaluation.report import DecisionQuality, Score, TagDecisions
+from tagger.scores import BoolArray, FloatArray, IntArray
 
 COVERAGES = (0.80, 0.90, 0.95)
 CURVE_POINTS = 200
 
 
-def risk_coverage(
-    confidence: FloatArray, right: npt.NDArray[np.bool_]
-) -> tuple[FloatArray, FloatArray]:
+def risk_coverage(confidence: FloatArray, right: BoolArray) -> tuple[FloatArray, FloatArray]:
     """Return coverages (n,) and the share of wrong decisions among the surest rows of each (n,).
 
     El-Yaniv and Wiener (JMLR 2010). Rows of equal confidence are published together, so their risk
@@ -30,14 +27,12 @@ def risk_coverage(
     return places / len(order), np.cumsum(shared) / places
 
 
-def area_under_risk_coverage(confidence: FloatArray, right: npt.NDArray[np.bool_]) -> float:
+def area_under_risk_coverage(confidence: FloatArray, right: BoolArray) -> float:
     """Average the risk over all coverages: 0 is perfect, and order matters as well as accuracy."""
     return float(risk_coverage(confidence, right)[1].mean())
 
 
-def precision_at_coverage(
-    confidence: FloatArray, right: npt.NDArray[np.bool_], coverage: float
-) -> float:
+def precision_at_coverage(confidence: FloatArray, right: BoolArray, coverage: float) -> float:
     """Return the share of right decisions among the surest `coverage` of the rows."""
     kept = max(1, round(coverage * len(confidence)))
     return float(1 - risk_coverage(confidence, right)[1][kept - 1])
@@ -45,8 +40,8 @@ def precision_at_coverage(
 
 def describe_decisions(
     probabilities: FloatArray, decided: IntArray, true: IntArray, tags: Sequence[str]
-) -> dict[str, Any]:
-    """Say what decisions are worth: what is published, what is not, and what else could be.
+) -> DecisionQuality:
+    """Measure coverage and precision of decisions, and of other thresholds on confidence.
 
     Args:
         probabilities: Corrected, (n, n_tags), n >= 1.
@@ -55,43 +50,36 @@ def describe_decisions(
         tags: Names, in that order.
 
     Returns:
-        Ready for JSON: `num_samples`, `published`, `coverage`; `precision` of what is published
-        (value and 95 % interval, None where nothing is); `review_per_1000`; `per_class`, by tag the
-        rows `published` under it, their `precision`, and the `recall`: the share of the tag's rows
-        that are published under it; `at_coverage`, the precision of the surest 80, 90 and 95 %;
-        `aurc`; and the `curve` of coverage and risk.
+        The `recall` of a tag is the share of its rows that are published under it.
     """
     published = decided != REVIEW
     right = decided == true
     confidence, best = probabilities.max(axis=1), most_probable(probabilities)
     coverages, risks = risk_coverage(confidence, best == true)
     shown = np.unique(np.linspace(0, len(true) - 1, CURVE_POINTS).round().astype(int))
-    return {
-        "num_samples": len(true),
-        "published": int(published.sum()),
-        "coverage": float(published.mean()),
-        "precision": _proportion(int(right.sum()), int(published.sum())),
-        "review_per_1000": 1000 * float(1 - published.mean()),
-        "per_class": {
-            tag: {
-                "published": int((decided == at).sum()),
-                "precision": _proportion(
-                    int((right & (decided == at)).sum()), int((decided == at).sum())
-                ),
-                "recall": _proportion(int((right & (true == at)).sum()), int((true == at).sum())),
-            }
+    return DecisionQuality(
+        num_samples=len(true),
+        published=int(published.sum()),
+        coverage=float(published.mean()),
+        precision=_share(right, published),
+        review_per_1000=1000 * float(1 - published.mean()),
+        per_class={
+            tag: TagDecisions(
+                published=int((decided == at).sum()),
+                precision=_share(right, decided == at),
+                recall=_share(right, true == at),
+            )
             for at, tag in enumerate(tags)
         },
-        "at_coverage": {
+        at_coverage={
             f"{coverage:.0%}": precision_at_coverage(confidence, best == true, coverage)
             for coverage in COVERAGES
         },
-        "aurc": area_under_risk_coverage(confidence, best == true),
-        "curve": [[float(coverages[at]), float(risks[at])] for at in shown],
-    }
+        aurc=area_under_risk_coverage(confidence, best == true),
+        curve=[(float(coverages[at]), float(risks[at])) for at in shown],
+    )
 
 
-def _proportion(successes: int, trials: int) -> dict[str, float] | None:
-    if not trials:
-        return None
-    return measure_share(successes, trials)
+def _share(right: BoolArray, rows: BoolArray) -> Score | None:
+    """Measure the share of right decisions among some rows; None where there are none."""
+    return measure_share(int((right & rows).sum()), int(rows.sum())) if rows.any() else None

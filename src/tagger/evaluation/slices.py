@@ -1,4 +1,4 @@
-"""Named subsets of the rows: a score over all rows hides where a model fails.
+"""Defines named slices of the rows: a score over all rows hides where a model fails.
 
 Every slice is a function of one item, so its rows are the right ones by construction: nothing has
 to be kept in step with a second table. To add a slice, write a function and list it in `SLICES`.

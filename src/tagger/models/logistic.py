@@ -9,7 +9,7 @@ def fit_logistic_regression(
     vectors: Tensor,
     targets: Tensor,
     n_tags: int,
-    strength: float,
+    C: float,
     *,
     weights: Tensor | None = None,
     balanced: bool = False,
@@ -23,7 +23,7 @@ def fit_logistic_regression(
         vectors: (n, width), double precision.
         targets: (n,).
         n_tags: Tags without a target end up the least likely.
-        strength: C.
+        C: Inverse of the penalty; larger fits closer.
         weights: What each row counts, (n,); None for 1.
         balanced: Whether each tag that occurs weighs alike (King and Zeng 2001).
 
@@ -48,7 +48,7 @@ def fit_logistic_regression(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        penalty = weight.square().sum() / (2 * strength * len(vectors))
+        penalty = weight.square().sum() / (2 * C * len(vectors))
         losses = F.cross_entropy(vectors @ weight.T + bias, targets, reduction="none")
         # The bias has no penalty in scikit-learn; a trace keeps that of an absent tag finite.
         loss: Tensor = (losses * row_weights).mean() + penalty + 1e-6 * bias.square().sum()

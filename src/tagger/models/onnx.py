@@ -15,7 +15,7 @@ from tokenizers import Encoding, Tokenizer
 from tagger.data.items import Item
 from tagger.errors import first_line
 from tagger.models.base import SETTINGS, read_settings
-from tagger.models.instructions import SAMPLES, check_instructions
+from tagger.models.cpu_features import SAMPLES, check_cpu_features
 from tagger.models.tokenization import TOKENIZER, load_tokenizer
 from tagger.scores import softmax
 from tagger.threads import cores_are_taken, usable_threads
@@ -95,7 +95,7 @@ class OnnxClassifier:
         settings = read_settings(folder)
         tokenizer = load_tokenizer(folder, settings["max_length"])
         classifier = cls(folder, settings["threads"], tokenizer, settings["tags"])
-        check_instructions(classifier, folder, settings["instructions"])
+        check_cpu_features(classifier, folder, settings["instructions"])
         return classifier
 
 

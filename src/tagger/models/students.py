@@ -1,14 +1,13 @@
-"""Smaller encoders, cut out of a larger one: fewer layers, narrower states, fewer neurons.
+"""Cuts smaller encoders out of a larger one: fewer layers, fewer neurons.
 
-What is cut is chosen by the size of the weights alone, without data. A student is only as good as
+Neurons are chosen by the size of their weights alone, without data. A student is only as good as
 what it learns afterwards; see `tagger.training.distillation`.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tagger.errors import UserError
 from tagger.models.bert import BertEncoder
@@ -39,75 +38,33 @@ def keep_layers(encoder: nn.Module, kept: Sequence[int]) -> None:
     config.num_hidden_layers = len(chosen)
 
 
-def narrow(encoder: nn.Module, width: int | None, neurons: int | None) -> BertEncoder:
-    """Make a narrower encoder of the weights that matter most in a wider one.
+def keep_neurons(encoder: nn.Module, neurons: int) -> None:
+    """Leave in each feed-forward part the neurons with the largest weights, in place.
 
-    Of a token's state those numbers stay that the layers read with the largest weights; of the
-    attention heads those whose outputs are written with the largest; of a feed-forward part the
-    neurons with the largest product of both norms.
+    The weight of a neuron is the product of the norms of what it reads with and what it writes.
 
     Args:
-        encoder: A `BertEncoder`; it stays as it is.
-        width: Numbers that a token's state keeps, a multiple of the size of a head; None: all.
-        neurons: Neurons that each feed-forward part keeps; None: all.
+        encoder: A `BertEncoder`.
+        neurons: How many stay in each layer.
 
     Raises:
-        UserError: for other encoders, and for sizes that it does not have.
+        UserError: for other encoders, and for more neurons than there are.
     """
     if not isinstance(encoder, BertEncoder):
         raise UserError(
-            f"model.keep_width and model.keep_neurons cut encoders of type BERT, and this is "
-            f"{type(encoder).__name__}"
+            f"model.keep_neurons cuts encoders of type BERT, and this is {type(encoder).__name__}"
         )
-    config = encoder.config
-    hidden, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
-    size = hidden // heads
-    width, neurons = width or hidden, neurons or inner
-    if width > hidden or width % size:
-        raise UserError(
-            f"model.keep_width={width}: expected a multiple of {size} (the size of an attention "
-            f"head), at most {hidden}"
-        )
+    inner = encoder.config.intermediate_size
     if neurons > inner:
         raise UserError(f"model.keep_neurons={neurons}: the encoder has {inner} in each layer")
-    layers = len(encoder.encoder.layer)
-    sizes = {"hidden_size": width, "intermediate_size": neurons, "num_hidden_layers": layers}
-    narrower = BertEncoder({**encoder.settings, **sizes, "num_attention_heads": width // size})
-    states = _most_read(encoder, width)
-    weights = encoder.state_dict()
-    for name in [name for name in weights if name.startswith("embeddings.")]:
-        weights[name] = weights[name].index_select(-1, states)
-    for number in range(layers):
-        part = f"encoder.layer.{number}."
-        written = weights[f"{part}attention.output.dense.weight"].norm(dim=0)
-        chosen = _largest(written.view(heads, size).norm(dim=1), width // size)
-        within = (chosen[:, None] * size + torch.arange(size)).flatten()
-        strength = weights[f"{part}intermediate.dense.weight"].norm(dim=1)
-        strength = strength * weights[f"{part}output.dense.weight"].norm(dim=0)
-        rows = {"intermediate.dense": _largest(strength, neurons)}
-        rows |= {f"attention.self.{kind}": within for kind in ("query", "key", "value")}
-        columns = {"attention.output.dense": within, "output.dense": rows["intermediate.dense"]}
-        for name in [name for name in weights if name.startswith(part)]:
-            module = name.removeprefix(part).rpartition(".")[0]
-            tensor = weights[name].index_select(0, rows.get(module, states))
-            if tensor.ndim == 2:
-                tensor = tensor.index_select(1, columns.get(module, states))
-            weights[name] = tensor
-    narrower.load_state_dict(weights)
-    return narrower
-
-
-def _most_read(encoder: BertEncoder, width: int) -> Tensor:
-    """Return the places of a token's state that the layers read most, (width,)."""
-    total = torch.zeros(encoder.config.hidden_size)
     layer: Any
     for layer in encoder.encoder.layer:
-        attention = layer.attention.self
-        for reader in (attention.query, attention.key, attention.value, layer.intermediate.dense):
-            total += reader.weight.detach().square().sum(dim=0)
-    return _largest(total, width)
-
-
-def _largest(values: Tensor, count: int) -> Tensor:
-    """Return the places of the largest values, in their own order."""
-    return values.topk(count).indices.sort().values
+        reading, writing = layer.intermediate.dense, layer.output.dense
+        norms = reading.weight.norm(dim=1) * writing.weight.norm(dim=0)
+        kept = norms.topk(neurons).indices.sort().values
+        reading.weight = nn.Parameter(reading.weight.detach()[kept])
+        reading.bias = nn.Parameter(reading.bias.detach()[kept])
+        writing.weight = nn.Parameter(writing.weight.detach()[:, kept])
+        reading.out_features = writing.in_features = neurons
+    encoder.settings = {**encoder.settings, "intermediate_size": neurons}
+    encoder.config.intermediate_size = neurons

@@ -21,7 +21,7 @@ from tagger.files import resolve_path, write_json
 from tagger.models.base import SETTINGS, read_settings
 from tagger.models.encoders import encoder_layers, load_encoder, read_encoder
 from tagger.models.static_encoder import make_static
-from tagger.models.students import keep_layers, narrow
+from tagger.models.students import keep_layers, keep_neurons
 from tagger.models.tokenization import load_tokenizer
 from tagger.models.vocabulary import prune_vocabulary, tokens_in_use
 from tagger.scores import softmax
@@ -87,23 +87,10 @@ class TransformerModule(nn.Module):
         vectors = self.pool(states.float(), attention_mask)
         return F.normalize(vectors) if self.normalize else vectors
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, mix: tuple[Tensor, float] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return logits (n, n_tags) and vectors (n, hidden) of ids and mask (n, tokens).
-
-        Args:
-            input_ids: Token ids.
-            attention_mask: 1 for tokens, 0 for padding.
-            mix: For training: each vector is mixed with that of a partner, (n,), of which it keeps
-                a share.
-        """
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (n, n_tags) and vectors (n, hidden) of ids and mask (n, tokens)."""
         vectors = self.embed(input_ids, attention_mask)
-        mixed = vectors
-        if mix is not None:
-            partners, share = mix
-            mixed = share * vectors + (1 - share) * vectors[partners]
-        return self.head(self.dropout(mixed)), vectors
+        return self.head(self.dropout(vectors)), vectors
 
     def freeze(self, embeddings: bool, layers: int) -> None:
         """Exclude the token embeddings, or everything up to the lowest `layers`, from training."""
@@ -128,8 +115,8 @@ def make_student(config: TransformerConfig) -> tuple[nn.Module, Tokenizer]:
     encoder, tokenizer = load_encoder(config)
     if config.keep_layers is not None:
         keep_layers(encoder, config.keep_layers)
-    if config.keep_width is not None or config.keep_neurons is not None:
-        encoder = narrow(encoder, config.keep_width, config.keep_neurons)
+    if config.keep_neurons is not None:
+        keep_neurons(encoder, config.keep_neurons)
     if config.vocabulary_from is not None:
         files = [resolve_path(file) for file in config.vocabulary_from]
         texts = [item.text for file in files for item in iter_unlabelled(file)]

@@ -51,8 +51,13 @@ def _rich(table: Table) -> RichTable:
     )
     for column in table.headings:
         # Folded, not cut: a tag or slice whose name ends in "..." could be any.
-        right = "right" if column.kind == "number" else "left"
-        rich.add_column(column.heading, justify=right, overflow="fold")  # type: ignore[arg-type]
+        number = column.kind == "number"
+        rich.add_column(
+            column.heading,
+            justify="right" if number else "left",
+            overflow="fold",
+            no_wrap=number,  # half a number would be another one
+        )
     for row in table.rows:
         rich.add_row(*(cell if isinstance(cell, str) else cell.title for cell in row))
     return rich

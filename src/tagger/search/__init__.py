@@ -1,1 +1,1 @@
-"""Sweeps: which config is best for a budget, and how much of its gain is luck."""
+"""Runs sweeps: searches the best config for a budget, and measures how much of its gain is luck."""

@@ -1,4 +1,4 @@
-"""The winner against the default, on seeds that had no part in choosing it.
+"""Compares the winner with the default again, on seeds that had no part in choosing it.
 
 The best of many trials is partly the luckiest of them. Both are trained again, on fresh divisions
 of the rows: what the winner loses on the way was luck (Cawley and Talbot, JMLR 2010), and what is
@@ -16,50 +16,17 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from tagger.compare.scoring import SCORES, compare_all
 from tagger.config.schema import TrainConfig
 from tagger.scores import FloatArray, IntArray
+from tagger.search.fold_results import folds_of, mean_score
 from tagger.search.folds import Folds
 from tagger.search.metrics import as_loss, score_confidence
 from tagger.search.space import SearchSpace
 from tagger.search.study import DEFAULT, FINISHED, ORIGIN
-from tagger.search.trials import folds_of, judge
+from tagger.search.summary import Confirmation
 
 CANDIDATES = ("default", "winner")
 CHOSEN = "chosen"
 LEVEL = 0.95
 RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """What became of the winner's lead.
-
-    Attributes:
-        metric: What trials were ranked by.
-        seeds: How many fresh divisions.
-        searched: Mean score by candidate, as the search saw it.
-        confirmed: Mean score by candidate, on the fresh seeds.
-        gain: The winner's confirmed score minus the default's, of pooled predictions.
-        low: Lower end of its 95 % interval over items.
-        high: Upper end.
-    """
-
-    metric: str
-    seeds: int
-    searched: dict[str, float]
-    confirmed: dict[str, float]
-    gain: float
-    low: float
-    high: float
-
-    @property
-    def luck(self) -> float:
-        """The optimism of the search: how much worse the winner is on seeds that are new to it."""
-        searched, confirmed = self.searched["winner"], self.confirmed["winner"]
-        return as_loss(self.metric, confirmed) - as_loss(self.metric, searched)
-
-    @property
-    def proven(self) -> bool:
-        """Whether the winner is better than the default beyond the chance draw of items."""
-        return max(as_loss(self.metric, end) for end in (self.low, self.high)) < 0
 
 
 def find_default(study: Study) -> FrozenTrial | None:
@@ -120,31 +87,38 @@ def conclude(
     if len(seeds) < folds.repeats:
         return None
     searched = {
-        "default": judge(default.user_attrs, metric),
-        "winner": judge(winner.user_attrs, metric),
+        name: score.mean
+        for name, trial in {"default": default, "winner": winner}.items()
+        if (score := mean_score(trial.user_attrs, metric)) is not None
+    }
+    confirmed = {
+        name: float(np.mean([trial.values[0] for trial in by_seed.values()]))
+        for name, by_seed in done.items()
     }
     outcomes = {
         candidate: [_pool(by_seed[seed], folds) for seed in seeds]
         for candidate, by_seed in done.items()
     }
     gain, low, high = _paired_interval(metric, outcomes, folds)
-    return Confirmation(
-        metric=metric,
-        seeds=len(seeds),
-        searched={name: one.mean for name, one in searched.items() if one is not None},
-        confirmed={
-            name: float(np.mean([trial.values[0] for trial in by_seed.values()]))
-            for name, by_seed in done.items()
-        },
-        gain=gain,
-        low=low,
-        high=high,
+    return with_verdict(
+        metric=metric, seeds=len(seeds), searched=searched, confirmed=confirmed,
+        gain=gain, low=low, high=high,
+    )  # fmt: skip
+
+
+def with_verdict(**measured: Any) -> Confirmation:
+    """Complete what was measured of a lead with its luck, and whether it is proven."""
+    found = Confirmation(**measured, luck=0.0, proven=False)
+    searched, confirmed, *ends = (
+        as_loss(found.metric, value)
+        for value in (found.searched["winner"], found.confirmed["winner"], found.low, found.high)
     )
+    return found.model_copy(update={"luck": confirmed - searched, "proven": max(ends) < 0})
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What models said of all rows, each by the one that had not seen it."""
+    """Predictions of all rows, each by the model that had not seen it."""
 
     predicted: IntArray
     confidence: FloatArray
@@ -160,9 +134,9 @@ def _pool(trial: FrozenTrial, folds: Folds) -> _Outcome:
     first = trial.params["repeat"] * each
     for step, fold in zip(range(first, first + each), folds_of(trial.user_attrs), strict=True):
         rows = folds.split(step).test
-        predicted[rows] = fold["predicted"]
-        confidence[rows] = fold["confidence"]
-        of_true[rows] = fold["of_true"]
+        predicted[rows] = fold.predicted
+        confidence[rows] = fold.confidence
+        of_true[rows] = fold.of_true
     return _Outcome(predicted, confidence, of_true)
 
 
@@ -194,8 +168,3 @@ def _paired_interval(
 def _score(metric: str, outcome: _Outcome, true: IntArray, rows: IntArray) -> float:
     right = outcome.predicted[rows] == true[rows]
     return score_confidence(metric, outcome.confidence[rows], right, outcome.of_true[rows])
-
-
-def describe(confirmation: Confirmation) -> dict[str, Any]:
-    """Return a confirmation ready for JSON."""
-    return vars(confirmation) | {"luck": confirmation.luck, "proven": confirmation.proven}

@@ -1,15 +1,13 @@
-"""The rows that all trials are judged on: repeated cross-validation, the same folds for each."""
+"""Divides rows by repeated cross-validation, the same for all trials, and trains on one fold."""
 
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 
 from tagger.config.schema import (
@@ -29,10 +27,11 @@ from tagger.evaluation.latency import measure_latency
 from tagger.files import folder_mib
 from tagger.models.base import Classifier
 from tagger.scores import FloatArray, IntArray
+from tagger.search.fold_results import FoldResult
 from tagger.search.metrics import score_rows
-from tagger.threads import usable_threads
-from tagger.training.fitting import Rows, Surroundings, fit_classifier
-from tagger.training.train_run import make_deterministic, resolve_precision
+from tagger.training.devices import build_accelerator, resolve_precision
+from tagger.training.fitting import fit_classifier
+from tagger.training.inputs import TrainingContext, TrainingData
 
 CONFIRMING = 1_000_003
 """Added to the seeds of a search by those that confirm its winner, so that none is used twice."""
@@ -40,33 +39,6 @@ CONFIRMING = 1_000_003
 DIGITS = 6
 LATENCY = LatencyConfig(items=200, warmup=20, threads=1)
 NEVER = 1e9
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """What one training gave on the fold that it did not see.
-
-    Attributes:
-        scores: By metric, those that the sweep is about.
-        predicted: Position of the tag that each row was given, (n,).
-        wrong: Places of the rows that were given another tag than theirs.
-        confidence: The largest probability of each row, (n,).
-        of_true: The probability of each row's own tag, (n,).
-        seconds: Spent in training.
-        predicting: Seconds spent in prediction, and in measuring costs.
-    """
-
-    scores: dict[str, float]
-    predicted: list[int]
-    wrong: list[int]
-    confidence: list[float]
-    of_true: list[float]
-    seconds: float
-    predicting: float
-
-    def plain(self) -> dict[str, Any]:
-        """Return it ready for JSON."""
-        return asdict(self)
 
 
 class Folds:
@@ -206,7 +178,7 @@ def run_fold(
             ),
         }
     )
-    rows = Rows(
+    rows = TrainingData(
         train=[folds.items[index] for index in split.train],
         validation=[folds.items[index] for index in split.validation],
         extra=folds.extra(step, given),
@@ -215,7 +187,7 @@ def run_fold(
     precision = resolve_precision(config.training.mixed_precision, accelerator.device)
     started = time.monotonic()
     fitted = fit_classifier(
-        given, folds.tags, rows, Surroundings(accelerator, precision, folder)
+        given, folds.tags, rows, TrainingContext(accelerator, precision, folder)
     ).classifier
     trained = time.monotonic()
     judged = [folds.items[index] for index in split.test]
@@ -236,16 +208,13 @@ def run_fold(
         of_true=probabilities[np.arange(len(true)), true].round(DIGITS).tolist(),
         seconds=trained - started,
         predicting=time.monotonic() - trained,
+        done=datetime.now(),
     )
 
 
 def prepare_process(config: OptimizeConfig) -> Accelerator:
     """Set this process up to train as `train.py` would, on its share of the cores."""
-    make_deterministic()
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
-    shared = usable_threads(sharers=config.search.workers)
-    torch.set_num_threads(config.training.threads or shared)
-    return accelerator
+    return build_accelerator(config.training.threads, sharers=config.search.workers)
 
 
 def _scores(
@@ -269,5 +238,5 @@ def _costs(
         shutil.rmtree(saved)
     if "p50_ms" in objectives:
         timed = measure_latency(Decider(classifier, PLAIN, None), items, LATENCY)
-        costs["p50_ms"] = float(timed["p50_ms"])
+        costs["p50_ms"] = timed.p50_ms
     return {name: costs[name] for name in COST_METRICS if name in costs}

@@ -1,4 +1,4 @@
-"""Tells whether a worker of this machine still runs, by a lock that ends with its process.
+"""Tells whether a worker process of this machine still runs, by a lock that ends with it.
 
 The number of a process says too little: it is given to another one later, and it means something
 else in another container. A lock is released by the operating system, however the process ends.

@@ -1,4 +1,4 @@
-"""What a trial can be judged by."""
+"""Computes the metrics that trials are scored by, and says which way each is to go."""
 
 import numpy as np
 from optuna.study import StudyDirection

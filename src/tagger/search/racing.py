@@ -1,7 +1,6 @@
-"""What stops a trial, fold by fold, once it is clearly worse than the best so far."""
+"""Pruners, which stop a trial after a fold once it is clearly worse than the best so far."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from optuna.pruners import (
     BasePruner,
@@ -15,18 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import binomtest
 
 from tagger.config.schema import SearchConfig
-
-FOLD = "fold_{}"
-"""The name under which a trial keeps the result of a step."""
+from tagger.search.fold_results import FOLD
 
 RUNNING_MEANS = ("median", "hyperband")
 """Pruners that compare how far trials have come by a step; the others pair the steps themselves."""
-
-
-def fold_results(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Pick the results of folds, by the name of each, out of all that a trial keeps."""
-    prefix = FOLD.format("")
-    return {key: value for key, value in attributes.items() if key.startswith(prefix)}
 
 
 def rank(

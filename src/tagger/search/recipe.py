@@ -1,4 +1,4 @@
-"""A config as an experiment's yaml file: what it chooses of each group, and what it changes."""
+"""Writes a config as an experiment's yaml file: its choice of each group, and what it changes."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a sweep may change: keys of the training config, their ranges, and when each applies.
+"""The search space: keys of the training config, their ranges, and when each applies.
 
 A space is nested as the config is. A parameter is a mapping with `low` and `high` (and `step`, or
 `log: true`), or with `choices`; `when` names other keys and the values that it applies with. A
@@ -12,33 +12,33 @@ null in its place leaves it out.
 """
 
 import json
-import math
 import random
-import types
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from itertools import product
-from typing import Annotated, Any
+from math import prod
+from typing import Annotated, Any, Generic, TypeVar
 
+import optuna
 from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
+from optuna.samplers import RandomSampler
 from optuna.trial import Trial
-from pydantic import BaseModel
+from pydantic import Field, field_validator, model_validator
 
 from tagger.config.composition import compose_section, config_groups
 from tagger.config.messages import nearest, schema_keys, validate_config
 from tagger.config.overrides import flatten, is_within
 from tagger.config.paths import with_portable_paths
-from tagger.config.schema import TrainConfig
+from tagger.config.schema import Section, TrainConfig
 from tagger.errors import UserError
 
-PARAMETER_KEYS = ("low", "high", "step", "log", "choices", "when")
 GROUPS = ("model", "training", "decision")
 """Groups that a parameter may choose from."""
 
@@ -53,13 +53,65 @@ TRIED = 200
 """Random configs that are validated before the first trial."""
 
 LARGEST_GRID = 10_000
-LONGEST = 40
 ROUNDING = 1e-9
-
-Range = IntDistribution | FloatDistribution
 
 Assignment = dict[str, Any]
 """A value for each parameter that applies, by dotted key."""
+
+Number = TypeVar("Number", int, float)
+
+
+class _Spec(Section):
+    """Settings of a parameter in the yaml file of a space: here those that all kinds have."""
+
+    when: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("when")
+    @classmethod
+    def _listed(cls, when: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+        """Turn each value of a condition into all values that it holds for."""
+        empty = [key for key, values in when.items() if values == []]
+        if empty:
+            raise ValueError(f"{empty[0]}: expected one value or more, found none")
+        return {
+            key: tuple(values) if isinstance(values, list) else (values,)
+            for key, values in when.items()
+        }
+
+
+class _RangeSpec(_Spec, Generic[Number]):
+    """A range, both ends included, of whole numbers or of any."""
+
+    low: Annotated[Number, Field(allow_inf_nan=False)]
+    high: Annotated[Number, Field(allow_inf_nan=False)]
+    step: Annotated[Number, Field(gt=0, allow_inf_nan=False)] | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> "_RangeSpec[Number]":
+        if self.low >= self.high:
+            raise ValueError(f"the range is empty: low={self.low} is not below high={self.high}")
+        if self.step is not None and not _is_whole((self.high - self.low) / self.step):
+            raise ValueError(
+                f"no whole number of steps of {self.step} leads from {self.low} to {self.high}"
+            )
+        return self
+
+
+class _ChoicesSpec(_Spec):
+    """A list to choose from."""
+
+    choices: list[Any] = Field(min_length=1)
+
+    @field_validator("choices")
+    @classmethod
+    def _check(cls, choices: list[Any]) -> list[Any]:
+        if any(one in choices[:at] for at, one in enumerate(choices)):
+            raise ValueError(f"{choices} names one twice")
+        return choices
+
+
+SPEC_KEYS = tuple(_RangeSpec.model_fields | _ChoicesSpec.model_fields)
 
 
 @dataclass(frozen=True)
@@ -75,12 +127,12 @@ class Parameter:
     """
 
     path: str
-    distribution: CategoricalDistribution | Range
+    distribution: CategoricalDistribution | IntDistribution | FloatDistribution
     choices: tuple[Any, ...]
     when: Mapping[str, tuple[Any, ...]]
 
     @property
-    def range(self) -> Range:
+    def range(self) -> IntDistribution | FloatDistribution:
         """The range of a parameter that has no choices."""
         assert not isinstance(self.distribution, CategoricalDistribution)
         return self.distribution
@@ -101,15 +153,25 @@ class Parameter:
             if value not in self.choices:
                 raise ValueError(f"{value!r} is not among {list(self.choices)}")
             return _encode(value)
-        low, high = self.range.low, self.range.high
+        low, high, step = self.range.low, self.range.high, self.range.step
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{value!r} is no number from {low} to {high}")
         if not low <= value <= high:
             raise ValueError(f"{value!r} is not from {low} to {high}")
-        step = self.range.step
-        if step is not None and abs((value - low) / step - round((value - low) / step)) > ROUNDING:
-            raise ValueError(f"{value!r} is not on a step of {self.range.step} from {low}")
+        if step is not None and not _is_whole((value - low) / step):
+            raise ValueError(f"{value!r} is not on a step of {step} from {low}")
         return value
+
+    def suggest(self, trial: Trial) -> Any:
+        """Let Optuna draw a value, as the config takes it."""
+        drawn = self.distribution
+        if isinstance(drawn, CategoricalDistribution):
+            return self.decode(trial.suggest_categorical(self.path, drawn.choices))
+        if isinstance(drawn, IntDistribution):
+            return trial.suggest_int(
+                self.path, drawn.low, drawn.high, step=drawn.step, log=drawn.log
+            )
+        return trial.suggest_float(self.path, drawn.low, drawn.high, step=drawn.step, log=drawn.log)
 
     def grid(self) -> list[Any]:
         """Return all values, as the config takes them; empty where there is no end of them."""
@@ -151,15 +213,16 @@ class SearchSpace:
         problems: list[str] = []
         parameters: dict[str, Parameter] = {}
         for path, spec in _leaves(space, "", problems):
-            parameter = _read_parameter(path, spec, problems)
-            if parameter is not None:
-                parameters[path] = parameter
+            try:
+                parameters[path] = _read_parameter(path, spec)
+            except UserError as error:
+                problems += [f"search.space.{path}{problem}" for problem in error.problems]
         if not parameters and not problems:
             problems.append("search.space: there is nothing in it to search")
-        _check_conditions(parameters, base.model_dump(), problems)
+        for one in parameters.values():
+            problems += _refused_conditions(one, parameters, base)
         _raise(problems)
-        found = cls(base, tuple(_in_order(parameters, problems)))
-        _raise(problems)
+        found = cls(base, tuple(_in_order(parameters)))
         _raise(found._refused_ends())
         _raise(found._refused_combinations())
         return found
@@ -169,7 +232,7 @@ class SearchSpace:
         chosen: Assignment = {}
         for one in self.parameters:
             if self._applies(one, chosen):
-                chosen[one.path] = one.decode(_suggest(trial, one))
+                chosen[one.path] = one.suggest(trial)
         return chosen
 
     def decode(self, stored: Mapping[str, Any]) -> Assignment:
@@ -243,9 +306,7 @@ class SearchSpace:
                 endless,
             )
         points: dict[str, Assignment] = {}
-        count = 1
-        for one in self.parameters:
-            count *= len(one.grid())
+        count = prod(len(one.grid()) for one in self.parameters)
         if count > LARGEST_GRID:
             raise UserError(
                 f"search.sampler=grid: {count} combinations are too many; {LARGEST_GRID} may be",
@@ -286,11 +347,7 @@ class SearchSpace:
         """Try both ends of each range, and each choice, with all others as they usually are."""
         problems = []
         for one in self.parameters:
-            if one.choices:
-                values: Sequence[Any] = one.choices
-            else:
-                values = (one.range.low, one.range.high)
-            for value in values:
+            for value in one.choices or (one.range.low, one.range.high):
                 chosen: Assignment = {}
                 for other in self.parameters:
                     if other.path in one.when:
@@ -306,43 +363,16 @@ class SearchSpace:
 
     def _refused_combinations(self) -> list[str]:
         """Draw configs at random and collect what the config refuses of them."""
-        rng = random.Random(0)
+        study = optuna.create_study(sampler=RandomSampler(seed=0))
         problems: dict[str, str] = {}
         for _ in range(TRIED):
-            chosen: Assignment = {}
-            for one in self.parameters:
-                if self._applies(one, chosen):
-                    chosen[one.path] = _draw(one, rng)
+            chosen = self.suggest(study.ask())
             try:
                 self.apply(chosen)
             except UserError as error:
                 for text in error.problems:
                     problems.setdefault(text, f"{text} (with {_shown(chosen)})")
         return [f"search.space: {text}" for text in problems.values()]
-
-
-def _suggest(trial: Trial, one: Parameter) -> Any:
-    drawn = one.distribution
-    if isinstance(drawn, CategoricalDistribution):
-        return trial.suggest_categorical(one.path, drawn.choices)
-    if isinstance(drawn, IntDistribution):
-        return trial.suggest_int(one.path, drawn.low, drawn.high, step=drawn.step, log=drawn.log)
-    return trial.suggest_float(one.path, drawn.low, drawn.high, step=drawn.step, log=drawn.log)
-
-
-def _shown(chosen: Assignment) -> str:
-    return ", ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in chosen.items()
-    )
-
-
-def _draw(one: Parameter, rng: random.Random) -> Any:
-    if one.choices:
-        return rng.choice(one.choices)
-    if isinstance(one.range, IntDistribution):
-        return rng.randrange(one.range.low, one.range.high + 1, one.range.step)
-    return rng.uniform(one.range.low, one.range.high)
 
 
 def _leaves(
@@ -359,196 +389,138 @@ def _leaves(
                 "with choices"
             )
             continue
-        spec = {
-            key: value
-            for key, value in content.items()
-            if key in PARAMETER_KEYS and value is not None
-        }
-        rest = {key: value for key, value in content.items() if key not in PARAMETER_KEYS}
-        if spec:
-            yield path, spec
-        elif not rest:
+        given = {key: value for key, value in content.items() if value is not None}
+        spec = {key: value for key, value in given.items() if key in SPEC_KEYS}
+        below = {key: value for key, value in content.items() if key not in SPEC_KEYS}
+        if not content:
             problems.append(f"search.space.{path}: is empty; null leaves it out")
-        if rest and spec and path not in GROUPS:
-            known = ", ".join(PARAMETER_KEYS)
-            problems.append(
-                f"search.space.{path}: {', '.join(map(str, rest))} says nothing of a parameter; "
-                f"there are {known}"
-            )
-        elif rest:
-            yield from _leaves(rest, f"{path}.", problems)
+        if path in GROUPS or not spec:
+            if spec:
+                yield path, spec
+            yield from _leaves(below, f"{path}.", problems)
+        else:
+            yield path, given
 
 
-def _read_parameter(path: str, spec: Mapping[str, Any], problems: list[str]) -> Parameter | None:
-    where = f"search.space.{path}"
-    before = len(problems)
+def _read_parameter(path: str, spec: Mapping[str, Any]) -> Parameter:
+    """Read one parameter of a space.
+
+    Raises:
+        UserError: whose problems begin with what stands below the path, or with a colon.
+    """
     is_group = path in GROUPS
+    types = _types(path)
+    problem = None
     if is_within(path, FIXED):
-        problems.append(
-            f"{where}: a sweep holds it still; its trials are compared on the same rows and seeds"
-        )
-    elif not is_group and path not in _keys():
-        problems.append(f"{where}: no such key{nearest(path, sorted(_keys()))}")
-    elif not is_group and not _kinds(path):
-        problems.append(f"{where}: is a section of the config; search the keys below it")
-    if len(problems) > before:
-        return None
-    when = _read_conditions(where, spec.get("when", {}), problems)
-    if "choices" in spec:
-        unneeded = [key for key in ("low", "high", "step", "log") if key in spec]
+        problem = "a sweep holds it still; its trials are compared on the same rows and seeds"
+    elif not types:
+        keys = sorted(schema_keys(TrainConfig))
+        problem = f"no such key{nearest(path, keys)}"
+    elif "section" in types and not is_group:
+        problem = "is a section of the config; search the keys below it"
+    elif "choices" in spec:
+        unneeded = [key for key in spec if key in ("low", "high", "step", "log")]
         if unneeded:
-            problems.append(
-                f"{where}: give choices, or a range; {', '.join(unneeded)} is too much (null takes "
-                "it away)"
-            )
-        choices = _read_choices(path, spec["choices"], problems)
-        if len(problems) > before:
-            return None
-        stored = CategoricalDistribution([_encode(choice) for choice in choices])
-        return Parameter(path, stored, tuple(choices), when)
-    missing = [key for key in ("low", "high") if key not in spec]
-    if is_group:
-        problems.append(f"{where}: needs choices")
-    elif missing:
-        problems.append(f"{where}: lacks {' and '.join(missing)}, or choices")
-    if len(problems) > before:
-        return None
-    distribution = _read_range(path, spec, problems)
-    return None if distribution is None else Parameter(path, distribution, (), when)
+            names = ", ".join(unneeded)
+            problem = f"give choices, or a range; {names} is too much (null takes it away)"
+    elif is_group:
+        problem = "needs choices"
+    elif not types & {"integer", "number"}:
+        problem = "is no number, so it needs choices"
+    elif not {"low", "high"} <= spec.keys():
+        missing = [key for key in ("low", "high") if key not in spec]
+        problem = f"lacks {' and '.join(missing)}, or choices"
+    if problem is not None:
+        raise UserError(path, [f": {problem}"])
+    try:
+        if "choices" in spec:
+            return _choices(path, validate_config(_ChoicesSpec, spec, path))
+        if "number" in types:
+            return _range(path, validate_config(_RangeSpec[float], spec, path))
+        return _range(path, validate_config(_RangeSpec[int], spec, path))
+    except ValueError as error:  # of Optuna
+        raise UserError(path, [f": {error}"]) from None
+    except UserError as error:
+        # What is wrong with a part of it is told with its name.
+        raise UserError(path, [
+            f".{one}" if one.split(":")[0].split(".")[0] in SPEC_KEYS else f": {one}"
+            for one in error.problems
+        ]) from None  # fmt: skip
 
 
-def _read_choices(path: str, choices: Any, problems: list[str]) -> list[Any]:
-    where = f"search.space.{path}.choices"
-    if not isinstance(choices, list) or not choices:
-        problems.append(f"{where}: found {choices!r}, expected a list of one or more")
-        return []
-    if any(one in choices[:at] for at, one in enumerate(choices)):
-        problems.append(f"{where}: {choices} names one twice")
+def _choices(path: str, spec: _ChoicesSpec) -> Parameter:
     if path in GROUPS:
         known = config_groups("train")[path]
-        for choice in choices:
-            if choice not in known:
-                suggestion = nearest(str(choice), known)
-                problems.append(f"{where}: {choice!r}: no such choice{suggestion}; {known}")
-    return choices
+        unknown = [choice for choice in spec.choices if choice not in known]
+        if unknown:
+            suggestion = nearest(str(unknown[0]), known)
+            raise UserError(path, [f"choices: {unknown[0]!r}: no such choice{suggestion}; {known}"])
+    stored = CategoricalDistribution([_encode(choice) for choice in spec.choices])
+    return Parameter(path, stored, tuple(spec.choices), spec.when)
 
 
-def _read_range(path: str, spec: Mapping[str, Any], problems: list[str]) -> Range | None:
-    where = f"search.space.{path}"
-    low, high, step, log = spec["low"], spec["high"], spec.get("step"), spec.get("log", False)
-    kinds = _kinds(path)
-    if not kinds & {int, float}:
-        problems.append(f"{where}: is no number, so it needs choices")
-        return None
-    whole = float not in kinds
-    before = len(problems)
-    for key, value in {"low": low, "high": high, "step": step}.items():
-        if key == "step" and value is None:
-            continue
-        fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not fits or not _is_real(value):
-            kind = "whole number" if whole else "number"
-            problems.append(f"{where}.{key}: found {_short(value)}, expected a {kind}")
-    if not isinstance(log, bool):
-        problems.append(f"{where}.log: found {log!r}, expected true or false")
-    if len(problems) > before:
-        return None
-    if low >= high:
-        problems.append(f"{where}: the range is empty: low={low} is not below high={high}")
-    if step is not None and step <= 0:
-        problems.append(f"{where}.step: found {step}, expected more than 0")
-    elif step is not None and abs((high - low) / step - round((high - low) / step)) > ROUNDING:
-        problems.append(f"{where}: no whole number of steps of {step} leads from {low} to {high}")
-    if log and step is not None:
-        problems.append(f"{where}: log and step exclude each other")
-    if log and low <= 0:
-        problems.append(f"{where}: low={low} has no logarithm; log needs a low above 0")
-    if len(problems) > before:
-        return None
-    if whole:
-        return IntDistribution(low, high, log=log, step=step or 1)
-    return FloatDistribution(low, high, log=log, step=step)
+def _range(path: str, spec: _RangeSpec[int] | _RangeSpec[float]) -> Parameter:
+    ends: dict[str, Any] = {"low": spec.low, "high": spec.high, "log": spec.log}
+    if isinstance(spec.low, int):
+        return Parameter(path, IntDistribution(**ends, step=int(spec.step or 1)), (), spec.when)
+    return Parameter(path, FloatDistribution(**ends, step=spec.step), (), spec.when)
 
 
-def _read_conditions(where: str, when: Any, problems: list[str]) -> dict[str, tuple[Any, ...]]:
-    if not isinstance(when, Mapping):
-        problems.append(f"{where}.when: found {when!r}, expected a mapping such as {{KEY: VALUE}}")
-        return {}
-    return {
-        str(key): tuple(values) if isinstance(values, list) else (values,)
-        for key, values in when.items()
-    }
-
-
-def _check_conditions(
-    parameters: Mapping[str, Parameter], plain: Mapping[str, Any], problems: list[str]
-) -> None:
-    """Refuse conditions on what does not exist, or that can't hold."""
-    for one in parameters.values():
-        where = f"search.space.{one.path}.when"
-        for key, values in one.when.items():
-            other = parameters.get(key)
-            if not values:
-                problems.append(f"{where}: {key}: expected one value or more, found none")
-            elif other is None:
-                problem = _never(key, values, parameters, plain)
-                problems += [f"{where}: {problem}"] if problem else []
-            elif not other.choices:
-                problems.append(f"{where}: {key} has a range, and a condition needs its choices")
-            else:
-                absent = [value for value in values if value not in other.choices]
-                if absent:
-                    problems.append(
-                        f"{where}: {key} is never {absent[0]!r}, it is one of {list(other.choices)}"
-                    )
+def _refused_conditions(
+    one: Parameter, parameters: Mapping[str, Parameter], base: TrainConfig
+) -> Iterator[str]:
+    """Yield what is wrong with conditions on what does not exist, or that can't hold."""
+    for key, values in one.when.items():
+        other = parameters.get(key)
+        problem: str | None
+        if other is None:
+            problem = _never(key, values, parameters, base)
+        elif not other.choices:
+            problem = f"{key} has a range, and a condition needs its choices"
+        else:
+            absent = [value for value in values if value not in other.choices]
+            is_one = f"it is one of {list(other.choices)}"
+            problem = f"{key} is never {absent[0]!r}, {is_one}" if absent else None
+        if problem is not None:
+            yield f"search.space.{one.path}.when: {problem}"
 
 
 def _never(
-    key: str,
-    values: Sequence[Any],
-    parameters: Mapping[str, Parameter],
-    plain: Mapping[str, Any],
+    key: str, values: Sequence[Any], parameters: Mapping[str, Parameter], base: TrainConfig
 ) -> str | None:
     """Say why a condition on a key that is not searched never holds, if it never does."""
-    if key not in _keys() and key not in GROUPS:
-        return f"{key}: no such key{nearest(key, sorted(_keys()))}"
+    if not _types(key):
+        return f"{key}: no such key{nearest(key, sorted(schema_keys(TrainConfig)))}"
     group = key.partition(".")[0]
     if group in parameters and key != group:
         return f"{key} is not searched, and {group} is: name a choice of {group}"
     try:
-        value = _unsearched(key, plain)
+        value = base.model.name if key == "model" else _get(base.model_dump(), key)
     except KeyError:
+        value = {}
+    if isinstance(value, dict):
         return f"{key} is not searched, and the config that the search starts from has none"
     if value not in values:
         return f"{key} is not searched and stays {value!r}, so that this never applies"
     return None
 
 
-def _unsearched(key: str, plain: Mapping[str, Any]) -> Any:
-    """Return what a condition on a key compares; `KeyError` where the config has no such key."""
-    if key == "model":
-        return plain["model"]["name"]
-    if key in GROUPS:
-        raise KeyError(key)
-    return _get(plain, key)
+def _in_order(parameters: Mapping[str, Parameter]) -> Iterator[Parameter]:
+    """Put groups first, and each parameter after those that it depends on.
 
-
-def _in_order(parameters: Mapping[str, Parameter], problems: list[str]) -> list[Parameter]:
-    """Put groups first, and each parameter after those that it depends on."""
-    waiting = sorted(parameters.values(), key=lambda one: one.path not in GROUPS)
-    order: list[Parameter] = []
-    while waiting:
-        placed = {one.path for one in order}
-        for one in waiting:
-            if all(key in placed or key not in parameters for key in one.when):
-                order.append(one)
-                waiting.remove(one)
-                break
-        else:
-            names = ", ".join(one.path for one in waiting)
-            problems.append(f"search.space: the conditions of {names} depend on each other")
-            return order
-    return order
+    Raises:
+        UserError: when conditions depend on each other.
+    """
+    order: TopologicalSorter[str] = TopologicalSorter()
+    for one in sorted(parameters.values(), key=lambda one: one.path not in GROUPS):
+        group, below, _ = one.path.partition(".")
+        needed = [*one.when, group] if below else one.when
+        order.add(one.path, *(key for key in needed if key in parameters))
+    try:
+        yield from [parameters[path] for path in order.static_order()]
+    except CycleError as error:
+        names = ", ".join(sorted(set(error.args[1])))
+        _raise([f"search.space: the conditions of {names} depend on each other"])
 
 
 def _raise(problems: Sequence[str]) -> None:
@@ -560,16 +532,15 @@ def _raise(problems: Sequence[str]) -> None:
         )
 
 
-def _is_real(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
-        return False
+def _shown(chosen: Assignment) -> str:
+    return ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in chosen.items()
+    )
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+def _is_whole(number: float) -> bool:
+    return abs(number - round(number)) <= ROUNDING
 
 
 def _encode(choice: Any) -> Any:
@@ -578,43 +549,32 @@ def _encode(choice: Any) -> Any:
     return json.dumps(choice)
 
 
-@cache
-def _keys() -> frozenset[str]:
-    return frozenset(schema_keys(TrainConfig))
-
-
-def _kinds(path: str) -> set[type]:
-    """Return the types that a key of the training config takes; empty for a section."""
-    sections: list[type[BaseModel]] = [TrainConfig]
-    *parents, last = path.split(".")
-    for name in parents:
-        sections = [
+def _types(path: str) -> set[str]:
+    """Return the types of JSON that a key of the training config takes; empty for no such key."""
+    nodes = [_schema()]
+    for name in path.split("."):
+        nodes = [
             option
-            for section in sections
-            if name in section.model_fields
-            for option in _options(section.model_fields[name].annotation)
-            if isinstance(option, type) and issubclass(option, BaseModel)
+            for node in nodes
+            if name in node.get("properties", {})
+            for option in _options(node["properties"][name])
         ]
-    kinds: set[type] = set()
-    for section in sections:
-        if last in section.model_fields:
-            for option in _options(section.model_fields[last].annotation):
-                if isinstance(option, type) and issubclass(option, BaseModel):
-                    return set()
-                kinds.add(option if isinstance(option, type) else type(option))
-    return kinds
+    return {"section" if "properties" in node else node.get("type", "any") for node in nodes}
 
 
-def _options(annotation: Any) -> list[Any]:
-    """Take an annotation apart into the types, or the values of a `Literal`, that it allows."""
-    origin = typing.get_origin(annotation)
-    if origin is Annotated:
-        return _options(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return [kind for one in typing.get_args(annotation) for kind in _options(one)]
-    if origin is typing.Literal:
-        return list(typing.get_args(annotation))
-    return [origin or annotation]
+@cache
+def _schema() -> dict[str, Any]:
+    return TrainConfig.model_json_schema()
+
+
+def _options(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Take a JSON schema apart into those that it allows."""
+    if "$ref" in node:
+        yield from _options(_schema()["$defs"][node["$ref"].rpartition("/")[2]])
+    for option in node.get("anyOf", node.get("oneOf", [])):
+        yield from _options(option)
+    if not {"$ref", "anyOf", "oneOf"} & node.keys():
+        yield node
 
 
 def _set(plain: dict[str, Any], path: str, value: Any) -> None:

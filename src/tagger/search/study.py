@@ -1,10 +1,11 @@
-"""The Optuna study of a sweep: where it is stored, who is alive, what was spent."""
+"""The Optuna study of a sweep: its storage, the retry of trials that were cut short, its hours."""
 
 import json
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from copy import deepcopy
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ from urllib.parse import quote
 
 import optuna
 from filelock import FileLock
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import (
+    ExperimentalWarning,
+    StorageInternalError,
+    UpdateFinishedTrialError,
+)
 from optuna.samplers import (
     BaseSampler,
     GPSampler,
@@ -20,26 +25,24 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
-from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import (
-    NOT_FOUND_MSG,
-    BaseModel,
-    StudyModel,
-    TrialModel,
+from optuna.storages import (
+    RDBStorage,
+    RetryHeartbeatStaleTrialCallback,
+    fail_stale_trials,
 )
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from tagger.config.schema import SearchConfig
 from tagger.errors import UserError
+from tagger.search.fold_results import stored_folds
 from tagger.search.liveness import forget, lives
 from tagger.search.metrics import direction_of
-from tagger.search.racing import build_pruner, fold_results
+from tagger.search.racing import build_pruner
 
 FILE = "study.db"
 ADVISORY_LOCK = 0x7A66E4
@@ -54,17 +57,24 @@ PATIENCE = 30
 EXCLUSIVE = ("sqlite", "postgresql")
 """Databases whose users `exclusive` lets go on one at a time."""
 
+TABLES = {"studies", "trials", "version_info"}
+"""Some of those that Optuna keeps studies in."""
+
+NOT_FOUND = "Record does not exist."
+"""What Optuna says of a study or a trial that is gone."""
+
 MOST_RETRIES = 3
 DEATHS = "deaths"
 """How many workers a trial has outlived."""
+
+STOPPED = "stopped"
+"""Set in a trial that was cut short on request, and is no death of its worker."""
 
 WORKER = "worker"
 ERROR = "error"
 ORIGIN = "origin"
 DEFAULT = "default"
 MADE_FROM = "made_from"
-DONE = "done"
-"""When a fold was finished, kept with it."""
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -73,7 +83,7 @@ def quiet_optuna() -> None:
     """Keep Optuna from writing a line a trial, and from warning of what this project tests."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
-    # Its own loop gives signs of life; that of `tagger.search.worker` does too.
+    # Trials are drawn outside of its loop by none but tests.
     warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with")
 
 
@@ -105,7 +115,20 @@ def without_password(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
 
 
-def open_storage(url: str, heartbeat: int) -> RDBStorage:
+class Storage(RDBStorage):
+    """A database of Optuna's whose signs of life fail silently.
+
+    Optuna gives them in a thread, which would die with a traceback. The next thing that the worker
+    asks of the storage says what is wrong.
+    """
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Note that a trial is worked at."""
+        with suppress(StorageInternalError, SQLAlchemyError):
+            super().record_heartbeat(trial_id)
+
+
+def open_storage(url: str, heartbeat: int) -> Storage:
     """Open a storage, and make its tables where there are none.
 
     Args:
@@ -122,7 +145,7 @@ def open_storage(url: str, heartbeat: int) -> RDBStorage:
         with storage_trouble(url), exclusive(url):  # or two would make its tables at once
             if path is not None and path.exists():
                 _check_file(path)
-            storage = RDBStorage(
+            storage = Storage(
                 url,
                 engine_kwargs=settings,
                 heartbeat_interval=heartbeat,
@@ -162,7 +185,7 @@ def storage_trouble(url: str) -> Iterator[None]:
     except (SQLAlchemyError, StorageInternalError, sqlite3.Error, json.JSONDecodeError) as error:
         raise _unusable(url, error) from None
     except LookupError as error:  # `KeyError` of Optuna, or a state that there is none
-        if type(error) is not LookupError and NOT_FOUND_MSG not in error.args:
+        if type(error) is not LookupError and NOT_FOUND not in error.args:
             raise
         raise _unusable(url, error) from None
 
@@ -206,7 +229,7 @@ def _check_file(path: Path) -> None:
         tables = {name for (name,) in connection.execute("select tbl_name from sqlite_master")}
     if found != "ok":
         raise RuntimeError(f"it is damaged: {' '.join(found.split())}")
-    if tables and tables.isdisjoint(BaseModel.metadata.tables):
+    if tables and tables.isdisjoint(TABLES):
         raise RuntimeError("it holds the tables of another program")
 
 
@@ -281,58 +304,17 @@ def build_sampler(config: SearchConfig, seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-def give_back(
-    study: Study, storage: RDBStorage, trial: FrozenTrial | Trial, *, died: bool = False
-) -> None:
-    """Fail a trial that runs and put it back into the queue, with the folds that it has done.
+def put_back(study: Study, storage: RDBStorage) -> None:
+    """Fail the trials whose worker has ended, and put back into the queue what was cut short.
 
-    Both or neither is done, so nobody sees a failure that is none. Nothing happens if the trial
-    does not run, because another process did so before.
+    A worker of this machine is known to have ended at once, by its lock; another one by Optuna's
+    heartbeat. Optuna's callback retries a trial in a transaction after that which fails it, so a
+    process may die between the two, or leave out the second: whoever has the next turn makes up
+    for it, and nobody takes a trial that failed without a reason for a failure until then.
 
-    Args:
-        study: Of the sweep.
-        storage: Of the study.
-        trial: What was cut short.
-        died: Whether its worker died, which it may be the reason of: after a few times it is left.
+    Whoever calls this has the turn of `exclusive`, and so has everyone who takes a trial: a trial
+    that runs without a worker's name is that of one who died while taking it.
     """
-    with Session(storage.engine) as session, session.begin():
-        # The order of locks is Optuna's, which numbers the trials of a study that it has locked.
-        StudyModel.find_or_raise_by_id(study._study_id, session, for_update=True)
-        mine = (TrialModel.trial_id == trial._trial_id, TrialModel.state == TrialState.RUNNING)
-        if not session.query(TrialModel).where(*mine).update({"state": TrialState.FAIL}):
-            return
-        row = TrialModel.find_or_raise_by_id(trial._trial_id, session)
-        row.datetime_complete = datetime.now()
-        again = _retry_of(storage._build_frozen_trial_from_trial_model(row), died)
-        if again is not None:
-            storage._get_prepared_new_trial(study._study_id, again, session)
-
-
-def _retry_of(trial: FrozenTrial, died: bool) -> FrozenTrial | None:
-    """Return what goes on with a trial that was cut short; None after too many deaths."""
-    history = [*trial.system_attrs.get("retry_history", []), trial.number]
-    kept = {key: value for key, value in trial.user_attrs.items() if key not in (WORKER, ERROR)}
-    if died:
-        kept[DEATHS] = kept.get(DEATHS, 0) + 1
-        if kept[DEATHS] > MOST_RETRIES:
-            return None
-    return optuna.trial.create_trial(
-        state=TrialState.WAITING,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs=kept,
-        system_attrs=trial.system_attrs | {"failed_trial": history[0], "retry_history": history},
-    )
-
-
-def give_back_lost(study: Study, storage: RDBStorage) -> None:
-    """Give back the trials whose worker has ended, as far as that is known.
-
-    A worker of this machine is known to have ended at once, another one by its silence. Whoever
-    calls this has the turn of `exclusive`, and so has everyone who takes a trial: a trial that
-    runs without a worker's name is that of one who died while taking it.
-    """
-    silent = set(storage._get_stale_trial_ids(study._study_id))
     sure = storage.engine.name in EXCLUSIVE
     limit = datetime.now() - timedelta(seconds=storage.grace_period or 0)
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
@@ -341,11 +323,33 @@ def give_back_lost(study: Study, storage: RDBStorage) -> None:
             assert trial.datetime_start is not None
             lost = sure or trial.datetime_start < limit
         else:
-            lost = trial._trial_id in silent or lives(worker) is False
+            lost = lives(worker) is False
         if lost:
-            give_back(study, storage, trial, died=True)
             if worker is not None:
                 forget(worker)
+            with suppress(UpdateFinishedTrialError):  # it was of another machine, and ended well
+                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    fail_stale_trials(study)
+    trials = study.get_trials(deepcopy=False)
+    for trial in counted(trials):
+        if is_cut_short(trial):
+            again = deepcopy(trial)
+            died = again.user_attrs.pop(STOPPED, None) is None
+            again.user_attrs.pop(WORKER, None)
+            if died:
+                again.user_attrs[DEATHS] = again.user_attrs.get(DEATHS, 0) + 1
+            RetryHeartbeatStaleTrialCallback()(study, again)
+
+
+def is_cut_short(trial: FrozenTrial) -> bool:
+    """Whether a trial failed for no reason of its own, and waits to be put into the queue again.
+
+    One whose workers have died too often is given up: it may be the reason.
+    """
+    attributes = trial.user_attrs
+    if trial.state != TrialState.FAIL or ERROR in attributes:
+        return False
+    return STOPPED in attributes or attributes.get(DEATHS, 0) < MOST_RETRIES
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -355,8 +359,9 @@ def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def begun(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Leave out the trials that wait."""
-    return [trial for trial in trials if trial.state != TrialState.WAITING]
+    """Leave out the trials that wait, or are about to wait again."""
+    there = counted(trials)
+    return [one for one in there if one.state != TrialState.WAITING and not is_cut_short(one)]
 
 
 def hours_spent(trials: Sequence[FrozenTrial]) -> float:
@@ -389,20 +394,6 @@ def _end(trial: FrozenTrial) -> datetime:
     if trial.state == TrialState.RUNNING and lives(trial.user_attrs.get(WORKER, "")):
         return datetime.now()
     assert trial.datetime_start is not None
-    folds = fold_results(trial.user_attrs).values()
-    done = [datetime.fromisoformat(fold[DONE]) for fold in folds if DONE in fold]
+    folds = stored_folds(trial.user_attrs).values()
+    done = [datetime.fromisoformat(fold["done"]) for fold in folds]
     return max([trial.datetime_start, *done])
-
-
-def enqueue(
-    study: Study, assignments: Sequence[dict[str, Any]], origin: Callable[[int], str]
-) -> None:
-    """Put parameters at the end of the queue, but for those that were there before.
-
-    Args:
-        study: Of the sweep.
-        assignments: As Optuna stores them.
-        origin: Says where the one at a position comes from, for the report.
-    """
-    for position, stored in enumerate(assignments):
-        study.enqueue_trial(stored, user_attrs={ORIGIN: origin(position)}, skip_if_exists=True)

@@ -1,11 +1,8 @@
-"""What one trial is: a config, the folds that judge it, and the score that comes of them."""
+"""Runs one trial: trains a config on fold after fold, and averages its scores."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -15,45 +12,11 @@ from optuna.trial import Trial
 from tagger.config.saved import save_config
 from tagger.config.schema import TrainConfig
 from tagger.files import write_json
+from tagger.search.fold_results import FOLD, folds_in_order, mean_score
 from tagger.search.folds import Folds, run_fold
-from tagger.search.racing import FOLD, RUNNING_MEANS, fold_results
-from tagger.search.study import DONE
+from tagger.search.racing import RUNNING_MEANS
 from tagger.training.loop import TrainingStopped
 from tagger.training.tracking import start_wandb
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A trial's score by one objective.
-
-    Attributes:
-        mean: Over the folds that it was judged on.
-        error: Standard error of that mean over folds; 0 where it is measured once.
-        folds: How many those were.
-    """
-
-    mean: float
-    error: float
-    folds: int
-
-
-def judge(attributes: Mapping[str, Any], metric: str) -> Judged | None:
-    """Score a trial by what it keeps of its folds; None before the first of them.
-
-    Folds share training rows, so the error is smaller than that of independent repetitions (Bengio
-    and Grandvalet 2004): it tells a shaky mean from a firm one, and is no interval.
-    """
-    values = [fold["scores"][metric] for fold in folds_of(attributes) if metric in fold["scores"]]
-    if not values:
-        return None
-    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-    return Judged(float(np.mean(values)), error, len(values))
-
-
-def folds_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the fold results that a trial keeps, in the order of the steps."""
-    folds = fold_results(attributes)
-    return [folds[key] for key in sorted(folds, key=lambda key: int(key.rpartition("_")[2]))]
 
 
 def run_trial(
@@ -67,7 +30,7 @@ def run_trial(
     prune: bool,
     stopped: Callable[[], bool],
 ) -> dict[str, float]:
-    """Judge a config on folds, one by one, and keep what each gives in the study.
+    """Train and score a config on folds, one by one, and keep each result in the study.
 
     Folds that an earlier worker has done are not done again.
 
@@ -111,24 +74,23 @@ def run_trial(
                 scratch = folder / f"fold-{step:02}"
                 result = run_fold(folds, step, config, accelerator=accelerator, folder=scratch)
                 shutil.rmtree(scratch / "checkpoints", ignore_errors=True)
-                attributes[key] = result.plain() | {DONE: datetime.now().isoformat()}
+                attributes[key] = result.model_dump(mode="json")
                 trial.set_user_attr(key, attributes[key])
             if wandb is not None:
                 wandb.log({"fold": step, **attributes[key]["scores"]})
             if not prune:
                 continue
-            judged = judge(attributes, objective)
-            assert judged is not None
+            score = mean_score(attributes, objective)
+            assert score is not None
             running = search.pruner in RUNNING_MEANS
-            score = judged.mean if running else attributes[key]["scores"][objective]
-            trial.report(score, step)
+            trial.report(score.mean if running else attributes[key]["scores"][objective], step)
             if step != steps[-1] and trial.should_prune():
                 raise optuna.TrialPruned
         values: dict[str, float] = {}
         for metric in search.objectives:
-            judged = judge(attributes, metric)
-            if judged is not None:
-                values[metric] = judged.mean
+            score = mean_score(attributes, metric)
+            if score is not None:
+                values[metric] = score.mean
         if not np.isfinite(list(values.values())).all():
             raise ArithmeticError(f"a score is not a number: {values}")
         if wandb is not None:
@@ -138,6 +100,6 @@ def run_trial(
         if wandb is not None:
             wandb.finish()
         if search.keep_trials:
-            write_json(folder / "folds.json", folds_of(attributes))
+            write_json(folder / "folds.json", folds_in_order(attributes))
         else:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A process that takes trials from a study until there is nothing left to do."""
+"""One worker process of a sweep: takes trials from the study until there is nothing left to do."""
 
 import multiprocessing
 import os
@@ -6,8 +6,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -24,25 +24,25 @@ from tqdm import tqdm
 from tagger.config.schema import OptimizeConfig, SearchConfig
 from tagger.errors import BAD_INPUT, UserError
 from tagger.search.confirm import plan_confirmation
+from tagger.search.fold_results import stored_folds
 from tagger.search.folds import Folds, prepare_process
 from tagger.search.liveness import forget, named_worker
-from tagger.search.racing import fold_results
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
     DEFAULT,
     ERROR,
     FINISHED,
     ORIGIN,
+    STOPPED,
     WORKER,
     begun,
     build_sampler,
     counted,
     exclusive,
-    give_back,
-    give_back_lost,
     hours_spent,
     open_storage,
     open_study,
+    put_back,
     quiet_optuna,
     storage_trouble,
 )
@@ -55,9 +55,13 @@ ORPHAN_SECONDS = 5.0
 """How long a worker whose parent died may take to come to the next step of its training."""
 
 
+class TrialFailedError(Exception):
+    """A trial whose config can't be judged, for a reason that it keeps; the others go on."""
+
+
 @dataclass(frozen=True)
-class Post:
-    """What a worker needs to know.
+class WorkerSpec:
+    """Config, folder, storage and study of one worker process.
 
     Attributes:
         config: Of the sweep.
@@ -79,14 +83,14 @@ class Post:
         return self.folder / ("confirmation" if self.confirming else "trials")
 
 
-def work(post: Post, trouble: Connection) -> None:
-    """Take trials until none is left; the target of a process.
+def work(spec: WorkerSpec, trouble: Connection) -> None:
+    """Run trials until none is left; the target of a process.
 
     SIGTERM ends it at the next step of training, with its trial back in the queue. If the process
     that started it dies, it ends in the same way.
 
     Args:
-        post: What to work at.
+        spec: What to work at.
         trouble: Is sent the `UserError` that ends this process, if one does.
     """
     # Ctrl-C goes to the process that started this one, which then says what to do.
@@ -101,126 +105,126 @@ def work(post: Post, trouble: Connection) -> None:
     tqdm.set_lock(threading.RLock())
     quiet_optuna()
     try:
-        with storage_trouble(post.url), named_worker() as name:
-            _take_all(post, name, stop)
+        with storage_trouble(spec.url), named_worker() as name:
+            _run_trials(spec, name, stop)
     except UserError as error:
         trouble.send(error)
         sys.exit(BAD_INPUT)
 
 
-def _take_all(post: Post, name: str, stop: threading.Event) -> None:
-    held: list[Callable[[], None]] = []
-    threading.Thread(target=_follow_parent, args=(name, held), daemon=True).start()
-    accelerator = prepare_process(post.config)
-    folds = Folds(post.config, post.confirming)
-    space = SearchSpace.parse(post.config.search.space, post.config.base)
-    storage = open_storage(post.url, post.config.search.heartbeat)
-    objectives = post.config.search.objectives[: 1 if post.confirming else None]
-    study = open_study(storage, post.study, post.config.search, objectives, folds.steps)
+def _run_trials(spec: WorkerSpec, name: str, stop: threading.Event) -> None:
+    in_hand: list[Callable[[], None]] = []
+    threading.Thread(target=_follow_parent, args=(name, in_hand), daemon=True).start()
+    accelerator = prepare_process(spec.config)
+    folds = Folds(spec.config, spec.confirming)
+    space = SearchSpace.parse(spec.config.search.space, spec.config.base)
+    storage = open_storage(spec.url, spec.config.search.heartbeat)
+    objectives = spec.config.search.objectives[: 1 if spec.confirming else None]
+    study = open_study(storage, spec.study, spec.config.search, objectives, folds.steps)
+
+    def judge(trial: Trial) -> list[float]:
+        in_hand[:] = [partial(_stop_trial, study, trial)]
+        try:
+            if spec.confirming:
+                config, steps = plan_confirmation(trial, space, folds)
+            else:
+                config = space.apply(space.decode(trial.params))  # drawn when it was taken
+                steps = range(folds.steps)
+            values = run_trial(
+                trial,
+                config,
+                folds,
+                steps,
+                accelerator=accelerator,
+                folder=spec.trials_folder / f"{trial.number:04}",
+                prune=_may_be_stopped(trial, spec),
+                stopped=stop.is_set,
+            )
+            return [values[metric] for metric in objectives]
+        except (optuna.TrialPruned, UpdateFinishedTrialError):
+            raise
+        except (StorageInternalError, SQLAlchemyError):
+            raise  # not the trial's fault
+        except TrainingStopped:
+            trial.set_user_attr(STOPPED, True)
+            raise
+        except Exception as error:
+            known = isinstance(error, UserError | ArithmeticError)
+            trial.set_user_attr(ERROR, str(error) if known else traceback.format_exc())
+            raise TrialFailedError from error
 
     while not stop.is_set():
-        trial = take(study, storage, space, post, name)
-        if trial is None:
+        try:
+            ran = run_next(study, storage, space, spec, worker=name, judge=judge)
+        except TrainingStopped:
+            with exclusive(spec.url):
+                put_back(study, storage)
+            return
+        if not ran:
             # A trial that runs may come back into the queue.
             if not study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
                 return
             stop.wait(POLL_SECONDS)
-            continue
-        held[:] = [partial(give_back, study, storage, trial)]
-        try:
-            with _signs_of_life(storage, trial):
-                if post.confirming:
-                    config, steps = plan_confirmation(trial, space, folds)
-                else:
-                    config = space.apply(space.decode(trial.params))  # drawn when it was taken
-                    steps = range(folds.steps)
-                values = run_trial(
-                    trial,
-                    config,
-                    folds,
-                    steps,
-                    accelerator=accelerator,
-                    folder=post.trials_folder / f"{trial.number:04}",
-                    prune=_may_be_stopped(trial, post),
-                    stopped=stop.is_set,
-                )
-            told = [values[metric] for metric in objectives]
-            study.tell(trial, told, skip_if_finished=True)
-        except optuna.TrialPruned:
-            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-        except TrainingStopped:
-            give_back(study, storage, trial)
-            return
-        except UpdateFinishedTrialError:
-            continue  # this process was silent for too long, and another has the trial by now
-        except (StorageInternalError, SQLAlchemyError):
-            raise  # not the trial's fault
-        except Exception as error:  # the other trials go on
-            known = isinstance(error, UserError | ArithmeticError)
-            _fail(study, trial, str(error) if known else traceback.format_exc())
 
 
-@contextmanager
-def _signs_of_life(storage: RDBStorage, trial: Trial) -> Iterator[None]:
-    """Tell the storage every so often that a trial is worked at.
+def run_next(
+    study: Study,
+    storage: RDBStorage,
+    space: SearchSpace,
+    spec: WorkerSpec,
+    *,
+    worker: str,
+    judge: Callable[[Trial], list[float]],
+) -> bool:
+    """Run the next trial: one that waits, or a new one; return False when there is none for now.
 
-    Optuna's own thread dies with a traceback when the storage fails.
-    """
-    ended = threading.Event()
-
-    def beat() -> None:
-        while not ended.wait(storage.heartbeat_interval):
-            # The next thing that this process asks of the storage says what is wrong.
-            with suppress(StorageInternalError, SQLAlchemyError):
-                storage.record_heartbeat(trial._trial_id)
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def take(
-    study: Study, storage: RDBStorage, space: SearchSpace, post: Post, name: str
-) -> Trial | None:
-    """Take the next trial: one that waits, or a new one; None when there is none for now.
-
-    Workers do so one after another: each then knows what the others are trying, and together they
-    don't exceed the budget.
+    Workers take trials one after another: each then knows what the others are trying, and together
+    they don't exceed the budget. `Study.optimize` does the rest: it asks for the trial, gives signs
+    of life while it is judged, and tells how it ended.
 
     Args:
         study: Of the sweep.
         storage: Of the study.
         space: What is drawn from.
-        post: What to work at.
-        name: Of this worker, from `named_worker`.
+        spec: What to work at.
+        worker: The name of this one, from `named_worker`.
+        judge: Gives the value of each objective for a trial that was drawn.
     """
-    search = post.config.search
-    with exclusive(post.url):
-        give_back_lost(study, storage)
+    search = spec.config.search
+    with ExitStack() as turn:
+        turn.enter_context(exclusive(spec.url))
+        put_back(study, storage)
         everything = study.get_trials(deepcopy=False)
-        if not may_begin(everything, search, post.confirming):
-            return None
+        if not may_begin(everything, search, spec.confirming):
+            return False
         trials = counted(everything)
+
+        def objective(trial: Trial) -> list[float]:
+            trial.set_user_attr(WORKER, worker)
+            if not spec.confirming:
+                space.suggest(trial)
+                _share(trial, trials)
+            turn.close()
+            values = judge(trial)
+            trial.set_user_attr(WORKER, worker)  # refused if it was given to another meanwhile
+            return values
+
         # A seed for each trial: a sweep that was stopped draws what it would have drawn.
-        study.sampler = build_sampler(search, post.config.seed * SEEDS + len(begun(trials)))
-        trial = study.ask()
-        storage.record_heartbeat(trial._trial_id)
-        trial.set_user_attr(WORKER, name)
-        if not post.confirming:
-            space.suggest(trial)
-            _share(trial, trials)
-        return trial
+        study.sampler = build_sampler(search, spec.config.seed * SEEDS + len(begun(trials)))
+        try:
+            study.optimize(objective, n_trials=1, catch=(TrialFailedError,))
+        except ValueError as error:
+            if "Cannot tell" not in str(error):
+                raise
+            # This process was silent for too long, and another has the trial by now.
+    return True
 
 
 def _share(trial: Trial, trials: Sequence[FrozenTrial]) -> None:
     """Give a trial the folds of an earlier one of the same config, which would come out alike."""
     for twin in trials:
         if twin.state in FINISHED and twin.params == trial.params:
-            for key, fold in fold_results(twin.user_attrs).items():
+            for key, fold in stored_folds(twin.user_attrs).items():
                 if key not in trial.user_attrs:
                     trial.set_user_attr(key, fold)
             return
@@ -228,9 +232,8 @@ def _share(trial: Trial, trials: Sequence[FrozenTrial]) -> None:
 
 def may_begin(trials: Sequence[FrozenTrial], search: SearchConfig, confirming: bool) -> bool:
     """Whether the budget allows for another trial; `trials` are all that there are."""
-    mine = counted(trials)
-    count = len(begun(mine))
-    waits = count < len(mine)
+    count = len(begun(trials))
+    waits = count < len(counted(trials))
     if confirming:
         return waits
     if search.trials is not None and count >= search.trials:
@@ -243,27 +246,25 @@ def hours_are_over(trials: Sequence[FrozenTrial], search: SearchConfig) -> bool:
     return search.hours is not None and hours_spent(trials) >= search.hours
 
 
-def _may_be_stopped(trial: Trial, post: Post) -> bool:
+def _may_be_stopped(trial: Trial, spec: WorkerSpec) -> bool:
     """Whether a trial that is worse may be given up: not what everything is compared with."""
-    if post.confirming or len(post.config.search.objectives) > 1:
+    if spec.confirming or len(spec.config.search.objectives) > 1:
         return False
     return bool(trial.user_attrs.get(ORIGIN) != DEFAULT)
 
 
-def _fail(study: Study, trial: Trial, reason: str) -> None:
-    try:
-        trial.set_user_attr(ERROR, reason)
-    except UpdateFinishedTrialError:  # it was too long silent, and has been given to another
-        return
+def _stop_trial(study: Study, trial: Trial) -> None:
+    """End a trial that is cut short on request; whoever takes the next one puts it back."""
+    trial.set_user_attr(STOPPED, True)
     study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def _follow_parent(name: str, held: Sequence[Callable[[], None]]) -> None:
+def _follow_parent(name: str, in_hand: Sequence[Callable[[], None]]) -> None:
     """End this process soon after the one that started it: the next one may wait for its trial.
 
     Args:
         name: Of this worker.
-        held: Called then, to put the trial in hand back, if training has not stopped by itself.
+        in_hand: Called then, to end the trial in hand, if training has not stopped by itself.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -271,8 +272,8 @@ def _follow_parent(name: str, held: Sequence[Callable[[], None]]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(ORPHAN_SECONDS)
     try:
-        for put_back in held:
-            put_back()
+        for stop_trial in in_hand:
+            stop_trial()
         forget(name)
     finally:
         os._exit(BAD_INPUT)

@@ -1,7 +1,4 @@
-"""An average of the weights over the steps of training.
-
-Exponential (Polyak and Juditsky 1992; Tarvainen 2017), or plain over the last part of the steps
-(Izmailov et al. 2018).
+"""Exponential moving average of the weights (Polyak and Juditsky 1992; Tarvainen 2017).
 
 On a few hundred noisy labels the last steps wander around a minimum; their average lies nearer to
 it than any of them.
@@ -22,17 +19,12 @@ class WeightAverage:
     Args:
         module: What is trained.
         decay: 0 keeps no average: the weights themselves count.
-        first: Number of the step from which the plain mean is kept instead; None for the
-            exponential one.
         weights: An average to go on with, from a checkpoint; empty to begin at the module's own.
     """
 
-    def __init__(
-        self, module: nn.Module, decay: float, first: int | None, weights: Weights
-    ) -> None:
+    def __init__(self, module: nn.Module, decay: float, weights: Weights) -> None:
         self.module = module
         self.decay = decay
-        self.first = first
         trainable = {n: p for n, p in module.named_parameters() if p.requires_grad}
         start = weights or trainable_weights(module)
         # In the order of the parameters, which a file does not keep.
@@ -40,14 +32,10 @@ class WeightAverage:
         self._parameters: list[Tensor] = list(trainable.values())
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take an optimizer step into account; steps count from 0."""
-        if not self.decay:
-            return
-        share = 1 - self.decay
-        if self.first is not None:
-            share = 1 / max(1, step - self.first + 1)  # until then the last weights replace it
-        torch._foreach_lerp_(list(self.weights.values()), self._parameters, share)
+    def update(self) -> None:
+        """Take an optimizer step into account."""
+        if self.decay:
+            torch._foreach_lerp_(list(self.weights.values()), self._parameters, 1 - self.decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Which items are computed together, at every step of every epoch."""
+"""Deals items into batches of similar length, and batches into parts for processes."""
 
 from collections.abc import Sequence
 
@@ -55,13 +55,3 @@ def share_of_batch(
     slices = [piece.tolist() for piece in np.array_split(np.asarray(batch), processes * parts)]
     own = slices[process * parts : (process + 1) * parts]
     return [(piece, True) if piece else ([batch[0]], False) for piece in own]
-
-
-def drop_tokens(row: list[int], share: float, random: np.random.Generator) -> list[int]:
-    """Leave out a random share of a text's tokens, but not its first and last, which are special.
-
-    A regulariser (word dropout, Iyyer et al. 2015) that makes a step cheaper instead of dearer.
-    """
-    inner = row[1:-1]
-    kept = random.random(len(inner)) >= share
-    return [row[0], *(token for token, keep in zip(inner, kept, strict=True) if keep), row[-1]]

@@ -1,30 +1,31 @@
-"""The one training loop.
+"""The training loop of fine-tuned models, as a recipe: setup, train, cleanup.
 
 Every random choice of a step follows from the run's seed and the step's place, so a run that is
 killed and resumed takes the very steps that it would have taken.
 """
 
 import math
+import operator
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
+from functools import reduce
 from types import FrameType
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
-from tagger.config.schema import TrainingConfig
+from tagger.config.schema import TrainConfig
 from tagger.data.items import Item
+from tagger.data.tags import tag_positions
 from tagger.models.transformer import TransformerClassifier
 from tagger.progress import progress_bar
 from tagger.scores import confusion_matrix, scores_from_confusion
+from tagger.training.augmentation import drop_tokens, misspell_item
 from tagger.training.averaging import WeightAverage
-from tagger.training.batching import drop_tokens, length_bucketed_batches, share_of_batch
+from tagger.training.batching import length_bucketed_batches, share_of_batch
 from tagger.training.checkpoint import (
     Progress,
     load_checkpoint,
@@ -32,13 +33,11 @@ from tagger.training.checkpoint import (
     save_checkpoint,
     trainable_weights,
 )
-from tagger.training.distillation import Distillation
-from tagger.training.losses import build_loss, class_weights
-from tagger.training.noise import disturb
-from tagger.training.objectives import Objective
+from tagger.training.inputs import DistillationSet, TrainingContext, TrainingSet
+from tagger.training.losses import class_weights
+from tagger.training.objectives import Batch, Objective, SourceEncoder
 from tagger.training.optimizer import build_optimizer, schedule_factor, set_learning_rates
 from tagger.training.probe import start_from_probe
-from tagger.training.teaching import Lessons
 from tagger.training.tracking import Metrics, Tracker
 
 VALIDATION_METRICS = ("macro_f1", "weighted_f1", "accuracy")
@@ -48,232 +47,247 @@ class TrainingStopped(Exception):
     """Ctrl-C or SIGTERM arrived; the checkpoint has been written."""
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Tokenized items: token ids of each, and the position of its tag."""
-
-    items: Sequence[Item]
-    token_ids: list[list[int]]
-    targets: Tensor
-
-    @classmethod
-    def build(cls, classifier: TransformerClassifier, items: Sequence[Item]) -> "Examples":
-        """Tokenize labelled items once, for all epochs."""
-        positions = {tag: position for position, tag in enumerate(classifier.tags)}
-        targets = torch.tensor([positions[item.tag or ""] for item in items], dtype=torch.long)
-        return cls(items, classifier.tokenize(items), targets)
-
-
-def fit(
-    classifier: TransformerClassifier,
-    train_items: Sequence[Item],
-    validation_items: Sequence[Item],
-    *,
-    item_weights: Sequence[float],
-    config: TrainingConfig,
-    seed: int,
-    accelerator: Accelerator,
-    precision: str,
-    folder: Path,
-    open_tracker: Callable[[int], Tracker],
-    distillation: Distillation | None = None,
-    lessons: Lessons | None = None,
-) -> Progress:
-    """Train a classifier in place; it ends with its best weights by the validation metric.
+class FinetuningRecipe:
+    """Fine-tunes a classifier in place; it ends with its best weights by the validation metric.
 
     Without validation items it ends with its last ones. The weights in question are the moving
-    average, where the config asks for one. If `folder/checkpoints` holds a
-    checkpoint, training goes on from there.
+    average, where the config asks for one. If the folder of the run holds a checkpoint, training
+    goes on from there. Weights stay fp32 whatever the precision.
 
     Args:
-        classifier: The model, on the accelerator's device when this returns.
-        train_items: Labelled items.
-        validation_items: Labelled items that pick the best epoch; may be empty.
-        item_weights: What each training item counts in the loss, beside its tag's weight.
-        config: The recipe.
-        seed: Decides the order of batches and the dropout of every step.
-        accelerator: Devices and processes.
-        precision: `fp32`, or `bf16` to compute forward passes under autocast. Weights stay fp32.
-        folder: The run folder.
-        open_tracker: Given the step that training starts from, returns the tracker; called on the
-            main process only.
-        distillation: What is learnt beside the labels.
-        lessons: With a distillation: the training items in their order, some of them without a
-            label, and what the teacher thinks of each.
-
-    Returns:
-        How far training went.
-
-    Raises:
-        TrainingStopped: after Ctrl-C or SIGTERM, once the checkpoint is on disk.
+        config: Of the run; its `training` is the recipe's.
+        context: Devices, precision, and the folder for curves and checkpoints.
+        classifier: The model; training moves it to the device.
+        train_set: What to train on.
+        validation: Labelled items that pick the best epoch; may be empty.
+        source: Encoder that a distillation compares vectors with; None where it does not.
     """
-    module = classifier.module.to(accelerator.device)
-    optimizer = build_optimizer(classifier.module, config)
-    checkpoints = folder / "checkpoints"
-    autocast = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16")
-    progress = load_checkpoint(checkpoints, module, optimizer, accelerator.device)
-    # Its own tag is what a probe is fitted to, so it takes items that have one.
-    n_labelled = len(train_items) if lessons is None else int(lessons.labelled.sum())
-    labelled, their_weights = train_items[:n_labelled], item_weights[:n_labelled]
-    if config.head_init == "probe" and progress.step == 0:
-        with autocast:
-            start_from_probe(classifier, labelled, their_weights, config.probe_C)
-    steps_per_epoch = math.ceil(len(train_items) / config.batch_size)
-    total_steps = steps_per_epoch * config.epochs
-    first = None if config.average_from is None else int(config.average_from * total_steps)
-    average = WeightAverage(module, config.ema_decay, first, progress.average_weights)
-    progress.average_weights = average.weights
-    # Not the optimizer: accelerate's wrapper would skip steps by its own count of accumulation.
-    model = accelerator.prepare_model(module)
 
-    examples = Examples.build(classifier, train_items)
-    validation = Examples.build(classifier, validation_items)
-    lengths = [len(row) for row in examples.token_ids]
-    counts = torch.bincount(examples.targets[:n_labelled], minlength=len(classifier.tags))
-    weights = class_weights(config.class_weights, counts)[examples.targets]
-    weights[n_labelled:] = 1.0  # a text without a label has no tag to be weighed by
-    weights *= torch.tensor(item_weights)
-    loss_function = build_loss(config)
-    objective = Objective(config, loss_function, module.encoder, distillation)
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    def __init__(
+        self,
+        config: TrainConfig,
+        context: TrainingContext,
+        classifier: TransformerClassifier,
+        *,
+        train_set: TrainingSet,
+        validation: Sequence[Item],
+        source: SourceEncoder | None = None,
+    ) -> None:
+        self.run_config, self.config = config, config.training
+        self.accelerator, self.device = context.accelerator, context.accelerator.device
+        self.folder = context.folder
+        self.classifier, self.train_set = classifier, train_set
+        self.validation, self.source = validation, source
+        self.autocast = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=context.precision == "bf16"
+        )
 
-    main = accelerator.is_main_process
-    tracker = open_tracker(progress.step) if main else None
-    bar = progress_bar(total_steps, "train", "step", progress.step, main)
-    started = time.monotonic() - progress.seconds
-    last_checkpoint = time.monotonic()
+    def setup(self) -> None:
+        """Restore the newest checkpoint, then prepare model, objective, data and tracker."""
+        config, classifier, items = self.config, self.classifier, self.train_set.items
+        self.module = classifier.module.to(self.device)
+        self.optimizer = build_optimizer(self.module, config)
+        self.progress = load_checkpoint(
+            self.folder / "checkpoints", self.module, self.optimizer, self.device
+        )
+        self.n_labelled = len(items)
+        if isinstance(self.train_set, DistillationSet):
+            self.n_labelled = int(self.train_set.labelled.sum())
+        if config.head_init == "probe" and self.progress.step == 0:
+            with self.autocast:
+                self._fit_head()
+        self.average = WeightAverage(self.module, config.ema_decay, self.progress.average_weights)
+        self.progress.average_weights = self.average.weights
+        # Not the optimizer: accelerate's wrapper would skip steps by its own count of accumulation.
+        self.model = self.accelerator.prepare_model(self.module)
+        self.objective = Objective(
+            config, self.module.encoder, self.run_config.distill, self.source
+        )
+        self.token_ids = classifier.tokenize(items)
+        self.targets = torch.from_numpy(tag_positions(items, classifier.tags))
+        self.weights = self._item_weights()
+        self.steps_per_epoch = math.ceil(len(items) / config.batch_size)
+        self.total_steps = self.steps_per_epoch * config.epochs
+        self.tracker: Tracker | None = None
+        if self.accelerator.is_main_process:
+            run_config = self.run_config.model_dump()
+            tracking = self.run_config.tracking
+            self.tracker = Tracker(self.folder, tracking, run_config, self.progress.step)
 
-    def refit_head() -> None:
-        if config.refit_head:
-            start_from_probe(classifier, labelled, their_weights, config.probe_C)
+    def train(self) -> None:
+        """Take all steps that are left, validating after each epoch.
 
-    def save() -> None:
-        progress.seconds = time.monotonic() - started
-        if main:
-            save_checkpoint(checkpoints, module, optimizer, progress)
+        Raises:
+            TrainingStopped: after Ctrl-C or SIGTERM, once the checkpoint is on disk.
+        """
+        config, progress = self.config, self.progress
+        lengths = [len(row) for row in self.token_ids]
+        main = self.accelerator.is_main_process
+        self.bar = progress_bar(self.total_steps, "train", "step", progress.step, main)
+        self.started = time.monotonic() - progress.seconds
+        last_checkpoint = time.monotonic()
+        with _stop_requests() as stop_requested, self.bar:
+            self.model.train()
+            while progress.epoch < config.epochs and not progress.stopped_early:
+                seed, epoch = self.run_config.seed, progress.epoch
+                batches = length_bucketed_batches(lengths, config.batch_size, seed, epoch)
+                for batch in batches[progress.batch :]:
+                    if stop_requested():
+                        self._save_checkpoint()
+                        raise TrainingStopped
+                    if time.monotonic() - last_checkpoint >= config.checkpoint_seconds:
+                        self._save_checkpoint()
+                        last_checkpoint = time.monotonic()
+                    self._take_step(batch)
+                self._finish_epoch()
 
-    with _stop_requests() as stop_requested, bar:
-        model.train()
-        while progress.epoch < config.epochs and not progress.stopped_early:
-            batches = length_bucketed_batches(lengths, config.batch_size, seed, progress.epoch)
-            for batch in batches[progress.batch :]:
-                if stop_requested():
-                    save()
-                    raise TrainingStopped
-                if time.monotonic() - last_checkpoint >= config.checkpoint_seconds:
-                    save()
-                    last_checkpoint = time.monotonic()
+    def cleanup(self) -> Progress:
+        """Put the best weights in place, close the tracker, and return how far training went."""
+        self.progress.seconds = time.monotonic() - self.started
+        restore_weights(self.module, self.progress.best_weights or self.average.weights)
+        if not self.progress.best_weights and self.config.refit_head:
+            self._fit_head()
+        if self.tracker is not None:
+            self.tracker.close()
+        self.module.eval()
+        return self.progress
 
-                factor = schedule_factor(config.schedule, progress.step, total_steps, config.warmup)
-                set_learning_rates(optimizer, factor)
-                shares = share_of_batch(
-                    batch,
-                    accelerator.process_index,
-                    accelerator.num_processes,
-                    config.accumulation_steps,
-                )
-                divisor = weights[batch].sum()
-                loss = torch.zeros((), device=accelerator.device)
-                for part, (indices, counts_in) in enumerate(shares):
-                    place = (progress.step, part, accelerator.process_index)
-                    random = _seed_step(seed, *place)
-                    rows = [examples.token_ids[index] for index in indices]
-                    if config.field_dropout or config.typos:
-                        rows = classifier.tokenize(
-                            [disturb(train_items[index], config, random) for index in indices]
-                        )
-                    if config.token_dropout:
-                        rows = [drop_tokens(row, config.token_dropout, random) for row in rows]
-                    ids, mask = classifier.pad(rows)
-                    targets = examples.targets[indices].to(accelerator.device)
-                    row_weights = weights[indices].to(accelerator.device) * counts_in
-                    lesson = None if lessons is None else lessons.of(indices, accelerator.device)
-                    last = part == len(shares) - 1
-                    with nullcontext() if last else accelerator.no_sync(model):
-                        with autocast:
-                            losses = objective(model, ids, mask, targets, random, lesson=lesson)
-                        share = (losses * row_weights).sum() / divisor
-                        # Gradients are averaged over processes; the loss is a sum over them.
-                        (share * accelerator.num_processes).backward()
-                    loss += share.detach()
-                norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                average.update(progress.step)
+    def _take_step(self, batch: list[int]) -> None:
+        """Compute the gradient of a batch, update the weights, and log every term of the loss."""
+        config, progress, accelerator = self.config, self.progress, self.accelerator
+        factor = schedule_factor(config.schedule, progress.step, self.total_steps, config.warmup)
+        set_learning_rates(self.optimizer, factor)
+        process, processes = accelerator.process_index, accelerator.num_processes
+        shares = share_of_batch(batch, process, processes, config.accumulation_steps)
+        divisor = self.weights[batch].sum()
+        sums: dict[str, Tensor] = {}
+        for part, (indices, counts_in) in enumerate(shares):
+            inputs = self._load_batch(indices, part)
+            weights = self.weights[indices].to(self.device) * counts_in
+            last = part == len(shares) - 1
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                with self.autocast:
+                    terms = self.objective(self.model, inputs)
+                total = reduce(operator.add, terms.values())
+                loss = (total * weights).sum() / divisor
+                # Gradients are averaged over processes; the loss is a sum over them.
+                (loss * processes).backward()
+            means = {name: (one.detach() * weights).sum() / divisor for name, one in terms.items()}
+            for name, value in {"loss": loss.detach(), **means}.items():
+                sums[name] = sums[name] + value if name in sums else value
+        norm = nn.utils.clip_grad_norm_(
+            [one for one in self.module.parameters() if one.requires_grad], config.max_grad_norm
+        )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update()
 
-                step_loss = float(accelerator.reduce(loss, "sum"))
-                progress.step += 1
-                progress.batch += 1
-                progress.epoch_loss += step_loss
-                bar.update()
-                shown = _postfix(step_loss, config.metric, progress.best_metric)
-                bar.set_postfix_str(shown, refresh=False)
-                if tracker is not None:
-                    tracker.log(
-                        {
-                            "step": progress.step,
-                            "epoch": round(progress.step / steps_per_epoch, 4),
-                            "train/loss": step_loss,
-                            "train/lr": config.lr * factor,
-                            "train/grad_norm": float(norm),
-                        }
-                    )
+        values: list[float] = accelerator.reduce(torch.stack(list(sums.values())), "sum").tolist()
+        progress.step += 1
+        progress.batch += 1
+        progress.epoch_loss += values[0]
+        self.bar.update()
+        self._show(values[0])
+        line: Metrics = {"epoch": round(progress.step / self.steps_per_epoch, 4)}
+        line |= {f"train/{name}": value for name, value in zip(sums, values, strict=True)}
+        self._log(line | {"train/lr": config.lr * factor, "train/grad_norm": float(norm)})
 
-            epoch_loss = progress.epoch_loss / steps_per_epoch
-            progress.epoch, progress.batch, progress.epoch_loss = progress.epoch + 1, 0, 0.0
-            if validation_items:
-                with average.applied():
-                    trained = trainable_weights(module) if config.refit_head else {}
-                    refit_head()
-                    with autocast:
-                        metrics = validate(classifier, validation, loss_function)
-                    _keep_best(progress, metrics, config, module)
-                    restore_weights(module, trained)
-                if tracker is not None:
-                    line: Metrics = {"step": progress.step, "epoch": progress.epoch}
-                    line["train/epoch_loss"] = epoch_loss
-                    tracker.log(line | {f"val/{name}": value for name, value in metrics.items()})
-                shown = _postfix(epoch_loss, config.metric, progress.best_metric)
-                bar.set_postfix_str(shown, refresh=False)
+    def _load_batch(self, indices: list[int], part: int) -> Batch:
+        """Augment and pad some training items, with the random state of their place in the run."""
+        config = self.config
+        random = _seed_step(
+            self.run_config.seed, self.progress.step, part, self.accelerator.process_index
+        )
+        rows = [self.token_ids[index] for index in indices]
+        if config.typos:
+            items = [self.train_set.items[index] for index in indices]
+            rows = self.classifier.tokenize(
+                [misspell_item(item, config.typos, random) for item in items]
+            )
+        if config.token_dropout:
+            rows = [drop_tokens(row, config.token_dropout, random) for row in rows]
+        ids, mask = self.classifier.pad(rows)
+        targets = self.targets[indices].to(self.device)
+        if not isinstance(self.train_set, DistillationSet):
+            return Batch(ids, mask, targets)
+        labelled, teacher = self.train_set.labelled, self.train_set.teacher_predictions
+        return Batch(
+            ids, mask, targets, labelled[indices].to(self.device), teacher[indices].to(self.device)
+        )
 
-    progress.seconds = time.monotonic() - started
-    restore_weights(module, progress.best_weights or average.weights)
-    if not progress.best_weights:
-        refit_head()
-    if tracker is not None:
-        tracker.close()
-    module.eval()
-    return progress
+    def _finish_epoch(self) -> None:
+        """Validate, and keep the weights if they are the best so far."""
+        progress = self.progress
+        epoch_loss = progress.epoch_loss / self.steps_per_epoch
+        progress.epoch, progress.batch, progress.epoch_loss = progress.epoch + 1, 0, 0.0
+        if not self.validation:
+            return
+        with self.average.applied():
+            trained = trainable_weights(self.module) if self.config.refit_head else {}
+            if self.config.refit_head:
+                self._fit_head()
+            with self.autocast:
+                metrics = self._validate()
+            self._keep_best(metrics)
+            restore_weights(self.module, trained)
+        line: Metrics = {"epoch": progress.epoch, "train/epoch_loss": epoch_loss}
+        self._log(line | {f"val/{name}": value for name, value in metrics.items()})
+        self._show(epoch_loss)
 
+    def _validate(self) -> dict[str, float]:
+        """Score the classifier on the validation items.
 
-def validate(
-    classifier: TransformerClassifier, examples: Examples, loss_function: nn.Module
-) -> dict[str, float]:
-    """Score the classifier on labelled items.
+        Every process does the same computation on the same weights, so all agree on when to stop.
+        """
+        tags = self.classifier.tags
+        probabilities = self.classifier.predict_proba(self.validation)
+        true = tag_positions(self.validation, tags)
+        scores = scores_from_confusion(confusion_matrix(true, probabilities.argmax(1), len(tags)))
+        logits = torch.from_numpy(np.log(probabilities + 1e-12))
+        losses = self.objective.class_loss(logits, torch.from_numpy(true))
+        return {"loss": float(losses.mean())} | {
+            name: float(scores[name]) for name in VALIDATION_METRICS
+        }
 
-    Every process does the same computation on the same weights, so all agree on when to stop.
-    """
-    probabilities = classifier.predict_proba(examples.items)
-    targets = examples.targets.numpy()
-    confusion = confusion_matrix(targets, probabilities.argmax(1), len(classifier.tags))
-    scores = scores_from_confusion(confusion)
-    losses = loss_function(torch.from_numpy(np.log(probabilities + 1e-12)), examples.targets)
-    return {"loss": float(losses.mean())} | {
-        name: float(scores[name]) for name in VALIDATION_METRICS
-    }
+    def _keep_best(self, metrics: dict[str, float]) -> None:
+        config, progress = self.config, self.progress
+        value = -metrics["loss"] if config.metric == "loss" else metrics[config.metric]
+        # Equal is better too: at a plateau of a small validation set later weights saw more data.
+        if progress.best_metric is None or value >= progress.best_metric:
+            progress.best_metric, progress.best_step, progress.bad_epochs = value, progress.step, 0
+            progress.best_weights = trainable_weights(self.module)
+        else:
+            progress.bad_epochs += 1
+        patience = config.patience
+        progress.stopped_early = patience is not None and progress.bad_epochs >= patience
 
+    def _fit_head(self) -> None:
+        """Fit the head as a linear probe to the labelled items."""
+        items = self.train_set.items[: self.n_labelled]
+        weights = self.train_set.weights[: self.n_labelled]
+        start_from_probe(self.classifier, items, weights, self.config.probe_C)
 
-def _keep_best(
-    progress: Progress, metrics: dict[str, float], config: TrainingConfig, module: nn.Module
-) -> None:
-    value = -metrics["loss"] if config.metric == "loss" else metrics[config.metric]
-    # Equal is better too: at a plateau of a small validation set the later weights saw more data.
-    if progress.best_metric is None or value >= progress.best_metric:
-        progress.best_metric, progress.best_step, progress.bad_epochs = value, progress.step, 0
-        progress.best_weights = trainable_weights(module)
-    else:
-        progress.bad_epochs += 1
-    progress.stopped_early = config.patience is not None and progress.bad_epochs >= config.patience
+    def _item_weights(self) -> Tensor:
+        """Return what each training item counts in the loss: its own weight times its tag's."""
+        n_tags, labelled = len(self.classifier.tags), self.n_labelled
+        counts = torch.bincount(self.targets[:labelled], minlength=n_tags)
+        weights = class_weights(self.config.class_weights, counts)[self.targets]
+        weights[labelled:] = 1.0  # a text without a label has no tag to be weighed by
+        return weights * torch.tensor(self.train_set.weights)
+
+    def _save_checkpoint(self) -> None:
+        self.progress.seconds = time.monotonic() - self.started
+        if self.accelerator.is_main_process:
+            save_checkpoint(self.folder / "checkpoints", self.module, self.optimizer, self.progress)
+
+    def _log(self, line: Metrics) -> None:
+        if self.tracker is not None:
+            self.tracker.log({"step": self.progress.step, **line})
+
+    def _show(self, loss: float) -> None:
+        best, metric = self.progress.best_metric, self.config.metric
+        shown = "" if best is None else f", best val/{metric} {abs(best):.4f}"
+        self.bar.set_postfix_str(f"loss {loss:.4f}{shown}", refresh=False)
 
 
 def _seed_step(seed: int, step: int, part: int, process: int) -> np.random.Generator:
@@ -281,11 +295,6 @@ def _seed_step(seed: int, step: int, part: int, process: int) -> np.random.Gener
     sequence = np.random.SeedSequence([seed, step, part, process])
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
     return np.random.default_rng(sequence)
-
-
-def _postfix(loss: float, metric: str, best: float | None) -> str:
-    shown = "" if best is None else f", best val/{metric} {abs(best):.4f}"
-    return f"loss {loss:.4f}{shown}"
 
 
 @contextmanager

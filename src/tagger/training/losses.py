@@ -1,4 +1,4 @@
-"""Losses of single-tag classification. Each gives one value an item; the loop averages them.
+"""Losses of training. Each gives one value an item; the recipe weighs and averages them.
 
 Averaging outside keeps it right when a batch is spread over processes and accumulation steps of
 unequal size: the divisor is the weight of the whole batch, not that of a part.
@@ -10,8 +10,11 @@ from torch.nn import functional as F
 
 from tagger.config.schema import TrainingConfig
 
+IMPOSSIBLE = -1e9
+"""Logit of an item's similarity to itself, which takes no part in the contrast."""
 
-class CrossEntropy(nn.Module):
+
+class CrossEntropyLoss(nn.Module):
     """Cross-entropy of the softmax, with label smoothing (Szegedy et al. 2016, section 7)."""
 
     def __init__(self, label_smoothing: float) -> None:
@@ -25,17 +28,17 @@ class CrossEntropy(nn.Module):
         )
 
 
-class Focal(nn.Module):
+class FocalLoss(nn.Module):
     """Focal loss: easy items count less, by (1 - p)^gamma (Lin et al. 2017, equation 4).
 
     With label smoothing, p is still the probability of the target and the cross-entropy factor
-    is the smoothed one. gamma = 0 is `CrossEntropy`.
+    is the smoothed one. gamma = 0 is `CrossEntropyLoss`.
     """
 
     def __init__(self, gamma: float, label_smoothing: float) -> None:
         super().__init__()
         self.gamma = gamma
-        self.cross_entropy = CrossEntropy(label_smoothing)
+        self.cross_entropy = CrossEntropyLoss(label_smoothing)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Map logits (n, n_tags) and targets (n,) to losses (n,)."""
@@ -44,11 +47,71 @@ class Focal(nn.Module):
         return losses
 
 
+class ContrastiveLoss(nn.Module):
+    """Supervised contrastive loss: vectors of one tag attract each other (Khosla et al. 2020).
+
+    Args:
+        temperature: Smaller cares more about the nearest.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, vectors: Tensor, targets: Tensor) -> Tensor:
+        """Map vectors (n, hidden) and targets (n,) to losses (n,); 0 for a tag's only item."""
+        units = F.normalize(vectors, dim=1)
+        itself = torch.eye(len(units), dtype=torch.bool, device=units.device)
+        similarity = (units @ units.T / self.temperature).masked_fill(itself, IMPOSSIBLE)
+        log_share = similarity - similarity.logsumexp(dim=1, keepdim=True)
+        same = (targets[:, None] == targets[None, :]) & ~itself
+        counts = same.sum(dim=1)
+        losses: Tensor = -(log_share * same).sum(dim=1) / counts.clamp(min=1)
+        return losses
+
+
+class SoftTargetLoss(nn.Module):
+    """Divergence of a student's softened probabilities from a teacher's (Hinton et al. 2015).
+
+    It is scaled by the square of the temperature, so that its gradients are as large as those of
+    labels whatever the temperature.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, logits: Tensor, probabilities: Tensor) -> Tensor:
+        """Map logits and the teacher's probabilities, both (n, n_tags), to losses (n,)."""
+        student = (logits / self.temperature).log_softmax(-1)
+        softened = probabilities.clamp(min=1e-6).log() / self.temperature
+        teacher = softened.log_softmax(-1)
+        divergence = (teacher.exp() * (teacher - student)).sum(-1)
+        return self.temperature**2 * divergence
+
+
+class VectorLoss(nn.Module):
+    """Distance of a student's text vectors from those of its source encoder.
+
+    Vectors of one width are compared by their angle. Of others, the similarities between the texts
+    of a batch are compared (Tung & Mori 2019), which no width enters into.
+    """
+
+    def forward(self, student: Tensor, source: Tensor) -> Tensor:
+        """Map vectors (n, width) and (n, source width) to losses (n,)."""
+        ours, theirs = F.normalize(student), F.normalize(source)
+        if ours.shape == theirs.shape:
+            angles: Tensor = 1 - (ours * theirs).sum(-1)
+            return angles
+        differences: Tensor = (ours @ ours.T - theirs @ theirs.T).square().mean(-1)
+        return differences
+
+
 def build_loss(config: TrainingConfig) -> nn.Module:
-    """Build the loss that a config names."""
+    """Build the classification loss that a config names."""
     if config.loss == "focal":
-        return Focal(config.focal_gamma, config.label_smoothing)
-    return CrossEntropy(config.label_smoothing)
+        return FocalLoss(config.focal_gamma, config.label_smoothing)
+    return CrossEntropyLoss(config.label_smoothing)
 
 
 def class_weights(kind: str, counts: Tensor) -> Tensor:

@@ -1,139 +1,136 @@
-"""What a step minimises, item by item: the loss, and what is added to it for robustness.
+"""The training objective: the weighted terms of the loss of every item, each under its name.
 
-Each addition is off at 0 and costs nothing then. benchmarks/travel.py measures what each of them
-brings on content from the training source and from another.
+A term whose weight is 0 costs nothing. benchmarks/travel.py measures what the robustness terms
+bring on content from the training source and from another.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from tagger.config.schema import TrainingConfig
-from tagger.training.distillation import Distillation
+from tagger.config.schema import DistillConfig, TrainingConfig
+from tagger.models.transformer import POOLINGS
+from tagger.models.vocabulary import origin_of_tokens
+from tagger.training.losses import ContrastiveLoss, SoftTargetLoss, VectorLoss, build_loss
 
 # Takes ids and mask, (n, tokens); returns logits (n, n_tags) and vectors (n, hidden).
-Model = Callable[..., tuple[Tensor, Tensor]]
-IMPOSSIBLE = -1e9
+Model = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-class ContrastiveLoss(nn.Module):
-    """Pulls vectors of one tag together and pushes those of others away (Khosla et al. 2020).
+@dataclass(frozen=True)
+class Batch:
+    """The tensors of some training items.
 
-    Args:
-        temperature: Smaller cares more about the nearest.
+    Attributes:
+        ids: Token ids, (n, tokens).
+        mask: 1 for tokens, 0 for padding, (n, tokens).
+        targets: Positions of the tags, (n,).
+        labelled: Whether each item has a label, (n,); None where all have one.
+        teacher: The teachers' probabilities, (n, n_tags), NaN where there are none; None without
+            a distillation.
     """
 
-    def __init__(self, temperature: float) -> None:
+    ids: Tensor
+    mask: Tensor
+    targets: Tensor
+    labelled: Tensor | None = None
+    teacher: Tensor | None = None
+
+
+class SourceEncoder(nn.Module):
+    """The frozen encoder that a student was cut out of; it reads the student's token ids.
+
+    Args:
+        encoder: Whole.
+        tokenizer: Its own.
+        student_tokenizer: Its vocabulary may be a part of the other's.
+        pooling: How a vector is made of token states.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, tokenizer: Tokenizer, student_tokenizer: Tokenizer, pooling: str
+    ) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.encoder = encoder.eval().requires_grad_(False)
+        self.pool = POOLINGS[pooling]
+        self.origin: Tensor
+        origin = origin_of_tokens(student_tokenizer, tokenizer)
+        self.register_buffer("origin", origin, persistent=False)
 
-    def forward(self, vectors: Tensor, targets: Tensor) -> Tensor:
-        """Map vectors (n, hidden) and targets (n,) to losses (n,); 0 for a tag's only item."""
-        units = F.normalize(vectors, dim=1)
-        itself = torch.eye(len(units), dtype=torch.bool, device=units.device)
-        similarity = (units @ units.T / self.temperature).masked_fill(itself, IMPOSSIBLE)
-        log_share = similarity - similarity.logsumexp(dim=1, keepdim=True)
-        same = (targets[:, None] == targets[None, :]) & ~itself
-        counts = same.sum(dim=1)
-        losses: Tensor = -(log_share * same).sum(dim=1) / counts.clamp(min=1)
-        return losses
-
-
-def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
-    """Mean of both Kullback-Leibler divergences between two sets of logits, (n, n_tags) to (n,)."""
-    one, two = first.log_softmax(-1), second.log_softmax(-1)
-    return 0.5 * ((one.exp() - two.exp()) * (one - two)).sum(dim=1)
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Map the student's ids and mask, (n, tokens), to vectors (n, width)."""
+        with torch.no_grad():
+            states = self.encoder(input_ids=self.origin[ids], attention_mask=mask)
+            return self.pool(states.last_hidden_state.float(), mask)
 
 
 class Objective:
-    """Computes the loss of each item of a part of a batch.
+    """Computes the terms of the loss of each item of a part of a batch.
 
     Args:
-        config: Which additions, and how much of each.
-        loss_function: Maps logits and targets to losses (n,).
+        config: Which terms, and the weight of each.
         encoder: Has a layer `embeddings`, to whose output adversarial noise is added.
-        distillation: Adds what is learnt from a teacher; None without one.
+        distill: Which terms of a distillation; None without one.
+        source: Encoder whose vectors `distill.vector_loss_weight` compares with.
     """
 
     def __init__(
         self,
         config: TrainingConfig,
-        loss_function: nn.Module,
         encoder: Any,
-        distillation: Distillation | None,
+        distill: DistillConfig | None = None,
+        source: SourceEncoder | None = None,
     ) -> None:
-        self.config = config
-        self.distillation = distillation
-        self.loss_function = loss_function
-        self.contrastive = ContrastiveLoss(config.contrast_temperature)
+        self.config, self.distill, self.source = config, distill, source
+        self.class_loss = build_loss(config)
+        self.contrast_loss = ContrastiveLoss(config.contrast_temperature)
+        self.vector_loss = VectorLoss()
         self._encoder = encoder
 
-    def __call__(
-        self,
-        model: Model,
-        ids: Tensor,
-        mask: Tensor,
-        targets: Tensor,
-        random: np.random.Generator,
-        *,
-        lesson: tuple[Tensor, Tensor] | None,
-    ) -> Tensor:
-        """Return losses (n,), in fp32, with their graph.
+    def __call__(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted terms by name, each (n,) in fp32 with its graph.
 
-        Args:
-            model: Called with ids, mask and how to mix.
-            ids: (n, tokens).
-            mask: (n, tokens).
-            targets: Positions of the tags, (n,).
-            random: Decides what is mixed.
-            lesson: With a distillation: whether each row has a label (n,), and the teachers'
-                probabilities (n, n_tags).
+        Their sum is what training minimises.
         """
         if self.config.adversarial:
-            return self._adversarial(model, ids, mask, targets)
-        mix = self._draw_mix(len(targets), random)
-        logits, vectors = model(ids, mask, mix)
-        losses = self.config.class_loss_weight * self._classification(logits.float(), targets, mix)
-        if self.config.r_drop:
-            # The same rows once more: dropout makes them differ (Liang et al., NeurIPS 2021).
-            again, _ = model(ids, mask, mix)
-            second = self._classification(again.float(), targets, mix)
-            losses = 0.5 * (losses + self.config.class_loss_weight * second)
-            divergence = symmetric_divergence(logits.float(), again.float())
-            losses = losses + self.config.r_drop * divergence
-        if self.config.contrast_loss_weight:
-            losses = losses + self.config.contrast_loss_weight * self.contrastive(
-                vectors.float(), targets
-            )
-        if self.distillation is not None:
-            assert lesson is not None
-            losses = self.distillation(
-                losses=losses, logits=logits, vectors=vectors, ids=ids, mask=mask, lesson=lesson
-            )
-        return losses
+            return self._adversarial_terms(model, batch)
+        logits, vectors = model(batch.ids, batch.mask)
+        logits, vectors = logits.float(), vectors.float()
+        class_loss = self.config.class_loss_weight * self.class_loss(logits, batch.targets)
+        if self.distill is not None:
+            return self._distillation_terms(self.distill, batch, class_loss, logits, vectors)
+        terms = {"class_loss": class_loss}
+        if weight := self.config.contrast_loss_weight:
+            terms["contrast_loss"] = weight * self.contrast_loss(vectors, batch.targets)
+        return terms
 
-    def _classification(
-        self, logits: Tensor, targets: Tensor, mix: tuple[Tensor, float] | None
-    ) -> Tensor:
-        losses: Tensor = self.loss_function(logits, targets)
-        if mix is None:
-            return losses
-        partners, share = mix
-        other: Tensor = self.loss_function(logits, targets[partners])
-        return share * losses + (1 - share) * other
+    def _distillation_terms(
+        self,
+        distill: DistillConfig,
+        batch: Batch,
+        class_loss: Tensor,
+        logits: Tensor,
+        vectors: Tensor,
+    ) -> dict[str, Tensor]:
+        labelled = 1.0 if batch.labelled is None else batch.labelled
+        terms = {"class_loss": distill.class_loss_weight * class_loss * labelled}
+        if distill.soft_loss_weight:
+            assert batch.teacher is not None
+            known = ~batch.teacher.isnan().any(dim=1)
+            soft_loss = SoftTargetLoss(distill.temperature)
+            divergence = soft_loss(logits, batch.teacher.nan_to_num(1.0))
+            terms["soft_loss"] = distill.soft_loss_weight * divergence * known
+        if distill.vector_loss_weight:
+            assert self.source is not None
+            theirs = self.source(batch.ids, batch.mask)
+            terms["vector_loss"] = distill.vector_loss_weight * self.vector_loss(vectors, theirs)
+        return terms
 
-    def _draw_mix(self, n: int, random: np.random.Generator) -> tuple[Tensor, float] | None:
-        """Draw partners and a share for mixup of vectors (Zhang et al. 2018; Guo et al. 2019)."""
-        if not self.config.mixup:
-            return None
-        share = float(random.beta(self.config.mixup, self.config.mixup))
-        return torch.from_numpy(random.permutation(n)), share
-
-    def _adversarial(self, model: Model, ids: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
+    def _adversarial_terms(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         """Half the loss as it is, half where embeddings are moved to make it worst.
 
         One step along the gradient, of a length in proportion to the embeddings' own (Miyato, Dai
@@ -146,9 +143,9 @@ class Objective:
             return output
 
         handle = self._encoder.embeddings.register_forward_hook(keep)
-        logits, _ = model(ids, mask, None)
+        logits, _ = model(batch.ids, batch.mask)
         handle.remove()
-        losses: Tensor = self.loss_function(logits.float(), targets)
+        losses: Tensor = self.class_loss(logits.float(), batch.targets)
         (gradient,) = torch.autograd.grad(losses.sum(), kept[0], retain_graph=True)
         lengths = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]
         size = kept[0].detach().flatten(1).norm(dim=1)[:, None, None]
@@ -159,7 +156,10 @@ class Objective:
             return moved
 
         handle = self._encoder.embeddings.register_forward_hook(shift)
-        moved, _ = model(ids, mask, None)
+        moved, _ = model(batch.ids, batch.mask)
         handle.remove()
-        worst: Tensor = self.loss_function(moved.float(), targets)
-        return self.config.class_loss_weight * 0.5 * (losses + worst)
+        half = self.config.class_loss_weight * 0.5
+        return {
+            "class_loss": half * losses,
+            "adversarial_loss": half * self.class_loss(moved.float(), batch.targets),
+        }

@@ -1,4 +1,4 @@
-"""A head that starts as a linear probe instead of at random.
+"""Initializes the head as a linear probe instead of at random.
 
 A random head sends large, meaningless gradients into the encoder in the first steps. A logistic
 regression on the frozen encoder's vectors gives the head that the encoder already deserves; what
@@ -19,7 +19,7 @@ def start_from_probe(
     classifier: TransformerClassifier,
     items: Sequence[Item],
     weights: Sequence[float],
-    strength: float,
+    C: float,
     balanced: bool = False,
 ) -> None:
     """Set the linear head to a logistic regression fitted on the encoder's vectors, in place.
@@ -28,7 +28,7 @@ def start_from_probe(
         classifier: Its head must be linear.
         items: Labelled training items.
         weights: What each of them counts.
-        strength: C of the regression, for vectors of mean length 1; larger fits closer.
+        C: Of the regression, for vectors of mean length 1; larger fits closer.
         balanced: Whether each tag weighs alike.
     """
     vectors = torch.from_numpy(classifier.embed(items))
@@ -39,7 +39,7 @@ def start_from_probe(
         vectors / scale,
         targets,
         len(positions),
-        strength,
+        C,
         weights=torch.tensor(weights, dtype=vectors.dtype),
         balanced=balanced,
     )

@@ -1,0 +1,1 @@
+"""Out-of-fold predictions: what models predict of labelled items that they did not see."""

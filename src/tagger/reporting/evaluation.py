@@ -1,0 +1,488 @@
+"""Reports an evaluation: its page, the files that are written, and what the terminal shows."""
+
+from pathlib import Path
+from textwrap import shorten
+
+from tagger.environment import Revision
+from tagger.evaluation.evaluate_run import Evaluation
+from tagger.evaluation.report import (
+    BehaviourReport,
+    CorrectedCalibration,
+    DecisionReport,
+    ErrorGroup,
+    EvaluationReport,
+    Guards,
+    Latency,
+    McNemar,
+    OverallScores,
+    RunComparison,
+    Score,
+    WeakSlice,
+    WeakSlices,
+)
+from tagger.files import write_text
+from tagger.reporting.errors import describe_error_group, describe_error_total
+from tagger.reporting.evaluation_map import draw_map
+from tagger.reporting.html import render_html
+from tagger.reporting.markdown import render_markdown
+from tagger.reporting.numbers import (
+    difference,
+    label,
+    plural,
+    score,
+    sentence,
+    share,
+    short_score,
+)
+from tagger.reporting.page import (
+    Block,
+    Cell,
+    Column,
+    Details,
+    Figures,
+    Heading,
+    Listing,
+    Number,
+    Numbers,
+    Page,
+    Table,
+    Text,
+)
+from tagger.reporting.terminal import print_page
+from tagger.runs import write_predictions
+from tagger.scores import OVERALL, PER_CLASS
+
+HEADLINE = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "weighted_f1": "Weighted F1"}
+CHANGES = {"fixed": "Fixed", "broken": "Broken", "still_wrong": "Wrong in another way"}
+MOST_LETTERS = 400
+"""Of a description that a page shows."""
+
+TAG, ROWS, ITEM = Column("tag"), Column("rows", "number"), Column("item", "prose")
+RULE = Column("rule", "prose")
+COUNTS = [Column("cases", "number"), Column("passed", "number")]
+
+
+def report_evaluation(evaluation: Evaluation) -> EvaluationReport:
+    """Write the report of an evaluation, attach it to its tracker, and print it."""
+    written = write_evaluation(evaluation)
+    _attach_to_tracker(evaluation)
+    page = evaluation_page(evaluation.report, Figures([]))
+    print_page(Page(page.title, [], [*page.summary, *(Text(str(path)) for path in written)]))
+    return evaluation.report
+
+
+def write_evaluation(evaluation: Evaluation) -> list[Path]:
+    """Write `predictions.csv`, `report.json`, `report.md`, `report.html` and `plots/*.png`.
+
+    Returns:
+        The files of the report, the one for people first.
+    """
+    # Imported here: matplotlib costs a second that a mistake need not wait.
+    from tagger.reporting.evaluation_figures import draw_figures
+    from tagger.reporting.figures import write_figures
+
+    folder, report, predictions = evaluation.folder, evaluation.report, evaluation.predictions
+    write_predictions(
+        folder / "predictions.csv",
+        [item.id for item in predictions.items],
+        report.tags,
+        evaluation.raw,
+        predictions.probabilities,
+    )
+    figures = write_figures(draw_figures(evaluation), folder / "plots")
+    page = evaluation_page(report, figures)
+    report.write(folder / "report.json")
+    write_text(folder / "report.md", render_markdown(page, folder))
+    write_text(folder / "report.html", render_html(page))
+    names = ("report.html", "report.md", "report.json")
+    return [*(folder / name for name in names), *(one.path for one in figures.figures)]
+
+
+def evaluation_page(report: EvaluationReport, figures: Figures) -> Page:
+    """Build the page of a report, with the figures drawn of it."""
+    data, latency = report.data, report.latency
+    blocks: list[Block] = [
+        Text(f"Evaluated on {data.explanation}. Square brackets hold 95% intervals."),
+        *([Text(f"{data.warning}.", "warning")] if data.warning else []),
+        _headline(report),
+        _tags(report),
+        _decisions(report),
+        _slices(report),
+    ]
+    if report.empty_slices:
+        blocks.append(Text(f"No rows: {', '.join(report.empty_slices)}.", "soft"))
+    blocks += _weak_slices(report.weak_slices)
+    if report.behaviour:
+        blocks += _behaviour(report.behaviour)
+    if report.comparison:
+        blocks += _comparison(report.comparison)
+    blocks += [
+        Heading("Plots"),
+        figures,
+        Heading("Latency"),
+        Text(
+            f"Half of the items take at most {latency.p50_ms:.1f} ms, 95% at most "
+            f"{latency.p95_ms:.1f} ms, 99% at most {latency.p99_ms:.1f} ms, from strings to "
+            f"decision: {latency.items} items one by one after {latency.warmup} to warm up, on "
+            f"{plural(latency.threads, 'thread')} of {report.environment.hardware.cpu}"
+            f"{describe_budget(latency)}."
+        ),
+        *_errors(report),
+    ]
+    if report.map:
+        about = (
+            "Each dot is a row, and rows of similar meaning lie together (t-SNE of the pretrained "
+            "encoder's vectors). Distances between clusters say little."
+        )
+        blocks += [Heading("Map"), Text(about), draw_map(report.map, report.tags)]
+    facts = [[name, value] for name, value in provenance(report).items()]
+    blocks.append(Table(["fact", Column("value", "prose")], facts, "Provenance"))
+    return Page(f"{report.run.name} on {data.name}", blocks, _summary(report))
+
+
+def _headline(report: EvaluationReport) -> Numbers:
+    numbers = []
+    for key, title in HEADLINE.items():
+        one: Score = getattr(report.overall, key)
+        numbers.append(Number(title, f"{one.value:.3f}", f"[{one.low:.3f}, {one.high:.3f}]"))
+    decision, calibration = report.decision, report.calibration
+    precision = "-" if decision.precision is None else f"{decision.precision.value:.3f}"
+    before = f"{calibration.before.ece_adaptive:.3f}"
+    numbers += [
+        Number("Published", share(decision.coverage), f"of the rows, precision {precision}"),
+        Number(
+            "Calibration error", f"{calibration.ece_adaptive:.3f}", f"before correction {before}"
+        ),
+        Number(
+            "Latency, 95th percentile", f"{report.latency.p95_ms:.1f} ms", "an item, end to end"
+        ),
+    ]
+    return Numbers(numbers)
+
+
+def _tags(report: EvaluationReport) -> Table:
+    rows = [
+        [tag, str(block.num_samples), *(score(getattr(block, name)) for name in PER_CLASS)]
+        for tag, block in report.per_class.items()
+    ]
+    for average in ("macro", "weighted"):
+        scores = [score(getattr(report.overall, f"{average}_{name}")) for name in PER_CLASS]
+        rows.append([f"{average} average", str(report.overall.num_samples), *scores])
+    return Table(["tag", ROWS, *map(label, PER_CLASS)], rows, "Tags")
+
+
+def _decisions(report: EvaluationReport) -> Table:
+    calibration = report.calibration
+    rows = [
+        [
+            tag,
+            str(block.published),
+            score(block.precision),
+            score(block.recall),
+            f"{calibration.per_class[tag].ece_adaptive:.3f}",
+            f"{calibration.before.per_class[tag].ece_adaptive:.3f}",
+        ]
+        for tag, block in report.decision.per_class.items()
+    ]
+    columns = [TAG, Column("published", "number"), Column("precision"), Column("recall")]
+    errors = [Column("calibration error", "number"), Column("before", "number")]
+    caption = f"{describe_decision(report.decision)} {describe_correction(calibration)}"
+    return Table([*columns, *errors], rows, "Decisions", caption)
+
+
+def _slices(report: EvaluationReport) -> Table:
+    rows = [
+        [
+            name,
+            str(block.num_samples),
+            score(block.accuracy),
+            score(block.weighted_f1),
+            block.description,
+        ]
+        for name, block in report.slices.items()
+    ]
+    columns = [Column("slice"), ROWS, Column("accuracy"), Column("weighted F1"), RULE]
+    return Table(columns, rows, "Slices", "Intervals tell how little a slice of few rows can say.")
+
+
+def _weak_slices(weak: WeakSlices) -> list[Block]:
+    found = sentence(describe_weak_slices(weak))
+    if not weak.slices:
+        return [Heading("Weak slices"), Text(found)]
+    rows = [
+        [
+            one.name,
+            str(one.num_samples),
+            str(one.errors),
+            score(one.error_rate),
+            f"{one.elsewhere:.3f}",
+            f"{one.p_value:.3g}",
+            "; ".join(row.title or row.id for row in one.examples),
+        ]
+        for one in weak.slices
+    ]
+    columns = [Column("slice"), ROWS, Column("errors", "number"), Column("error rate")]
+    columns += [Column("elsewhere", "number"), Column("p, adjusted", "number")]
+    caption = (
+        f"{found} p-values are adjusted for multiple comparisons; each slice stands without the "
+        "rows of those above it."
+    )
+    return [Table([*columns, Column("examples", "prose")], rows, "Weak slices", caption)]
+
+
+def _behaviour(behaviour: BehaviourReport) -> list[Block]:
+    rows = [
+        [name, str(block.num_cases), str(block.passed), score(block.rate), block.about]
+        for name, block in behaviour.capabilities.items()
+    ]
+    columns = [Column("capability"), *COUNTS, Column("rate")]
+    caption = (
+        f"{behaviour.passed} of {behaviour.num_cases} cases of {behaviour.cases.path} pass: "
+        f"{score(behaviour.rate)}."
+    )
+    table = Table([*columns, Column("what it is", "prose")], rows, "Behaviour", caption)
+    blocks: list[Block] = [table]
+    for name, block in behaviour.capabilities.items():
+        failures: list[list[str | Cell]] = [
+            [_item(one.title, one.description), one.expected, one.found] for one in block.failures
+        ]
+        if failures:
+            title = f"Failed, {name}"
+            columns = [ITEM, Column("expected"), Column("found")]
+            inner = Table(columns, failures, label=title)
+            blocks.append(Details(f"{title}: {len(failures)}", [inner]))
+    return blocks
+
+
+def _comparison(comparison: RunComparison) -> list[Block]:
+    rows = [
+        [label(key), f"{one.ours:.3f}", f"{one.theirs:.3f}", difference(one)]
+        for key, one in comparison.differences.items()
+    ]
+    test = comparison.mcnemar
+    columns = [*map(Column, ("score", "this run", "the other", "difference"))]
+    blocks: list[Block] = [
+        Table(columns, rows, f"Against {comparison.against}", f"{comparison.explanation}."),
+        Text(
+            f"{test.fixed} rows fixed, {test.broken} broken. Were both runs equally good, a split "
+            f"at least this uneven would come up with probability {test.p_value:.3g} (exact "
+            f"McNemar test). {sentence(describe_guards(comparison.guards))}"
+        ),
+    ]
+    for kind, title in CHANGES.items():
+        items = getattr(comparison, kind)
+        cells = [[one.title or one.id, one.true, one.ours, one.theirs] for one in items]
+        columns = [ITEM, Column("true"), Column("this run"), Column("the other")]
+        if cells:
+            blocks.append(Details(f"{title}: {len(items)}", [Table(columns, cells, label=title)]))
+    return blocks
+
+
+def _errors(report: EvaluationReport) -> list[Block]:
+    errors = report.errors
+    text = sentence(describe_error_total(errors))
+    if errors.total:
+        text += " Groups share what their title says, the most confident errors come first."
+    if errors.total and report.map:
+        text += (
+            " Beside each stand the nearest items that the run was trained on. A label is marked "
+            "where the run, and more of these items than bear it, speak against it."
+        )
+    groups = [
+        Details(describe_error_group(group), [_error_table(group)], opened=number == 0)
+        for number, group in enumerate(errors.groups)
+    ]
+    return [Heading("Errors"), Text(text), *groups]
+
+
+def _error_table(group: ErrorGroup) -> Table:
+    rows: list[list[str | Cell]] = [
+        [
+            _item(
+                one.title or one.id,
+                one.description,
+                "suspected label error" if one.suspected_label_error else "",
+            ),
+            one.true,
+            one.predicted,
+            f"{one.probability:.3f}",
+            Cell(items=[f"{near.tag}: {_shorten(near.title, 80)}" for near in one.nearest_items]),
+        ]
+        for one in group.errors
+    ]
+    columns = [ITEM, Column("true"), Column("predicted"), Column("probability", "number")]
+    nearest = Column("nearest training items", "prose")
+    return Table([*columns, nearest], rows, label=group.name)
+
+
+def _summary(report: EvaluationReport) -> list[Block]:
+    """Build what the terminal shows: tables of tags, slices and behaviour, then lines."""
+    overall, data = report.overall, report.data
+    rows = [
+        [tag, str(block.num_samples), *(short_score(getattr(block, key)) for key in PER_CLASS)]
+        for tag, block in report.per_class.items()
+    ]
+    for average in ("macro", "weighted"):
+        scores = [short_score(getattr(overall, f"{average}_{key}")) for key in PER_CLASS]
+        rows.append([average, str(overall.num_samples), *scores])
+    title = f"{report.run.name} on {data.name}, with 95% intervals"
+    blocks: list[Block] = [Table(["tag", ROWS, *map(label, PER_CLASS)], rows, title)]
+    slices: dict[str, OverallScores] = {"all rows": overall, **report.slices}
+    rows = [
+        [name, str(one.num_samples), short_score(one.accuracy), short_score(one.weighted_f1)]
+        for name, one in slices.items()
+    ]
+    blocks.append(Table(["slice", ROWS, "accuracy", "weighted F1"], rows))
+    if behaviour := report.behaviour:
+        rows = [
+            [name, str(one.num_cases), str(one.passed), short_score(one.rate)]
+            for name, one in [("all", behaviour), *behaviour.capabilities.items()]
+        ]
+        blocks.append(Table(["behaviour", *COUNTS, "rate"], rows))
+    blocks.append(Text(f"rows: {data.explanation}"))
+    if data.warning:
+        blocks.append(Text(data.warning, "warning"))
+    blocks += [
+        Text(f"decision: {describe_decision(report.decision)}"),
+        Text(f"calibration: {describe_correction(report.calibration)}"),
+        Text(f"latency p50/p95/p99: {describe_latency(report.latency)}"),
+        Text(f"weak slices: {describe_weak_slices(report.weak_slices)}"),
+        Listing([_weak_slice(one) for one in report.weak_slices.slices]),
+        Text(f"errors: {describe_error_total(report.errors)}"),
+    ]
+    if comparison := report.comparison:
+        lines = [f"{label(key)}: {difference(one)}" for key, one in comparison.differences.items()]
+        lines += [describe_mcnemar(comparison.mcnemar), describe_guards(comparison.guards)]
+        blocks.append(Text(f"against {comparison.against}: {comparison.explanation}"))
+        blocks.append(Listing(lines))
+    return blocks
+
+
+def describe_decision(decision: DecisionReport) -> str:
+    """Say in two sentences what is published, and how good that is."""
+    text = (
+        f"Policy {decision.policy.kind} publishes {decision.coverage:.1%} of the rows and sends "
+        f"{decision.review_per_1000:,.0f} of 1,000 to a person"
+    )
+    if decision.precision is None:
+        return f"{text}."
+    surest = ", ".join(f"{value:.3f} of {name}" for name, value in decision.at_coverage.items())
+    return (
+        f"{text}; precision of what is published {score(decision.precision)}. "
+        f"Of the surest rows it would be {surest}; AURC {decision.aurc:.4f}."
+    )
+
+
+def describe_correction(calibration: CorrectedCalibration) -> str:
+    """Say in a sentence how well probabilities are calibrated, after and before correction."""
+    before = calibration.before
+    return (
+        f"Calibration error {calibration.ece_adaptive:.3f} (before correction "
+        f"{before.ece_adaptive:.3f}), Brier score {calibration.brier:.3f} "
+        f"({before.brier:.3f})."
+    )
+
+
+def describe_latency(latency: Latency) -> str:
+    """Say in a line how long an item takes, and how that was measured."""
+    times = f"{latency.p50_ms:.1f} / {latency.p95_ms:.1f} / {latency.p99_ms:.1f}"
+    measured = f"{latency.items} items one by one, {plural(latency.threads, 'thread')}"
+    return f"{times} ms an item, end to end ({measured}){describe_budget(latency)}"
+
+
+def describe_budget(latency: Latency) -> str:
+    """Say how p99 stands to the budget, as the end of a sentence; nothing without one."""
+    if latency.within_budget is None:
+        return ""
+    stands = "within" if latency.within_budget else "over"
+    return f", p99 {stands} the budget of {latency.budget_ms:g} ms"
+
+
+def describe_weak_slices(weak: WeakSlices) -> str:
+    """Say in a line what the search found."""
+    found = len(weak.slices)
+    searched = f"of {plural(weak.comparisons, 'part')} compared"
+    if not found:
+        return f"none {searched} has more errors than chance allows"
+    return f"{found} {searched} {'has' if found == 1 else 'have'} more errors than chance allows"
+
+
+def _weak_slice(one: WeakSlice) -> str:
+    return f"{one.name}: {one.errors} of {one.num_samples} wrong, elsewhere {share(one.elsewhere)}"
+
+
+def describe_mcnemar(test: McNemar) -> str:
+    """Say in a line how many rows changed, and how likely that is by chance."""
+    return f"{test.fixed} rows fixed, {test.broken} broken, exact McNemar p = {test.p_value:.3g}"
+
+
+def describe_guards(guards: Guards) -> str:
+    """Say in a line which guarded parts are worse."""
+    worse = [one.name for one in guards.parts if one.worse]
+    found = f"worse beyond chance: {', '.join(worse)}" if worse else "none worse beyond chance"
+    return f"{guards.comparisons:,} guarded parts, {found}"
+
+
+def provenance(report: EvaluationReport) -> dict[str, str]:
+    """Return in a flat table what the numbers depend on."""
+    run, data, environment = report.run, report.data, report.environment
+    trained, hardware = run.trained_on, environment.hardware
+    machine = f"{hardware.cpu}, {hardware.cores} cores, {hardware.memory_gib} GiB memory"
+    if hardware.gpu:
+        machine += f", {hardware.gpu}"
+    rows = ", ".join(f"{count} {part}" for part, count in trained.rows.items())
+    facts = {
+        "Run": run.path,
+        "Model": run.model,
+        "Parameters": _count(run.parameters),
+        "Seed": run.seed,
+        "Steps": _count(run.steps),
+        "Kept step": _count(run.best_step),
+        "Training time": _unit(run.train_seconds, "s"),
+        "Peak memory of training": _unit(run.peak_memory_mib, "MiB"),
+        "Trained on": f"{trained.name}: {rows}",
+        "Trained on, SHA-256": trained.sha256,
+        "Trained at revision": _revision(run.environment.git),
+        "Evaluated on": data.name,
+        "Evaluated on, SHA-256": data.sha256,
+        "Evaluated at": report.evaluated_on,
+        "Evaluated at revision": _revision(environment.git),
+        "Machine": machine,
+        "System": hardware.system,
+        "Bootstrap": f"{report.intervals.resamples} resamples, seed {report.intervals.seed}",
+        "Versions": ", ".join(f"{k} {v}" for k, v in environment.versions.items()),
+    }
+    return {key: str(value) for key, value in facts.items() if value is not None}
+
+
+def _attach_to_tracker(evaluation: Evaluation) -> None:
+    run, folder = evaluation.run, evaluation.folder
+    if folder != run.path or run.tracking_config.kind == "none":
+        return
+    from tagger.training.tracking import attach_report
+
+    overall = evaluation.report.overall
+    scores = {f"test/{name}": getattr(overall, name).value for name in OVERALL}
+    attach_report(run.path, run.tracking_config, folder / "report.html", scores)
+
+
+def _item(title: str, description: str, mark: str = "") -> Cell:
+    return Cell(title, _shorten(description, MOST_LETTERS), mark)
+
+
+def _shorten(text: str, width: int) -> str:
+    return shorten(text, width, placeholder=" …")
+
+
+def _revision(git: Revision | None) -> str | None:
+    if git is None:
+        return None
+    return git.revision + (" with changed files" if git.changed_files else "")
+
+
+def _count(number: int | None) -> str | None:
+    return None if number is None else f"{number:,}"
+
+
+def _unit(number: float | None, unit: str) -> str | None:
+    return None if number is None else f"{number:,.1f} {unit}"

@@ -1,0 +1,158 @@
+"""Defines `meta.json` of a run folder: what a run is, what it was made from, and where."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_validator
+
+from tagger.documents import SCHEMA_VERSION, Document, Record
+from tagger.environment import Hardware, Revision
+from tagger.errors import UserError
+
+RUNNING: Literal["running"] = "running"
+FINISHED: Literal["finished"] = "finished"
+NEEDED = ("tags", "model_files", "data", "seed")
+"""What whoever uses a finished run relies on."""
+
+# Runs of other versions are used as far as what they have is known here.
+_OPEN = ConfigDict(extra="ignore", strict=True)
+
+
+class ExtraData(Record):
+    """Items of further files that were trained on."""
+
+    rows: int
+    sha256: str
+
+
+class RunData(Record):
+    """The source of a run.
+
+    Attributes:
+        name: What reports call it.
+        columns: Its column by our field name.
+        sha256: Over all fields of its items.
+        rows: Number of items by part: train, validation, test.
+        extra: Further files; None in runs that did not record it.
+        notes: What was said of it when the run began.
+    """
+
+    model_config = _OPEN
+
+    name: str
+    columns: dict[str, str] = Field(default_factory=dict)
+    sha256: str
+    rows: dict[str, int]
+    extra: ExtraData | None = None
+    notes: list[str] = Field(default_factory=list)
+
+
+class RunEnvironment(Record):
+    """Code, libraries and machine of a training, as far as it recorded them."""
+
+    model_config = _OPEN
+
+    git: Revision | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    hardware: Hardware | None = None
+    command: list[str] = Field(default_factory=list)
+
+
+class Place(Record):
+    """Where a run was made, as far as it recorded that."""
+
+    model_config = _OPEN
+
+    host: str | None = None
+    folder: str | None = None
+    repository: str | None = None
+
+
+class Original(Record):
+    """The run that a compressed one was exported from."""
+
+    name: str
+    model_files: dict[str, str]
+
+
+class RunMeta(Document):
+    """What a run is, what it was made from, and where (`meta.json`).
+
+    Attributes:
+        status: `running` until the model is saved.
+        tags: The approved tags, in the order of the probability columns.
+        mixed_precision: Data type of the forward pass that was settled on.
+        inputs: SHA-256 of further files and runs that the model was made of.
+        model_files: SHA-256 of each file below model/.
+        best_validation: Score of the validation metric at `best_step`.
+        parameters: Number of the model's parameters.
+        compressed_from: Of an export: the run that it was made of.
+        compress: Of an export: how it was compressed.
+        gate: Of an export: whether the parity gate `passed` or was `skipped`.
+        size_mib: Of an export: size of model/.
+    """
+
+    model_config = _OPEN
+
+    schema_version: int = SCHEMA_VERSION  # type: ignore[assignment]
+    status: Literal["running", "finished"] = RUNNING
+    tags: list[str] = Field(default_factory=list, min_length=2)
+    seed: int = 0
+    mixed_precision: str | None = None
+    threads: int | None = None
+    processes: int | None = None
+    data: RunData = RunData(name="-", sha256="", rows={})
+    inputs: dict[str, str] = Field(default_factory=dict)
+    begun_on: str | None = None
+    finished_on: str | None = None
+    environment: RunEnvironment = RunEnvironment()
+    made_in: Place = Place()
+    model_files: dict[str, str] = Field(default_factory=dict)
+    steps: int | None = None
+    best_step: int | None = None
+    best_validation: float | None = None
+    stopped_early: bool | None = None
+    train_seconds: float | None = None
+    peak_memory_mib: float | None = None
+    parameters: int | None = None
+    compressed_from: Original | None = None
+    compress: dict[str, JsonValue] | None = None
+    gate: str | None = None
+    size_mib: float | None = None
+
+    @field_validator("status", mode="before")
+    @classmethod
+    def _unfinished_unless_said(cls, value: object) -> str:
+        return FINISHED if value == FINISHED else RUNNING
+
+    @classmethod
+    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of a version 1 file under their names of today."""
+        if "precision" in plain:
+            plain["mixed_precision"] = plain.pop("precision")
+        return plain
+
+    @classmethod
+    def parse(cls, plain: object, where: Path) -> Self:
+        """Turn the content of a file of any version into the document.
+
+        Raises:
+            UserError: when it is damaged, naming every field that is not what it should be.
+        """
+        if not isinstance(plain, dict):
+            raise UserError(f"{where} is damaged: it holds no object")
+        version = plain.get("schema_version", plain.get("format"))
+        if version in (None, 1):
+            plain = cls.upgrade(dict(plain)) | {"schema_version": 1}
+        problems = []
+        if plain.get("status") == FINISHED:
+            problems = [f"{name}: missing" for name in NEEDED if name not in plain]
+        try:
+            meta = cls.model_validate(plain)
+        except ValidationError as error:
+            problems += [
+                f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()
+            ]
+        if problems:
+            raise UserError(f"{where} is damaged:", problems)
+        return meta

@@ -1,0 +1,74 @@
+"""The inputs of one training: its items, what it is computed on, and where its files go."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from tagger.data.items import Item
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """The devices, the precision and the folder of one training.
+
+    Attributes:
+        accelerator: Devices and processes.
+        precision: `fp32`, or `bf16` to compute forward passes under autocast.
+        folder: Where curves and checkpoints go.
+    """
+
+    accelerator: Accelerator
+    precision: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The labelled items of one training.
+
+    Attributes:
+        train: Items of the source to train on.
+        validation: Items that pick the best epoch of a fine-tuned model; others do without.
+        extra: Items of further files (`data.extra`), none of them like a row that the model will
+            be judged on.
+        held_out: Items that the model will be judged on, beside the validation rows; texts like
+            them are not learnt from, even without a label.
+    """
+
+    train: Sequence[Item]
+    validation: Sequence[Item]
+    extra: Sequence[Item]
+    held_out: Sequence[Item]
+
+    @property
+    def trained_on(self) -> list[Item]:
+        """All items that the model is trained on."""
+        return [*self.train, *self.extra]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Items to train on, and the weight of each in the loss."""
+
+    items: list[Item]
+    weights: list[float]
+
+
+@dataclass(frozen=True)
+class DistillationSet(TrainingSet):
+    """A training set whose items may lack a label, with the predictions of teachers.
+
+    Labelled items come first. The others bear the tag that the teachers predict or, without
+    teachers, the first one; it is a placeholder that no loss looks at.
+
+    Attributes:
+        labelled: Whether each item has a label of its own, (n,).
+        teacher_predictions: Probabilities, (n, n_tags); NaN where no teacher predicts; without
+            teachers all alike.
+    """
+
+    labelled: Tensor
+    teacher_predictions: Tensor

@@ -1,0 +1,184 @@
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tagger.errors import UserError
+from tagger.evaluation.report import EvaluationReport, Score
+from tagger.files import REPO_ROOT, write_json
+from tagger.reporting.leaderboard import print_leaderboard
+from tagger.runs import RunFolder
+
+GOLDEN = Path(__file__).parents[1] / "evaluation" / "golden" / "report.json"
+
+CopyRun = Callable[..., RunFolder]
+
+
+def write_report(run: RunFolder, macro_f1: float) -> None:
+    report = EvaluationReport.read(GOLDEN)
+    scores = {"macro_f1": macro_f1, "weighted_f1": macro_f1 + 0.01, "accuracy": macro_f1 + 0.02}
+    changed = {k: Score(value=v, low=v - 0.1, high=v + 0.05) for k, v in scores.items()}
+    overall = report.overall.model_copy(update={"num_samples": 12, **changed})
+    latency = report.latency.model_copy(update={"p50_ms": 3.24})
+    changed_report = report.model_copy(update={"overall": overall, "latency": latency})
+    changed_report.write(run.path / "report.json")
+
+
+def make(copy_run: CopyRun, name: str, macro_f1: float | None = None, **meta: Any) -> RunFolder:
+    run = copy_run(name)
+    write_json(run.path / "meta.json", run.meta | meta)
+    if macro_f1 is not None:
+        write_report(run, macro_f1)
+    return run
+
+
+@pytest.fixture
+def board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    def print_it() -> str:
+        print_leaderboard(str(tmp_path / "runs"))
+        return capsys.readouterr().out
+
+    return print_it
+
+
+def names_in(output: str) -> list[str]:
+    return re.findall(r"\b(?:good|fair|poor|new|other)\b(?=.*toy|.*zoo)", output)
+
+
+def test_the_best_is_first_and_the_unevaluated_last(
+    copy_run: CopyRun, board: Callable[[], str]
+) -> None:
+    make(copy_run, "fair", 0.7)
+    make(copy_run, "good", 0.9)
+    make(copy_run, "new")
+    make(copy_run, "poor", 0.0)
+    output = board()
+    assert names_in(output) == ["good", "fair", "poor", "new"]
+    (line,) = [line for line in output.splitlines() if "fair" in line]
+    for cell in ("toy", "tiny", " 0 ", " 12 ", "0.700 .60-.75", "0.710", "0.720", "3.2"):
+        assert cell in line
+    (line,) = [line for line in output.splitlines() if line.split()[:1] == ["new"]]
+    assert len(re.findall(r" - ", line + " ")) == 4
+    assert "not evaluated; python evaluate.py run=" in output
+
+
+def test_runs_on_other_data_are_ranked_apart(copy_run: CopyRun, board: Callable[[], str]) -> None:
+    rows = {"train": 36, "validation": 12, "test": 12}
+    make(copy_run, "fair", 0.7)
+    make(copy_run, "good", 0.8)
+    make(copy_run, "other", 0.99, data={"name": "toy", "sha256": "f" * 64, "rows": rows})
+    make(copy_run, "poor", 0.6, data={"name": "zoo", "sha256": "f" * 64, "rows": rows})
+    output = board()
+    assert names_in(output) == ["good", "fair", "other", "poor"]
+    assert "toy ffffffff" in output
+    assert "zoo ffffffff" in output
+    assert "their scores don't compare" in output
+
+
+def test_runs_on_one_data_need_no_such_note(copy_run: CopyRun, board: Callable[[], str]) -> None:
+    make(copy_run, "fair", 0.7)
+    make(copy_run, "good", 0.8)
+    assert "don't compare" not in board()
+    assert "different rows" not in board()
+
+
+def test_other_test_rows_of_one_data_are_pointed_out(
+    copy_run: CopyRun, board: Callable[[], str]
+) -> None:
+    make(copy_run, "fair", 0.7)
+    run = make(copy_run, "good", 0.8)
+    path = run.path / "splits.csv"
+    path.write_text(path.read_text().replace(",validation,", ",test,"))
+    assert "tested on different rows" in board()
+
+
+def test_unfinished_and_damaged_runs_are_listed_below(
+    copy_run: CopyRun, board: Callable[[], str]
+) -> None:
+    make(copy_run, "good", 0.8)
+    make(copy_run, ".replaced.old")
+    stopped = make(copy_run, "stopped", status="running")
+    (make(copy_run, "broken-meta").path / "meta.json").write_text("{")
+    (make(copy_run, "no-config", 0.7).path / "config.yaml").unlink()
+    (make(copy_run, "broken-report").path / "report.json").write_text('{"overall": {}}')
+    (make(copy_run, "broken-splits").path / "splits.csv").unlink()
+    make(copy_run, "broken-facts", seed="one")
+    output = board()
+    finished, _, rest = output.partition("Unfinished")
+    unfinished, _, damaged = rest.partition("Damaged:")
+    assert "good" in finished
+    assert ".replaced.old" not in output
+    assert "no-config" in finished  # it can be used all the same
+    assert f"python train.py resume={stopped.path}" in unfinished
+    for name in ("meta", "report", "splits", "facts"):
+        assert f"broken-{name}" in damaged
+        assert f"broken-{name}" not in finished + unfinished
+    assert "seed: Input should be a valid integer" in damaged
+    assert "python evaluate.py run=" in damaged  # a report can be made again
+
+
+@pytest.mark.parametrize("value", ["null", "[]", "{", '{"overall": null}', '{"latency": 3}'])
+def test_any_damaged_report_is_listed(
+    copy_run: CopyRun, board: Callable[[], str], value: str
+) -> None:
+    (make(copy_run, "odd").path / "report.json").write_text(value)
+    output = board()
+    assert re.search(r"report\.json (is damaged|cannot be read|is no EvaluationReport)", output)
+    assert "Make it again: python evaluate.py run=" in output
+
+
+def test_a_report_of_version_1_is_read(copy_run: CopyRun, board: Callable[[], str]) -> None:
+    shutil.copy(GOLDEN, make(copy_run, "old").path / "report.json")
+    assert "0.744 .65-.82" in board()
+
+
+def test_an_empty_folder_is_no_error(board: Callable[[], str], tmp_path: Path) -> None:
+    (tmp_path / "runs" / "not-a-run").mkdir(parents=True)
+    assert board() == f"No runs in {tmp_path / 'runs'} yet; python train.py makes one.\n"
+
+
+def test_a_missing_folder_is_one(board: Callable[[], str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no folder"):
+        board()
+    (tmp_path / "runs").touch()
+    with pytest.raises(UserError, match="there is no folder"):
+        board()
+
+
+def test_piped_output_has_whole_names_and_no_colours(copy_run: CopyRun) -> None:
+    name = "a-very-long-name-" + "x" * 80
+    run = make(copy_run, name, 0.5)
+    make(copy_run, "[bold]markup :smile:", 0.6)
+    shutil.rmtree(make(copy_run, "gone").path / "model")  # no matter for a list
+    code = "import sys; from tagger.cli import main; main(sys.argv[1:])"
+    environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "COLUMNS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "leaderboard", "--runs-dir", str(run.path.parent)],
+        env={**environment, "PYTHONPATH": str(REPO_ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert name in done.stdout
+    assert "[bold]markup :smile:" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "…" not in done.stdout
+    assert done.stderr == ""
+    assert max(len(line) for line in done.stdout.splitlines()) < 400
+
+
+def test_a_narrow_terminal_folds_names(
+    copy_run: CopyRun, board: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(copy_run, "n" * 60, 0.5)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    output = board()
+    assert output.count("n") >= 60
+    assert "…" not in output
