@@ -30,6 +30,7 @@ import torch
 from scipy.stats import hypergeom
 from sklearn.model_selection import StratifiedGroupKFold
 
+from tagger.compare.runs import LabelledFile
 from tagger.data.duplicates import group_near_duplicates
 from tagger.data.items import Item
 from tagger.data.tags import tag_positions
@@ -41,7 +42,6 @@ from tagger.evaluation.predictions import LabelledPredictions
 from tagger.evaluation.slices import build_slices
 from tagger.evaluation.weak_slices import LEVEL, find_weak_slices
 from tagger.files import write_json
-from tagger.ladder.cells import Source
 from tagger.models.embedding import embed_items, unit_rows
 from tagger.models.logistic import fit_logistic_regression
 from tagger.progress import progress_bar
@@ -77,7 +77,7 @@ class World:
     @classmethod
     def load(cls, path: Path) -> "World":
         """Read the set and compute its vectors."""
-        source = Source.load(path, Path("data/tags.yaml"))
+        source = LabelledFile.load(path, Path("data/tags.yaml"))
         true = tag_positions(source.items, source.tags)
         with path.open(encoding="utf-8", newline="") as file:
             subfield = [row["subfield"] for row in csv.DictReader(file)]

@@ -1,11 +1,11 @@
 """Does the promise hold? Repeated splits of out-of-fold predictions into calibration and test.
 
-    python benchmarks/guarantee.py --data DATASET.csv [--rung minilm]
+    python benchmarks/guarantee.py --data DATASET.csv [--approach minilm]
 
-Out-of-fold predictions of a rung are those of `tagger leaderboard --data DATASET.csv`, and are made
-if they are not there yet. In each repetition a policy is fitted to a random half of the items and
-judged by the other half. A promise of 95 % confidence may be broken in 5 % of the repetitions, of
-precision measured on all items at that threshold; on the test half alone chance adds its own.
+Out-of-fold predictions of an approach are those of `tagger compare --data DATASET.csv`, and are
+made if they are not there yet. In each repetition a policy is fitted to a random half of the items
+and judged by the other half. A promise of 95 % confidence may be broken in 5 % of the repetitions,
+of precision measured on all items at that threshold; on the test half alone chance adds its own.
 
 Halves of one sample are not new samples: what is published of one half depends on the other, which
 makes a repetition harder, not easier. A second table therefore draws both halves with replacement
@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from tagger.compare.approaches import choose_approaches
+from tagger.compare.comparison import threshold_config
+from tagger.compare.cross_validation import cross_validate
+from tagger.compare.runs import FloatArray, IntArray, LabelledFile
 from tagger.config.schema import DecisionConfig
 from tagger.decision.calibrators import fit_calibrator
 from tagger.decision.policies import REVIEW, Conformal, Policy, fit_policy
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
 from tagger.files import write_json
-from tagger.ladder.cells import FloatArray, IntArray, Source
-from tagger.ladder.comparison import promised
-from tagger.ladder.crossval import cross_validate
-from tagger.ladder.rungs import choose_rungs
 from tagger.reporting.figures import BLUE, VERMILION, write_figure
 
 REPEATS = 1000
@@ -43,15 +43,17 @@ def main() -> None:
     """Repeat for each promise, print tables, draw the histogram."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--rung", default="minilm")
+    parser.add_argument("--approach", default="minilm")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("ladder"), help="where runs are")
+    parser.add_argument("--out", type=Path, default=Path("comparisons"), help="where runs are")
     options = parser.parse_args()
 
-    source = Source.load(options.data, Path("data/tags.yaml"))
-    ladder = choose_rungs([options.rung])
+    source = LabelledFile.load(options.data, Path("data/tags.yaml"))
+    approaches = choose_approaches([options.approach])
     folder = options.out / source.name
-    result = cross_validate(ladder, source, folder, seeds=options.seeds, folds=5)[options.rung]
+    result = cross_validate(approaches, source, folder, seeds=options.seeds, folds=5)[
+        options.approach
+    ]
     true = source.true
     report: dict[str, Any] = {"rows": len(true), "repeats": REPEATS, "environment": {}}
     precisions: dict[float, list[float]] = {}
@@ -64,7 +66,9 @@ def main() -> None:
         print("|---|---|---|---|---|")
         for promise in PROMISES:
             for scope in ("overall", "per_tag"):
-                config = promised().model_copy(update={"precision": promise, "scope": scope})
+                config = threshold_config().model_copy(
+                    update={"target_precision": promise, "scope": scope}
+                )
                 row, drawn = repeat(result.probabilities, true, config, draw)
                 report[f"{name}, {scope} {promise}"] = row
                 if name == "resampled" and scope == "overall":
@@ -75,7 +79,7 @@ def main() -> None:
     print("\n| conformal, error | share of a tag's items that its sets miss, by tag | published |")
     print("|---|---|---|")
     for error in ERRORS:
-        config = promised().model_copy(update={"policy": "conformal", "error": error})
+        config = threshold_config().model_copy(update={"policy": "conformal", "error": error})
         missed, coverage = repeat_conformal(result.probabilities, true, config)
         report[f"conformal {error}"] = {"missed": missed, "coverage": coverage}
         print(f"| {error:.2f} | {', '.join(f'{m:.3f}' for m in missed)} | {coverage:.3f} |")

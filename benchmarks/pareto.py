@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tagger.compression.benchmark import benchmark
 
+from tagger.benchmark.run_benchmark import benchmark
+from tagger.compare.comparison import threshold_config
+from tagger.compare.cross_validation import run_folder
+from tagger.compare.runs import LabelledFile, drop_model, make_run, run_config
+from tagger.compare.scoring import compare_all, score_out_of_fold
 from tagger.compression.run_export import export_run
 from tagger.config.composition import compose_config, load_config
 from tagger.config.overrides import quoted
@@ -25,12 +29,8 @@ from tagger.config.schema import ExportConfig
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
 from tagger.files import replacing, write_json, write_text
-from tagger.ladder.cells import Source, cell_config, drop_model, make_run
-from tagger.ladder.comparison import promised
-from tagger.ladder.crossval import cell_folder
-from tagger.ladder.scoring import compare_all, score_rung
-from tagger.ladder.show import markdown_table
 from tagger.progress import progress_bar
+from tagger.reporting.markdown import markdown_table
 from tagger.runs import RunFolder, open_run, read_predictions
 from tagger.scores import FloatArray, IntArray
 
@@ -105,15 +105,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("pareto"))
     options = parser.parse_args()
 
-    source = Source.load(options.data, options.tags)
+    source = LabelledFile.load(options.data, options.tags)
     out = options.out / source.name
-    rungs = plan_rungs(out, options.transfer)
+    approaches = plan_approaches(out, options.transfer)
     folds = [Fold(seed, fold) for seed in range(options.seeds) for fold in range(options.folds)]
-    with progress_bar(len(folds) * (len(rungs) + len(EXPORTS)), "pareto", "run") as bar:
+    with progress_bar(len(folds) * (len(approaches) + len(EXPORTS)), "pareto", "run") as bar:
         for one in folds:
-            train_fold(rungs, source, out, one, options.folds, bar.update)
-    answers = collect(list(rungs) + list(EXPORTS), source, out, folds)
-    costs = time_runs([*rungs, *EXPORTS], out, source)
+            train_fold(approaches, source, out, one, options.folds, bar.update)
+    answers = collect(list(approaches) + list(EXPORTS), source, out, folds)
+    costs = time_runs([*approaches, *EXPORTS], out, source)
     result = judge(answers, costs, source, folds, out)
     write_json(out / "pareto.json", result)
     write_text(out / "pareto.md", show(result))
@@ -122,7 +122,7 @@ def main() -> None:
     print(out / "pareto.md")
 
 
-def plan_rungs(out: Path, transfer: Sequence[Path]) -> dict[str, list[str]]:
+def plan_approaches(out: Path, transfer: Sequence[Path]) -> dict[str, list[str]]:
     """Return the overrides of `train.py` of each approach; one comes after what it needs.
 
     Args:
@@ -133,23 +133,23 @@ def plan_rungs(out: Path, transfer: Sequence[Path]) -> dict[str, list[str]]:
     files = ",".join(quoted(path) for path in transfer)
     tokens = [f"model.vocabulary_from=[{files}]"] if files else []
     texts = [f"distill.transfer=[{files}]"] if files else []
-    rungs = {"rules": ["model=rules"]}
-    rungs |= {name: [f"model={name}", "decision.folds=3"] for name in TEACHERS}
-    rungs[TEACHER] = ["model=ensemble", f"model.runs=[{members}]"]
+    approaches = {"rules": ["model=rules"]}
+    approaches |= {name: [f"model={name}", "decision.folds=3"] for name in TEACHERS}
+    approaches[TEACHER] = ["model=ensemble", f"model.runs=[{members}]"]
     for name in STUDENTS:
-        rungs[name] = [
+        approaches[name] = [
             f"experiment=student-{name}",
             *tokens,
             *texts,
             f"distill.teachers=[{members}]",
         ]
-        rungs[f"{name} alone"] = [f"model={name}", *tokens, *ALONE[name]]
-    return rungs
+        approaches[f"{name} alone"] = [f"model={name}", *tokens, *ALONE[name]]
+    return approaches
 
 
 def train_fold(  # noqa: PLR0917
-    rungs: Mapping[str, Sequence[str]],
-    source: Source,
+    approaches: Mapping[str, Sequence[str]],
+    source: LabelledFile,
     out: Path,
     one: Fold,
     folds: int,
@@ -158,13 +158,13 @@ def train_fold(  # noqa: PLR0917
     """Train all approaches on one fold, and compress what can be; the models of the first stay."""
     runs: dict[str, RunFolder] = {}
     split = {"folds": folds, "fold": one.fold, "seed": one.seed}
-    for name, overrides in rungs.items():
+    for name, overrides in approaches.items():
         given = [text.replace(TAUGHT_LIKE, one.name) for text in overrides]
-        folder = cell_folder(out, name, one.seed, one.fold)
-        runs[name] = make_run(cell_config(given, source, folder, one.seed, split))
+        folder = run_folder(out, name, one.seed, one.fold)
+        runs[name] = make_run(run_config(given, source, folder, one.seed, split))
         done()
     for name, (original, choice) in EXPORTS.items():
-        folder = cell_folder(out, name, one.seed, one.fold)
+        folder = run_folder(out, name, one.seed, one.fold)
         if not folder.exists():
             given = [f"run={quoted(runs[original].path)}", f"runs_dir={quoted(out)}"]
             given += [f"name={folder.name}", f"compress={choice}", "gate=false"]
@@ -177,14 +177,14 @@ def train_fold(  # noqa: PLR0917
 
 
 def collect(
-    names: Sequence[str], source: Source, out: Path, folds: Sequence[Fold]
+    names: Sequence[str], source: LabelledFile, out: Path, folds: Sequence[Fold]
 ) -> dict[str, FloatArray]:
     """Return what each approach says of all items, out of fold: (n_seeds, n, n_tags)."""
     seeds = 1 + max(one.seed for one in folds)
     answers = {name: np.zeros((seeds, len(source.items), len(source.tags))) for name in names}
     for name in names:
         for one in folds:
-            run = cell_folder(out, name, one.seed, one.fold)
+            run = run_folder(out, name, one.seed, one.fold)
             saved = read_predictions(run / "predictions.csv", source.tags)
             for place, item in enumerate(source.items):
                 if item.id in saved:
@@ -192,18 +192,18 @@ def collect(
     return answers
 
 
-def fold_of(source: Source, out: Path, folds: Sequence[Fold]) -> IntArray:
+def fold_of(source: LabelledFile, out: Path, folds: Sequence[Fold]) -> IntArray:
     """Return which fold each item is in, (n_seeds, n)."""
     found = np.zeros((1 + max(one.seed for one in folds), len(source.items)), dtype=np.int64)
     place = {item.id: at for at, item in enumerate(source.items)}
     for one in folds:
-        run = cell_folder(out, "rules", one.seed, one.fold)
+        run = run_folder(out, "rules", one.seed, one.fold)
         for key in read_predictions(run / "predictions.csv", source.tags):
             found[one.seed, place[key]] = one.fold
     return found
 
 
-def time_runs(names: Sequence[str], out: Path, source: Source) -> dict[str, Any]:
+def time_runs(names: Sequence[str], out: Path, source: LabelledFile) -> dict[str, Any]:
     """Time the models of the first fold side by side, the quick ones and the slow ones apart.
 
     A round in which slow ones take part lasts seconds: too few fit for the tail of the quick ones.
@@ -211,7 +211,7 @@ def time_runs(names: Sequence[str], out: Path, source: Source) -> dict[str, Any]
     """
     path = out / "timing.json"
     slow = [name for name in names if name not in QUICK and not name.endswith(" alone")]
-    runs = {name: open_run(str(cell_folder(out, name, 0, 0)), "") for name in (*QUICK, *slow)}
+    runs = {name: open_run(str(run_folder(out, name, 0, 0)), "") for name in (*QUICK, *slow)}
     if not path.exists():
         texts = [(item.title, item.description) for item in source.items]
         quick = benchmark(
@@ -231,15 +231,15 @@ def time_runs(names: Sequence[str], out: Path, source: Source) -> dict[str, Any]
 def judge(
     answers: Mapping[str, FloatArray],
     costs: Mapping[str, Any],
-    source: Source,
+    source: LabelledFile,
     folds: Sequence[Fold],
     out: Path,
 ) -> dict[str, Any]:
     """Score all approaches, compare pairs, and hold the compressed students to what was set out."""
     places = fold_of(source, out, folds)
-    promise = promised()
+    promise = threshold_config()
     scores = {
-        name: score_rung(rows, source.true, places[: len(rows)], promise)
+        name: score_out_of_fold(rows, source.true, places[: len(rows)], promise)
         for name, rows in answers.items()
     }
     pairs = [(name, f"{name} alone") for name in STUDENTS]
@@ -249,7 +249,7 @@ def judge(
     changed = {
         name: [
             run.meta["parity"]["texts"][0]
-            for run in (RunFolder(cell_folder(out, name, one.seed, one.fold)) for one in folds)
+            for run in (RunFolder(run_folder(out, name, one.seed, one.fold)) for one in folds)
         ]
         for name in EXPORTS
     }

@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binomtest
 
+from tagger.compare.runs import LabelledFile
 from tagger.config.schema import SplitConfig
 from tagger.data.splits import split_items
 from tagger.data.tags import tag_positions
@@ -39,7 +40,6 @@ from tagger.evaluation.parts import found_parts, named_parts
 from tagger.evaluation.report import EvaluationReport
 from tagger.evaluation.slices import build_slices
 from tagger.files import csv_text, write_json, write_text
-from tagger.ladder.cells import Source
 from tagger.models.embedding import embed_items
 from tagger.progress import progress_bar
 from tagger.runs import read_predictions
@@ -81,7 +81,7 @@ def main() -> None:
 
 def halve(path: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Divide the rows of a file in two halves, near-duplicates together."""
-    source = Source.load(path, Path("data/tags.yaml"))
+    source = LabelledFile.load(path, Path("data/tags.yaml"))
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     halves = SplitConfig(validation=0.0, test=0.5, seed=0, folds=None, fold=None, per_tag=None)
@@ -179,7 +179,7 @@ def summarise(options: argparse.Namespace, names: list[str], test: list[dict[str
 
 def judge_pairs(options: argparse.Namespace, names: list[str]) -> tuple[int, int]:
     """Put every ordered pair of runs before the gate; return how many, and how many are refused."""
-    source = Source.load(options.out / "test.csv", Path("data/tags.yaml"))
+    source = LabelledFile.load(options.out / "test.csv", Path("data/tags.yaml"))
     true = tag_positions(source.items, source.tags)
     vectors = embed_items(source.items, ENCODER, source.tags)
     counts = {tag: int((true == place).sum()) for place, tag in enumerate(source.tags)}

@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
+from tagger.compare.comparison import threshold_config
+from tagger.compare.runs import FloatArray, IntArray, LabelledFile, drop_model, make_run, run_config
 from tagger.config.schema import DecisionConfig
 from tagger.data.splits import split_items
 from tagger.decision.decider import CalibrationSet, fit_rule
@@ -32,8 +34,6 @@ from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
 from tagger.evaluation.selective import area_under_risk_coverage
 from tagger.files import replacing, write_json
-from tagger.ladder.cells import FloatArray, IntArray, Source, cell_config, drop_model, make_run
-from tagger.ladder.comparison import promised
 from tagger.models.transformer import TransformerClassifier
 
 FOLDS = 5
@@ -66,7 +66,10 @@ def main() -> None:
     options = parser.parse_args()
 
     tags = Path("data/tags.yaml")
-    gold, other = Source.load(Path("data/gold.csv"), tags), Source.load(options.data, tags)
+    gold, other = (
+        LabelledFile.load(Path("data/gold.csv"), tags),
+        LabelledFile.load(options.data, tags),
+    )
     report: dict[str, Any] = {}
     for in_domain, cross_domain in ((gold, other), (other, gold)):
         views = [fold_view(in_domain, cross_domain, fold, options) for fold in range(FOLDS)]
@@ -82,7 +85,7 @@ def main() -> None:
 
 
 def fold_view(
-    in_domain: Source, cross_domain: Source, fold: int, options: argparse.Namespace
+    in_domain: LabelledFile, cross_domain: LabelledFile, fold: int, options: argparse.Namespace
 ) -> dict[str, FloatArray]:
     """Train without one fold; return what the model knows of that fold and of the other source.
 
@@ -95,7 +98,7 @@ def fold_view(
         return dict(np.load(path))
     split = {"folds": FOLDS, "fold": fold, "seed": options.seed}
     folder = options.out / f"{in_domain.name}-fold{fold}"
-    config = cell_config(options.recipe, in_domain, folder, options.seed, split)
+    config = run_config(options.recipe, in_domain, folder, options.seed, split)
     run = make_run(config)
     classifier = run.load_classifier()
     assert isinstance(classifier, TransformerClassifier)
@@ -181,7 +184,9 @@ def compare_policies(views: list[dict[str, FloatArray]]) -> dict[str, dict[str, 
             for quantile in QUANTILES if novelty != "none" else QUANTILES[:1]:
                 # The rule needs to know of a limit, not of what the scores are made of.
                 asked = {"ood": "none" if novelty == "none" else "knn"}
-                config = promised().model_copy(update=given | asked | {"ood_quantile": quantile})
+                config = threshold_config().model_copy(
+                    update=given | asked | {"ood_quantile": quantile}
+                )
                 name = policy if novelty == "none" else f"{policy}, {novelty} {quantile:.2f}"
                 table[name] = judge(config, novelty, joined, fold, views)
     return table

@@ -23,22 +23,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tagger.compare.cross_validation import folder_name
+from tagger.compare.runs import (
+    FloatArray,
+    LabelledFile,
+    drop_model,
+    make_run,
+    predict_other,
+    run_config,
+)
+from tagger.compare.scoring import Difference, compare_all
 from tagger.data.sources import iter_unlabelled, scan_unlabelled
 from tagger.data.splits import split_items, unseen_items
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
 from tagger.evaluation.selective import precision_at_coverage
 from tagger.files import csv_text, write_json, write_text
-from tagger.ladder.cells import (
-    FloatArray,
-    Source,
-    cell_config,
-    drop_model,
-    make_run,
-    predict_elsewhere,
-)
-from tagger.ladder.crossval import folder_name
-from tagger.ladder.scoring import Difference, compare_all
 from tagger.models.ensemble import average_weights
 from tagger.runs import open_run, read_predictions
 from tagger.scores import confusion_matrix, scores_from_confusion
@@ -81,7 +81,10 @@ def main() -> None:
     options = parser.parse_args()
 
     tags = Path("data/tags.yaml")
-    gold, other = Source.load(Path("data/gold.csv"), tags), Source.load(options.data, tags)
+    gold, other = (
+        LabelledFile.load(Path("data/gold.csv"), tags),
+        LabelledFile.load(options.data, tags),
+    )
     variants = VARIANTS | {
         name: overrides.split()
         for name, _, overrides in (entry.partition("=") for entry in options.variant)
@@ -136,28 +139,32 @@ def run_folder(out: Path, name: str, seed: int) -> Path:
 
 
 def train_and_predict(
-    overrides: Sequence[str], in_domain: Source, cross_domain: Source, folder: Path, seed: int
+    overrides: Sequence[str],
+    in_domain: LabelledFile,
+    cross_domain: LabelledFile,
+    folder: Path,
+    seed: int,
 ) -> tuple[FloatArray, FloatArray]:
     """Train one run; return what it says of its test part and of the other source."""
     split = {"test": TEST, "seed": 0, "per_tag": PER_TAG}
-    config = cell_config(overrides, in_domain, folder, seed, split)
+    config = run_config(overrides, in_domain, folder, seed, split)
     run = make_run(config)
     saved = read_predictions(run.path / "predictions.csv", run.tags)
     test = [in_domain.items[at].id for at in test_rows(in_domain)]
-    elsewhere = predict_elsewhere(run, cross_domain.items)
+    elsewhere = predict_other(run, cross_domain.items)
     if not folder.name.startswith(DEFAULT):  # its models make soups and tags for others
         drop_model(run)
     return np.array([saved[one] for one in test]), elsewhere
 
 
-def test_rows(in_domain: Source) -> list[int]:
+def test_rows(in_domain: LabelledFile) -> list[int]:
     """Return the places of the rows that no variant is trained on."""
-    config = cell_config([], in_domain, Path("unused"), 0, {"test": TEST, "seed": 0})
+    config = run_config([], in_domain, Path("unused"), 0, {"test": TEST, "seed": 0})
     return split_items(in_domain.items, config.data.split).test
 
 
 def predict_soup(
-    in_domain: Source, cross_domain: Source, out: Path, seeds: int
+    in_domain: LabelledFile, cross_domain: LabelledFile, out: Path, seeds: int
 ) -> tuple[FloatArray, FloatArray]:
     """Average the weights of the default's runs; return what that model says of both parts."""
     folders = [run_folder(out, DEFAULT, seed) for seed in range(seeds)]
@@ -167,7 +174,7 @@ def predict_soup(
     return soup.predict_proba(test), soup.predict_proba(cross_domain.items)
 
 
-def write_pseudo_labels(stream: Path, known: Sequence[Source], out: Path, seed: int) -> Path:
+def write_pseudo_labels(stream: Path, known: Sequence[LabelledFile], out: Path, seed: int) -> Path:
     """Write the items of each tag that the default is surest of, none like a labelled one."""
     path = out / f"pseudo-seed{seed}.csv"
     if path.exists():
@@ -199,7 +206,10 @@ def stack(runs: Sequence[tuple[FloatArray, FloatArray]]) -> dict[str, FloatArray
 
 
 def summarize(
-    table: dict[str, dict[str, FloatArray]], in_domain: Source, cross_domain: Source, seeds: int
+    table: dict[str, dict[str, FloatArray]],
+    in_domain: LabelledFile,
+    cross_domain: LabelledFile,
+    seeds: int,
 ) -> dict[str, Any]:
     """Score all variants in-domain and cross-domain, and their differences to the default."""
     true = {"in_domain": in_domain.true[test_rows(in_domain)], "cross_domain": cross_domain.true}

@@ -1,10 +1,11 @@
-"""The `tagger` command: audits data, and uses, compares and exports finished runs."""
+"""The `tagger` command: audits data, compares approaches, and uses finished runs."""
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tagger.errors import UserError, exit_on_user_error
 from tagger.threads import settle_threads
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
     from tagger.data.dates import DateOrder
 
 GATE_FAILED = 1
+
+
+class _Renamed(argparse.Action):
+    """Refuses an option of former versions with the name of today."""
+
+    def __call__(self, *given: Any) -> None:
+        raise UserError(f"{given[-1]} is {self.const} now")
 
 
 @exit_on_user_error
@@ -27,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands; each leaves its function in `command`."""
     parser = argparse.ArgumentParser(prog="tagger", description="Audit data, use runs.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('tagger')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     init = commands.add_parser(
@@ -115,6 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
     decide.add_argument("--confidence", type=float, help="threshold: how sure the promise is")
     decide.add_argument("--scope", choices=["overall", "per_tag"], help="threshold: of what")
     decide.add_argument("--alpha", type=float, help="conformal: share that sets may miss")
+    _add_renamed(decide, {"--precision": "--target-precision", "--error": "--alpha"})
     decide.add_argument(
         "--calibration", choices=["none", "temperature", "vector", "isotonic"],
         help="how probabilities are corrected",
@@ -157,31 +167,38 @@ def build_parser() -> argparse.ArgumentParser:
     errors.set_defaults(command=_errors)
 
     leaderboard = commands.add_parser(
-        "leaderboard",
-        help="list the runs, best first; or compare approaches on a file",
-        description="List the runs, best first. With --data: train every approach on the same "
-        "folds of a labelled file, and say which is better; with a second --data: train on each "
-        "file and on both, and score on each. A comparison that was stopped goes on where it was.",
+        "leaderboard", help="list the runs, best first", description="List the runs, best first."
     )
     leaderboard.add_argument("--runs-dir", default="runs", help="default: %(default)s")
-    leaderboard.add_argument(
-        "--data", type=Path, action="append", default=[], metavar="FILE", help="a labelled file"
+    _add_renamed(leaderboard, {"--data": "`tagger compare --data`"})
+    leaderboard.set_defaults(command=_leaderboard)
+
+    compare = commands.add_parser(
+        "compare",
+        help="train approaches on a file, and compare them",
+        description="Train every approach on the same folds of a labelled file, and say which is "
+        "better; with a second --data: train on each file and on both, and score on each. Dozens of "
+        "models are trained; a comparison that was stopped goes on where it was.",
     )
-    _add_table_options(leaderboard, labelled=True)
-    leaderboard.add_argument(
-        "--rung", action="append", default=[], metavar="NAME[=OVERRIDES]",
+    compare.add_argument(
+        "--data", required=True, type=Path, action="append", metavar="FILE", help="a labelled file"
+    )
+    _add_table_options(compare, labelled=True)
+    compare.add_argument(
+        "--approach", action="append", default=[], metavar="NAME[=OVERRIDES]",
         help="an approach to compare, or a new one with its overrides of train.py; may be given "
         "again; default: all",
     )  # fmt: skip
-    leaderboard.add_argument(
+    compare.add_argument(
         "--few-labels", action="store_true", help="train on 8, 16, 32 and 64 labels of each tag"
     )
-    leaderboard.add_argument("--seeds", type=int, default=3, help="default: %(default)s")
-    leaderboard.add_argument("--folds", type=int, default=5, help="default: %(default)s")
-    leaderboard.add_argument(
-        "--out", type=Path, default=Path("ladder"), help="a folder; default: %(default)s"
+    compare.add_argument("--seeds", type=int, default=3, help="default: %(default)s")
+    compare.add_argument("--folds", type=int, default=5, help="default: %(default)s")
+    compare.add_argument(
+        "--out", type=Path, default=Path("comparisons"), help="a folder; default: %(default)s"
     )
-    leaderboard.set_defaults(command=_leaderboard)
+    _add_renamed(compare, {"--rung": "--approach"})
+    compare.set_defaults(command=_compare)
 
     bench = commands.add_parser(
         "benchmark",
@@ -208,15 +225,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--rounds", type=int, default=40,
         help="blocks of 50 items that each run answers; default: %(default)s",
     )  # fmt: skip
-    bench.add_argument(
-        "--seconds", type=float, help="no round of a measure begins after so many; default: no end"
-    )
     bench.add_argument("--load", action="store_true", help="also while another core is busy")
     bench.add_argument(
         "--out", type=Path, metavar="FILE.json", help="keep the figures, and their tables as .md"
     )
     bench.set_defaults(command=_benchmark)
     return parser
+
+
+def _add_renamed(parser: argparse.ArgumentParser, names: Mapping[str, str]) -> None:
+    for old, new in names.items():
+        parser.add_argument(old, action=_Renamed, const=new, help=argparse.SUPPRESS)
 
 
 def _add_table_options(
@@ -376,13 +395,22 @@ def _export(options: argparse.Namespace) -> None:
     config = load_config(ExportConfig, compose_config("export", [*options.overrides, *given]))
     from tagger.compression.parity import ParityFailed
     from tagger.compression.run_export import export_run
+    from tagger.config.overrides import script_command
     from tagger.evaluation.guards import REGRESSED
+    from tagger.files import write_text
+    from tagger.reporting.markdown import render_markdown
+    from tagger.reporting.parity import parity_page
+    from tagger.reporting.terminal import print_page
 
     try:
-        export_run(config)
+        made = export_run(config)
     except ParityFailed as error:
         print(f"refused: {error}", file=sys.stderr)
         sys.exit(REGRESSED)
+    page = parity_page(made.parity, made.title)
+    write_text(made.folder / "parity.md", render_markdown(page, made.folder))
+    print_page(page)
+    print(f"{made.folder}\nnext: {script_command('evaluate.py', run=made.folder)}")
 
 
 def _errors(options: argparse.Namespace) -> None:
@@ -445,65 +473,78 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    if not options.data:
-        from tagger.reporting.leaderboard import print_leaderboard
+    from tagger.reporting.leaderboard import print_leaderboard
 
-        print_leaderboard(options.runs_dir)
-        return
+    print_leaderboard(options.runs_dir)
+
+
+def _compare(options: argparse.Namespace) -> None:
     if len(options.data) > 2 or (options.few_labels and len(options.data) == 2):
         raise UserError("give one --data, or two of them without --few-labels")
     if options.seeds < 1 or options.folds < 2:
         raise UserError(f"--seeds {options.seeds} --folds {options.folds}: at least 1 and 2")
+    from tagger.compare import comparison
+    from tagger.compare.approaches import choose_approaches
+    from tagger.compare.report import ComparisonReport
+    from tagger.compare.runs import LabelledFile
     from tagger.data.tags import list_tags
-    from tagger.ladder import comparison, show
-    from tagger.ladder.cells import Source
-    from tagger.ladder.rungs import choose_rungs
+    from tagger.files import write_text
+    from tagger.reporting.compare import comparison_page
+    from tagger.reporting.markdown import render_markdown
+    from tagger.reporting.terminal import print_page
 
-    ladder = choose_rungs(options.rung)
+    approaches = choose_approaches(options.approach)
     how = _table_format(options)
-    sources = [Source.load(path, options.tags, how) for path in options.data]
+    sources = [LabelledFile.load(path, options.tags, how) for path in options.data]
     for source in sources:
         for note in source.notes:
             print(f"note: {note}", file=sys.stderr)
     if len({tuple(source.tags) for source in sources}) > 1:
         told = [f"{source.path}: {list_tags(source.tags)}" for source in sources]
         raise UserError("the files have different tags:", told, "Give the list of all: --tags FILE")
-    repeats = {"seeds": options.seeds, "folds": options.folds}
+    first, folder = sources[0], options.out / sources[0].name
+    seeds, folds = options.seeds, options.folds
+    report: ComparisonReport
     if options.few_labels:
-        folder, kind = options.out / sources[0].name, "few-labels"
-        result = comparison.compare_few_labels(ladder, sources[0], folder, folds=options.folds)
-        text = show.show_few_labels(result)
+        kind = "few-labels"
+        report = comparison.compare_few_labels(approaches, first, folder, folds=folds)
     elif len(sources) == 2:
-        folder, kind = options.out, "sources"
-        result = comparison.compare_sources(ladder, sources, folder, **repeats)
-        text = show.show_sources(result)
+        kind, folder = "sources", options.out
+        report = comparison.compare_sources(approaches, sources, folder, seeds=seeds, folds=folds)
     else:
-        folder, kind = options.out / sources[0].name, "rungs"
-        result = comparison.compare_rungs(ladder, sources[0], folder, **repeats)
-        text = show.show_rungs(result) + "\n\n" + show.show_differences(result)
-    print(text)
-    print(comparison.write_comparison(folder, kind, result, text))
+        kind = "approaches"
+        report = comparison.compare_approaches(approaches, first, folder, seeds=seeds, folds=folds)
+    page = comparison_page(report)
+    report.write(folder / f"{kind}.json")
+    write_text(folder / f"{kind}.md", render_markdown(page, folder))
+    print_page(page)
+    print(folder / f"{kind}.md")
 
 
 def _benchmark(options: argparse.Namespace) -> None:
     out = options.out
     if out is not None and (out.suffix != ".json" or out.is_dir()):
         raise UserError(f"--out {out}: expected a file whose name ends in .json")
-    from tagger.compression.benchmark import benchmark, choose_texts
-    from tagger.compression.benchmark_report import render_benchmark, write_benchmark
+    from tagger.benchmark.run_benchmark import benchmark, choose_texts
+    from tagger.files import write_text
+    from tagger.reporting.benchmark import benchmark_page
+    from tagger.reporting.markdown import render_markdown
+    from tagger.reporting.terminal import print_page
     from tagger.runs import open_run
     from tagger.threads import available_cores
 
     runs = [open_run(name, options.runs_dir) for name in options.run]
-    result = benchmark(
+    report = benchmark(
         runs,
         choose_texts(runs[0], options.data),
         threads=options.threads or [n for n in (1, 2) if n <= available_cores()],
         rounds=options.rounds,
-        seconds=options.seconds,
         load=options.load,
     )
-    print(render_benchmark(result), end="")
+    page = benchmark_page(report)
+    print_page(page)
     if out is not None:
-        tables = write_benchmark(result, out)
+        tables = out.with_suffix(".md")
+        report.write(out)
+        write_text(tables, render_markdown(page, tables.parent))
         print(f"{out}\n{tables}")

@@ -4,9 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tagger.compression.neighbour import busy_core
 
-from tagger.compression import neighbour
+from tagger.benchmark.busy_core import busy_core
 
 
 def cpu_seconds(process: int) -> float:
@@ -22,7 +21,7 @@ def test_a_core_is_busy_for_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) ->
             super().__init__(*args, **kwargs)  # type: ignore[call-overload]
             started.append(self)
 
-    monkeypatch.setattr(neighbour.subprocess, "Popen", Noted)
+    monkeypatch.setattr(subprocess, "Popen", Noted)
     core = max(os.sched_getaffinity(0))
     with pytest.raises(KeyboardInterrupt), busy_core(core):
         (process,) = started

@@ -1,18 +1,17 @@
 from pathlib import Path
 
 import pytest
-from tagger.compression.fresh import run_fresh
 
+from tagger.benchmark.cold_start import start_cold, summarize_starts
 from tagger.errors import UserError
 
 ECHO = """
-import json, os, sys
-job = json.load(open(sys.argv[1]))
-print("round", flush=True)
-print("a library's chatter", flush=True)
-print("round", flush=True)
+import json, sys, time
+job = json.load(sys.stdin)
+print("a library's chatter")
 print("a warning", file=sys.stderr)
-json.dump({"job": job, "set": os.environ["WHAT_IS_SET"]}, open(sys.argv[2], "w"))
+now = time.monotonic_ns()
+json.dump(job | {"began_ns": now, "decided_ns": now + 10**9}, open(sys.argv[1], "w"))
 """
 REFUSES = """
 import sys
@@ -33,10 +32,10 @@ def test_the_job_goes_in_and_the_result_comes_out(
     program: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     program.write_text(ECHO)
-    done: list[int] = []
-    result = run_fresh("a_program", {"what": "é"}, {"WHAT_IS_SET": "2"}, lambda: done.append(1))
-    assert result == {"job": {"what": "é"}, "set": "2"}
-    assert len(done) == 2
+    result = start_cold(Path("é"), [("one", "two")], "a_program")
+    assert (result["run"], result["texts"]) == ("é", [["one", "two"]])
+    assert result["start_ms"] > 0
+    assert result["total_ms"] == pytest.approx(result["start_ms"] + 1000)
     out, err = capfd.readouterr()
     assert (out, err) == ("", "a warning\n")
 
@@ -44,14 +43,22 @@ def test_the_job_goes_in_and_the_result_comes_out(
 def test_what_the_user_can_mend_is_passed_on(program: Path) -> None:
     program.write_text(REFUSES)
     with pytest.raises(UserError) as error:
-        run_fresh("a_program", {}, {})
+        start_cold(Path("x"), [], "a_program")
     assert str(error.value) == "the model is damaged:\n  - a file is missing"
 
 
 def test_a_killed_process_is_told_from_a_defect(program: Path) -> None:
     program.write_text(DIES)
     with pytest.raises(UserError, match="killed \\(SIGKILL\\)"):
-        run_fresh("a_program", {}, {})
+        start_cold(Path("x"), [], "a_program")
     program.write_text(FAILS)
     with pytest.raises(RuntimeError, match="ValueError: a defect"):
-        run_fresh("a_program", {}, {})
+        start_cold(Path("x"), [], "a_program")
+
+
+def test_starts_are_summarized_by_medians() -> None:
+    parts = ("start_ms", "import_ms", "load_ms", "decide_ms", "total_ms")
+    starts = [dict.fromkeys(parts, value) | {"torch_imported": False} for value in (1.0, 9.0, 2.0)]
+    summary = summarize_starts(starts)
+    assert {getattr(summary, part) for part in parts} == {2.0}
+    assert not summary.torch_imported

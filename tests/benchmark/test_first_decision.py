@@ -4,10 +4,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tagger.compression.cold_start import ImportClock
-from tagger.compression.fresh import run_fresh
 
-from tagger.compression import cold_start
+from tagger.benchmark.cold_start import start_cold
+from tagger.benchmark.first_decision import ImportClock
 from tagger.runs import RunFolder
 
 
@@ -50,9 +49,8 @@ def test_a_failed_import_counts_and_does_not_stop_the_clock() -> None:
 
 
 def test_a_linear_run_starts_without_torch(linear_run: RunFolder) -> None:
-    job = {"run": str(linear_run.path), "texts": [["apple pear", "iron"]]}
     began = time.monotonic_ns()
-    result = run_fresh(cold_start.__name__, job, {})
+    result = start_cold(linear_run.path, [("apple pear", "iron")])
     assert result["torch_imported"] is False
     assert began < result["began_ns"] < result["decided_ns"] < time.monotonic_ns()
     parts = [result[f"{part}_ms"] for part in ("import", "load", "decide")]

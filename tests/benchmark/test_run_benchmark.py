@@ -1,19 +1,21 @@
 """The whole measure on two small runs, in the processes that it starts for them."""
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tagger.compression.benchmark import benchmark, choose_texts, model_mib, name_runs
-from tagger.compression.benchmark_report import render_benchmark, write_benchmark
-from tagger.compression.interleaving import BLOCK
 
+from tagger.benchmark import run_benchmark as module
+from tagger.benchmark import timing
+from tagger.benchmark.report import BenchmarkReport, Ratio
+from tagger.benchmark.run_benchmark import benchmark, choose_texts, name_runs
+from tagger.benchmark.timing import BLOCK
 from tagger.cli import main
-from tagger.compression import benchmark as module
 from tagger.errors import UserError
+from tagger.reporting.benchmark import benchmark_page
+from tagger.reporting.markdown import render_markdown
 from tagger.runs import RunFolder
 from tagger.threads import available_cores
 
@@ -21,84 +23,86 @@ TEXTS = [(f"apple pear {number}", "iron and rain") for number in range(12)]
 
 
 @pytest.fixture(scope="module")
-def result(linear_run: RunFolder, tiny_run: RunFolder) -> dict[str, Any]:
+def result(linear_run: RunFolder, tiny_run: RunFolder) -> BenchmarkReport:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "STARTS", 1)
+        patch.setattr(timing, "SETTLE_SECONDS", 0)
         return benchmark(
             [tiny_run, linear_run],
             TEXTS,
             threads=[1],
             rounds=2,
-            seconds=None,
             load=available_cores() > 1,
         )
 
 
 @pytest.mark.slow
-def test_every_run_is_measured_in_every_way(result: dict[str, Any], tiny_run: RunFolder) -> None:
-    assert list(result["runs"]) == ["tiny", "linear"]
-    for one in result["runs"].values():
-        measured = one["threads"]["1"]
-        batch = measured["batch_1"]
-        assert 0 < batch["p50_ms"] <= batch["p95_ms"] <= batch["p99_ms"]
-        assert (batch["items"], batch["p999_ms"]) == (2 * BLOCK, None)
-        assert list(measured["lengths"]) == ["8", "16", "32", "64", "128"]
-        assert all(
-            0 < length["p50_ms"] <= length["p99_ms"] for length in measured["lengths"].values()
-        )
-        many = measured["throughput"]
-        assert 0 < many["lowest"] <= many["items_per_second"] <= many["highest"]
-        assert (many["items"], many["rounds"]) == (12, 5)
+def test_every_run_is_measured_in_every_way(result: BenchmarkReport, tiny_run: RunFolder) -> None:
+    assert list(result.runs) == ["tiny", "linear"]
+    for one in result.runs.values():
+        measured = one.threads["1"]
+        batch = measured.batch_1
+        assert 0 < batch.p50_ms <= batch.p95_ms <= batch.p99_ms
+        assert (batch.items, batch.p999_ms) == (2 * BLOCK, None)
+        assert list(measured.lengths) == ["8", "16", "32", "64", "128"]
+        assert all(0 < length.p50_ms <= length.p99_ms for length in measured.lengths.values())
+        many = measured.throughput
+        assert 0 < many.lowest <= many.items_per_second <= many.highest
+        assert (many.items, many.rounds) == (12, 5)
         if available_cores() > 1:
-            assert one["under_load"]["batch_1"]["p50_ms"] > 0
-    tiny = result["runs"]["tiny"]
-    assert tiny["threads"]["1"]["batch_1"]["ratio"] == {"value": 1, "low": 1, "high": 1}
+            assert one.under_load.batch_1.p50_ms > 0
+    tiny = result.runs["tiny"]
+    assert tiny.threads["1"].batch_1.ratio == Ratio(value=1, low=1, high=1)
     files = [path for path in (tiny_run.path / "model").rglob("*") if path.is_file()]
-    assert tiny["mib"] == pytest.approx(sum(path.stat().st_size for path in files) / 2**20)
-    assert result["settings"]["rounds"] == 2
-    assert result["environment"]["hardware"]["cpu"]
+    assert tiny.mib == pytest.approx(sum(path.stat().st_size for path in files) / 2**20)
+    assert result.settings.rounds == 2
+    assert result.environment.hardware.cpu
 
 
 @pytest.mark.slow
-def test_a_cold_start_says_what_it_went_into(result: dict[str, Any]) -> None:
-    approaches = {name: one["approach"] for name, one in result["runs"].items()}
+def test_a_cold_start_says_what_it_went_into(result: BenchmarkReport) -> None:
+    approaches = {name: one.approach for name, one in result.runs.items()}
     assert approaches == {"tiny": "transformer", "linear": "linear"}
-    starts = {name: one["cold_start"] for name, one in result["runs"].items()}
-    assert starts["tiny"]["torch_imported"] is True
-    assert starts["linear"]["torch_imported"] is False
+    starts = {name: one.cold_start for name, one in result.runs.items()}
+    assert starts["tiny"].torch_imported is True
+    assert starts["linear"].torch_imported is False
     for start in starts.values():
-        parts = [start[f"{part}_ms"] for part in ("start", "import", "load", "decide")]
+        parts = [getattr(start, f"{part}_ms") for part in ("start", "import", "load", "decide")]
         assert min(parts) > 0
-        assert sum(parts) == pytest.approx(start["total_ms"], rel=0.1)
-    assert starts["tiny"]["import_ms"] > starts["linear"]["import_ms"]
-    memory = {name: one["peak_memory_mib"] for name, one in result["runs"].items()}
+        assert sum(parts) == pytest.approx(start.total_ms, rel=0.1)
+    assert starts["tiny"].import_ms > starts["linear"].import_ms
+    memory = {name: one.peak_memory_mib for name, one in result.runs.items()}
     assert 20 < memory["linear"] < memory["tiny"]
 
 
 @pytest.mark.slow
-def test_the_tables_hold_the_figures(result: dict[str, Any], tmp_path: Path) -> None:
+def test_the_tables_hold_the_figures(result: BenchmarkReport, tmp_path: Path) -> None:
     out = tmp_path / "new" / "benchmark.json"
-    tables = write_benchmark(result, out)
-    assert json.loads(out.read_text(encoding="utf-8")) == result
-    text = tables.read_text(encoding="utf-8")
-    assert tables.name == "benchmark.md"
-    assert text == render_benchmark(result)
+    result.write(out)
+    assert BenchmarkReport.read(out) == result
+    text = render_markdown(benchmark_page(result), tmp_path)
     for title in ("One item at a time, 1 thread", "By number of words", "Many items a call"):
         assert f"## {title}" in text
     assert "times tiny" in text
-    ratio = result["runs"]["linear"]["threads"]["1"]["batch_1"]["ratio"]
-    assert f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]" in text
-    for line, name in zip(_rows(text, "By number of words"), result["runs"], strict=True):
-        lengths = result["runs"][name]["threads"]["1"]["lengths"].values()
+    ratio = result.runs["linear"].threads["1"].batch_1.ratio
+    assert f"{ratio.value:.3f} \\[{ratio.low:.3f}, {ratio.high:.3f}\\]" in text
+    for line, one in zip(_rows(text, "By number of words"), result.runs.values(), strict=True):
         shown = [cell.split(" / ") for cell in line[1:]]
-        for (p50, p99), one in zip(shown, lengths, strict=True):
-            assert float(p50.replace(",", "")) == pytest.approx(one["p50_ms"], rel=0.05)
-            assert float(p99.replace(",", "")) == pytest.approx(one["p99_ms"], rel=0.05)
-    assert ", ".join(result["instructions"]) in text
-    disturbed = {**result, "settings": {**result["settings"], "load_before": 1.7}}
-    assert "kept 1.7 cores busy" in render_benchmark(disturbed)
-    alone = {**result, "settings": {**result["settings"], "load_before": 0.1}}
-    assert "disturbed" not in render_benchmark(alone)
+        for (p50, p99), times in zip(shown, one.threads["1"].lengths.values(), strict=True):
+            assert float(p50.replace(",", "")) == pytest.approx(times.p50_ms, rel=0.05)
+            assert float(p99.replace(",", "")) == pytest.approx(times.p99_ms, rel=0.05)
+    for load, told in ((1.7, True), (0.1, False)):
+        settings = result.settings.model_copy(update={"load_before": load})
+        page = benchmark_page(result.model_copy(update={"settings": settings}))
+        text = render_markdown(page, tmp_path)
+        assert (f"kept {load} cores busy" in text) == ("disturbed" in text) == told
+
+
+def test_a_report_of_a_former_version_is_read(result: BenchmarkReport, tmp_path: Path) -> None:
+    plain = result.model_dump(mode="json")
+    del plain["schema_version"]
+    plain["settings"]["seconds"] = None
+    assert BenchmarkReport.parse(plain, tmp_path) == result
 
 
 def _rows(text: str, title: str) -> list[list[str]]:
@@ -141,14 +145,12 @@ def test_texts_come_from_the_source_or_a_file(
         ({"threads": [1, 1]}, "--threads 1,1"),
         ({"threads": [10_000]}, "--threads 10000: this process may use"),
         ({"rounds": 0}, "--rounds 0"),
-        ({"seconds": 0.0}, "--seconds 0"),
-        ({"seconds": float("nan")}, "--seconds nan"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(
     changed: dict[str, Any], named: str, tiny_run: RunFolder
 ) -> None:
-    given = {"texts": TEXTS, "threads": [1], "rounds": 1, "seconds": None, "load": False} | changed
+    given = {"texts": TEXTS, "threads": [1], "rounds": 1, "load": False} | changed
     with pytest.raises(UserError) as error:
         benchmark([tiny_run], given.pop("texts"), **given)
     (problem,) = error.value.problems
@@ -160,8 +162,8 @@ def test_all_mistakes_are_told_at_once(
 ) -> None:
     monkeypatch.setattr(module, "available_cores", lambda: 1)
     with pytest.raises(UserError) as error:
-        benchmark([tiny_run], [], threads=[2], rounds=-1, seconds=-1.0, load=True)
-    assert len(error.value.problems) == 5
+        benchmark([tiny_run], [], threads=[2], rounds=-1, load=True)
+    assert len(error.value.problems) == 4
 
 
 def test_a_damaged_model_is_named_by_the_process_that_loads_it(
@@ -170,7 +172,7 @@ def test_a_damaged_model_is_named_by_the_process_that_loads_it(
     run = copy_run()
     (run.path / "model" / "head.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="the model is damaged or was changed"):
-        benchmark([run], TEXTS, threads=[1], rounds=1, seconds=None, load=False)
+        benchmark([run], TEXTS, threads=[1], rounds=1, load=False)
 
 
 def ended(arguments: Sequence[object]) -> int:
@@ -190,13 +192,16 @@ def test_the_command_prints_and_writes(
     monkeypatch.setattr(module, "STARTS", 1)
     other = RunFolder(Path(shutil.copytree(linear_run.path, tmp_path / "runs" / "other")))
     out = tmp_path / "figures.json"
-    given = ["benchmark", "--run", linear_run.path, "--run", "other", "--seconds", "0.1"]
+    given = ["benchmark", "--run", linear_run.path, "--run", "other", "--rounds", "1"]
     main(
         [str(a) for a in [*given, "--runs-dir", tmp_path / "runs", "--threads", "1", "--out", out]]
     )
     printed = capsys.readouterr().out
-    assert out.with_suffix(".md").read_text(encoding="utf-8") in printed
-    assert list(json.loads(out.read_text(encoding="utf-8"))["runs"]) == ["linear", other.name]
+    report = BenchmarkReport.read(out)
+    assert list(report.runs) == ["linear", other.name]
+    tables = render_markdown(benchmark_page(report), tmp_path)
+    assert out.with_suffix(".md").read_text(encoding="utf-8") == tables
+    assert "One item at a time, 1 thread" in printed
     assert printed.splitlines()[-2:] == [str(out), str(out.with_suffix(".md"))]
 
 
@@ -223,11 +228,7 @@ def test_an_interrupted_benchmark_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "run_fresh", interrupt)
+    monkeypatch.setattr(module, "start_cold", interrupt)
     out = tmp_path / "figures.json"
     assert ended(["benchmark", "--run", linear_run.path, "--out", out]) == 130
     assert not list(tmp_path.iterdir())
-
-
-def test_the_size_is_that_of_the_model_alone(linear_run: RunFolder) -> None:
-    assert 0 < model_mib(linear_run) < 5

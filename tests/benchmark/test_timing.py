@@ -4,21 +4,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from tagger.compression.interleaving import (
+
+from tagger.benchmark import timing
+from tagger.benchmark.report import Ratio
+from tagger.benchmark.timing import (
     BLOCK,
     LEAD_IN,
     WARMUP,
-    Here,
-    Rounds,
     fit_length,
     paired_ratio,
     run_order,
-    summarize_tail,
-    time_one_by_one,
-    time_together,
+    summarize_single_items,
+    time_batches,
+    time_single_items,
 )
-
-from tagger.compression import interleaving
+from tagger.benchmark.worker import LocalRun
 from tagger.data.items import Item
 from tagger.decision.decider import PLAIN, Decider
 
@@ -41,17 +41,17 @@ class Recorder:
         return np.full((len(items), 2), 0.5)
 
 
-def here(*models: Recorder) -> list[Here]:
-    return [Here(Decider(model, PLAIN, None)) for model in models]
+def here(*models: Recorder) -> list[LocalRun]:
+    return [LocalRun(Decider(model, PLAIN, None)) for model in models]
 
 
-def rounds(most: int, seconds: float | None = None) -> Rounds:
-    return Rounds(most, seconds, done=lambda: None)
+def done() -> None:
+    """Is called after each round."""
 
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interleaving, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(timing, "SETTLE_SECONDS", 0)
 
 
 def test_the_order_turns_with_each_round() -> None:
@@ -61,8 +61,8 @@ def test_the_order_turns_with_each_round() -> None:
 def test_each_run_answers_the_same_block_before_the_next_block() -> None:
     calls: list[tuple[str, list[str]]] = []
     models = [Recorder("A", calls), Recorder("B", calls)]
-    times = time_one_by_one(here(*models), TEXTS, rounds(3))
-    assert times.shape == (3, 2, BLOCK)
+    times = time_single_items(here(*models), TEXTS, 3, done)
+    assert times.shape == (2, 3, BLOCK)
 
     assert {len(titles) for _, titles in calls} == {1}
     assert [name for name, _ in calls[: 2 * WARMUP]] == ["A"] * WARMUP + ["B"] * WARMUP
@@ -82,18 +82,18 @@ def test_each_run_answers_the_same_block_before_the_next_block() -> None:
 def test_times_stand_with_their_run_whatever_the_order() -> None:
     calls: list[tuple[str, list[str]]] = []
     slow, fast = Recorder("slow", calls, 0.001), Recorder("fast", calls)
-    times = time_one_by_one(here(slow, fast), TEXTS, rounds(2))
-    assert times[:, 0].min() >= 1
-    assert np.median(times[:, 1]) < 1
-    rates = time_together(here(slow, fast), TEXTS, rounds(2))
-    assert rates.shape == (2, 2)
-    assert (rates[:, 0] < rates[:, 1]).all()
-    assert rates[:, 0].max() <= len(TEXTS) / 0.001
+    times = time_single_items(here(slow, fast), TEXTS, 2, done)
+    assert times[0].min() >= 1
+    assert np.median(times[1]) < 1
+    one, two = time_batches(here(slow, fast), TEXTS, 2, done)
+    assert one.highest < two.lowest
+    assert one.lowest <= one.items_per_second <= one.highest <= len(TEXTS) / 0.001
+    assert (one.items, one.rounds) == (len(TEXTS), 2)
 
 
 def test_many_items_go_in_one_call() -> None:
     calls: list[tuple[str, list[str]]] = []
-    time_together(here(Recorder("A", calls), Recorder("B", calls)), TEXTS, rounds(2))
+    time_batches(here(Recorder("A", calls), Recorder("B", calls)), TEXTS, 2, done)
     titles = [title for title, _ in TEXTS]
     assert calls[2:] == [(name, titles) for name in "ABBA"]
 
@@ -101,17 +101,16 @@ def test_many_items_go_in_one_call() -> None:
 def test_garbage_is_not_collected_while_a_clock_runs() -> None:
     model = Recorder("A", [])
     assert gc.isenabled()
-    time_one_by_one(here(model), TEXTS, rounds(1))
+    time_single_items(here(model), TEXTS, 1, done)
     assert model.collector_was_on == {False}
     assert gc.isenabled()
 
 
-def test_rounds_end_by_number_or_by_time() -> None:
-    done: list[int] = []
-    assert list(Rounds(3, None, lambda: done.append(1))) == [0, 1, 2]
-    assert len(done) == 3
-    assert list(rounds(1000, seconds=1e-9)) == [0], "the first round is always made"
-    assert list(rounds(3, seconds=60)) == [0, 1, 2]
+def test_each_round_is_told() -> None:
+    told: list[int] = []
+    time_single_items(here(Recorder("A", [])), TEXTS, 3, lambda: told.append(1))
+    time_batches(here(Recorder("A", [])), TEXTS, 2, lambda: told.append(1))
+    assert len(told) == 5
 
 
 def test_texts_are_cut_and_repeated_title_first() -> None:
@@ -126,11 +125,11 @@ def test_texts_are_cut_and_repeated_title_first() -> None:
 
 
 def test_the_tail_needs_a_thousand_times() -> None:
-    times = np.arange(1000.0)
-    found = summarize_tail(times)
-    assert (found["p50_ms"], found["items"]) == (499.5, 1000)
-    assert found["p999_ms"] == pytest.approx(998.001)
-    assert summarize_tail(times[:999])["p999_ms"] is None
+    times = np.arange(1000.0).reshape(20, 50) + 1
+    found = summarize_single_items(times, times)
+    assert (found.p50_ms, found.items) == (500.5, 1000)
+    assert found.p999_ms == pytest.approx(999.001)
+    assert summarize_single_items(times[:19], times[:19]).p999_ms is None
 
 
 def test_a_faster_run_has_a_ratio_below_one() -> None:
@@ -139,7 +138,7 @@ def test_a_faster_run_has_a_ratio_below_one() -> None:
     first = drift * rng.normal(10, 0.3, (40, BLOCK))
     half = drift * rng.normal(5, 0.15, (40, BLOCK))
     ratio = paired_ratio(first, half)
-    assert ratio["value"] == pytest.approx(0.5, abs=0.01)
-    assert 0.48 < ratio["low"] <= ratio["value"] <= ratio["high"] < 0.52
-    assert paired_ratio(half, first)["value"] == pytest.approx(2, abs=0.04)
-    assert paired_ratio(first, first) == {"value": 1, "low": 1, "high": 1}
+    assert ratio.value == pytest.approx(0.5, abs=0.01)
+    assert 0.48 < ratio.low <= ratio.value <= ratio.high < 0.52
+    assert paired_ratio(half, first).value == pytest.approx(2, abs=0.04)
+    assert paired_ratio(first, first) == Ratio(value=1, low=1, high=1)

@@ -1,7 +1,6 @@
 """What tests of compression share: a tiny model with weights that matter, and configs for it."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +8,6 @@ import pytest
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import CompressConfig, ExportConfig, TrainConfig
 from tagger.data.items import Item
-from tagger.runs import RunFolder
 
 if TYPE_CHECKING:
     from tagger.models.transformer import TransformerClassifier
@@ -73,14 +71,3 @@ def items() -> list[Item]:
         for number, length in enumerate([9, 1, 30, 2, 14, 60, 5, 3] * 5)
     ]
     return [Item(str(number), text, "") for number, text in enumerate(texts)]
-
-
-@pytest.fixture(scope="session")
-def linear_run(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A finished run named `linear`, which needs no torch to answer."""
-    from tagger.training.train_run import train
-
-    overrides = ["data=file", f"data.path={toy_folder / 'items.csv'}", "model=linear"]
-    overrides += [f"data.tags={toy_folder / 'tags.yaml'}", "training.threads=1", "name=linear"]
-    overrides.append(f"runs_dir={tmp_path_factory.mktemp('linear')}")
-    return RunFolder(train(load_config(TrainConfig, compose_config("train", overrides))))

@@ -19,15 +19,13 @@ from tagger.models.transformer import TransformerClassifier, TransformerModule
 TAGS = ("fruit", "metal", "weather")
 
 
-@pytest.mark.parametrize(
-    ("precision", "most"), [("fp32", 1e-6), ("fp16", 1e-3), ("int8", 0.02), ("int8_static", 0.02)]
-)
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-6), ("fp16", 1e-3), ("int8", 0.02)])
 def test_an_exported_model_says_what_the_original_says(
     make_classifier, compress_config, items, tmp_path, *, precision, most
 ):
     classifier = make_classifier()
-    config = compress_config(f"precision={precision}", "threads=1")
-    export_model(classifier, config, tmp_path / "model", items[:20])
+    config = compress_config(f"dtype={precision}", "threads=1")
+    export_model(classifier, config, tmp_path / "model")
     loaded = load_classifier(tmp_path / "model")
     assert type(loaded) is OnnxClassifier
     assert loaded.tags == TAGS
@@ -37,7 +35,7 @@ def test_an_exported_model_says_what_the_original_says(
 
 
 def test_a_folder_says_what_it_was_made_as_and_where(make_classifier, compress_config, tmp_path):
-    export_model(make_classifier(), compress_config("threads=1"), tmp_path, [])
+    export_model(make_classifier(), compress_config("threads=1"), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "model.onnx", "tokenizer.json", "tagger.json",
     }  # fmt: skip
@@ -55,15 +53,10 @@ def test_int8_takes_about_a_quarter(make_classifier, compress_config, tmp_path):
     sizes = {}
     for precision in ("fp32", "int8"):
         folder = tmp_path / precision
-        export_model(make_classifier(), compress_config(f"precision={precision}"), folder, [])
+        export_model(make_classifier(), compress_config(f"dtype={precision}"), folder)
         sizes[precision] = (folder / "model.onnx").stat().st_size
     # Rows here are of 32 numbers, to which a scale adds an eighth.
     assert sizes["int8"] < 0.3 * sizes["fp32"]
-
-
-def test_fixed_ranges_without_texts_are_refused(make_classifier, compress_config, tmp_path):
-    with pytest.raises(UserError, match="int8_static takes the ranges of activations from texts"):
-        export_model(make_classifier(), compress_config("precision=int8_static"), tmp_path, [])
 
 
 def make_static(classifier, *, head, pooling="mean", normalize=False, width=24):
@@ -84,14 +77,12 @@ def make_static(classifier, *, head, pooling="mean", normalize=False, width=24):
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-@pytest.mark.parametrize(
-    ("precision", "most"), [("fp32", 1e-5), ("fp16", 0.002), ("int8", 0.03), ("int8_static", 0.03)]
-)
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-5), ("fp16", 0.002), ("int8", 0.03)])
 def test_a_static_model_says_what_its_module_says(
     make_classifier, compress_config, items, tmp_path, *, head, precision, most
 ):
     classifier = make_static(make_classifier(), head=head)
-    export_model(classifier, compress_config(f"precision={precision}"), tmp_path, [])
+    export_model(classifier, compress_config(f"dtype={precision}"), tmp_path)
     loaded = load_classifier(tmp_path)
     assert type(loaded) is StaticClassifier
     expected = classifier.predict_proba(items)
@@ -111,14 +102,14 @@ def test_what_a_static_model_cannot_compute_is_refused(
 ):
     classifier = make_static(make_classifier(), head="linear", **setting)
     with pytest.raises(UserError, match=words):
-        export_model(classifier, compress_config(), tmp_path, [])
+        export_model(classifier, compress_config(), tmp_path)
 
 
 def test_an_item_of_one_enormous_text_is_answered(make_classifier, compress_config, tmp_path):
     enormous = [Item("1", "word " * 200_000, "東京 🍏 " * 1000)]
     whole = make_classifier()
     for name, classifier in (("onnx", whole), ("static", make_static(whole, head="mlp"))):
-        export_model(classifier, compress_config("precision=fp32"), tmp_path / name, [])
+        export_model(classifier, compress_config("dtype=fp32"), tmp_path / name)
         found = load_classifier(tmp_path / name).predict_proba(enormous)
         np.testing.assert_allclose(found, classifier.predict_proba(enormous), atol=1e-5)
 
@@ -133,7 +124,7 @@ def test_answers_need_no_torch(make_classifier, compress_config, copy_run, tmp_p
     folder = run.path / "model"
     for file in folder.iterdir():
         file.unlink()
-    export_model(classifier, compress_config("threads=1"), folder, [])
+    export_model(classifier, compress_config("threads=1"), folder)
     from tagger.files import sha256_of, write_json
 
     hashes = {path.name: sha256_of(path) for path in folder.iterdir()}

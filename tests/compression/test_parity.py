@@ -1,5 +1,4 @@
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from tagger.compression.parity import (
     flipped_table,
     worst_rows,
 )
+from tagger.compression.report import Changes, Quality, RowsBeforeAfter
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import CompressConfig, ExportConfig
 from tagger.data.items import Item
@@ -22,6 +22,7 @@ from tagger.decision.policies import Threshold
 from tagger.evaluation.slices import Slice
 from tagger.scores import FloatArray
 
+Measured = tuple[list[Changes], Quality, float]
 TAGS = ["fruit", "metal"]
 STRICT = Rule(Unchanged(), Threshold([0.8, 0.8]), None)
 
@@ -45,12 +46,8 @@ def answers(
 
 def parity(
     both: Answers, slices: Sequence[Slice] = (), size: float = 1.0, labelled: Answers | None = None
-) -> dict[str, Any]:
-    return {
-        "texts": [describe_changes(both)],
-        "labelled": describe_quality(labelled or both, TAGS, slices),
-        "size_mib": {"before": 4.0, "after": size},
-    }
+) -> Measured:
+    return [describe_changes(both)], describe_quality(labelled or both, TAGS, slices, "all"), size
 
 
 def half_and_half(count: int = 200) -> tuple[list[Item], FloatArray]:
@@ -64,7 +61,7 @@ def test_the_same_answers_break_no_limit() -> None:
     items, before = half_and_half()
     none = ["max_changed", "max_shift", "max_ece", "max_class", "max_slice"]
     zero = limits(*[f"compress.{name}=0" for name in none])
-    assert broken_limits(parity(answers(items, before, before.copy())), zero) == []
+    assert broken_limits(*parity(answers(items, before, before.copy())), zero) == []
 
 
 def test_decisions_that_a_person_is_asked_about_count_as_changed() -> None:
@@ -74,7 +71,7 @@ def test_decisions_that_a_person_is_asked_about_count_as_changed() -> None:
     )
     changes = describe_changes(both)
     # The second needs review now, the third is another tag, the fourth was for review before.
-    assert (changes["decisions"], changes["tags"]) == (3, 2)
+    assert (changes.decisions, changes.tags) == (3, 2)
     np.testing.assert_array_equal(both.flipped, [False, True, True, True])
 
 
@@ -82,18 +79,18 @@ def test_another_tag_behind_needs_review_counts_too() -> None:
     items, before = rows(*[0.6] * 10)
     both = answers(items, before, 1 - before, STRICT)
     assert describe_changes(both)["decisions"] == 0
-    (changed, *_) = broken_limits(parity(both), limits())
+    (changed, *_) = broken_limits(*parity(both), limits())
     assert changed.startswith("max_changed: 100.00% of toy (0 decisions and 10 most probable tags")
 
 
 def test_shift_is_the_share_of_probability_that_moved() -> None:
     items, before = rows(0.9, 0.5)
     changes = describe_changes(answers(items, before, np.array([[0.6, 0.4], [0.6, 0.4]])))
-    assert changes["mean_shift"] == pytest.approx(0.2)
-    assert changes["max_shift"] == pytest.approx(0.3)
+    assert changes.mean_shift == pytest.approx(0.2)
+    assert changes.max_shift == pytest.approx(0.3)
 
 
-def changed_few() -> dict[str, Any]:
+def changed_few() -> Measured:
     """3 of 200 rows are decided otherwise, by little: 1.5 %; what they are worth stays."""
     items, before = half_and_half()
     before[:3] = [0.501, 0.499]
@@ -103,21 +100,21 @@ def changed_few() -> dict[str, Any]:
     return parity(both, labelled=both.take(~both.flipped))
 
 
-def shifted() -> dict[str, Any]:
+def shifted() -> Measured:
     """All texts are answered less surely by 0.03; the labelled rows are others."""
     items, before = half_and_half()
     less = before - np.where(before > 0.5, 0.03, -0.03)
     return parity(answers(items, before, less), labelled=answers(items, before, before.copy()))
 
 
-def miscalibrated() -> dict[str, Any]:
+def miscalibrated() -> Measured:
     """Right answers grow less sure by 0.03 on the labelled rows; the texts are others."""
     items, before = half_and_half()
     less = before - np.where(before > 0.5, 0.03, -0.03)
     return parity(answers(items, before, before.copy()), labelled=answers(items, before, less))
 
 
-def worse_tag() -> dict[str, Any]:
+def worse_tag() -> Measured:
     """2 of 10 rows of a tag get lost on the labelled rows, the calibration stays."""
     fruit, sure = rows(*[0.501] * 90)
     metal, unsure = rows(*[0.499] * 10, tag="metal")
@@ -132,7 +129,7 @@ IN_PART = Slice(
 )
 
 
-def worse_slice() -> dict[str, Any]:
+def worse_slice() -> Measured:
     """1 of the 20 rows of a slice gets lost: 5 %; of all 200 that is half a percent."""
     items, before = half_and_half()
     before[0] = [0.501, 0.499]
@@ -143,7 +140,7 @@ def worse_slice() -> dict[str, Any]:
     )
 
 
-def too_large() -> dict[str, Any]:
+def too_large() -> Measured:
     items, before = half_and_half()
     return parity(answers(items, before, before.copy()), size=9.0)
 
@@ -162,12 +159,12 @@ CASES = {
 def test_each_limit_fails_alone_with_what_was_found_and_allowed(limit: str) -> None:
     make, found, allowed = CASES[limit]
     measured = make()
-    (line,) = broken_limits(measured, limits("compress.max_mib=8"))
+    (line,) = broken_limits(*measured, limits("compress.max_mib=8"))
     assert line.startswith(f"{limit}: ")
     assert found in line
     assert allowed in line
     wider = "9.5" if limit == "max_mib" else "0.5"
-    assert broken_limits(measured, limits("compress.max_mib=8", f"compress.{limit}={wider}")) == []
+    assert broken_limits(*measured, limits("compress.max_mib=8", f"compress.{limit}={wider}")) == []
 
 
 def test_every_limit_has_a_case() -> None:
@@ -175,18 +172,19 @@ def test_every_limit_has_a_case() -> None:
 
 
 def test_a_slice_of_few_rows_is_not_judged() -> None:
-    measured = worse_slice()
-    measured["labelled"]["slices"]["short"]["rows"] = FEWEST - 1
-    assert broken_limits(measured, limits()) == []
+    changes, quality, size = worse_slice()
+    few = quality.slices["short"].model_copy(update={"rows": FEWEST - 1})
+    quality = quality.model_copy(update={"slices": {"short": few}})
+    assert broken_limits(changes, quality, size, limits()) == []
 
 
 def test_a_limit_that_a_single_row_breaks_says_so() -> None:
     items, before = rows(*[0.501] * 40)
     after = before.copy()
     after[0] = [0.499, 0.501]
-    (line, *_) = broken_limits(parity(answers(items, before, after)), limits())
+    (line, *_) = broken_limits(*parity(answers(items, before, after)), limits())
     assert line.endswith("allowed 1.00% (a single one of 40 rows is 2.50% and breaks it)")
-    (plain,) = broken_limits(changed_few(), limits())
+    (plain,) = broken_limits(*changed_few(), limits())
     assert "single" not in plain
 
 
@@ -196,8 +194,8 @@ def test_further_texts_are_judged_by_themselves() -> None:
     few, sure = rows(0.501, 0.9)
     flipped = np.array([[0.499, 0.501], [0.9, 0.1]])
     other = Answers("stream.csv", few, PLAIN.apply(sure, None), PLAIN.apply(flipped, None))
-    measured = parity(same) | {"texts": [describe_changes(same), describe_changes(other)]}
-    (line,) = broken_limits(measured, limits())
+    (changes, quality, size) = parity(same)
+    (line,) = broken_limits([*changes, describe_changes(other)], quality, size, limits())
     assert line.startswith("max_changed: 50.00% of stream.csv")
 
 
@@ -205,9 +203,9 @@ def test_a_tag_without_rows_and_an_empty_slice_break_nothing() -> None:
     items, before = rows(*[0.9] * 30)
     nowhere = Slice("nowhere", "No row.", lambda item: False)
     measured = parity(answers(items, before, before.copy()), [nowhere])
-    assert measured["labelled"]["slices"] == {}
-    assert measured["labelled"]["f1"]["metal"] == {"rows": 0, "before": 0.0, "after": 0.0}
-    assert broken_limits(measured, limits()) == []
+    assert measured[1].slices == {}
+    assert measured[1].f1["metal"] == RowsBeforeAfter(rows=0, before=0.0, after=0.0)
+    assert broken_limits(*measured, limits()) == []
 
 
 def test_the_worst_rows_are_flipped_ones_then_those_that_moved_most() -> None:

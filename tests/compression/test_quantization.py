@@ -66,9 +66,7 @@ def test_a_table_is_looked_up_as_rows_of_int8(make_classifier, items):
     assert 0 < difference.max() < 0.02
 
 
-@pytest.mark.parametrize(
-    ("precision", "most"), [("fp32", 1e-5), ("fp16", 0.005), ("int8", 0.1), ("int8_static", 0.1)]
-)
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-5), ("fp16", 0.005), ("int8", 0.1)])
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_every_precision_says_nearly_the_same(
     make_classifier, compress_config, items, caplog, *, precision, most, head
@@ -76,9 +74,9 @@ def test_every_precision_says_nearly_the_same(
     classifier = make_classifier(f"model.head={head}")
     rows = classifier.tokenize(items)
     before = logits(build_graph(classifier), rows)
-    config = compress_config(f"precision={precision}")
+    config = compress_config(f"dtype={precision}")
     with caplog.at_level(logging.WARNING):
-        model = quantize(build_graph(classifier), config, [np.array([row]) for row in rows])
+        model = quantize(build_graph(classifier), config)
     assert not caplog.records  # nothing that a user is asked to mend
     assert np.abs(logits(model, rows) - before).max() < most
     # Padding has no part in it. (int8 takes its ranges from the whole batch.)
@@ -87,7 +85,7 @@ def test_every_precision_says_nearly_the_same(
 
 
 def test_int8_has_no_product_in_fp32_but_the_head(make_classifier, compress_config):
-    model = quantize(build_graph(make_classifier()), compress_config("precision=int8"), [])
+    model = quantize(build_graph(make_classifier()), compress_config("dtype=int8"))
     found = kinds(model)
     assert (found["QAttention"], found["Attention"]) == (2, 0)
     assert (found["MatMulInteger"], found["MatMul"]) == (6, 1)
@@ -95,22 +93,6 @@ def test_int8_has_no_product_in_fp32_but_the_head(make_classifier, compress_conf
     tables = [value for value in constants(model).values() if value.shape[1:] > (1,)]
     large = {value.dtype for value in tables if value.size > 64 * 32}  # more than the positions
     assert large == {np.dtype(np.int8)}
-
-
-def test_fixed_ranges_are_those_of_the_texts(make_classifier, compress_config, items):
-    classifier = make_classifier()
-    config = compress_config("precision=int8_static")
-    rows = [np.array([row]) for row in classifier.tokenize(items)]
-    model = quantize(build_graph(classifier), config, rows)
-    found = kinds(model)
-    assert found["QAttention"] == 2  # for which onnxruntime has no fixed ranges
-    # One before each product, and none after it.
-    assert found["QuantizeLinear"] == 6
-    scales = [v for n, v in constants(model).items() if "attended_scale" in n]
-    narrow = quantize(build_graph(classifier), config, rows[:1])
-    fewer = [v for n, v in constants(narrow).items() if "attended_scale" in n]
-    assert len(scales) == len(fewer) == 2
-    assert all(many > few for many, few in zip(scales, fewer, strict=True))
 
 
 def test_a_scale_a_column_is_nearer_than_one_for_all(make_classifier, compress_config, items):
@@ -121,8 +103,8 @@ def test_a_scale_a_column_is_nearer_than_one_for_all(make_classifier, compress_c
     before = logits(build_graph(classifier), rows)
     errors = []
     for setting in ("true", "false"):
-        config = compress_config("precision=int8", f"per_channel={setting}")
-        model = quantize(build_graph(classifier), config, [])
+        config = compress_config("dtype=int8", f"per_channel={setting}")
+        model = quantize(build_graph(classifier), config)
         errors.append(np.abs(logits(model, rows) - before).mean())
     assert errors[0] < errors[1]
 
@@ -194,9 +176,9 @@ def test_a_traced_model_is_quantized_but_for_its_head(make_classifier, compress_
         return np.concatenate([logits(model, [row]) for row in rows])
 
     before = alone(build_graph(classifier))
-    for precision in ("int8", "int8_static"):
-        settings = compress_config(f"precision={precision}")
-        model = quantize(build_graph(classifier), settings, [np.array([row]) for row in rows])
+    for precision in ("int8",):
+        settings = compress_config(f"dtype={precision}")
+        model = quantize(build_graph(classifier), settings)
         found = constants(model)
         head = {name: value.dtype for name, value in found.items() if name.startswith("head.")}
         assert {*head.values()} == {np.dtype(np.float32)}

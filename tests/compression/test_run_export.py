@@ -51,7 +51,7 @@ def export(copy_run: Callable[..., RunFolder], tmp_path: Path) -> Export:
     def make(*overrides: str) -> Path:
         given = [f"run={quoted('tiny')}", f"runs_dir={quoted(tmp_path / 'runs')}", *overrides]
         config = load_config(ExportConfig, compose_config("export", given))
-        return export_run(config, say=lambda _: None)
+        return export_run(config).folder
 
     return make
 
@@ -106,7 +106,7 @@ def test_its_meta_says_what_it_was_made_of_and_how(export: Export, tmp_path: Pat
         "name": "tiny",
         "model_files": original.meta["model_files"],
     }
-    assert run.meta["compress"]["precision"] == "int8"
+    assert run.meta["compress"]["dtype"] == "int8"
     assert run.meta["compress"]["threads"] == 1
     assert run.meta["gate"] == "passed"
     assert run.meta["parity"] == stored(folder / "parity.json")
@@ -163,7 +163,7 @@ def test_few_unseen_rows_give_way_to_all(
     split = ["data.split.test=0", "data.split.validation=0.1"]
     train(tiny_config("name=all", f"runs_dir={tmp_path}", "training.epochs=1", *split))
     given = ["run=all", f"runs_dir={tmp_path}", "compress=fp32"]
-    folder = export_run(load_config(ExportConfig, compose_config("export", given)))
+    folder = export_run(load_config(ExportConfig, compose_config("export", given))).folder
     labelled = stored(folder / "parity.json")["labelled"]
     assert labelled["rows"] == 60
     assert labelled["explanation"].startswith("all 60 rows of toy, as only 6 of them")
@@ -222,7 +222,7 @@ def test_rows_out_of_fold_are_refitted(
     given = ["training.epochs=1", "decision.folds=2", "data.split.validation=0"]
     run = RunFolder(train(tiny_config("name=f", f"runs_dir={tmp_path}", *given)))
     config = compose_config("export", ["run=f", f"runs_dir={tmp_path}", "compress=fp32"])
-    folder = export_run(load_config(ExportConfig, config))
+    folder = export_run(load_config(ExportConfig, config)).folder
     old, new = (read_calibration(one / "calibration.csv", run.tags) for one in (run.path, folder))
     np.testing.assert_allclose(new[0], old[0], atol=1e-4)
     assert "2 folds" in stored(folder / "decision.json")["fitted_on"]["source"]
@@ -256,7 +256,7 @@ def test_a_trained_run_is_never_replaced(export: Export) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize("where", ["save_rule", "_measure", "_meta"])
+@pytest.mark.parametrize("where", ["save_rule", "_judge", "_meta"])
 def test_what_fails_in_the_middle_leaves_nothing(
     export: Export,
     tmp_path: Path,

@@ -33,7 +33,7 @@ def folder(tiny_config, tmp_path_factory) -> Path:
     classifier.save(path / "original")
     given = ["run=any", "compress=fp32", "compress.threads=1"]
     config = load_config(ExportConfig, compose_config("export", given)).compress
-    export_model(classifier, config, path / "model", [])
+    export_model(classifier, config, path / "model")
     return path
 
 
@@ -59,8 +59,8 @@ def test_in_int8_too_an_answer_does_not_depend_on_the_texts_beside_it(folder, tm
     from tagger.compression.export import export_model
 
     config = load_config(ExportConfig, compose_config("export", ["run=any"])).compress
-    assert config.precision == "int8"
-    export_model(TransformerClassifier.load(folder / "original"), config, tmp_path, [])
+    assert config.dtype == "int8"
+    export_model(TransformerClassifier.load(folder / "original"), config, tmp_path)
     classifier = OnnxClassifier.load(tmp_path)
     items = [Item(str(n), "alpha beta " * n, "gamma" if n % 2 else "") for n in (9, 1, 30, 2) * 20]
     alone = np.vstack([classifier.predict_proba([item]) for item in items])

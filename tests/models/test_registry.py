@@ -55,7 +55,7 @@ def classifiers(tiny_config, tmp_path_factory):
     transformer = TransformerClassifier.build(tiny, TAGS)
     exported = tmp_path_factory.mktemp("exported")
     compress = load_config(ExportConfig, compose_config("export", ["run=any"])).compress
-    export_model(transformer, compress, exported, [])
+    export_model(transformer, compress, exported)
     table = np.random.default_rng(0).standard_normal((30522, 3)).astype(np.float32)
     static = StaticWeights(table, None, np.zeros(3, np.float32), None)
     return {

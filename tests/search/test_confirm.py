@@ -12,9 +12,9 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sklearn.metrics import accuracy_score, f1_score
 
+from tagger.compare.scoring import SCORES
 from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.evaluation.selective import area_under_risk_coverage, precision_at_coverage
-from tagger.ladder.scoring import SCORES
 from tagger.scores import IntArray
 from tagger.search.confirm import (
     CANDIDATES,

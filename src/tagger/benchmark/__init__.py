@@ -1,1 +1,1 @@
-"""Benchmarks of finished runs, timed side by side: latency, throughput, cold start, memory, size."""
+"""Benchmarks of finished runs side by side: latency, throughput, cold start, memory, size."""

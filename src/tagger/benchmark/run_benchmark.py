@@ -175,7 +175,7 @@ def _check(texts: Sequence[Text], threads: Sequence[int], rounds: int, load: boo
         raise UserError("the benchmark cannot be made:", problems)
 
 
-def _time_runs(
+def _time_runs(  # noqa: PLR0917
     runs: Sequence[RunFolder],
     texts: Sequence[Text],
     threads: int,

@@ -13,8 +13,8 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from tagger.compare.scoring import SCORES, compare_all
 from tagger.config.schema import TrainConfig
-from tagger.ladder.scoring import SCORES, compare_all
 from tagger.scores import FloatArray, IntArray
 from tagger.search.fold_results import folds_of, mean_score
 from tagger.search.folds import Folds

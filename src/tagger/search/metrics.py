@@ -3,9 +3,9 @@
 import numpy as np
 from optuna.study import StudyDirection
 
+from tagger.compare.scoring import SCORES
 from tagger.config.schema import COST_METRICS
 from tagger.evaluation.selective import area_under_risk_coverage, precision_at_coverage
-from tagger.ladder.scoring import SCORES
 from tagger.scores import BoolArray, FloatArray, IntArray, confusion_matrix, scores_from_confusion
 
 SMALLER_IS_BETTER = ("aurc", "log_loss", *COST_METRICS)

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# All figures of RESULTS.md from "The ladder" to "Training that travels": about four hours on two cores.
+# All figures of RESULTS.md from "The approaches" to "Training that travels": about four hours on two cores.
 # A run that was stopped goes on when the same command is given again.
 #
-#   benchmarks/ladder.sh DATASET.csv STREAM.csv
+#   benchmarks/approaches.sh DATASET.csv STREAM.csv
 set -euo pipefail
 
 dataset=$1
 stream=$2
 here=$(dirname "$0")
 
-tagger leaderboard --data "$dataset"
-tagger leaderboard --data "$dataset" --few-labels \
-  --rung linear --rung frozen --rung minilm --rung setfit
-tagger leaderboard --data "$dataset" --data "$here/../data/gold.csv" --seeds 1 \
-  --rung rules --rung linear --rung frozen --rung minilm
+tagger compare --data "$dataset"
+tagger compare --data "$dataset" --few-labels \
+  --approach linear --approach frozen --approach minilm --approach setfit
+tagger compare --data "$dataset" --data "$here/../data/gold.csv" --seeds 1 \
+  --approach rules --approach linear --approach frozen --approach minilm
 python "$here/disputed.py" --data "$dataset"
 python "$here/guarantee.py" --data "$dataset"
 python "$here/shift.py" --data "$dataset"

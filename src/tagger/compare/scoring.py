@@ -1,11 +1,11 @@
-"""What out-of-fold predictions are worth, and whether a difference between two is luck."""
+"""Scores out-of-fold predictions, and compares approaches by simultaneous intervals."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
+from tagger.compare.report import Difference, Scores
 from tagger.config.schema import DecisionConfig
 from tagger.decision.decider import CalibrationSet, fit_rule
 from tagger.decision.policies import REVIEW
@@ -22,9 +22,9 @@ LEVEL = 0.95
 RESAMPLES = 4000
 
 
-def score_rung(
+def score_out_of_fold(
     probabilities: FloatArray, true: IntArray, fold: IntArray, config: DecisionConfig
-) -> dict[str, float | None]:
+) -> Scores:
     """Score an approach by its out-of-fold predictions.
 
     The rule of a fold is fitted to the other folds' predictions, so nothing is fitted to the rows
@@ -37,7 +37,7 @@ def score_rung(
         config: How probabilities are corrected, and what is published.
 
     Returns:
-        As `score_abroad`.
+        As `score_cross_domain`.
     """
     per_seed = [
         _score(rows, true, *_cross_fitted(rows, true, folds, config))
@@ -46,20 +46,20 @@ def score_rung(
     return _means(per_seed)
 
 
-def score_abroad(
+def score_cross_domain(
     probabilities: FloatArray,
     true: IntArray,
-    home: FloatArray,
-    home_true: IntArray,
+    own: FloatArray,
+    own_true: IntArray,
     config: DecisionConfig,
-) -> dict[str, float | None]:
-    """Score what an approach says of another source, by the rule that is fitted to its own.
+) -> Scores:
+    """Score an approach on another source, by the rule that is fitted to its own.
 
     Args:
         probabilities: Of the other source's items, (n_seeds, n, n_tags).
         true: Position of each item's tag, (n,).
-        home: Out-of-fold predictions of the items trained on, (n_seeds, m, n_tags).
-        home_true: Position of each of their tags, (m,).
+        own: Out-of-fold predictions of the items trained on, (n_seeds, m, n_tags).
+        own_true: Position of each of their tags, (m,).
         config: How probabilities are corrected, and what is published.
 
     Returns:
@@ -70,8 +70,8 @@ def score_abroad(
         nothing.
     """
     per_seed = []
-    for rows, own in zip(probabilities, home, strict=True):
-        rule = fit_rule(config, CalibrationSet(own, home_true, None, "the own source"))
+    for rows, fitted_to in zip(probabilities, own, strict=True):
+        rule = fit_rule(config, CalibrationSet(fitted_to, own_true, None, "the own source"))
         result = rule.apply(rows, None)
         per_seed.append(_score(rows, true, result.probabilities, result.tags))
     return _means(per_seed)
@@ -98,8 +98,8 @@ def _score(
     }
 
 
-def _means(per_seed: list[dict[str, float]]) -> dict[str, float | None]:
-    result: dict[str, float | None] = {}
+def _means(per_seed: list[dict[str, float]]) -> Scores:
+    result: Scores = {}
     for name in per_seed[0]:
         known = [one[name] for one in per_seed if not np.isnan(one[name])]
         result[name] = float(np.mean(known)) if known else None
@@ -107,30 +107,6 @@ def _means(per_seed: list[dict[str, float]]) -> dict[str, float | None]:
         values = [one[name] for one in per_seed]
         result[f"{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return result
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One approach minus another.
-
-    Attributes:
-        one: Name of the first.
-        other: Name of the second.
-        value: Difference of the mean scores over seeds.
-        low: Lower end of the simultaneous interval.
-        high: Upper end.
-    """
-
-    one: str
-    other: str
-    value: float
-    low: float
-    high: float
-
-    @property
-    def proven(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
 
 
 def compare_all(
@@ -178,9 +154,23 @@ def compare_all(
     largest = (np.abs(drawn - drawn.mean(axis=1, keepdims=True)) / errors[:, None]).max(axis=0)
     width = float(np.quantile(largest, LEVEL)) * errors
     return [
-        Difference(one, other, float(value), float(value - half), float(value + half))
-        for (one, other), value, half in zip(pairs, observed, width, strict=True)
+        Difference(
+            one=one,
+            other=other,
+            value=value,
+            low=value - half,
+            high=value + half,
+            proven=bool(abs(value) > half),
+        )
+        for (one, other), value, half in zip(pairs, observed.tolist(), width.tolist(), strict=True)
     ]
+
+
+def mean_score(probabilities: FloatArray, true: IntArray, score: str) -> float:
+    """Return the mean over seeds of a score of `SCORES` of probabilities (n_seeds, n, n_tags)."""
+    n_tags = probabilities.shape[2]
+    counts = [confusion_matrix(true, rows.argmax(axis=1), n_tags) for rows in probabilities]
+    return float(np.mean([scores_from_confusion(one)[score] for one in counts]))
 
 
 def better_than(differences: list[Difference], name: str) -> list[str]:

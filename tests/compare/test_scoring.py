@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 
-from tagger.config.schema import DecisionConfig
-from tagger.ladder.comparison import promised
-from tagger.ladder.scoring import (
+from tagger.compare.comparison import threshold_config
+from tagger.compare.report import Difference
+from tagger.compare.scoring import (
     SCORES,
-    Difference,
     better_than,
     compare_all,
-    score_abroad,
-    score_rung,
+    score_cross_domain,
+    score_out_of_fold,
 )
+from tagger.config.schema import DecisionConfig
 from tagger.scores import FloatArray, IntArray, confusion_matrix, scores_from_confusion
 
 N, TAGS, SEEDS = 240, 3, 2
@@ -34,13 +34,13 @@ def answers(true: IntArray, accuracy: float, seed: int, sharpness: float = 3.0) 
 
 
 def promise(precision: float) -> DecisionConfig:
-    return promised().model_copy(update={"target_precision": precision})
+    return threshold_config().model_copy(update={"target_precision": precision})
 
 
 def test_what_a_model_abstains_from_is_not_published(true: IntArray) -> None:
     probabilities = answers(true, 1.0, 0)
     probabilities[:, ::2] = 1 / TAGS
-    result = score_rung(probabilities, true, folds(), promise(0.9))
+    result = score_out_of_fold(probabilities, true, folds(), promise(0.9))
     assert result["coverage"] == pytest.approx(0.5, abs=0.02)
     assert result["published_precision"] == 1.0
 
@@ -51,7 +51,7 @@ def folds() -> IntArray:
 
 def test_scores_are_means_over_seeds(true: IntArray) -> None:
     probabilities = answers(true, 0.8, 0)
-    result = score_rung(probabilities, true, folds(), promise(0.9))
+    result = score_out_of_fold(probabilities, true, folds(), promise(0.9))
     for name in SCORES:
         per_seed = [
             scores_from_confusion(confusion_matrix(true, rows.argmax(1), TAGS))[name]
@@ -63,27 +63,27 @@ def test_scores_are_means_over_seeds(true: IntArray) -> None:
 
 def test_temperature_is_fitted_to_the_other_folds(true: IntArray) -> None:
     sure = answers(true, 0.8, 0, sharpness=8.0)  # sure of everything, right in 8 of 10
-    result = score_rung(sure, true, folds(), promise(0.9))
+    result = score_out_of_fold(sure, true, folds(), promise(0.9))
     assert result["ece_before"] is not None and result["ece"] is not None
     assert result["ece_before"] > 0.15
     assert result["ece"] < 0.6 * result["ece_before"]
 
 
 def test_a_promise_out_of_reach_publishes_nothing(true: IntArray) -> None:
-    result = score_rung(answers(true, 0.5, 0), true, folds(), promise(0.99))
+    result = score_out_of_fold(answers(true, 0.5, 0), true, folds(), promise(0.99))
     assert result["coverage"] == 0.0
     assert result["published_precision"] is None
 
 
 def test_a_promise_within_reach_is_kept(true: IntArray) -> None:
-    result = score_rung(answers(true, 0.99, 0), true, folds(), promise(0.9))
+    result = score_out_of_fold(answers(true, 0.99, 0), true, folds(), promise(0.9))
     assert result["coverage"] is not None and result["coverage"] > 0.9
     assert result["published_precision"] is not None and result["published_precision"] > 0.95
 
 
 def test_differences_are_those_of_the_mean_scores(true: IntArray) -> None:
-    rungs = {"good": answers(true, 0.9, 1), "poor": answers(true, 0.6, 2)}
-    (one,) = compare_all(rungs, true, "weighted_f1")
+    approaches = {"good": answers(true, 0.9, 1), "poor": answers(true, 0.6, 2)}
+    (one,) = compare_all(approaches, true, "weighted_f1")
     expected = [
         np.mean(
             [
@@ -91,7 +91,7 @@ def test_differences_are_those_of_the_mean_scores(true: IntArray) -> None:
                 for rows in runs
             ]
         )
-        for runs in rungs.values()
+        for runs in approaches.values()
     ]
     assert (one.one, one.other) == ("good", "poor")
     assert one.value == pytest.approx(expected[0] - expected[1])
@@ -107,9 +107,9 @@ def test_equal_approaches_are_not_called_better(true: IntArray) -> None:
 
 
 def test_more_comparisons_make_wider_intervals(true: IntArray) -> None:
-    rungs = {str(seed): answers(true, 0.8, seed) for seed in range(8)}
-    (alone,) = compare_all({name: rungs[name] for name in ("0", "1")}, true, "weighted_f1")
-    among = compare_all(rungs, true, "weighted_f1")
+    approaches = {str(seed): answers(true, 0.8, seed) for seed in range(8)}
+    (alone,) = compare_all({name: approaches[name] for name in ("0", "1")}, true, "weighted_f1")
+    among = compare_all(approaches, true, "weighted_f1")
     assert len(among) == 28
     assert among[0].high - among[0].low > 1.2 * (alone.high - alone.low)
 
@@ -118,26 +118,33 @@ def test_intervals_of_level_approaches_rarely_leave_out_zero(true: IntArray) -> 
     """All 10 pairs of 5 approaches that are alike, 40 times: at most 5 % should err, with luck."""
     wrong = 0
     for repeat in range(40):
-        rungs = {str(k): answers(true, 0.8, 1000 * repeat + k)[:1] for k in range(5)}
-        wrong += any(one.proven for one in compare_all(rungs, true, "weighted_f1", seed=repeat))
+        approaches = {str(k): answers(true, 0.8, 1000 * repeat + k)[:1] for k in range(5)}
+        wrong += any(
+            one.proven for one in compare_all(approaches, true, "weighted_f1", seed=repeat)
+        )
     assert wrong <= 6
 
 
 def test_chosen_pairs_alone_are_compared_and_by_narrower_intervals(true: IntArray) -> None:
-    rungs = {name: answers(true, 0.8, at) for at, name in enumerate("abcdef")}
-    pairs = compare_all(rungs, true, "weighted_f1", pairs=[("c", "a"), ("b", "a")])
+    approaches = {name: answers(true, 0.8, at) for at, name in enumerate("abcdef")}
+    pairs = compare_all(approaches, true, "weighted_f1", pairs=[("c", "a"), ("b", "a")])
     assert [(one.one, one.other) for one in pairs] == [("c", "a"), ("b", "a")]
-    everything = compare_all(rungs, true, "weighted_f1")
+    everything = compare_all(approaches, true, "weighted_f1")
     (same,) = [one for one in everything if (one.one, one.other) == ("a", "b")]
     assert same.value == pytest.approx(-pairs[1].value)
     assert pairs[1].high - pairs[1].low < same.high - same.low
 
 
+def difference(one: str, other: str, value: float, low: float, high: float) -> Difference:
+    proven = low > 0 or high < 0
+    return Difference(one=one, other=other, value=value, low=low, high=high, proven=proven)
+
+
 def test_better_than_reads_both_directions() -> None:
     pairs = [
-        Difference("a", "b", 0.1, 0.05, 0.15),
-        Difference("a", "c", -0.1, -0.2, -0.01),
-        Difference("b", "c", 0.0, -0.1, 0.1),
+        difference("a", "b", 0.1, 0.05, 0.15),
+        difference("a", "c", -0.1, -0.2, -0.01),
+        difference("b", "c", 0.0, -0.1, 0.1),
     ]
     assert better_than(pairs, "a") == ["b"]
     assert better_than(pairs, "b") == []
@@ -151,8 +158,8 @@ def test_one_approach_has_nothing_to_be_compared_with(true: IntArray) -> None:
 def test_abroad_is_decided_by_what_was_fitted_at_home(true: IntArray) -> None:
     home = answers(true, 0.97, 0)
     abroad = answers(true, 0.6, 1)  # as sure as at home, and often wrong
-    result = score_abroad(abroad, true, home, true, promise(0.9))
-    own = score_rung(home, true, folds(), promise(0.9))
+    result = score_cross_domain(abroad, true, home, true, promise(0.9))
+    own = score_out_of_fold(home, true, folds(), promise(0.9))
     assert own["published_precision"] is not None and own["published_precision"] > 0.9
     assert result["coverage"] is not None and result["coverage"] > 0.9
     assert result["published_precision"] == pytest.approx(0.6, abs=0.08)

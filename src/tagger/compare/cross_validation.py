@@ -1,24 +1,24 @@
-"""Repeated cross-validation: every item is predicted by models that did not see it."""
+"""Cross-validates approaches repeatedly, on the same folds for all."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from tagger.compare.approaches import Approaches
+from tagger.compare.report import Costs
+from tagger.compare.runs import (
+    LabelledFile,
+    drop_model,
+    make_run,
+    predict_other,
+    run_config,
+)
 from tagger.config.schema import LatencyConfig
 from tagger.decision.decider import PLAIN, Decider
 from tagger.evaluation.latency import measure_latency
 from tagger.files import folder_mib
-from tagger.ladder.cells import (
-    Source,
-    cell_config,
-    drop_model,
-    make_run,
-    predict_elsewhere,
-)
-from tagger.ladder.rungs import Ladder
 from tagger.models.base import Classifier
 from tagger.models.ensemble import EnsembleClassifier
 from tagger.progress import progress_bar
@@ -28,7 +28,7 @@ from tagger.scores import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What an approach says of all items of a source, out of fold.
+    """Out-of-fold predictions of an approach for all items of a source.
 
     Attributes:
         probabilities: (n_seeds, n, n_tags).
@@ -42,21 +42,21 @@ class OutOfFold:
 
 
 def cross_validate(
-    ladder: Ladder,
-    source: Source,
+    approaches: Approaches,
+    source: LabelledFile,
     out: Path,
     *,
     seeds: int,
     folds: int,
     split: Mapping[str, float] | None = None,
 ) -> dict[str, OutOfFold]:
-    """Train every rung on every fold of every seed, the same folds for all.
+    """Train every approach on every fold of every seed, the same folds for all.
 
     Each is a run folder below `out`, so a comparison that was stopped goes on where it was. The
     model of the first fold is kept, for `measure_size_and_latency`.
 
     Args:
-        ladder: What to compare.
+        approaches: What to compare.
         source: What to train and test on.
         out: A folder.
         seeds: How often to divide the items anew; the seed of the runs too.
@@ -65,16 +65,16 @@ def cross_validate(
     """
     shape = (seeds, len(source.items))
     results: dict[str, OutOfFold] = {}
-    with progress_bar(len(ladder.rungs) * seeds * folds, "ladder", "run") as bar:
-        for name, overrides in ladder.rungs.items():
+    with progress_bar(len(approaches.overrides) * seeds * folds, "comparison", "run") as bar:
+        for name, overrides in approaches.overrides.items():
             probabilities = np.zeros((*shape, len(source.tags)))
             fold_of = np.zeros(shape, dtype=np.int64)
             seconds = []
             for seed in range(seeds):
                 for fold in range(folds):
                     keys: dict[str, float] = {"folds": folds, "fold": fold, "seed": seed}
-                    folder = cell_folder(out, name, seed, fold)
-                    config = cell_config(overrides, source, folder, seed, keys | dict(split or {}))
+                    folder = run_folder(out, name, seed, fold)
+                    config = run_config(overrides, source, folder, seed, keys | dict(split or {}))
                     run = make_run(config)
                     if seed or fold:
                         drop_model(run)
@@ -86,7 +86,7 @@ def cross_validate(
                     seconds.append(run.meta["train_seconds"])
                     bar.update()
             results[name] = OutOfFold(probabilities, fold_of, float(np.median(seconds)))
-    for name, members in ladder.ensembles.items():
+    for name, members in approaches.ensembles.items():
         parts = [results[member] for member in members]
         results[name] = OutOfFold(
             np.mean([part.probabilities for part in parts], axis=0),
@@ -97,49 +97,51 @@ def cross_validate(
 
 
 def measure_size_and_latency(
-    ladder: Ladder, source: Source, out: Path, config: LatencyConfig
-) -> dict[str, dict[str, Any]]:
-    """Measure what a rung costs to keep and to ask, by its first run: `mib`, `p50_ms`, `p99_ms`."""
-    results: dict[str, dict[str, Any]] = {}
+    approaches: Approaches, source: LabelledFile, out: Path, config: LatencyConfig
+) -> dict[str, Costs]:
+    """Measure size and latency of each approach by its first run."""
+    sizes: dict[str, float] = {}
     classifiers: dict[str, Classifier] = {}
-    for name in ladder.rungs:
-        run = open_run(str(cell_folder(out, name, 0, 0)), "")
+    for name in approaches.overrides:
+        run = open_run(str(run_folder(out, name, 0, 0)), "")
         classifiers[name] = run.load_classifier()
-        results[name] = {"mib": folder_mib(run.path / "model")}
-    for name, members in ladder.ensembles.items():
+        sizes[name] = folder_mib(run.path / "model")
+    for name, members in approaches.ensembles.items():
         classifiers[name] = EnsembleClassifier([classifiers[member] for member in members])
-        results[name] = {"mib": sum(results[member]["mib"] for member in members)}
+        sizes[name] = sum(sizes[member] for member in members)
+    costs = {}
     for name, classifier in classifiers.items():
         timed = measure_latency(Decider(classifier, PLAIN, None), source.items, config)
-        results[name] |= timed.model_dump(include={"p50_ms", "p99_ms", "threads"})
-    return results
+        times = timed.model_dump(include={"p50_ms", "p99_ms", "threads"})
+        costs[name] = Costs(mib=sizes[name], **times)
+    return costs
 
 
 def predict_other_source(
-    ladder: Ladder, source: Source, other: Source, out: Path, *, seeds: int
+    approaches: Approaches, source: LabelledFile, other: LabelledFile, out: Path, *, seeds: int
 ) -> dict[str, FloatArray]:
-    """Train on all of one source, and return what is said of another: (n_seeds, n, n_tags)."""
+    """Train on all of one source, and predict another: (n_seeds, n, n_tags) by approach."""
     results: dict[str, FloatArray] = {}
-    with progress_bar(len(ladder.rungs) * seeds, "abroad", "run") as bar:
-        for name, overrides in ladder.rungs.items():
+    with progress_bar(len(approaches.overrides) * seeds, "other source", "run") as bar:
+        for name, overrides in approaches.overrides.items():
             rows = []
             for seed in range(seeds):
                 folder = out / f"{folder_name(name)}-seed{seed}"
-                run = make_run(cell_config(overrides, source, folder, seed, {}))
-                rows.append(predict_elsewhere(run, other.items))
+                run = make_run(run_config(overrides, source, folder, seed, {}))
+                rows.append(predict_other(run, other.items))
                 drop_model(run)
                 bar.update()
             results[name] = np.array(rows)
-    for name, members in ladder.ensembles.items():
+    for name, members in approaches.ensembles.items():
         results[name] = np.mean([results[member] for member in members], axis=0)
     return results
 
 
-def cell_folder(out: Path, rung: str, seed: int, fold: int) -> Path:
-    """Return the run folder of one cell."""
-    return out / f"{folder_name(rung)}-seed{seed}-fold{fold}"
+def run_folder(out: Path, approach: str, seed: int, fold: int) -> Path:
+    """Return the run folder of an approach, a seed and a fold."""
+    return out / f"{folder_name(approach)}-seed{seed}-fold{fold}"
 
 
-def folder_name(rung: str) -> str:
-    """Return the name of a rung without what a folder should not have."""
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in rung)
+def folder_name(approach: str) -> str:
+    """Return the name of an approach without what a folder should not have."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in approach)

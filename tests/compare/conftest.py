@@ -1,11 +1,11 @@
-"""A ladder of quick rungs on the toy file."""
+"""A approaches of quick approaches on the toy file."""
 
 from pathlib import Path
 
 import pytest
 
-from tagger.ladder.cells import Source
-from tagger.ladder.rungs import Ladder
+from tagger.compare.approaches import Approaches
+from tagger.compare.runs import LabelledFile
 
 TINY = [
     "model=tiny",
@@ -17,13 +17,13 @@ TINY = [
 
 
 @pytest.fixture(scope="session")
-def source(toy_folder: Path) -> Source:
-    return Source.load(toy_folder / "items.csv", toy_folder / "tags.yaml")
+def source(toy_folder: Path) -> LabelledFile:
+    return LabelledFile.load(toy_folder / "items.csv", toy_folder / "tags.yaml")
 
 
 @pytest.fixture(scope="session")
-def ladder() -> Ladder:
-    return Ladder(
+def approaches() -> Approaches:
+    return Approaches(
         {"linear": ["model=linear", "training.threads=1"], "tiny": TINY},
         {"linear + tiny": ("linear", "tiny")},
     )

@@ -1,4 +1,4 @@
-"""One cell of a comparison: a run that is made if need be, and what it says of given items."""
+"""Makes the runs of a comparison where they are missing, and predicts further items by them."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ ELSEWHERE = "elsewhere.csv"
 
 
 @dataclass(frozen=True)
-class Source:
+class LabelledFile:
     """A labelled file.
 
     Attributes:
@@ -42,7 +42,9 @@ class Source:
     notes: list[str]
 
     @classmethod
-    def load(cls, path: Path, tags_path: Path | None = None, how: TableFormat = UNSAID) -> "Source":
+    def load(
+        cls, path: Path, tags_path: Path | None = None, how: TableFormat = UNSAID
+    ) -> "LabelledFile":
         """Read a labelled file.
 
         Args:
@@ -78,13 +80,17 @@ class Source:
         return tag_positions(self.items, self.tags)
 
 
-def cell_config(
-    overrides: Sequence[str], source: Source, folder: Path, seed: int, split: Mapping[str, float]
+def run_config(
+    overrides: Sequence[str],
+    source: LabelledFile,
+    folder: Path,
+    seed: int,
+    split: Mapping[str, float],
 ) -> TrainConfig:
     """Compose the config of one run.
 
     Args:
-        overrides: Those of its rung.
+        overrides: Those of its approach.
         source: What it is trained on.
         folder: The run folder.
         seed: Of the run.
@@ -119,7 +125,7 @@ def make_run(config: TrainConfig) -> RunFolder:
         raise UserError(
             error.summary,
             error.problems,
-            "Remove that folder, or give another --out or the rung another name.",
+            "Remove that folder, or give another --out or the approach another name.",
         ) from None
 
 
@@ -128,8 +134,8 @@ def drop_model(run: RunFolder) -> None:
     shutil.rmtree(run.path / "model", ignore_errors=True)
 
 
-def predict_elsewhere(run: RunFolder, items: Sequence[Item]) -> FloatArray:
-    """Return what a run says of items that it was not trained on, (n_items, n_tags), and keep it.
+def predict_other(run: RunFolder, items: Sequence[Item]) -> FloatArray:
+    """Predict items that a run was not trained on, (n_items, n_tags), and keep the predictions.
 
     Raises:
         UserError: when what was kept is about other items.

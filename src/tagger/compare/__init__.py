@@ -1,0 +1,1 @@
+"""Comparisons of approaches, few labels and sources on the same folds."""
