@@ -70,7 +70,7 @@ def test_validation_rows_are_predicted_by_the_compressed_model(tiny_run: RunFold
     at = {item.id: index for index, item in enumerate(items)}
     np.testing.assert_array_equal(rows.probabilities, after[[at[item.id] for item in chosen]])
     np.testing.assert_array_equal(rows.true, tag_positions(chosen, tiny_run.tags))
-    assert rows.novelty is None
+    assert rows.ood_scores is None
     assert f"{len(validation)} validation rows" in rows.source
 
 

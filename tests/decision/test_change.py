@@ -81,7 +81,7 @@ def test_what_is_not_given_stays_as_it_was_last_changed_to(copy_run):
     )
 
 
-@pytest.mark.parametrize("part", ["calibrator", "policy", "novelty_limit", "fitted_on"])
+@pytest.mark.parametrize("part", ["calibrator", "policy", "ood_threshold", "fitted_on"])
 def test_what_was_last_asked_for_outlives_damage_elsewhere(copy_run, part):
     run = copy_run()
     change_decision(run, EASY | {"calibration": "none"})
@@ -173,7 +173,7 @@ def test_a_changed_run_decides_like_one_that_was_trained_so(by_words, calibratio
     overrides = [f"decision.{key}={value}" for key, value in given.items()]
     trained = by_words(f"trained-{calibration}", "decision.folds=3", *overrides)
     change_decision(run, given)
-    for part in ("calibrator", "policy", "novelty_limit", "on_these_rows"):
+    for part in ("calibrator", "policy", "ood_threshold", "on_these_rows"):
         assert decision(run)[part] == decision(trained)[part], part
     np.testing.assert_array_equal(decided(run).tags, decided(trained).tags)
     np.testing.assert_array_equal(decided(run).probabilities, decided(trained).probabilities)
@@ -237,7 +237,7 @@ def test_rows_that_are_lost_or_damaged_are_named(copy_run):
         change_decision(run, EASY)
 
 
-def test_novelty_cannot_be_asked_for_afterwards(copy_run):
+def test_ood_scores_cannot_be_asked_for_afterwards(copy_run):
     with pytest.raises(UserError, match=r"trained with decision\.ood=none"):
         change_decision(copy_run(), {"ood": "knn"})
 
@@ -252,7 +252,7 @@ def test_a_damaged_decision_can_be_made_again(copy_run):
 
 
 @pytest.fixture(scope="module")
-def with_novelty(tiny_config, tmp_path_factory):
+def with_ood(tiny_config, tmp_path_factory):
     """A run of a frozen encoder that asks about items unlike those that it was trained on."""
     config = tiny_config(
         "name=novel", f"runs_dir={tmp_path_factory.mktemp('novel')}",
@@ -268,10 +268,10 @@ def with_novelty(tiny_config, tmp_path_factory):
 
 
 @pytest.mark.parametrize("damage", ["{", "{}", "null", None])
-def test_a_damaged_decision_of_a_run_with_novelty_can_be_made_again(with_novelty, tmp_path, damage):
-    run = RunFolder(Path(shutil.copytree(with_novelty.path, tmp_path / "copy")))
+def test_a_damaged_decision_of_a_run_with_ood_can_be_made_again(with_ood, tmp_path, damage):
+    run = RunFolder(Path(shutil.copytree(with_ood.path, tmp_path / "copy")))
     before = decision(run)
-    assert before["novelty_limit"] is not None
+    assert before["ood_threshold"] is not None
     if damage is None:
         (run.path / FILE).unlink()
     else:
@@ -282,19 +282,19 @@ def test_a_damaged_decision_of_a_run_with_novelty_can_be_made_again(with_novelty
     after = decision(run)
     assert after["asked"] == before["asked"]
     assert after["policy"] == before["policy"]
-    # Calibration rows are kept with six digits of novelty.
-    assert after["novelty_limit"] == pytest.approx(before["novelty_limit"], abs=1e-5)
-    assert decided(run).tags.tolist() == decided(with_novelty).tags.tolist()
+    # OOD scores are kept with six digits.
+    assert after["ood_threshold"] == pytest.approx(before["ood_threshold"], abs=1e-5)
+    assert decided(run).tags.tolist() == decided(with_ood).tags.tolist()
 
 
-def test_novelty_stays_when_something_else_is_changed(with_novelty, tmp_path):
-    run = RunFolder(Path(shutil.copytree(with_novelty.path, tmp_path / "copy")))
-    limit = decision(run)["novelty_limit"]
+def test_ood_scores_stays_when_something_else_is_changed(with_ood, tmp_path):
+    run = RunFolder(Path(shutil.copytree(with_ood.path, tmp_path / "copy")))
+    limit = decision(run)["ood_threshold"]
     change_decision(run, {"calibration": "none"})
-    assert decision(run)["novelty_limit"] == pytest.approx(limit, abs=1e-5)
+    assert decision(run)["ood_threshold"] == pytest.approx(limit, abs=1e-5)
     change_decision(run, {"ood": "none"})
-    assert decision(run)["novelty_limit"] is None
+    assert decision(run)["ood_threshold"] is None
     change_decision(run, {"ood": "knn"})
-    assert decision(run)["novelty_limit"] == pytest.approx(limit, abs=1e-5)
+    assert decision(run)["ood_threshold"] == pytest.approx(limit, abs=1e-5)
     with pytest.raises(UserError, match=r"ood=knn, not mahalanobis"):
         change_decision(run, {"ood": "mahalanobis"})

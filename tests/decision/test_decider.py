@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from scipy.stats import binom
-from tagger.decision.novelty import Novelty
 
 from tagger.data.items import Item
 from tagger.decision.calibrators import Isotonic, Temperature, Unchanged, Vector
 from tagger.decision.decider import (
     FILE,
-    NOVELTY_FILE,
+    OOD_FILE,
     PLAIN,
-    CalibrationRows,
+    CalibrationSet,
     Decider,
     Rule,
     fit_rule,
@@ -22,13 +21,14 @@ from tagger.decision.decider import (
     refit_rule,
     save_rule,
 )
+from tagger.decision.ood import OodDetector
 from tagger.decision.policies import (
     NEVER,
     REVIEW,
     Argmax,
     Conformal,
     Threshold,
-    describe_policy,
+    count_decisions,
     fit_policy,
     has_answer,
 )
@@ -68,16 +68,16 @@ def simulated(random, count, sharpness=1.0):
     return given / given.sum(axis=1, keepdims=True), true, chances
 
 
-def rows(count=300, seed=0, sharpness=2.0, novelty=False):
+def rows(count=300, seed=0, sharpness=2.0, ood=False):
     random = np.random.default_rng(seed)
     probabilities, true, _ = simulated(random, count, sharpness)
-    strange = random.random(count) if novelty else None
-    return CalibrationRows(probabilities, true, strange, f"{count} simulated rows")
+    strange = random.random(count) if ood else None
+    return CalibrationSet(probabilities, true, strange, f"{count} simulated rows")
 
 
 def test_probabilities_are_corrected_then_decided_on_then_asked_about_if_strange():
     # Softened, the first row's 0.6 is below the threshold that it would have reached as it was.
-    rule = Rule(Temperature(2.0), Threshold([0.55, 0.0, 0.55]), novelty_limit=0.5)
+    rule = Rule(Temperature(2.0), Threshold([0.55, 0.0, 0.55]), ood_threshold=0.5)
     decisions = rule.apply(HALF_SURE, np.array([0.1, 0.5, 0.2, 0.0]))
     np.testing.assert_array_equal(decisions.raw, HALF_SURE)
     np.testing.assert_allclose(decisions.probabilities, Temperature(2.0).apply(HALF_SURE))
@@ -156,31 +156,31 @@ def test_every_correction_goes_with_every_policy(asked, kind, policy):
     np.testing.assert_allclose(decisions.probabilities.sum(axis=1), 1)
     assert set(decisions.tags.tolist()) <= {REVIEW, 0, 1, 2}
     assert (decisions.tags != REVIEW).mean() > 0.3
-    assert rule.novelty_limit is None
+    assert rule.ood_threshold is None
 
 
-def test_the_limit_of_novelty_is_a_quantile_and_only_rows_within_it_fit_the_policy(asked):
-    given = rows(novelty=True)
+def test_the_ood_threshold_is_a_quantile_and_only_rows_within_it_fit_the_policy(asked):
+    given = rows(ood=True)
     config = asked(
         policy="threshold", target_precision=0.8, confidence=0.9,
         ood="knn", ood_quantile=0.9,
     )  # fmt: skip
     rule = fit_rule(config, given)
-    assert rule.novelty_limit == pytest.approx(np.quantile(given.novelty, 0.9))
-    decided = rule.apply(given.probabilities, given.novelty).tags
-    assert (decided[given.novelty > rule.novelty_limit] == REVIEW).all()
-    known = given.novelty <= rule.novelty_limit
+    assert rule.ood_threshold == pytest.approx(np.quantile(given.ood_scores, 0.9))
+    decided = rule.apply(given.probabilities, given.ood_scores).tags
+    assert (decided[given.ood_scores > rule.ood_threshold] == REVIEW).all()
+    known = given.ood_scores <= rule.ood_threshold
     assert known.mean() == pytest.approx(0.9, abs=0.01)
     # Were the strange rows all wrong, they would spoil the threshold if they took part.
     spoiled = np.where(known, given.true, (given.probabilities.argmax(axis=1) + 1) % 3)
-    other = CalibrationRows(given.probabilities, spoiled, given.novelty, "spoiled")
+    other = CalibrationSet(given.probabilities, spoiled, given.ood_scores, "spoiled")
     plain = asked(**config.model_dump() | {"calibration": "none"})
     clean_rule, spoiled_rule = fit_rule(plain, given), fit_rule(plain, other)
     assert spoiled_rule.policy == clean_rule.policy
 
 
 def test_without_rows_the_rule_is_the_plain_one(asked):
-    empty = CalibrationRows(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), None, "0 rows")
+    empty = CalibrationSet(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), None, "0 rows")
     config = asked(policy="threshold", calibration="isotonic", ood="knn")
     assert fit_rule(config, empty) == PLAIN
 
@@ -215,14 +215,14 @@ def test_a_trained_run_decides_by_its_own_rule(tiny_run):
         Rule(Vector([1.0, 2.0, 0.5], [0.1, -0.3, 0.0]), Conformal([0.2, 0.0, 0.4]), None),
         Rule(Isotonic([[0.0, 1.0]] * 3, [[0.0, 0.9]] * 3), Threshold([0.4] * 3), 0.75),
     ],
-    ids=["plain", "threshold", "conformal", "novelty"],
+    ids=["plain", "threshold", "conformal", "ood"],
 )
 def test_saved_and_loaded_a_rule_decides_alike(rule, tmp_path, asked):
     save_rule(tmp_path, asked(ood="mahalanobis"), rule, None)
     again = load_rule(tmp_path, 3)
     assert again == rule
-    given = rows(novelty=True)
-    one, other = (r.apply(given.probabilities, given.novelty) for r in (rule, again))
+    given = rows(ood=True)
+    one, other = (r.apply(given.probabilities, given.ood_scores) for r in (rule, again))
     np.testing.assert_array_equal(one.tags, other.tags)
     np.testing.assert_array_equal(one.probabilities, other.probabilities)
 
@@ -236,14 +236,15 @@ def test_the_file_says_what_was_asked_for_and_what_it_does_to_its_own_rows(tmp_p
     assert content["asked"] == config.model_dump()
     assert content["fitted_on"] == {"rows": 300, "source": "300 simulated rows"}
     decided = rule.apply(given.probabilities, None).tags
-    assert content["on_these_rows"] == returned == describe_policy(decided, given.true, 0.9)
-    assert returned["precision_low"] < returned["precision"]
+    assert content["on_these_rows"] == returned.model_dump()
+    assert returned == count_decisions(decided, given.true, 0.9)
+    assert returned.precision_low < returned.precision
     assert 0 < returned["coverage"] < 1
 
 
 def test_without_rows_the_file_promises_nothing(tmp_path, asked):
     assert save_rule(tmp_path, asked(), PLAIN, None) is None
-    empty = CalibrationRows(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), None, "0 rows")
+    empty = CalibrationSet(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), None, "0 rows")
     assert save_rule(tmp_path, asked(), PLAIN, empty) is None
     content = json.loads((tmp_path / FILE).read_text())
     assert content["on_these_rows"] is None
@@ -261,7 +262,7 @@ def test_without_rows_the_file_promises_nothing(tmp_path, asked):
         lambda text: "[" * 100_000,
         lambda text: text.replace('"temperature"', '"magic"'),
         lambda text: text.replace('"argmax"', '"magic"'),
-        lambda text: text.replace('"novelty_limit"', '"limit"'),
+        lambda text: text.replace('"ood_threshold"', '"limit"'),
         lambda text: json.dumps(json.loads(text) | {"policy": "argmax"}),
     ],
 )
@@ -287,6 +288,18 @@ def test_what_was_asked_for_takes_no_part_in_deciding(tmp_path, asked, asked_for
     assert load_rule(tmp_path, 3) == rule
 
 
+def test_what_earlier_versions_wrote_is_read(tmp_path, asked, run_with_ood):
+    folder = run_with_ood()
+    rule = load_rule(folder, 2)
+    content = json.loads((folder / FILE).read_text())
+    del content["schema_version"]
+    content["novelty_limit"] = content.pop("ood_threshold")
+    (folder / FILE).write_text(json.dumps(content))
+    (folder / OOD_FILE).rename(folder / "novelty.safetensors")
+    assert load_rule(folder, 2) == rule
+    assert load_decider(folder, OnItsPlace()).detector.kind == "knn"
+
+
 def test_a_decision_that_is_no_text_is_refused(tmp_path):
     (tmp_path / FILE).write_bytes(bytes(range(256)))
     with pytest.raises(UserError, match=r"decision\.json is damaged"):
@@ -302,8 +315,8 @@ def test_a_decision_that_is_no_text_is_refused(tmp_path):
         {"calibrator": {"kind": "temperature", "temperature": None}},
         {"calibrator": {"kind": "vector", "scale": [1.0] * 3, "shift": ["0"] * 3}},
         {"calibrator": {"kind": "isotonic", "inputs": [0.0] * 3, "outputs": [[0.0]] * 3}},
-        {"novelty_limit": "far"},
-        {"novelty_limit": [0.5]},
+        {"ood_threshold": "far"},
+        {"ood_threshold": [0.5]},
     ],
 )
 def test_a_decision_without_numbers_is_refused(tmp_path, asked, changes):
@@ -367,13 +380,13 @@ NEAR, FAR = Item("near", "1.15 0.15", ""), Item("far", "-3 8", "")
 
 
 @pytest.fixture
-def run_with_novelty(tmp_path, asked):
-    """A folder with a rule whose limit all of `KNOWN` keep, and the novelty that it needs."""
+def run_with_ood(tmp_path, asked):
+    """A folder with a rule whose limit all of `KNOWN` keep, and the detector that it needs."""
 
     def make(kind="knn"):
-        novelty = Novelty.fit(kind, KNOWN, [0, 1] * 8)
-        novelty.save(tmp_path / NOVELTY_FILE)
-        limit = float(novelty.score(KNOWN).max()) + 0.05
+        detector = OodDetector.fit(kind, KNOWN, [0, 1] * 8)
+        detector.save(tmp_path / OOD_FILE)
+        limit = float(detector.score(KNOWN).max()) + 0.05
         save_rule(tmp_path, asked(ood=kind), Rule(Unchanged(), Argmax(), limit), None)
         return tmp_path
 
@@ -381,9 +394,9 @@ def run_with_novelty(tmp_path, asked):
 
 
 @pytest.mark.parametrize("kind", ["knn", "mahalanobis"])
-def test_what_is_strange_goes_to_a_person_however_sure_the_model_is(run_with_novelty, kind):
+def test_what_is_strange_goes_to_a_person_however_sure_the_model_is(run_with_ood, kind):
     classifier = OnItsPlace()
-    decider = load_decider(run_with_novelty(kind), classifier)
+    decider = load_decider(run_with_ood(kind), classifier)
     decisions = decider.decide([NEAR, FAR, NEAR])
     assert decisions.tags.tolist() == [0, REVIEW, 0]
     assert (decisions.probabilities[1] == decisions.probabilities[0]).all()
@@ -391,39 +404,39 @@ def test_what_is_strange_goes_to_a_person_however_sure_the_model_is(run_with_nov
     assert decider.tags == TAGS
 
 
-def test_without_novelty_the_same_items_are_all_published():
+def test_without_ood_scores_the_same_items_are_all_published():
     decider = Decider(OnItsPlace(), PLAIN, None)
     assert decider.decide([NEAR, FAR]).tags.tolist() == [0, 0]
 
 
-def test_items_are_decided_one_by_one_as_they_are_together(run_with_novelty):
-    decider = load_decider(run_with_novelty(), OnItsPlace())
+def test_items_are_decided_one_by_one_as_they_are_together(run_with_ood):
+    decider = load_decider(run_with_ood(), OnItsPlace())
     items = [NEAR, FAR, Item("x", "1 1", ""), Item("y", "1.2 0.3", "")]
     together = decider.decide(items).tags.tolist()
     assert together == [int(decider.decide([item]).tags[0]) for item in items]
 
 
-def test_novelty_that_is_missing_is_named(run_with_novelty):
-    folder = run_with_novelty()
-    (folder / NOVELTY_FILE).unlink()
-    with pytest.raises(UserError, match=r"novelty\.safetensors cannot be read"):
+def test_ood_scores_that_is_missing_is_named(run_with_ood):
+    folder = run_with_ood()
+    (folder / OOD_FILE).unlink()
+    with pytest.raises(UserError, match=r"ood\.safetensors cannot be read"):
         load_decider(folder, OnItsPlace())
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 20, bytes(range(256))])
-def test_novelty_that_is_damaged_is_named(run_with_novelty, content):
-    folder = run_with_novelty()
-    (folder / NOVELTY_FILE).write_bytes(content)
-    with pytest.raises(UserError, match=r"novelty\.safetensors cannot be read"):
+def test_ood_scores_that_is_damaged_is_named(run_with_ood, content):
+    folder = run_with_ood()
+    (folder / OOD_FILE).write_bytes(content)
+    with pytest.raises(UserError, match=r"ood\.safetensors cannot be read"):
         load_decider(folder, OnItsPlace())
 
 
 @pytest.mark.parametrize("names", [set(), {"units", "means"}, {"means"}, {"weight", "bias"}])
-def test_novelty_of_no_kind_is_named(run_with_novelty, names):
-    folder = run_with_novelty()
+def test_ood_scores_of_no_kind_is_named(run_with_ood, names):
+    folder = run_with_ood()
     arrays = {name: np.zeros((2, 2), dtype=np.float32) for name in names}
-    save_file(arrays, folder / NOVELTY_FILE)
-    with pytest.raises(UserError, match=r"novelty\.safetensors holds") as error:
+    save_file(arrays, folder / OOD_FILE)
+    with pytest.raises(UserError, match=r"ood\.safetensors holds") as error:
         load_decider(folder, OnItsPlace())
     assert str(sorted(names)) in str(error.value)
 
@@ -431,7 +444,9 @@ def test_novelty_of_no_kind_is_named(run_with_novelty, names):
 def keep_rows(folder, given):
     """Write the rows into a run folder, as training does."""
     items = [Item(str(n), "text", "", tag=TAGS[tag]) for n, tag in enumerate(given.true)]
-    write_calibration(folder / "calibration.csv", items, TAGS, given.probabilities, given.novelty)
+    write_calibration(
+        folder / "calibration.csv", items, TAGS, given.probabilities, given.ood_scores
+    )
 
 
 @pytest.mark.parametrize("policy", ["argmax", "threshold", "conformal"])
@@ -453,7 +468,7 @@ def test_a_rule_that_is_fitted_anew_is_the_one_that_training_would_have_fitted(
 
 
 def test_without_rows_nothing_can_be_fitted_anew(tmp_path, asked):
-    empty = CalibrationRows(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), None, "")
+    empty = CalibrationSet(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), None, "")
     keep_rows(tmp_path, empty)
     with pytest.raises(UserError, match="nothing to fit a decision to") as error:
         refit_rule(tmp_path, TAGS, asked(policy="threshold"))
@@ -461,62 +476,62 @@ def test_without_rows_nothing_can_be_fitted_anew(tmp_path, asked):
 
 
 @pytest.mark.parametrize("present", ["none", "mahalanobis"])
-def test_novelty_that_a_run_was_not_trained_with_is_refused(tmp_path, asked, present):
-    keep_rows(tmp_path, rows(novelty=present != "none"))
+def test_ood_scores_that_a_run_was_not_trained_with_is_refused(tmp_path, asked, present):
+    keep_rows(tmp_path, rows(ood=present != "none"))
     save_rule(tmp_path, asked(ood=present), PLAIN, None)
     if present != "none":
-        Novelty.fit(present, KNOWN, [0, 1] * 8).save(tmp_path / NOVELTY_FILE)
-    with pytest.raises(UserError, match=f"decision.ood={present}, not neighbours"):
+        OodDetector.fit(present, KNOWN, [0, 1] * 8).save(tmp_path / OOD_FILE)
+    with pytest.raises(UserError, match=f"decision.ood={present}, not knn"):
         refit_rule(tmp_path, TAGS, asked(ood="knn"))
 
 
-def test_a_decider_that_is_fitted_anew_uses_the_novelty_of_the_run(run_with_novelty, asked):
-    folder = run_with_novelty()
-    given = rows(novelty=True)
-    keep_rows(folder, CalibrationRows(given.probabilities, given.true, given.novelty / 100, ""))
+def test_a_decider_that_is_fitted_anew_uses_the_ood_scores_of_the_run(run_with_ood, asked):
+    folder = run_with_ood()
+    given = rows(ood=True)
+    keep_rows(folder, CalibrationSet(given.probabilities, given.true, given.ood_scores / 100, ""))
     config = asked(ood="knn", ood_quantile=0.9, calibration="none")
     decider = refit_decider(folder, OnItsPlace(), config)
-    assert decider.rule.novelty_limit == pytest.approx(
-        np.quantile(given.novelty / 100, 0.9), abs=1e-6
+    assert decider.rule.ood_threshold == pytest.approx(
+        np.quantile(given.ood_scores / 100, 0.9), abs=1e-6
     )
     assert decider.decide([NEAR, FAR]).tags.tolist() == [0, REVIEW]
     without = refit_decider(folder, OnItsPlace(), asked(calibration="none"))
-    assert without.novelty is None
+    assert without.detector is None
     assert without.decide([NEAR, FAR]).tags.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("kind", ["knn", "mahalanobis"])
-def test_which_novelty_a_run_has_is_read_off_what_it_keeps(run_with_novelty, asked, kind):
-    folder = run_with_novelty(kind)
-    keep_rows(folder, rows(novelty=True))
+def test_which_ood_scores_a_run_has_is_read_off_what_it_keeps(run_with_ood, asked, kind):
+    folder = run_with_ood(kind)
+    keep_rows(folder, rows(ood=True))
     other = {"knn": "mahalanobis", "mahalanobis": "knn"}[kind]
     # Whatever the decision says that was asked for.
     save_rule(folder, asked(ood=other), PLAIN, None)
-    assert refit_rule(folder, TAGS, asked(ood=kind))[0].novelty_limit is not None
+    assert refit_rule(folder, TAGS, asked(ood=kind))[0].ood_threshold is not None
     with pytest.raises(UserError, match=f"decision.ood={kind}, not {other}"):
         refit_rule(folder, TAGS, asked(ood=other))
 
 
 @pytest.mark.parametrize("content", [None, b"", bytes(range(256))])
-def test_novelty_that_is_lost_or_damaged_cannot_be_fitted_to(run_with_novelty, asked, content):
-    folder = run_with_novelty()
-    keep_rows(folder, rows(novelty=True))
+def test_ood_scores_that_is_lost_or_damaged_cannot_be_fitted_to(run_with_ood, asked, content):
+    folder = run_with_ood()
+    keep_rows(folder, rows(ood=True))
     if content is None:
-        (folder / NOVELTY_FILE).unlink()
+        (folder / OOD_FILE).unlink()
     else:
-        (folder / NOVELTY_FILE).write_bytes(content)
-    with pytest.raises(UserError, match=r"novelty\.safetensors cannot be read"):
+        (folder / OOD_FILE).write_bytes(content)
+    with pytest.raises(UserError, match=r"ood\.safetensors cannot be read"):
         refit_rule(folder, TAGS, asked(ood="knn"))
-    # Without novelty it is not needed.
-    assert refit_rule(folder, TAGS, asked())[0].novelty_limit is None
+    # Without OOD scores it is not needed.
+    assert refit_rule(folder, TAGS, asked())[0].ood_threshold is None
 
 
-def test_a_damaged_decision_can_be_fitted_anew_even_with_novelty(run_with_novelty, asked):
-    folder = run_with_novelty()
-    keep_rows(folder, rows(novelty=True))
+def test_a_damaged_decision_can_be_fitted_anew_even_with_ood_scores(run_with_ood, asked):
+    folder = run_with_ood()
+    keep_rows(folder, rows(ood=True))
     (folder / FILE).write_text("{")
     rule, _ = refit_rule(folder, TAGS, asked(ood="knn"))
-    assert rule.novelty_limit is not None
+    assert rule.ood_threshold is not None
 
 
 def most_that_chance_allows(share, draws):
@@ -541,7 +556,7 @@ def test_the_promised_precision_is_missed_no_more_often_than_is_said(
     missed, covered = 0, []
     for _ in range(draws):
         probabilities, true, _ = simulated(random, count, sharpness=2.0)
-        rule = fit_rule(config, CalibrationRows(probabilities, true, None, ""))
+        rule = fit_rule(config, CalibrationSet(probabilities, true, None, ""))
         decided = rule.apply(fresh, None).tags
         covered.append((decided != REVIEW).mean())
         parts = [decided != REVIEW] if scope == "overall" else [decided == tag for tag in range(3)]
@@ -559,7 +574,7 @@ def test_rows_on_which_the_model_abstains_do_not_pay_for_those_that_it_decides(a
     probabilities = np.array([[0.6, 0.4, 0.0]] * 150 + [[1 / 3, 1 / 3, 1 / 3]] * 450)
     true = np.array([0] * 135 + [1] * 15 + [0] * 450)
     config = asked(policy="threshold", target_precision=0.93, calibration="none")
-    rule = fit_rule(config, CalibrationRows(probabilities, true, None, ""))
+    rule = fit_rule(config, CalibrationSet(probabilities, true, None, ""))
     decided = rule.apply(probabilities, None).tags
     published = decided != REVIEW
     assert not published.any() or (decided == true)[published].mean() >= 0.93
@@ -572,7 +587,7 @@ def fitted_to_a_model_that_abstains(config):
     probabilities[np.arange(600), true] = 0.8
     true[:300:5] = 0
     probabilities[:300:5] = 1 / 3
-    return fit_rule(config, CalibrationRows(probabilities, true, None, ""))
+    return fit_rule(config, CalibrationSet(probabilities, true, None, ""))
 
 
 @pytest.mark.parametrize(
@@ -599,22 +614,22 @@ def test_where_a_model_abstains_a_person_is_asked_whatever_the_rule(asked, calib
 
 
 @pytest.mark.parametrize("policy", ["threshold", "conformal"])
-@pytest.mark.parametrize("novelty", ["none", "knn"])
-def test_the_policy_is_fitted_to_the_rows_that_have_an_answer_alone(asked, policy, novelty):
-    given = rows(count=600, novelty=novelty != "none")
+@pytest.mark.parametrize("kind", ["none", "knn"])
+def test_the_policy_is_fitted_to_the_rows_that_have_an_answer_alone(asked, policy, kind):
+    given = rows(count=600, ood=kind != "none")
     # Were they decided on, a quarter of the rows would be wrong by the order of the tags alone.
     probabilities, true = given.probabilities.copy(), given.true.copy()
     probabilities[::4], true[::4] = [0.495, 0.495, 0.01], 1
     config = asked(
         policy=policy, target_precision=0.6, confidence=0.8, alpha=0.2, calibration="none",
-        ood=novelty, ood_quantile=0.9,
+        ood=kind, ood_quantile=0.9,
     )  # fmt: skip
-    rule = fit_rule(config, CalibrationRows(probabilities, true, given.novelty, ""))
+    rule = fit_rule(config, CalibrationSet(probabilities, true, given.ood_scores, ""))
     known = np.ones(600, dtype=bool)
-    if novelty != "none":
+    if kind != "none":
         # The limit is that of all rows.
-        assert rule.novelty_limit == pytest.approx(np.quantile(given.novelty, 0.9))
-        known = given.novelty <= rule.novelty_limit
+        assert rule.ood_threshold == pytest.approx(np.quantile(given.ood_scores, 0.9))
+        known = given.ood_scores <= rule.ood_threshold
     reached = known & has_answer(probabilities)
     assert reached.sum() < 0.8 * known.sum()
     assert rule.policy == fit_policy(config, probabilities[reached], true[reached])
@@ -624,7 +639,7 @@ def test_the_policy_is_fitted_to_the_rows_that_have_an_answer_alone(asked, polic
 @pytest.mark.parametrize("policy", ["argmax", "threshold", "conformal"])
 @pytest.mark.parametrize("calibration", ["none", "temperature", "vector", "isotonic"])
 def test_a_model_that_never_has_an_answer_publishes_nothing(asked, policy, calibration):
-    level = CalibrationRows(np.full((300, 3), 1 / 3), np.arange(300) % 3, None, "")
+    level = CalibrationSet(np.full((300, 3), 1 / 3), np.arange(300) % 3, None, "")
     config = asked(policy=policy, calibration=calibration)
     rule = fit_rule(config, level)
     assert (rule.apply(level.probabilities, None).tags == REVIEW).all()

@@ -8,7 +8,7 @@ import pytest
 from tagger.data.items import Item
 from tagger.data.tags import tag_positions
 from tagger.decision.calibrators import KINDS, Isotonic
-from tagger.decision.decider import PLAIN, CalibrationRows, Rule, fit_rule, save_rule
+from tagger.decision.decider import PLAIN, CalibrationSet, Rule, fit_rule, save_rule
 from tagger.decision.policies import Argmax
 from tagger.evaluation.comparison import (
     compare_decisions,
@@ -124,7 +124,7 @@ def fit(run: RunFolder, kind: str, seed: int) -> Rule:
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet([0.5] * len(run.tags), size=80)
     true = np.where(rng.random(80) < 0.6, probabilities.argmax(axis=1), rng.integers(0, 3, 80))
-    rows = CalibrationRows(probabilities, true.astype(np.int64), None, "made up")
+    rows = CalibrationSet(probabilities, true.astype(np.int64), None, "made up")
     config = run.decision_config.model_copy(update={"calibration": kind})
     rule = fit_rule(config, rows)
     save_rule(run.path, config, rule, rows)

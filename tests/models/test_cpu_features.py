@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tagger.errors import UserError
-from tagger.models import instructions
+from tagger.models import cpu_features
 from tagger.models.cpu_features import check_cpu_features
 
 HERE, THERE = ["avx2", "fma"], ["avx2", "avx512_vnni"]
@@ -29,7 +29,7 @@ class Fixed:
 
 @pytest.fixture(autouse=True)
 def this_machine(monkeypatch):
-    monkeypatch.setattr(instructions, "instruction_sets", lambda: HERE)
+    monkeypatch.setattr(cpu_features, "instruction_sets", lambda: HERE)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ ITEMS = [
     Item("4", "apple storm", "", tag="weather"),
 ]
 LINEAR = LinearConfig(
-    approach="linear", name="linear", word_ngrams=1, char_ngrams=3, strength=1.0, balanced=False
+    approach="linear", name="linear", word_ngrams=1, char_ngrams=3, C=1.0, balanced=False
 )
 
 

@@ -174,7 +174,7 @@ def test_what_there_is_no_layer_for_is_refused(tiny_config, tmp_path):
         encoder_layers(static.module.encoder)
     static.save(tmp_path)
     given = [f"model.encoder={tmp_path}", "model.random=null"]
-    for cut in ("model.keep_layers=[0]", "model.keep_width=8", "model.freeze_layers=1"):
+    for cut in ("model.keep_layers=[0]", "model.keep_neurons=8", "model.freeze_layers=1"):
         with pytest.raises(UserError):
             TransformerClassifier.build(tiny_config(*given, cut).model, ["a", "b"])
 

@@ -1,3 +1,4 @@
+import copy
 import re
 
 import numpy as np
@@ -9,7 +10,7 @@ from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.models.bert import BertEncoder
 from tagger.models.encoders import encoder_layers, load_encoder, read_encoder
-from tagger.models.students import keep_layers, narrow
+from tagger.models.students import keep_layers, keep_neurons
 from tagger.models.transformer import TransformerClassifier
 
 SHAPE = "model.random={layers: 4, hidden: 32, heads: 4, intermediate: 64}"
@@ -81,29 +82,25 @@ def test_layers_of_an_encoder_of_the_library_are_kept_too(tmp_path):
     torch.testing.assert_close(states(again), states(encoder))
 
 
-@pytest.mark.parametrize(("width", "neurons"), [(None, None), (32, 64), (32, None), (None, 64)])
-def test_cut_to_its_own_size_an_encoder_computes_what_it_did(four_layers, width, neurons):
-    torch.testing.assert_close(
-        states(narrow(four_layers, width, neurons).eval()), states(four_layers)
-    )
+def cut(encoder, neurons):
+    """A copy of an encoder with fewer neurons."""
+    student = copy.deepcopy(encoder)
+    keep_neurons(student, neurons)
+    return student
 
 
-@pytest.mark.parametrize(("width", "neurons"), [(16, 24), (8, None), (24, 1), (None, 7)])
-def test_a_narrower_encoder_has_the_sizes_that_it_was_given(four_layers, width, neurons):
-    before = {name: tensor.clone() for name, tensor in four_layers.state_dict().items()}
-    student = narrow(four_layers, width, neurons)
-    width, neurons = width or 32, neurons or 64
-    assert states(student.eval()).shape == (2, 4, width)
-    assert student.config.num_attention_heads == width // 8
+def test_with_all_its_neurons_an_encoder_computes_what_it_did(four_layers):
+    torch.testing.assert_close(states(cut(four_layers, 64)), states(four_layers))
+
+
+@pytest.mark.parametrize("neurons", [24, 1])
+def test_an_encoder_has_the_neurons_that_it_was_left(four_layers, neurons):
+    student = cut(four_layers, neurons)
+    assert states(student).shape == (2, 4, 32)
+    assert student.config.intermediate_size == neurons
     layer = encoder_layers(student)[3]
-    assert layer.attention.self.query.weight.shape == (width, width)
-    assert layer.intermediate.dense.weight.shape == (neurons, width)
-    assert layer.output.dense.weight.shape == (width, neurons)
-    assert layer.output.LayerNorm.weight.shape == (width,)
-    # The encoder that it was cut out of stays as it was.
-    after = four_layers.state_dict()
-    assert after.keys() == before.keys()
-    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert layer.intermediate.dense.weight.shape == (neurons, 32)
+    assert layer.output.dense.weight.shape == (32, neurons)
 
 
 def marked(matrix, rows, columns):
@@ -117,7 +114,7 @@ def test_the_neurons_with_the_largest_weights_stay(four_layers):
         layer.intermediate.dense.weight.data[kept] *= 100
         # Half of what makes a neuron strong is not enough.
         layer.output.dense.weight.data[:, [5, 6]] *= 20
-    student = narrow(four_layers, None, 4)
+    student = cut(four_layers, 4)
     everything = torch.arange(32)
     for mine, its in zip(encoder_layers(student), encoder_layers(four_layers), strict=True):
         assert torch.equal(
@@ -134,73 +131,24 @@ def test_neurons_without_an_effect_can_go_and_nothing_changes(four_layers):
     dead = torch.arange(0, 64, 2)
     for layer in encoder_layers(four_layers):
         layer.output.dense.weight.data[:, dead] = 0
-    torch.testing.assert_close(states(narrow(four_layers, None, 32).eval()), states(four_layers))
-
-
-def test_the_heads_with_the_largest_outputs_stay_whole(four_layers):
-    heads = [[0, 2], [1, 3], [2, 3], [0, 1]]  # of each layer
-    for layer, chosen in zip(encoder_layers(four_layers), heads, strict=True):
-        within = torch.cat([torch.arange(8 * head, 8 * head + 8) for head in chosen])
-        layer.attention.output.dense.weight.data[:, within] *= 50
-    student = narrow(four_layers, 16, None)
-    # Which states stay, the table of positions tells.
-    table = four_layers.embeddings.position_embeddings.weight
-    found = student.embeddings.position_embeddings.weight
-    kept = torch.tensor([int((table == column[:, None]).all(0).nonzero()) for column in found.T])
-    assert kept.tolist() == sorted(set(kept.tolist()))
-    pairs = zip(encoder_layers(student), encoder_layers(four_layers), heads, strict=True)
-    for mine, its, chosen in pairs:
-        within = torch.cat([torch.arange(8 * head, 8 * head + 8) for head in chosen])
-        for kind in ("query", "key", "value"):
-            ours, theirs = getattr(mine.attention.self, kind), getattr(its.attention.self, kind)
-            assert torch.equal(ours.weight, marked(theirs.weight, within, kept))
-            assert torch.equal(ours.bias, theirs.bias[within])
-        written = mine.attention.output.dense
-        assert torch.equal(written.weight, marked(its.attention.output.dense.weight, kept, within))
-        assert torch.equal(written.bias, its.attention.output.dense.bias[kept])
-
-
-def test_the_numbers_of_a_state_that_layers_read_most_stay(four_layers):
-    kept = torch.tensor([1, 4, 9, 13, 20, 21, 30, 31])
-    for layer in encoder_layers(four_layers):
-        layer.intermediate.dense.weight.data[:, kept[:4]] *= 100
-        layer.attention.self.value.weight.data[:, kept[4:]] *= 100
-        # What a layer writes is not what it reads.
-        layer.output.dense.weight.data[[2, 3]] *= 1000
-    student = narrow(four_layers, 8, None)
-    for name, table in four_layers.embeddings.named_parameters():
-        assert torch.equal(student.embeddings.get_parameter(name), table[..., kept])
-    top, its = encoder_layers(student)[3], encoder_layers(four_layers)[3]
-    assert torch.equal(top.output.LayerNorm.bias, its.output.LayerNorm.bias[kept])
-
-
-@pytest.mark.parametrize("width", [12, 7, 40, 31])
-def test_a_width_that_is_no_whole_number_of_heads_is_refused(four_layers, width):
-    message = (
-        f"model.keep_width={width}: expected a multiple of 8 (the size of an attention head), at "
-        "most 32"
-    )
-    with pytest.raises(UserError) as caught:
-        narrow(four_layers, width, None)
-    assert caught.value.summary == message
+    torch.testing.assert_close(states(cut(four_layers, 32)), states(four_layers))
 
 
 def test_more_neurons_than_there_are_are_refused(four_layers):
     with pytest.raises(UserError, match=r"keep_neurons=65: the encoder has 64 in each layer"):
-        narrow(four_layers, None, 65)
+        cut(four_layers, 65)
 
 
-def test_encoders_of_the_library_are_not_cut_to_a_width(tmp_path):
+def test_encoders_of_the_library_keep_their_neurons(tmp_path):
     encoder = distilbert(tmp_path)
     with pytest.raises(UserError, match="of type BERT, and this is DistilBertModel"):
-        narrow(encoder, 16, None)
+        keep_neurons(encoder, 16)
 
 
 CUTS = [
     ["model.keep_layers=[0,3]"],
-    ["model.keep_width=16"],
     ["model.keep_neurons=20"],
-    ["model.keep_layers=[1]", "model.keep_width=8", "model.keep_neurons=9"],
+    ["model.keep_layers=[1]", "model.keep_neurons=9"],
 ]
 
 
@@ -214,27 +162,10 @@ def test_a_student_is_saved_and_loaded(tmp_path, tiny_config, cut):
     loaded = TransformerClassifier.load(tmp_path)
     np.testing.assert_array_equal(loaded.predict_proba(ITEMS), student.predict_proba(ITEMS))
     theirs = AutoModel.from_pretrained(tmp_path).eval()
-    assert theirs.config.hidden_size == (config.keep_width or 32)
+    assert theirs.config.hidden_size == 32
     torch.testing.assert_close(
         states(theirs), states(student.module.encoder.eval()), atol=1e-5, rtol=1e-4
     )
-
-
-def test_a_student_is_cut_out_of_the_layers_that_stay(tiny_config, tmp_path, four_layers):
-    """A neuron that only a lower layer needs does not count."""
-    for layer in encoder_layers(four_layers)[:3]:
-        layer.intermediate.dense.weight.data[:, :8] *= 1000
-    encoder_layers(four_layers)[3].intermediate.dense.weight.data[:, 24:] *= 100
-    whole = TransformerClassifier.build(tiny_config(SHAPE).model, ["a", "b"])
-    whole.module.encoder = four_layers
-    whole.save(tmp_path)
-    config = tiny_config(
-        f"model.encoder={tmp_path}", "model.random=null", "model.keep_layers=[3]",
-        "model.keep_width=8",
-    ).model  # fmt: skip
-    student = TransformerClassifier.build(config, ["a", "b"]).module.encoder
-    table = four_layers.embeddings.position_embeddings.weight
-    assert torch.equal(student.embeddings.position_embeddings.weight, table[:, 24:])
 
 
 def test_a_student_of_the_real_encoder_has_its_layers(tiny_config):

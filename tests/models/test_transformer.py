@@ -125,17 +125,6 @@ def test_logits_come_with_the_vectors_that_they_are_made_of(tiny_classifier):
     torch.testing.assert_close(logits, module.head(vectors))
 
 
-def test_mixed_logits_are_those_of_the_mixed_vectors(tiny_classifier):
-    module = tiny_classifier.module.eval()
-    ids, mask = tiny_classifier.pad(tiny_classifier.tokenize(items_of_many_lengths()))
-    partners = torch.tensor([3, 0, 4, 1, 2])
-    plain, unmixed = module(ids, mask)
-    mixed, vectors = module(ids, mask, (partners, 0.7))
-    torch.testing.assert_close(vectors, unmixed)
-    # The head is linear, so its logits mix as the vectors do.
-    torch.testing.assert_close(mixed, 0.7 * plain + 0.3 * plain[partners])
-
-
 def test_a_frozen_encoder_is_as_it_was_pretrained_and_out_of_training(tiny_config, tmp_path):
     torch.manual_seed(3)
     config = tiny_config().model

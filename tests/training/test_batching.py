@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagger.training.batching import drop_tokens, length_bucketed_batches, share_of_batch
+from tagger.training.batching import length_bucketed_batches, share_of_batch
 
 lengths_lists = st.lists(st.integers(1, 128), min_size=1, max_size=200)
 
@@ -54,13 +54,3 @@ def test_a_short_batch_leaves_parts_that_do_not_count(processes):
     share = share_of_batch([7], processes - 1, processes, parts=3)
     assert [indices for indices, _ in share] == [[7], [7], [7]]
     assert sum(counts for _, counts in share) == (1 if processes == 1 else 0)
-
-
-def test_dropped_tokens_leave_order_and_special_tokens():
-    row = [101, *range(1000, 2000), 102]
-    dropped = drop_tokens(row, 0.3, np.random.default_rng(0))
-    assert dropped[0] == 101 and dropped[-1] == 102
-    assert dropped == [*sorted(dropped[:-1]), 102]
-    assert 650 < len(dropped) < 750
-    assert drop_tokens([101, 102], 0.9, np.random.default_rng(0)) == [101, 102]
-    assert drop_tokens(row, 0.0, np.random.default_rng(0)) == row

@@ -20,7 +20,8 @@ from tagger.models.linear import LinearClassifier
 from tagger.models.rules import RulesClassifier
 from tagger.models.transformer import TransformerClassifier
 from tagger.runs import RunFolder, read_calibration, read_predictions
-from tagger.training.fitting import Rows, Surroundings, fit_classifier
+from tagger.training.fitting import fit_classifier
+from tagger.training.inputs import TrainingContext, TrainingData
 from tagger.training.probe import start_from_probe
 from tagger.training.train_run import train
 
@@ -154,12 +155,12 @@ def test_every_run_leaves_its_facts_its_decision_and_nothing_else(finished, appr
 def test_every_decision_is_fitted_to_the_validation_rows(finished, approach):
     run = finished[approach]
     validation = items_of(run, "validation")
-    probabilities, true, novelty = read_calibration(run.path / "calibration.csv", run.tags)
+    probabilities, true, ood_scores = read_calibration(run.path / "calibration.csv", run.tags)
     np.testing.assert_allclose(
         probabilities, run.load_classifier().predict_proba(validation), atol=1e-7
     )
     assert true.tolist() == [TAGS.index(item.tag) for item in validation]
-    assert novelty is None
+    assert ood_scores is None
     decision = json.loads((run.path / "decision.json").read_text())
     assert decision["fitted_on"] == {"rows": 12, "source": "12 validation rows"}
 
@@ -200,7 +201,7 @@ def test_a_frozen_encoder_stays_as_it_was_and_only_the_head_is_fitted(finished):
     classifier = run.load_classifier()
     items = items_of(run, "train")
     before = classifier.predict_proba(items)
-    start_from_probe(classifier, items, [1.0] * len(items), strength=100.0, balanced=True)
+    start_from_probe(classifier, items, [1.0] * len(items), C=100.0, balanced=True)
     np.testing.assert_allclose(classifier.predict_proba(items), before, atol=1e-6)
 
 
@@ -299,45 +300,10 @@ def test_a_head_that_is_fitted_at_once_lets_rows_count_what_the_config_says_too(
     assert heavy[TAGS.index("weather")] > light[TAGS.index("weather")] + 0.05
 
 
-@pytest.fixture
-def turned(toy_folder, tmp_path):
-    """The toy file with every tenth tag wrong."""
-    with (toy_folder / "items.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows[::10]:
-        row["tag"] = TAGS[TAGS.index(row["tag"]) - 1]
-    path = tmp_path / "turned.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-@pytest.mark.parametrize("action", ["down_weight", "relabel", "drop"])
-@pytest.mark.parametrize("approach", ["linear", "frozen"])
-def test_doubtful_labels_are_settled_for_all_that_is_fitted(run, turned, approach, action):
-    def trained(what):
-        return run(
-            approach, f"data.path={turned}", f"training.doubtful_labels={what}",
-            "if_exists=replace", "data.split.validation=0", "data.split.test=0",
-        )  # fmt: skip
-
-    kept = trained("keep")
-    assert not (kept.path / "doubtful.csv").exists()
-    before = kept.load_classifier().predict_proba(items_of(kept, "train"))
-    settled = trained(action)
-    with (settled.path / "doubtful.csv").open(encoding="utf-8", newline="") as file:
-        doubted = list(csv.DictReader(file))
-    assert doubted and {row["action"] for row in doubted} == {action}
-    after = settled.load_classifier().predict_proba(items_of(settled, "train"))
-    assert np.abs(after - before).max() > 0.01
-
-
 def test_rules_and_ensembles_learn_nothing_from_the_rows(config, tmp_path):
-    surroundings = Surroundings(Accelerator(cpu=True), "fp32", tmp_path)
-    no_rows = Rows(train=[], validation=[], extra=[], held_out=[])
-    fitted = fit_classifier(config("rules"), TAGS, no_rows, surroundings)
+    context = TrainingContext(Accelerator(cpu=True), "fp32", tmp_path)
+    no_rows = TrainingData(train=[], validation=[], extra=[], held_out=[])
+    fitted = fit_classifier(config("rules"), TAGS, no_rows, context)
     assert isinstance(fitted.classifier, RulesClassifier)
     assert (fitted.steps, fitted.parameters, fitted.best_validation) == (0, 0, None)
 
@@ -434,8 +400,8 @@ def test_ensembles_note_the_runs_that_they_are_made_of(finished, approach):
 def test_rules_are_found_from_the_root_of_the_repository(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tags = ("computer-vision", "mlops", "natural-language-processing", "other")
-    surroundings = Surroundings(Accelerator(cpu=True), "fp32", tmp_path)
+    context = TrainingContext(Accelerator(cpu=True), "fp32", tmp_path)
     fitted = fit_classifier(
-        with_rules(config, "data/rules.yaml"), tags, Rows([], [], [], []), surroundings
+        with_rules(config, "data/rules.yaml"), tags, TrainingData([], [], [], []), context
     )
     assert fitted.classifier.tags == tags

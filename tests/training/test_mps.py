@@ -76,7 +76,7 @@ def test_the_stand_in_refuses_what_the_device_does() -> None:
 def test_a_run_is_trained_and_gives_the_answers_that_it_gives_elsewhere(
     mps: list[TransformerClassifier], tiny_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    overrides = ["training.epochs=1", "training.ema_decay=0.9", "training.mixup=0.2"]
+    overrides = ["training.epochs=1", "training.ema_decay=0.9"]
     run = RunFolder(train(tiny_config("name=there", f"runs_dir={tmp_path}", *overrides)))
     assert len(mps) == 1
     assert all(isinstance(one, OnMps) for one in mps[0].module.parameters())

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from tagger.config.schema import DistillConfig
 from tagger.data.items import Item
+from tagger.models.encoders import encoder_layers, load_encoder
+from tagger.models.transformer import TransformerClassifier
 from tagger.runs import RunFolder, read_predictions
-from tagger.training.losses import CrossEntropy, build_loss
-from tagger.training.objectives import ContrastiveLoss, Objective, symmetric_divergence
+from tagger.training.losses import ContrastiveLoss, CrossEntropyLoss
+from tagger.training.objectives import Batch, Objective, SourceEncoder
 from tagger.training.tracking import read_metrics
 from tagger.training.train_run import train
 
@@ -21,129 +24,48 @@ ITEMS = [
 TARGETS = torch.tensor([0, 1, 2, 0, 1])
 
 
-class FixedShare:
-    """Stands for a random generator: mixes with the row before, and keeps a stated share."""
-
-    def __init__(self, share):
-        self.share = share
-
-    def beta(self, a, b):
-        return self.share
-
-    def permutation(self, n):
-        return np.roll(np.arange(n), 1)
-
-
-class Scripted:
-    """Stands for a model: gives prepared logits one after another, and notes what it was given."""
-
-    def __init__(self, *logits, vectors=None):
-        self.logits, self.vectors, self.mixes = list(logits), vectors, []
-
-    def __call__(self, ids, mask, mix=None):
-        self.mixes.append(mix)
-        return self.logits[len(self.mixes) - 1], self.vectors
-
-
 @pytest.fixture
 def batch(tiny_classifier):
     return tiny_classifier.pad(tiny_classifier.tokenize(ITEMS))
 
 
 @pytest.fixture
-def losses(tiny_config, tiny_classifier, batch):
-    """Computes the losses of the batch with the tiny model; without dropout unless asked for."""
+def terms(tiny_config, tiny_classifier, batch):
+    """Computes the terms of the loss of the batch with the tiny model, without dropout."""
     module = tiny_classifier.module
 
-    def compute(*overrides, random=None, model=None, dropout=False):
+    def compute(*overrides):
         config = tiny_config("training.label_smoothing=0", *overrides).training
-        objective = Objective(config, build_loss(config), module.encoder, None)
-        module.train(dropout)
-        random = random or np.random.default_rng(0)
-        return objective(model or module, *batch, TARGETS, random, lesson=None)
+        module.train(False)
+        return Objective(config, module.encoder)(module, Batch(*batch, TARGETS))
 
     return compute
 
 
+@pytest.fixture
+def losses(terms):
+    """Computes the losses of the batch: the sum of the terms."""
+    return lambda *overrides: sum(terms(*overrides).values())
+
+
 def plain_losses(logits, targets=TARGETS):
-    return CrossEntropy(0.0)(logits, targets)
+    return CrossEntropyLoss(0.0)(logits, targets)
 
 
-def test_without_additions_it_is_the_loss_and_one_pass(losses, tiny_classifier, batch):
+def test_without_further_terms_it_is_the_classification_loss(terms, tiny_classifier, batch):
     logits, _ = tiny_classifier.module.eval()(*batch)
-    torch.testing.assert_close(losses(), plain_losses(logits))
-    once = Scripted(logits)
-    losses(model=once)
-    assert once.mixes == [None]
+    found = terms()
+    assert list(found) == ["class_loss"]
+    torch.testing.assert_close(found["class_loss"], plain_losses(logits))
+
+
+def test_every_term_has_its_name(terms):
+    assert list(terms("training.contrast_loss_weight=1")) == ["class_loss", "contrast_loss"]
+    assert list(terms("training.adversarial=0.1")) == ["class_loss", "adversarial_loss"]
 
 
 def test_class_loss_is_a_factor(losses):
     torch.testing.assert_close(losses("training.class_loss_weight=2.5"), 2.5 * losses())
-
-
-def contrast_by_hand(vectors, targets, temperature):
-    """One sum after another, as the paper writes them."""
-    units = [[x / math.sqrt(sum(y * y for y in row)) for x in row] for row in vectors]
-    found = []
-    for i, anchor in enumerate(units):
-        others = [j for j in range(len(units)) if j != i]
-        scaled = {
-            j: sum(x * y for x, y in zip(anchor, units[j], strict=True)) / temperature
-            for j in others
-        }
-        total = math.log(sum(math.exp(value) for value in scaled.values())) if others else 0.0
-        same = [j for j in others if targets[j] == targets[i]]
-        found.append(-sum(scaled[j] - total for j in same) / len(same) if same else 0.0)
-    return found
-
-
-@pytest.mark.parametrize("temperature", [0.07, 0.5, 3.0])
-@pytest.mark.parametrize("targets", [[0, 1, 0, 2, 1, 0], [0, 0, 0, 0, 0, 0], [0, 1, 2, 3, 4, 5]])
-def test_contrast_agrees_with_a_loop(temperature, targets):
-    vectors = torch.randn(6, 4, generator=torch.manual_seed(0), dtype=torch.float64)
-    ours = ContrastiveLoss(temperature)(vectors, torch.tensor(targets))
-    expected = contrast_by_hand(vectors.tolist(), targets, temperature)
-    torch.testing.assert_close(ours, torch.tensor(expected, dtype=torch.float64))
-
-
-def test_the_only_item_of_its_tag_has_no_contrast():
-    vectors = torch.randn(3, 4, generator=torch.manual_seed(0))
-    values = ContrastiveLoss(0.1)(vectors, torch.tensor([0, 0, 1]))
-    assert values[2] == 0
-    assert (values[:2] > 0).all()
-    assert ContrastiveLoss(0.1)(vectors[:1], torch.tensor([0])).tolist() == [0]
-
-
-def test_contrast_is_less_where_tags_lie_apart_and_lengths_do_not_matter():
-    apart = torch.tensor([[1.0, 0.0], [2.0, 0.1], [0.0, 1.0], [0.1, 3.0]])
-    loss = ContrastiveLoss(0.1)
-    sorted_tags, mixed_tags = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
-    assert loss(apart, sorted_tags).max() < loss(apart, mixed_tags).min()
-    torch.testing.assert_close(
-        loss(apart * torch.tensor([[1.0], [5.0], [0.2], [9.0]]), sorted_tags),
-        loss(apart, sorted_tags),
-    )
-
-
-def test_following_the_gradient_of_contrast_brings_equal_tags_together():
-    vectors = torch.randn(8, 4, generator=torch.manual_seed(0)).requires_grad_()
-    targets = torch.arange(8) % 2
-    optimizer = torch.optim.SGD([vectors], lr=0.5)
-    for _ in range(60):
-        optimizer.zero_grad()
-        ContrastiveLoss(0.2)(vectors, targets).sum().backward()
-        optimizer.step()
-    units = torch.nn.functional.normalize(vectors.detach(), dim=1)
-    similarity = units @ units.T
-    same = targets[:, None] == targets[None]
-    assert similarity[same].min() > similarity[~same].max() + 0.5
-
-
-def test_equal_and_zero_vectors_keep_the_gradient_of_contrast_finite():
-    vectors = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 1.0]], requires_grad=True)
-    loss = ContrastiveLoss(0.05)(vectors, torch.tensor([0, 0, 1, 1]))
-    loss.sum().backward()
-    assert torch.isfinite(loss).all() and torch.isfinite(vectors.grad).all()
 
 
 def test_contrast_is_added_with_its_weight_or_stands_alone(losses, tiny_classifier, batch):
@@ -152,76 +74,6 @@ def test_contrast_is_added_with_its_weight_or_stands_alone(losses, tiny_classifi
     asked = ("training.contrast_loss_weight=0.7", "training.contrast_temperature=0.3")
     torch.testing.assert_close(losses(*asked), losses() + 0.7 * contrast)
     torch.testing.assert_close(losses(*asked, "training.class_loss_weight=0"), 0.7 * contrast)
-
-
-def test_divergence_is_the_mean_of_both_directions():
-    first = torch.tensor([[1.0, 0.0, -2.0], [0.3, 0.3, 0.3]])
-    second = torch.tensor([[0.0, 0.5, 0.0], [0.3, 0.3, 0.3]])
-    p, q = first.softmax(-1), second.softmax(-1)
-    expected = 0.5 * ((p * (p / q).log()).sum(1) + (q * (q / p).log()).sum(1))
-    torch.testing.assert_close(symmetric_divergence(first, second), expected)
-    torch.testing.assert_close(
-        symmetric_divergence(first, second), symmetric_divergence(second, first)
-    )
-    assert symmetric_divergence(first, second)[0] > 0.1
-    assert symmetric_divergence(first, first + 7).abs().max() < 1e-6
-
-
-def test_agreement_costs_nothing_without_dropout(losses):
-    torch.testing.assert_close(losses("training.r_drop=5"), losses())
-
-
-def test_agreement_compares_two_passes_under_dropout(losses):
-    one = torch.randn(5, 3, generator=torch.manual_seed(0))
-    two = torch.randn(5, 3, generator=torch.manual_seed(1))
-    model = Scripted(one, two)
-    expected = 0.5 * (plain_losses(one) + plain_losses(two)) + 3 * symmetric_divergence(one, two)
-    torch.testing.assert_close(losses("training.r_drop=3", model=model), expected)
-    assert len(model.mixes) == 2
-    halved = losses("training.r_drop=3", "training.class_loss_weight=0.5", model=Scripted(one, two))
-    torch.testing.assert_close(halved, expected - 0.25 * (plain_losses(one) + plain_losses(two)))
-
-
-def test_agreement_grows_with_its_weight_under_dropout(losses):
-    def under_dropout(weight):
-        torch.manual_seed(0)
-        return losses(f"training.r_drop={weight}", "model.dropout=0.1", dropout=True)
-
-    low, high = under_dropout(1), under_dropout(100)
-    assert (high > low).all()
-
-
-def test_mixing_with_a_share_of_one_changes_nothing(losses):
-    torch.testing.assert_close(losses("training.mixup=0.4", random=FixedShare(1.0)), losses())
-
-
-def test_mixing_with_a_share_of_nothing_gives_the_partners_losses(losses):
-    mixed = losses("training.mixup=0.4", random=FixedShare(0.0))
-    torch.testing.assert_close(mixed, losses().roll(1))
-
-
-def test_mixed_vectors_are_held_against_both_targets(losses, tiny_classifier, batch):
-    module = tiny_classifier.module.eval()
-    vectors = module.embed(*batch)
-    logits = module.head(0.3 * vectors + 0.7 * vectors.roll(1, dims=0))
-    expected = 0.3 * plain_losses(logits) + 0.7 * plain_losses(logits, TARGETS.roll(1))
-    torch.testing.assert_close(losses("training.mixup=0.4", random=FixedShare(0.3)), expected)
-
-
-def test_mixing_takes_its_chances_from_the_generator_alone(losses):
-    one, same, other = (
-        losses("training.mixup=0.4", random=np.random.default_rng(seed)) for seed in (0, 0, 1)
-    )
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-
-
-def test_both_passes_of_agreement_see_the_same_mixture(losses):
-    logits = torch.zeros(5, 3)
-    model = Scripted(logits, logits)
-    losses("training.r_drop=1", "training.mixup=0.4", model=model)
-    first, second = model.mixes
-    assert first is second is not None
 
 
 @pytest.mark.parametrize("size", [0.001, 0.01, 0.05])
@@ -308,11 +160,8 @@ def test_class_loss_is_a_factor_beside_noise_too(losses):
 @pytest.mark.parametrize(
     "recipe",
     [
-        ("training.r_drop=1", "model.dropout=0.1"),
-        ("training.mixup=0.2",),
-        ("training.adversarial=0.02",),
         ("training.adversarial=0.02", "training.accumulation_steps=3"),
-        ("training.contrast_loss_weight=0.5", "training.mixup=0.2", "training.r_drop=0.5"),
+        ("training.contrast_loss_weight=0.5", "model.dropout=0.1"),
         (
             "training.contrast_loss_weight=1",
             "training.class_loss_weight=0",
@@ -333,20 +182,134 @@ def test_a_model_learns_with_each_of_them(tiny_config, tmp_path, recipe):
     assert np.mean(right) > 0.6
 
 
-def test_a_distillation_makes_of_the_losses_what_it_will(tiny_config, tiny_classifier, batch):
-    given = {}
+# Distillation
 
-    def distillation(**named):
-        given.update(named)
-        return named["losses"] + 7
+SHAPE = "model.random={layers: 4, hidden: 32, heads: 4, intermediate: 64}"
+SIMPLE = DistillConfig(
+    teachers=[], soft_loss_weight=0.0, temperature=2.0, class_loss_weight=0.0,
+    vector_loss_weight=1.0, transfer=[], transfer_most=None, transfer_weight=1.0, copies=0,
+    changes=["drop"],
+)  # fmt: skip
 
-    config = tiny_config("training.label_smoothing=0", "training.class_loss_weight=3").training
-    module = tiny_classifier.module.eval()
-    objective = Objective(config, build_loss(config), module.encoder, distillation)
-    lesson = (torch.ones(5, dtype=torch.bool), torch.full((5, 3), 1 / 3))
-    found = objective(module, *batch, TARGETS, np.random.default_rng(0), lesson=lesson)
-    logits, vectors = module(*batch)
-    torch.testing.assert_close(found, 3 * plain_losses(logits) + 7)
-    torch.testing.assert_close(given["logits"], logits)
-    torch.testing.assert_close(given["vectors"], vectors)
-    assert given["ids"] is batch[0] and given["mask"] is batch[1] and given["lesson"] is lesson
+
+@pytest.fixture
+def whole(tiny_config, tmp_path):
+    """A folder of an encoder of four layers, which differ widely."""
+    torch.manual_seed(0)
+    classifier = TransformerClassifier.build(tiny_config(SHAPE).model, ["a", "b", "c"])
+    for parameter in encoder_layers(classifier.module.encoder).parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    torch.nn.init.normal_(classifier.module.encoder.get_input_embeddings().weight)
+    classifier.save(tmp_path / "whole")
+    return tmp_path / "whole"
+
+
+@pytest.fixture
+def distil(whole, tiny_config):
+    """Computes the terms of the loss of a student that was cut out of the whole encoder."""
+
+    def compute(*cuts, labelled=None, teacher=None, student=None, **given):
+        config = tiny_config(
+            f"model.encoder={whole}", "model.random=null", "training.label_smoothing=0", *cuts
+        )
+        torch.manual_seed(0)
+        student = student or TransformerClassifier.build(config.model, ["a", "b", "c"])
+        student.module.eval()
+        encoder, tokenizer = load_encoder(config.model)
+        source = SourceEncoder(encoder, tokenizer, student.tokenizer, config.model.pooling)
+        ids, mask = student.pad(student.tokenize(ITEMS))
+        objective = Objective(
+            config.training, student.module.encoder, SIMPLE.model_copy(update=given), source
+        )
+        return objective(student.module, Batch(ids, mask, TARGETS, labelled, teacher))
+
+    return compute
+
+
+@pytest.fixture
+def few_tokens(tmp_path):
+    """A file whose tokens cover the items."""
+    path = tmp_path / "domain.csv"
+    lines = "".join(f"{item.id},{item.title},{item.description}\n" for item in ITEMS)
+    path.write_text(f"id,title,description\n{lines}", encoding="utf-8")
+    return f"model.vocabulary_from=[{path}]"
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+def test_the_whole_encoder_has_the_vectors_of_its_source_even_with_fewer_tokens(
+    distil, few_tokens, pooling
+):
+    given = (few_tokens, f"model.pooling={pooling}")
+    losses = distil(*given)["vector_loss"]
+    torch.testing.assert_close(losses, torch.zeros(5), atol=1e-5, rtol=0)
+    assert (distil(*given, "model.keep_layers=[0,2]")["vector_loss"] > 1e-4).all()
+
+
+def load_encoder_of(folder):
+    loaded = TransformerClassifier.load(folder)
+    return loaded.module.encoder, loaded.tokenizer
+
+
+def test_a_source_pools_its_states_and_is_frozen_and_without_dropout(whole):
+    encoder, tokenizer = load_encoder_of(whole)
+    source = SourceEncoder(encoder.train(), tokenizer, tokenizer, "mean")
+    assert not encoder.training
+    assert not any(parameter.requires_grad for parameter in source.parameters())
+    ids = torch.tensor([tokenizer.encode("apple pear").ids])
+    mask = torch.ones_like(ids)
+    vectors = source(ids, mask)
+    assert not vectors.requires_grad
+    with torch.inference_mode():
+        states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    torch.testing.assert_close(vectors, states.mean(1))
+
+
+TAUGHT = {"teachers": ["one"], "soft_loss_weight": 1.0, "vector_loss_weight": 0.0}
+
+
+def test_rows_without_a_label_have_no_loss_of_labels(distil):
+    labelled = torch.tensor([True, False, True, True, False])
+    teacher = torch.full((5, 3), 1 / 3)
+    half = distil(labelled=labelled, teacher=teacher, class_loss_weight=0.5, **TAUGHT)
+    whole = distil(teacher=teacher, class_loss_weight=1.0, **TAUGHT)
+    torch.testing.assert_close(half["class_loss"], 0.5 * labelled * whole["class_loss"])
+    torch.testing.assert_close(half["soft_loss"], whole["soft_loss"])
+    assert (whole["soft_loss"] > 0).all()
+
+
+def test_terms_of_a_distillation_have_their_weights_and_names(distil):
+    cut, teacher = "model.keep_layers=[1,3]", torch.tensor([[0.8, 0.1, 0.1]] * 5)
+    weights = {"class_loss": 0.3, "soft_loss": 2.0, "vector_loss": 0.7}
+    given = {"teachers": ["one"], "teacher": teacher}
+    alone = distil(cut, **given, **{f"{name}_weight": 1.0 for name in weights})
+    found = distil(cut, **given, **{f"{name}_weight": one for name, one in weights.items()})
+    assert list(found) == list(weights)
+    for name, weight in weights.items():
+        torch.testing.assert_close(found[name], weight * alone[name])
+        assert (alone[name] > 1e-5).all()
+
+
+def test_what_is_learnt_reaches_the_student_and_never_the_source(distil, whole, tiny_config):
+    config = tiny_config(
+        f"model.encoder={whole}", "model.random=null", "model.keep_layers=[0,1]"
+    ).model
+    student = TransformerClassifier.build(config, ["a", "b", "c"])
+    distil(student=student)["vector_loss"].sum().backward()
+    lowest = encoder_layers(student.module.encoder)[0].attention.self.value.weight
+    assert lowest.grad.abs().max() > 0
+    assert student.module.head.weight.grad is None
+
+
+def test_vectors_of_another_width_are_compared_too(distil):
+    losses = distil("model.static=16")["vector_loss"]
+    assert losses.shape == (5,)
+    assert (losses > 0).all()
+
+
+def test_rows_without_teacher_predictions_teach_their_label_alone(distil):
+    teacher = torch.full((5, 3), 1 / 3)
+    teacher[1] = float("nan")
+    found = distil(teacher=teacher, class_loss_weight=0.5, **TAUGHT)
+    assert found["soft_loss"][1] == 0
+    assert (found["soft_loss"][[0, 2, 3, 4]] > 0).all()
+    assert (found["class_loss"] > 0).all()

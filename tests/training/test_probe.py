@@ -18,7 +18,7 @@ def test_fit_agrees_with_scikit_learn():
     targets = (vectors[:, :3] + random.normal(size=(120, 3))).argmax(1)
     theirs = LogisticRegression(C=3.0, max_iter=5000, tol=1e-9).fit(vectors, targets)
     weight, bias = fit_logistic_regression(
-        torch.from_numpy(vectors), torch.from_numpy(targets), 3, strength=3.0
+        torch.from_numpy(vectors), torch.from_numpy(targets), 3, C=3.0
     )
     ours = (torch.from_numpy(vectors) @ weight.T + bias).softmax(-1).numpy()
     np.testing.assert_allclose(ours, theirs.predict_proba(vectors), atol=1e-3)
@@ -26,14 +26,14 @@ def test_fit_agrees_with_scikit_learn():
 
 def test_head_starts_where_the_regression_ends(tiny_classifier):
     classifier = tiny_classifier
-    start_from_probe(classifier, ITEMS, [1.0] * len(ITEMS), strength=1000.0)
+    start_from_probe(classifier, ITEMS, [1.0] * len(ITEMS), C=1000.0)
     predicted = classifier.predict_proba(ITEMS).argmax(1)
     expected = [classifier.tags.index(item.tag) for item in ITEMS]
     assert (predicted == expected).mean() > 0.9
 
 
 def test_a_tag_without_items_is_the_least_likely(tiny_classifier):
-    start_from_probe(tiny_classifier, ITEMS, [1.0] * len(ITEMS), strength=10.0)
+    start_from_probe(tiny_classifier, ITEMS, [1.0] * len(ITEMS), C=10.0)
     probabilities = tiny_classifier.predict_proba(ITEMS)
     absent = tiny_classifier.tags.index("weather")
     assert (probabilities.argmin(1) == absent).all()
@@ -41,7 +41,7 @@ def test_a_tag_without_items_is_the_least_likely(tiny_classifier):
 
 
 def test_one_tag_alone_breaks_nothing(tiny_classifier):
-    start_from_probe(tiny_classifier, ITEMS[:8], [1.0] * len(ITEMS[:8]), strength=1.0)
+    start_from_probe(tiny_classifier, ITEMS[:8], [1.0] * len(ITEMS[:8]), C=1.0)
     assert np.isfinite(tiny_classifier.predict_proba(ITEMS)).all()
 
 
@@ -64,38 +64,38 @@ MORE = [
 
 def test_items_count_what_their_weights_say(tiny_classifier):
     weights = np.array([1.0] * 20 + [0.1, 0.5, 2.0, 5.0])
-    start_from_probe(tiny_classifier, MORE, weights.tolist(), strength=100.0)
+    start_from_probe(tiny_classifier, MORE, weights.tolist(), C=100.0)
     found = tiny_classifier.predict_proba(ITEMS)
     expected = scikit_learns(tiny_classifier, MORE, sample_weight=weights)
     np.testing.assert_allclose(found, expected, atol=5e-3)
-    start_from_probe(tiny_classifier, MORE, [1.0] * len(MORE), strength=100.0)
+    start_from_probe(tiny_classifier, MORE, [1.0] * len(MORE), C=100.0)
     assert np.abs(tiny_classifier.predict_proba(ITEMS) - found).max() > 0.02
 
 
 def test_items_of_no_weight_take_no_part(tiny_classifier):
-    start_from_probe(tiny_classifier, MORE, [1.0] * 20 + [0.0] * 4, strength=100.0)
+    start_from_probe(tiny_classifier, MORE, [1.0] * 20 + [0.0] * 4, C=100.0)
     expected = scikit_learns(tiny_classifier, MORE, sample_weight=[1.0] * 20 + [0.0] * 4)
     np.testing.assert_allclose(tiny_classifier.predict_proba(ITEMS), expected, atol=5e-3)
     # They would have made metal of half the apples.
     fruit = tiny_classifier.tags.index("fruit")
     without = tiny_classifier.predict_proba(ITEMS)[:8, fruit].mean()
-    start_from_probe(tiny_classifier, MORE, [1.0] * len(MORE), strength=100.0)
+    start_from_probe(tiny_classifier, MORE, [1.0] * len(MORE), C=100.0)
     assert tiny_classifier.predict_proba(ITEMS)[:8, fruit].mean() < without - 0.02
 
 
 def test_balanced_lets_each_tag_weigh_alike_by_its_rows(tiny_classifier):
     items = [*ITEMS[:8], *ITEMS[8:11], MORE[16]]
-    start_from_probe(tiny_classifier, items, [1.0] * 12, strength=100.0, balanced=True)
+    start_from_probe(tiny_classifier, items, [1.0] * 12, C=100.0, balanced=True)
     found = tiny_classifier.predict_proba(ITEMS)
     factors = [12 / (3 * 8)] * 8 + [12 / (3 * 3)] * 3 + [12 / 3]
     expected = scikit_learns(tiny_classifier, items, sample_weight=factors)
     np.testing.assert_allclose(found, expected, atol=5e-3)
-    start_from_probe(tiny_classifier, items, [1.0] * 12, strength=100.0)
+    start_from_probe(tiny_classifier, items, [1.0] * 12, C=100.0)
     assert np.abs(tiny_classifier.predict_proba(ITEMS) - found).max() > 0.02
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_module_stays_in_the_mode_that_it_was_in(tiny_classifier, training):
     tiny_classifier.module.train(training)
-    start_from_probe(tiny_classifier, ITEMS, [1.0] * len(ITEMS), strength=1.0)
+    start_from_probe(tiny_classifier, ITEMS, [1.0] * len(ITEMS), C=1.0)
     assert tiny_classifier.module.training is training

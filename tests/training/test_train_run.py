@@ -62,8 +62,8 @@ def test_the_decision_is_fitted_to_the_validation_rows(tiny_run):
     with path.open(encoding="utf-8", newline="") as file:
         found = [(row["id"], row["true"]) for row in csv.DictReader(file)]
     assert found == [(row.id, row.tag) for row in validation]
-    probabilities, true, novelty = read_calibration(path, tiny_run.tags)
-    assert novelty is None
+    probabilities, true, ood_scores = read_calibration(path, tiny_run.tags)
+    assert ood_scores is None
     items = {item.id: item for item in load_labelled(tiny_run.config.data, tiny_run.tags).items}
     classifier = tiny_run.load_classifier()
     expected = classifier.predict_proba([items[row.id] for row in validation])

@@ -19,8 +19,9 @@ STRETCH = (0.05, 20.0)
 """Temperatures that are looked at."""
 
 
-STORED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-"""How strictly the numbers of a `decision.json` are read."""
+STORED = ConfigDict(extra="forbid")
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""What `decision.json` is made of: no text, and nothing that is not finite, is taken for one."""
 
 
 @dataclass(frozen=True, config=STORED)
@@ -38,7 +39,7 @@ class Unchanged:
 class Temperature:
     """Divides all logits by one number: the order of tags stays (Guo et al., ICML 2017)."""
 
-    temperature: float
+    temperature: Number
     kind: Literal["temperature"] = "temperature"
 
     def apply(self, probabilities: FloatArray) -> FloatArray:
@@ -50,8 +51,8 @@ class Temperature:
 class Vector:
     """Scales and shifts each tag's logit by itself (Guo et al., ICML 2017)."""
 
-    scale: list[float]
-    shift: list[float]
+    scale: list[Number]
+    shift: list[Number]
     kind: Literal["vector"] = "vector"
 
     def apply(self, probabilities: FloatArray) -> FloatArray:
@@ -68,8 +69,8 @@ class Isotonic:
         outputs: For each tag, what these are corrected to; between them, linearly.
     """
 
-    inputs: list[list[float]]
-    outputs: list[list[float]]
+    inputs: list[list[Number]]
+    outputs: list[list[Number]]
     kind: Literal["isotonic"] = "isotonic"
 
     def apply(self, probabilities: FloatArray) -> FloatArray:

@@ -7,14 +7,13 @@ to fit on, the most probable tag is published.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from tagger.config.schema import DecisionConfig
 from tagger.data.items import Item
-from tagger.decision.calibrators import Calibrator, Unchanged, fit_calibrator
+from tagger.decision.calibrators import Calibrator, Number, Unchanged, fit_calibrator
 from tagger.decision.ood import OOD_FILE, Embeds, OodDetector, fit_detector
 from tagger.decision.policies import (
     REVIEW,
@@ -148,7 +147,7 @@ class DecisionDocument(Document):
     asked: Any = None
     calibrator: Calibrator
     policy: Policy
-    ood_threshold: Annotated[float | None, Field(strict=True, allow_inf_nan=False)]
+    ood_threshold: Number | None
     fitted_on: FittedOn | None = None
     on_these_rows: DecisionCounts | None = None
 
@@ -204,7 +203,7 @@ def write_decision(
     known: Sequence[Item],
     items: Sequence[Item],
     rows: CalibrationSet,
-) -> None:
+) -> Rule:
     """Fit a run's decision; write `calibration.csv`, `decision.json` and `ood.safetensors`.
 
     Args:
@@ -214,12 +213,17 @@ def write_decision(
         known: What it was trained on.
         items: Of the calibration set.
         rows: Their predictions.
+
+    Returns:
+        What was fitted.
     """
     path = folder / "calibration.csv"
     write_calibration(path, items, classifier.tags, rows.probabilities, rows.ood_scores)
     if config.ood != "none":
         fit_detector(config.ood, classifier, known).save(folder / OOD_FILE)
-    save_rule(folder, config, fit_rule(config, rows), rows)
+    rule = fit_rule(config, rows)
+    save_rule(folder, config, rule, rows)
+    return rule
 
 
 def save_rule(

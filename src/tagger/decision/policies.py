@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from tagger.config.schema import DecisionConfig
 from tagger.decision.bounds import clopper_pearson_lower, p_value_of_precision
-from tagger.decision.calibrators import STORED
+from tagger.decision.calibrators import STORED, Number
 from tagger.documents import Record
 from tagger.scores import BoolArray, FloatArray, IntArray
 
@@ -73,7 +73,7 @@ class Argmax:
 class Threshold:
     """Publish the most probable tag where its probability reaches that tag's threshold."""
 
-    thresholds: list[float]
+    thresholds: list[Number]
     kind: Literal["threshold"] = "threshold"
 
     def decide(self, probabilities: FloatArray) -> IntArray:
@@ -91,7 +91,7 @@ class Conformal:
         least: For each tag the probability from which it is in the set.
     """
 
-    least: list[float]
+    least: list[Number]
     kind: Literal["conformal"] = "conformal"
 
     def sets(self, probabilities: FloatArray) -> BoolArray:

@@ -162,12 +162,14 @@ def _train_in(context: TrainingContext, source: _Source, folds: list[Split]) -> 
     if not context.accelerator.is_main_process:
         return fitted
     known = data.trained_on
-    write_decision(folder, config.decision, classifier, known=known, items=items, rows=rows)
+    decision = config.decision
+    rule = write_decision(folder, decision, classifier, known=known, items=items, rows=rows)
     shutil.rmtree(folder / "model", ignore_errors=True)
     classifier.save(folder / "model")
     if test:
-        probabilities = classifier.predict_proba(test)
-        write_predictions(folder / "predictions.csv", [i.id for i in test], tags, probabilities)
+        raw = classifier.predict_proba(test)
+        corrected = rule.calibrator.apply(raw)
+        write_predictions(folder / "predictions.csv", [i.id for i in test], tags, raw, corrected)
     finish(folder, fitted, context.accelerator.num_processes)
     return fitted
 

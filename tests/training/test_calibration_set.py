@@ -4,17 +4,17 @@ import random
 
 import numpy as np
 import pytest
-from tagger.decision.novelty import Novelty
 
 from tagger.config.schema import FrozenConfig, LinearConfig
 from tagger.data.items import Item
 from tagger.data.sources import load_labelled
 from tagger.data.splits import split_items
 from tagger.decision.decider import load_decider
+from tagger.decision.ood import OodDetector
 from tagger.decision.policies import REVIEW
 from tagger.errors import UserError
 from tagger.runs import RunFolder, read_calibration
-from tagger.training import calibration_rows as module
+from tagger.training import calibration_set as module
 from tagger.training.objectives import Objective
 from tagger.training.train_run import train
 
@@ -92,7 +92,7 @@ def test_by_default_the_rows_are_those_of_the_validation(run):
     done = run("plain", LINEAR)
     validation = {row.id: row.tag for row in done.split_rows() if row.split == "validation"}
     assert {line["id"]: line["true"] for line in lines(done)} == validation
-    assert [line["novelty"] for line in lines(done)] == [""] * 12
+    assert [line["ood_score"] for line in lines(done)] == [""] * 12
 
 
 def test_without_validation_rows_there_is_nothing_to_fit_to(run):
@@ -158,12 +158,12 @@ def watch(monkeypatch, dies_at=None):
     given = []
     original = module.fit_classifier
 
-    def fit(config, tags, rows, surroundings):
+    def fit(config, tags, rows, context):
         if len(given) == dies_at:
-            (surroundings.folder / "checkpoints").mkdir(exist_ok=True)
+            (context.folder / "checkpoints").mkdir(exist_ok=True)
             raise KeyboardInterrupt
         given.append(rows)
-        return original(config, tags, rows, surroundings)
+        return original(config, tags, rows, context)
 
     monkeypatch.setattr(module, "fit_classifier", fit)
     return given
@@ -268,24 +268,24 @@ def test_curves_of_the_folds_do_not_mix_with_those_of_the_run(run):
     assert metrics[0] == metrics[1]
 
 
-@pytest.mark.parametrize("kind", ["neighbours", "mahalanobis"])
-def test_novelty_of_validation_rows_is_measured_against_the_training_rows(run, frozen, kind):
+@pytest.mark.parametrize("kind", ["knn", "mahalanobis"])
+def test_ood_scores_of_validation_rows_is_measured_against_the_training_rows(run, frozen, kind):
     done = run("novel", frozen, f"decision.ood={kind}")
     items = {item.id: item for item in load_labelled(done.config.data, TAGS).items}
     train_items = [items[row.id] for row in done.split_rows() if row.split == "train"]
     classifier = done.load_classifier()
-    novelty = Novelty.fit(
+    detector = OodDetector.fit(
         kind, classifier.embed(train_items), [TAGS.index(item.tag) for item in train_items]
     )
     judged = [items[line["id"]] for line in lines(done)]
     _, _, found = read_calibration(done.path / "calibration.csv", TAGS)
-    np.testing.assert_allclose(found, novelty.score(classifier.embed(judged)), atol=1e-5)
+    np.testing.assert_allclose(found, detector.score(classifier.embed(judged)), atol=1e-5)
     # And the run keeps what it needs to measure any item so.
-    kept = Novelty.load(done.path / "novelty.safetensors")
+    kept = OodDetector.load(done.path / "ood.safetensors")
     np.testing.assert_allclose(kept.score(classifier.embed(judged)), found, atol=1e-5)
 
 
-def test_novelty_out_of_fold_is_measured_without_the_fold(run, frozen):
+def test_ood_scores_out_of_fold_is_measured_without_the_fold(run, frozen):
     done = run("novel", frozen, "decision.ood=knn", "decision.folds=3")
     items = {item.id: item for item in load_labelled(done.config.data, TAGS).items}
     train_items = [items[row.id] for row in done.split_rows() if row.split == "train"]
@@ -296,9 +296,9 @@ def test_novelty_out_of_fold_is_measured_without_the_fold(run, frozen):
         split = split_items(train_items, done.config.data.split.model_copy(update=asked))
         rest = classifier.embed([train_items[at] for at in split.train])
         left_out = [train_items[at] for at in split.test]
-        scores = Novelty.fit("neighbours", rest, [0] * len(rest)).score(classifier.embed(left_out))
+        scores = OodDetector.fit("knn", rest, [0] * len(rest)).score(classifier.embed(left_out))
         expected |= {item.id: score for item, score in zip(left_out, scores, strict=True)}
-    found = {line["id"]: float(line["novelty"]) for line in lines(done)}
+    found = {line["id"]: float(line["ood_score"]) for line in lines(done)}
     assert found == {one: pytest.approx(score, abs=1e-5) for one, score in expected.items()}
 
 
@@ -326,51 +326,3 @@ def test_a_tag_too_rare_for_the_folds_does_not_waste_a_training(run, toy_folder,
     assert "train has no 'metal'" in str(error.value)
     assert "decision.folds=null" in error.value.hint
     assert [one.name for one in (tmp_path / "runs").iterdir()] == ["without"]
-
-
-def rows_of(tags):
-    rng = random.Random(2)
-    return [Item(str(n), nonsense(rng, 3), nonsense(rng, 9), tag=tag) for n, tag in enumerate(tags)]
-
-
-def test_without_folds_nothing_is_divided(tiny_config):
-    # Not even rows that could not be.
-    assert module.plan_folds(rows_of(["fruit"]), tiny_config()) == []
-    assert module.plan_folds([], tiny_config()) == []
-
-
-@pytest.mark.parametrize("folds", [2, 3, 5])
-def test_folds_leave_each_row_out_once_and_know_nothing_of_the_runs_own_split(tiny_config, folds):
-    items = rows_of(TAGS * 10)
-    plan = module.plan_folds(
-        items, tiny_config(f"decision.folds={folds}", "data.split.validation=0.3")
-    )
-    assert len(plan) == folds
-    assert sorted(row for fold in plan for row in fold.test) == list(range(30))
-    for fold in plan:
-        assert fold.validation == []
-        assert sorted([*fold.train, *fold.test]) == list(range(30))
-        assert {items[row].tag for row in fold.train} == set(TAGS)
-    # The run's own folds and `per_tag` are not theirs.
-    own = tiny_config(
-        f"decision.folds={folds}", "data.split.folds=4", "data.split.fold=2",
-        "data.split.per_tag=1",
-    )  # fmt: skip
-    assert module.plan_folds(items, own) == plan
-    other_seed = tiny_config(f"decision.folds={folds}", "data.split.seed=1")
-    assert module.plan_folds(items, other_seed) != plan
-
-
-def test_a_plan_that_leaves_a_tag_without_rows_is_refused_in_words(tiny_config):
-    items = rows_of([*["fruit", "weather"] * 6, "metal"])
-    with pytest.raises(UserError) as error:
-        module.plan_folds(items, tiny_config("decision.folds=4"))
-    assert str(error.value).startswith(
-        "decision.folds=4: the training rows can't be divided so: 13 items"
-    )
-    assert error.value.problems == (
-        "train has no 'metal': there are 1 distinct items with that tag, at least 2 are needed",
-    )
-    assert error.value.hint == (
-        "Give fewer decision.folds, or fit the decision to validation rows (decision.folds=null)."
-    )

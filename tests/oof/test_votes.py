@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from tagger.models.votes import mean_vote, out_of_fold_votes
+from tagger.oof.votes import mean_vote, out_of_fold_votes
 
 
 @pytest.fixture

@@ -5,12 +5,6 @@ import shutil
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from tagger.training.combining import (
-    check_unseen,
-    combine_runs,
-    joint_predictions,
-    seen_rows,
-)
 
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import EnsembleConfig, LinearConfig, TrainConfig
@@ -20,7 +14,9 @@ from tagger.errors import UserError
 from tagger.files import sha256_of, write_json
 from tagger.models.ensemble import EnsembleClassifier
 from tagger.models.transformer import TransformerClassifier
+from tagger.oof.recorded import mean_of_members
 from tagger.runs import RunFolder, read_calibration, read_ids, read_predictions
+from tagger.training.ensembles import check_unseen, combine_runs, seen_rows
 from tagger.training.train_run import train
 
 TAGS = ("fruit", "metal", "weather")
@@ -467,10 +463,10 @@ def test_rows_that_an_ensemble_holds_out_do_not_fit_its_decision(folded):
     config = ensemble("rough", "close")
     items = load_labelled(member(folded, "rough").config.data, TAGS).items
     kept = [item for item in items if item.id in read_ids(folded.folder / "rough/calibration.csv")]
-    common, rows = joint_predictions(config, str(folded.folder), kept[:10], TAGS)
+    common, rows = mean_of_members(config, str(folded.folder), kept[:10], TAGS)
     assert common == kept[:10]
     assert rows.shape == (10, 3)
-    none, empty = joint_predictions(config, str(folded.folder), [], TAGS)
+    none, empty = mean_of_members(config, str(folded.folder), [], TAGS)
     assert none == []
     assert empty.shape == (0, 3)
 

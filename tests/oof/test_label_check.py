@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tagger.data.label_errors import find_label_errors
+from tagger.oof.label_check import find_label_errors
 
 
 def planted(n_wrong: int = 6):

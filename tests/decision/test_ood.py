@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from tagger.decision.novelty import ARRAYS, NEIGHBOURS, SHRINKAGE, Embeds, Novelty
 
-from tagger.decision import novelty as module
+from tagger.decision import ood as module
+from tagger.decision.ood import ARRAYS, NEIGHBOURS, SHRINKAGE, Embeds, OodDetector
 from tagger.errors import UserError
 
 KINDS = ["knn", "mahalanobis"]
@@ -20,10 +20,10 @@ def vectors_of_three_tags(count, seed=0):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_unlike_the_training_items_is_stranger(kind):
     known, tags = vectors_of_three_tags(300)
-    novelty = Novelty.fit(kind, known, tags.tolist())
-    alike = novelty.score(vectors_of_three_tags(200, seed=1)[0])
+    detector = OodDetector.fit(kind, known, tags.tolist())
+    alike = detector.score(vectors_of_three_tags(200, seed=1)[0])
     elsewhere = np.random.default_rng(2).normal([0, 0, 0, 0, 8.0, 0], 1, (200, 6))
-    strange = novelty.score(elsewhere)
+    strange = detector.score(elsewhere)
     assert alike.shape == strange.shape == (200,)
     assert np.quantile(alike, 0.95) < np.quantile(strange, 0.05)
 
@@ -31,27 +31,27 @@ def test_what_is_unlike_the_training_items_is_stranger(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_farther_is_stranger(kind):
     known, tags = vectors_of_three_tags(300)
-    novelty = Novelty.fit(kind, known, tags.tolist())
+    detector = OodDetector.fit(kind, known, tags.tolist())
     steps = CENTRES[0] + np.outer([0, 2, 5, 10, 30], [0, 0, 0, 1.0, 0, 0])
-    assert (np.diff(novelty.score(steps)) > 0).all()
+    assert (np.diff(detector.score(steps)) > 0).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_saved_and_loaded_it_gives_the_same_scores(kind, tmp_path):
     known, tags = vectors_of_three_tags(60)
-    novelty = Novelty.fit(kind, known, tags.tolist())
-    novelty.save(tmp_path / "novelty.safetensors")
-    again = Novelty.load(tmp_path / "novelty.safetensors")
+    detector = OodDetector.fit(kind, known, tags.tolist())
+    detector.save(tmp_path / "ood.safetensors")
+    again = OodDetector.load(tmp_path / "ood.safetensors")
     fresh = vectors_of_three_tags(20, seed=1)[0]
-    np.testing.assert_array_equal(again.score(fresh), novelty.score(fresh))
+    np.testing.assert_array_equal(again.score(fresh), detector.score(fresh))
     assert again.kind == kind, "what is kept says which kind it is"
-    with safe_open(tmp_path / "novelty.safetensors", "numpy") as file:
-        assert set(file.keys()) == set(novelty.arrays) == ARRAYS[kind]
+    with safe_open(tmp_path / "ood.safetensors", "numpy") as file:
+        assert set(file.keys()) == set(detector.arrays) == ARRAYS[kind]
 
 
 def test_a_file_that_is_missing_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"novelty\.safetensors cannot be read"):
-        Novelty.load(tmp_path / "novelty.safetensors")
+    with pytest.raises(UserError, match=r"ood\.safetensors cannot be read"):
+        OodDetector.load(tmp_path / "ood.safetensors")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -70,70 +70,70 @@ def test_a_file_that_is_missing_is_named(tmp_path):
 )
 def test_a_file_that_is_damaged_is_named(tmp_path, kind, damage):
     known, tags = vectors_of_three_tags(60)
-    path = tmp_path / "novelty.safetensors"
-    Novelty.fit(kind, known, tags.tolist()).save(path)
+    path = tmp_path / "ood.safetensors"
+    OodDetector.fit(kind, known, tags.tolist()).save(path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=r"novelty\.safetensors cannot be read"):
-        Novelty.load(path)
+    with pytest.raises(UserError, match=r"ood\.safetensors cannot be read"):
+        OodDetector.load(path)
 
 
 @pytest.mark.parametrize(
     "names", [[], ["means"], ["means", "units"], ["means", "units", "whitening"], ["unit"]]
 )
 def test_a_file_of_other_arrays_is_named_with_what_it_holds(tmp_path, names):
-    path = tmp_path / "novelty.safetensors"
+    path = tmp_path / "ood.safetensors"
     save_file({name: np.eye(3, dtype=np.float32) for name in names}, path)
-    with pytest.raises(UserError, match=r"novelty\.safetensors holds") as error:
-        Novelty.load(path)
+    with pytest.raises(UserError, match=r"ood\.safetensors holds") as error:
+        OodDetector.load(path)
     assert str(names) in str(error.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_row_is_judged_by_itself(kind):
     known, tags = vectors_of_three_tags(60)
-    novelty = Novelty.fit(kind, known, tags.tolist())
+    detector = OodDetector.fit(kind, known, tags.tolist())
     fresh = vectors_of_three_tags(20, seed=1)[0]
-    alone = np.concatenate([novelty.score(row[None]) for row in fresh])
-    np.testing.assert_allclose(alone, novelty.score(fresh), rtol=1e-6, atol=1e-6)
-    assert novelty.score(np.zeros((0, 6))).shape == (0,)
+    alone = np.concatenate([detector.score(row[None]) for row in fresh])
+    np.testing.assert_allclose(alone, detector.score(fresh), rtol=1e-6, atol=1e-6)
+    assert detector.score(np.zeros((0, 6))).shape == (0,)
 
 
-def test_neighbours_is_one_minus_the_mean_cosine_to_the_nearest():
+def test_knn_distance_is_one_minus_the_mean_cosine_to_the_nearest():
     known, tags = vectors_of_three_tags(100)
     fresh = vectors_of_three_tags(7, seed=1)[0]
     expected = []
     for row in fresh:
         cosines = known @ row / np.linalg.norm(known, axis=1) / np.linalg.norm(row)
         expected.append(1 - np.sort(cosines)[-NEIGHBOURS:].mean())
-    novelty = Novelty.fit("knn", known, tags.tolist())
-    np.testing.assert_allclose(novelty.score(fresh), expected, atol=1e-6)
+    detector = OodDetector.fit("knn", known, tags.tolist())
+    np.testing.assert_allclose(detector.score(fresh), expected, atol=1e-6)
 
 
 def test_fewer_items_than_neighbours_are_all_asked():
-    novelty = Novelty.fit("knn", np.eye(3), [0, 1, 2])
-    np.testing.assert_allclose(novelty.score(np.array([[5.0, 0, 0]])), [1 - 1 / 3], atol=1e-6)
+    detector = OodDetector.fit("knn", np.eye(3), [0, 1, 2])
+    np.testing.assert_allclose(detector.score(np.array([[5.0, 0, 0]])), [1 - 1 / 3], atol=1e-6)
 
 
-def test_neighbours_compare_directions_alone():
+def test_knn_distances_compare_directions_alone():
     known, tags = vectors_of_three_tags(60)
-    novelty = Novelty.fit("knn", known, tags.tolist())
+    detector = OodDetector.fit("knn", known, tags.tolist())
     fresh = vectors_of_three_tags(20, seed=1)[0]
-    np.testing.assert_allclose(novelty.score(9 * fresh), novelty.score(fresh), atol=1e-6)
+    np.testing.assert_allclose(detector.score(9 * fresh), detector.score(fresh), atol=1e-6)
 
 
 def test_mahalanobis_is_zero_at_each_tags_mean():
     known, tags = vectors_of_three_tags(300)
     means = np.stack([known[tags == tag].mean(axis=0) for tag in range(3)])
-    novelty = Novelty.fit("mahalanobis", known, tags.tolist())
-    np.testing.assert_allclose(novelty.score(means), 0, atol=1e-4)
-    assert (novelty.score(known) > 0.1).all()
+    detector = OodDetector.fit("mahalanobis", known, tags.tolist())
+    np.testing.assert_allclose(detector.score(means), 0, atol=1e-4)
+    assert (detector.score(known) > 0.1).all()
 
 
 def test_mahalanobis_counts_spreads_not_lengths():
     random = np.random.default_rng(0)
     known = random.normal(0, [1.0, 5.0], (4000, 2))
-    novelty = Novelty.fit("mahalanobis", known, [0] * 4000)
-    along, across = novelty.score(np.array([[0.0, 10.0], [10.0, 0.0]]))
+    detector = OodDetector.fit("mahalanobis", known, [0] * 4000)
+    along, across = detector.score(np.array([[0.0, 10.0], [10.0, 0.0]]))
     assert across > 2.5 * along
 
 
@@ -147,7 +147,7 @@ def test_mahalanobis_is_the_distance_to_the_nearest_mean_under_a_shrunk_covarian
     expected = [
         min(np.sqrt((row - mean) @ inverse @ (row - mean)) for mean in means) for row in fresh
     ]
-    scores = Novelty.fit("mahalanobis", known, tags.tolist()).score(fresh)
+    scores = OodDetector.fit("mahalanobis", known, tags.tolist()).score(fresh)
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
 
@@ -157,8 +157,8 @@ def test_neither_unit_nor_rotation_of_the_space_matters(kind, factor):
     known, tags = vectors_of_three_tags(300)
     fresh = vectors_of_three_tags(50, seed=1)[0]
     rotation, _ = np.linalg.qr(np.random.default_rng(2).normal(0, 1, (6, 6)))
-    plain = Novelty.fit(kind, known, tags.tolist())
-    turned = Novelty.fit(kind, factor * known @ rotation, tags.tolist())
+    plain = OodDetector.fit(kind, known, tags.tolist())
+    turned = OodDetector.fit(kind, factor * known @ rotation, tags.tolist())
     scores = turned.score(factor * fresh @ rotation)
     np.testing.assert_allclose(scores, plain.score(fresh), rtol=1e-4, atol=1e-6)
 
@@ -169,24 +169,24 @@ def test_shrinkage_aside_mahalanobis_does_not_depend_on_the_scale_of_an_axis(fac
     known, tags = vectors_of_three_tags(300)
     fresh = vectors_of_three_tags(50, seed=1)[0]
     stretch = np.array([1.0, 1.0, 1.0, 1.0, factor, 1.0])
-    plain = Novelty.fit("mahalanobis", known, tags.tolist())
-    stretched = Novelty.fit("mahalanobis", known * stretch, tags.tolist())
+    plain = OodDetector.fit("mahalanobis", known, tags.tolist())
+    stretched = OodDetector.fit("mahalanobis", known * stretch, tags.tolist())
     np.testing.assert_allclose(stretched.score(fresh * stretch), plain.score(fresh), rtol=1e-3)
 
 
 def test_mahalanobis_works_with_fewer_items_than_axes_and_with_tags_that_are_absent():
     random = np.random.default_rng(0)
     known = random.normal(0, 1, (12, 50))
-    novelty = Novelty.fit("mahalanobis", known, [0, 2] * 6)
-    scores = novelty.score(random.normal(0, 1, (5, 50)))
+    detector = OodDetector.fit("mahalanobis", known, [0, 2] * 6)
+    scores = detector.score(random.normal(0, 1, (5, 50)))
     assert np.isfinite(scores).all()
-    assert novelty.arrays["means"].shape == (2, 50)
+    assert detector.arrays["means"].shape == (2, 50)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_vector_of_zeros_breaks_nothing(kind):
     known, tags = vectors_of_three_tags(60)
-    scores = Novelty.fit(kind, known, tags.tolist()).score(np.zeros((1, 6)))
+    scores = OodDetector.fit(kind, known, tags.tolist()).score(np.zeros((1, 6)))
     assert np.isfinite(scores).all()
 
 
