@@ -177,8 +177,8 @@ def build_parser() -> argparse.ArgumentParser:
         "compare",
         help="train approaches on a file, and compare them",
         description="Train every approach on the same folds of a labelled file, and say which is "
-        "better; with a second --data: train on each file and on both, and score on each. Dozens of "
-        "models are trained; a comparison that was stopped goes on where it was.",
+        "better; with a second --data: train on each file and on both, and score on each. Dozens "
+        "of models are trained; a comparison that was stopped goes on where it was.",
     )
     compare.add_argument(
         "--data", required=True, type=Path, action="append", metavar="FILE", help="a labelled file"
