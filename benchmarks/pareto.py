@@ -22,6 +22,7 @@ from tagger.compare.comparison import threshold_config
 from tagger.compare.cross_validation import run_folder
 from tagger.compare.runs import LabelledFile, drop_model, make_run, run_config
 from tagger.compare.scoring import compare_all, score_out_of_fold
+from tagger.compression.report import ParityReport
 from tagger.compression.run_export import export_run
 from tagger.config.composition import compose_config, load_config
 from tagger.config.overrides import quoted
@@ -248,7 +249,7 @@ def judge(
     pairs += [(TEACHER, "minilm")]
     changed = {
         name: [
-            run.meta["parity"]["texts"][0]
+            ParityReport.read(run.path / "parity.json").texts[0].model_dump()
             for run in (RunFolder(run_folder(out, name, one.seed, one.fold)) for one in folds)
         ]
         for name in EXPORTS

@@ -237,7 +237,7 @@ def test_an_unfinished_run_says_how_to_go_on(
     tagger: Command, copy_run: Callable[..., RunFolder]
 ) -> None:
     run = copy_run()
-    write_json(run.path / "meta.json", run.meta | {"status": "running"})
+    write_json(run.path / "meta.json", run.meta.model_dump() | {"status": "running"})
     ended = tagger("predict", "--run", run.path, "--title", "x")
     assert ended.code == 2
     assert f"python train.py resume={run.path}" in ended.err

@@ -340,7 +340,8 @@ def test_another_model_starts_over(
     source, output = write_input(tmp_path / "in.csv", texts(200)), tmp_path / "out.csv"
     stop_in_the_third_chunk(watched, tiny_run, source, output)
     other = copy_run()
-    other.meta["model_files"]["head.safetensors"] = "0" * 64
+    changed = {**other.meta.model_files, "head.safetensors": "0" * 64}
+    other.meta = other.meta.model_copy(update={"model_files": changed})
     predict_file(other, source, output)
     assert len(watched.asked) == 200
 

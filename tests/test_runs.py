@@ -29,7 +29,7 @@ CopyRun = Callable[..., RunFolder]
 
 
 def change_meta(run: RunFolder, **changes: Any) -> None:
-    write_json(run.path / "meta.json", run.meta | changes)
+    write_json(run.path / "meta.json", run.meta.model_dump() | changes)
 
 
 def test_a_run_is_found_by_folder_and_by_name(tiny_run: RunFolder) -> None:
@@ -112,8 +112,9 @@ def test_a_cut_off_meta_is_named(copy_run: CopyRun) -> None:
 )
 def test_all_odd_values_of_meta_are_named(copy_run: CopyRun, key: str, value: Any) -> None:
     run = copy_run()
-    run.meta.pop("seed" if key != "seed" else "tags")
-    change_meta(run, **{key: value})
+    plain = run.meta.model_dump() | {key: value}
+    del plain["seed" if key != "seed" else "tags"]
+    write_json(run.path / "meta.json", plain)
     with pytest.raises(UserError, match=r"meta.json is damaged") as caught:
         open_run(str(run.path), "")
     named = {problem.partition(":")[0].partition(".")[0] for problem in caught.value.problems}
@@ -142,7 +143,7 @@ def test_a_flipped_byte_of_the_model_is_noticed(copy_run: CopyRun, name: str) ->
         run.load_classifier()
     (problem,) = caught.value.problems
     assert problem.startswith(f"model/{name} has sha256 ")
-    assert run.meta["model_files"][name] in problem
+    assert run.meta.model_files[name] in problem
 
 
 def test_all_missing_and_changed_files_are_listed(copy_run: CopyRun) -> None:
@@ -161,7 +162,7 @@ def test_a_run_without_its_model_folder_is_named(copy_run: CopyRun) -> None:
     shutil.rmtree(run.path / "model")
     with pytest.raises(UserError) as caught:
         run.load_classifier()
-    assert len(caught.value.problems) == len(run.meta["model_files"])
+    assert len(caught.value.problems) == len(run.meta.model_files)
 
 
 def test_a_meta_that_lists_no_file_loads_nothing(copy_run: CopyRun) -> None:
@@ -189,7 +190,7 @@ def change_config(run: RunFolder, change: Callable[[dict[str, Any]], object]) ->
 
 def lose_keys(plain: dict[str, Any]) -> None:
     del plain["data"]["extra"], plain["data"]["split"]["per_tag"], plain["training"], plain["seed"]
-    del plain["tracking"], plain["decision"]["novelty"], plain["model"]["pooling"]
+    del plain["tracking"], plain["decision"]["ood"], plain["model"]["pooling"]
 
 
 def gain_keys(plain: dict[str, Any]) -> None:
@@ -211,7 +212,7 @@ def test_sections_of_an_older_run_are_read_and_what_they_lack_is_said_once(
     copy_run: CopyRun, tiny_run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copy_run()
-    change_meta(run, environment={"versions": {"tagger": "0.0.7"}}, format=None)
+    change_meta(run, environment={"versions": {"tagger": "0.0.7"}}, schema_version=None)
     run = change_config(run, lose_keys)
     assert run.data_config == tiny_run.config.data
     assert run.decision_config == tiny_run.config.decision
@@ -220,11 +221,11 @@ def test_sections_of_an_older_run_are_read_and_what_they_lack_is_said_once(
     notes = capsys.readouterr().err.splitlines()
     assert len(notes) == 3
     assert "data.extra, data.split.per_tag" in notes[0]
-    assert all("written by tagger 0.0.7; this is tagger" in note for note in notes)
+    assert all("written by tagger 0.0.7 (schema 1); this is tagger" in note for note in notes)
     with pytest.raises(UserError, match="does not fit this version") as error:
         _ = run.config
     assert "training: must be given" in error.value.problems
-    assert error.value.hint.startswith("It was written by tagger 0.0.7; this is tagger")
+    assert error.value.hint.startswith("It was written by tagger 0.0.7 (schema 1); this is tagger")
 
 
 def test_sections_of_a_newer_run_are_read_without_what_is_not_known_here(
@@ -251,11 +252,11 @@ def test_a_run_of_another_version_says_so_when_its_model_is_loaded(
     run = copy_run()
     run.load_classifier()
     assert capsys.readouterr().err == ""
-    change_meta(run, format=99)
+    change_meta(run, schema_version=99)
     run = RunFolder(run.path)
     for _ in range(2):
         run.load_classifier()
-    assert capsys.readouterr().err.count("(format 99); this is tagger") == 1
+    assert capsys.readouterr().err.count("(schema 99); this is tagger") == 1
 
 
 def test_a_model_of_an_unknown_approach_names_the_version(copy_run: CopyRun) -> None:
@@ -263,7 +264,7 @@ def test_a_model_of_an_unknown_approach_names_the_version(copy_run: CopyRun) -> 
     settings = run.path / "model" / "tagger.json"
     content = json.loads(settings.read_text(encoding="utf-8")) | {"approach": "diffusion"}
     settings.write_text(json.dumps(content), encoding="utf-8")
-    files = run.meta["model_files"] | {"tagger.json": sha256_of(settings)}
+    files = run.meta.model_files | {"tagger.json": sha256_of(settings)}
     change_meta(run, model_files=files, environment={"versions": {"tagger": "9.0"}})
     with pytest.raises(UserError, match="approach 'diffusion'") as error:
         RunFolder(run.path).load_classifier()
@@ -410,5 +411,5 @@ def test_missing_predictions_are_named(tmp_path: Path) -> None:
 
 def test_meta_is_json_for_others_to_read(tiny_run: RunFolder) -> None:
     meta = json.loads((tiny_run.path / "meta.json").read_text(encoding="utf-8"))
-    assert meta == tiny_run.meta
+    assert meta == tiny_run.meta.model_dump()
     assert set(meta["model_files"]) == {p.name for p in (tiny_run.path / "model").iterdir()}

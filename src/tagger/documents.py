@@ -78,7 +78,7 @@ class Document(Record):
         except FileNotFoundError:
             raise UserError(f"{path} is missing") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{path} cannot be read as JSON: {error}") from None
+            raise UserError(f"{path} is damaged, it cannot be read as JSON: {error}") from None
         return cls.parse(plain, path)
 
     def write(self, path: Path) -> None:

@@ -26,8 +26,8 @@ class Standing:
     @property
     def data(self) -> str:
         """Name and short hash of the items: only runs on the same ones are ranked together."""
-        data = self.run.meta["data"]
-        return f"{data['name']} {data['sha256'][:8]}"
+        data = self.run.meta.data
+        return f"{data.name} {data.sha256[:8]}"
 
     @property
     def macro_f1(self) -> float:

@@ -209,7 +209,7 @@ def readable_twice(source: str | Path) -> Iterator[Path]:
 def _resume_state(partial: Path, run: RunFolder, source: Path, table: _Table) -> dict[str, Any]:
     """Return how far an earlier attempt came, if it was this very work; else a fresh start."""
     same = {
-        "model": run.meta["model_files"],
+        "model": run.meta.model_files,
         "decision": sha256_of(decision) if (decision := run.path / DECISION_FILE).exists() else "",
         "input_sha256": sha256_of(source),
         "columns": table.columns,

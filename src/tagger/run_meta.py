@@ -6,8 +6,9 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from tagger.documents import SCHEMA_VERSION, Document, Record
-from tagger.environment import Hardware, Revision
+from tagger.environment import Hardware, Revision, describe_environment
 from tagger.errors import UserError
+from tagger.files import sha256_of
 
 RUNNING: Literal["running"] = "running"
 FINISHED: Literal["finished"] = "finished"
@@ -96,7 +97,7 @@ class RunMeta(Document):
 
     schema_version: int = SCHEMA_VERSION  # type: ignore[assignment]
     status: Literal["running", "finished"] = RUNNING
-    tags: list[str] = Field(default_factory=list, min_length=2)
+    tags: list[str] = Field(default_factory=list)
     seed: int = 0
     mixed_precision: str | None = None
     threads: int | None = None
@@ -147,6 +148,8 @@ class RunMeta(Document):
         problems = []
         if plain.get("status") == FINISHED:
             problems = [f"{name}: missing" for name in NEEDED if name not in plain]
+            if isinstance(tags := plain.get("tags"), list) and len(tags) < 2:
+                problems.append(f"tags: found {tags}, expected two or more")
         try:
             meta = cls.model_validate(plain)
         except ValidationError as error:
@@ -156,3 +159,14 @@ class RunMeta(Document):
         if problems:
             raise UserError(f"{where} is damaged:", problems)
         return meta
+
+
+def describe_training() -> RunEnvironment:
+    """Return what a run records of the code, libraries and machine that it is made with."""
+    return RunEnvironment.model_validate(describe_environment().model_dump())
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below a folder, by its path there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}

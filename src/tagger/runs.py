@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import difflib
-import json
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from tagger.config.composition import compose_section
 from tagger.config.overrides import script_command
@@ -31,15 +30,12 @@ from tagger.config.schema import (
 from tagger.data.items import Item
 from tagger.data.splits import Split
 from tagger.data.tags import list_tags
+from tagger.documents import SCHEMA_VERSION
 from tagger.environment import library_version
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT, csv_text, resolve_path, run_places, sha256_of, write_text
 from tagger.models.base import Classifier
-
-RUNNING = "running"
-FINISHED = "finished"
-FORMAT = 1
-"""Of the run folder; it rises when a file of it changes its meaning."""
+from tagger.run_meta import FINISHED, Place, RunMeta
 
 OLD_FILES = {"teacher_predictions.csv": "said.csv", "ood.safetensors": "novelty.safetensors"}
 """Names of files in a run folder: now, and in runs of before."""
@@ -48,25 +44,6 @@ OOD_COLUMNS = ("ood_score", "novelty")
 """Name of the last column of `calibration.csv`: now, and in runs of before."""
 
 SPLIT_COLUMNS = ["id", "content_hash", "split", "tag"]
-
-
-class _DataFacts(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    name: str
-    sha256: str
-    rows: dict[str, int]
-
-
-class _FinishedMeta(BaseModel):
-    """What everything that uses a finished run may rely on in its `meta.json`."""
-
-    model_config = ConfigDict(strict=True)
-
-    tags: list[str] = Field(min_length=2)
-    model_files: dict[str, str]
-    data: _DataFacts
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +66,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.meta = read_meta(path)
+        self.meta = _read_meta(path)
         self._noted: set[str] = set()
 
     @property
@@ -100,17 +77,17 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether training came to its end."""
-        return bool(self.meta.get("status") == FINISHED)
+        return self.meta.status == FINISHED
 
     @property
     def tags(self) -> tuple[str, ...]:
         """The approved tags, in the order of the probability columns."""
-        return tuple(self.meta["tags"])
+        return tuple(self.meta.tags)
 
     @property
     def columns(self) -> dict[str, str]:
         """The columns of the run's source, by our field name: other tables may have them too."""
-        return dict(self.meta.get("data", {}).get("columns", {}))
+        return dict(self.meta.data.columns)
 
     @cached_property
     def config(self) -> TrainConfig:
@@ -167,23 +144,17 @@ class RunFolder:
         missing = [one for one in files if one and not resolve_path(one).exists()]
         if not missing:
             return
-        made_in = self.made_in
+        made_in = self.meta.made_in
         raise UserError(
             f"{self.path}: the run was made from files that are not here:",
             [
                 *(str(REPO_ROOT / one) for one in missing),
-                f"made on {made_in.get('host', 'an unknown machine')} in the folder "
-                f"{made_in.get('folder', 'that it did not record')}",
+                f"made on {made_in.host or 'an unknown machine'} in the folder "
+                f"{made_in.folder or 'that it did not record'}",
             ],
             "Bring them there, or name another file: evaluate.py data=file data.path=FILE, "
             "tagger benchmark --data FILE",
         )
-
-    @property
-    def made_in(self) -> dict[str, Any]:
-        """Where the run was made, as far as it recorded that: `host`, `folder`, `repository`."""
-        made_in = self.meta.get("made_in")
-        return made_in if isinstance(made_in, dict) else {}
 
     @property
     def _config_file(self) -> Path:
@@ -191,15 +162,13 @@ class RunFolder:
 
     @cached_property
     def _saved_values(self) -> dict[str, Any]:
-        return with_paths_found(read_yaml(self._config_file), self.path, self.made_in)
+        return with_paths_found(read_yaml(self._config_file), self.path, self.meta.made_in)
 
     @property
     def _writer(self) -> str | None:
         """The version that wrote the run; None where it did not say."""
-        environment = self.meta.get("environment")
-        versions = environment.get("versions") if isinstance(environment, dict) else None
-        version = versions.get("tagger") if isinstance(versions, dict) else None
-        return None if version is None else _version_name(version, self.meta.get("format"))
+        version = self.meta.environment.versions.get("tagger")
+        return None if version is None else _version_name(version, self.meta.schema_version)
 
     def _section(self, schema: type[SectionT], group: str, choice: str) -> SectionT:
         """Read a section of the config as far as it fits this version, and say once what does not.
@@ -252,8 +221,8 @@ class RunFolder:
         """
         if self._writer is not None and self.written_by:
             self._note(self.written_by.replace("It", str(self.path), 1))
-        problems = [] if self.meta["model_files"] else ["meta.json lists no file of it"]
-        for name, expected in self.meta["model_files"].items():
+        problems = [] if self.meta.model_files else ["meta.json lists no file of it"]
+        for name, expected in self.meta.model_files.items():
             file = self.path / "model" / name
             if not file.is_file():
                 problems.append(f"model/{name} is missing")
@@ -322,16 +291,9 @@ def resume_command(path: Path) -> str:
     return script_command("train.py", resume=path)
 
 
-def describe_place(folder: Path) -> dict[str, Any]:
-    """Return what `meta.json` records of where a run is made and by what: its paths go by that."""
-    return {
-        "format": FORMAT,
-        "made_in": {
-            "host": platform.node(),
-            "folder": str(folder.resolve()),
-            "repository": str(REPO_ROOT),
-        },
-    }
+def describe_place(folder: Path) -> Place:
+    """Return where a run is made: its paths go by that."""
+    return Place(host=platform.node(), folder=str(folder.resolve()), repository=str(REPO_ROOT))
 
 
 def current_or_old(path: Path) -> Path:
@@ -340,30 +302,11 @@ def current_or_old(path: Path) -> Path:
     return old if old.exists() and not path.exists() else path
 
 
-def read_meta(path: Path) -> dict[str, Any]:
-    """Read `meta.json` of a run folder; that of a finished run has all that it should.
-
-    Raises:
-        UserError: when it is missing or damaged.
-    """
+def _read_meta(path: Path) -> RunMeta:
     file = path / "meta.json"
-    try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is not a run folder: it has no meta.json") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is damaged: {error}") from None
-    if not isinstance(meta, dict):
-        raise UserError(f"{file} is damaged: it holds no object")
-    if meta.get("status") == FINISHED:
-        try:
-            _FinishedMeta.model_validate(meta)
-        except ValidationError as error:
-            problems = [
-                f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()
-            ]
-            raise UserError(f"{file} is damaged:", problems) from None
-    return meta
+    if not file.exists():
+        raise UserError(f"{path} is not a run folder: it has no meta.json")
+    return RunMeta.read(file)
 
 
 def write_splits(
@@ -506,11 +449,11 @@ def read_calibration(
 
 
 def _this_version() -> str:
-    return _version_name(library_version("tagger"), FORMAT)
+    return _version_name(library_version("tagger"), SCHEMA_VERSION)
 
 
-def _version_name(version: object, format_: object) -> str:
-    return f"tagger {version}" + ("" if format_ is None else f" (format {format_})")
+def _version_name(version: object, schema: int) -> str:
+    return f"tagger {version} (schema {schema})"
 
 
 def _fit(

@@ -128,7 +128,7 @@ def test_answers_need_no_torch(make_classifier, compress_config, copy_run, tmp_p
     from tagger.files import sha256_of, write_json
 
     hashes = {path.name: sha256_of(path) for path in folder.iterdir()}
-    write_json(run.path / "meta.json", run.meta | {"model_files": hashes})
+    write_json(run.path / "meta.json", run.meta.model_dump() | {"model_files": hashes})
     program = (
         "import sys\n"
         "from tagger.data.items import Item\n"

@@ -9,6 +9,7 @@ from filelock import FileLock
 
 from tagger.compression import run_export
 from tagger.compression.parity import ParityFailed
+from tagger.compression.report import ParityReport
 from tagger.compression.run_export import export_run, sample_rows, spread
 from tagger.config.composition import compose_config, load_config
 from tagger.config.overrides import quoted
@@ -102,19 +103,19 @@ def test_its_meta_says_what_it_was_made_of_and_how(export: Export, tmp_path: Pat
     folder = export("name=small", "compress.threads=1")
     original, run = RunFolder(tmp_path / "runs" / "tiny"), RunFolder(folder)
     assert folder.name == "small"
-    assert run.meta["compressed_from"] == {
+    assert run.meta.compressed_from == {
         "name": "tiny",
-        "model_files": original.meta["model_files"],
+        "model_files": original.meta.model_files,
     }
-    assert run.meta["compress"]["dtype"] == "int8"
-    assert run.meta["compress"]["threads"] == 1
-    assert run.meta["gate"] == "passed"
-    assert run.meta["parity"] == stored(folder / "parity.json")
+    assert run.meta.compress["dtype"] == "int8"
+    assert run.meta.compress["threads"] == 1
+    assert run.meta.gate == "passed"
+    assert run.meta.gate == ParityReport.read(folder / "parity.json").gate
     size = sum(path.stat().st_size for path in (folder / "model").iterdir()) / 2**20
-    assert run.meta["size_mib"] == pytest.approx(size)
-    assert set(run.meta["model_files"]) == names(folder / "model")
+    assert run.meta.size_mib == pytest.approx(size)
+    assert set(run.meta.model_files) == names(folder / "model")
     for fact in ("data", "seed", "steps", "train_seconds", "begun_on"):
-        assert run.meta[fact] == original.meta[fact]
+        assert getattr(run.meta, fact) == getattr(original.meta, fact)
 
 
 def test_samples_for_another_machine_are_kept_before_hashes(export: Export) -> None:
@@ -194,8 +195,8 @@ def test_a_run_that_changes_too_much_is_refused_and_leaves_nothing(
 def test_without_the_gate_it_is_written_and_says_so(export: Export) -> None:
     folder = export("compress.max_mib=0.001", "gate=false")
     run = open_run(str(folder), "runs")
-    assert run.meta["gate"] == "skipped"
-    (line,) = run.meta["parity"]["broken"]
+    assert run.meta.gate == "skipped"
+    (line,) = ParityReport.read(run.path / "parity.json").broken
     assert line.startswith("max_mib")
     assert line in (folder / "parity.md").read_text(encoding="utf-8")
 
@@ -238,7 +239,7 @@ def test_a_name_that_is_taken_is_refused_unless_an_export_may_go(
     assert "--replace" in error.value.hint
     assert (folder / "meta.json").read_bytes() == before
     export("compress=fp16", "name=tiny-fp32", "replace=true")
-    assert RunFolder(folder).meta["compress"]["name"] == "fp16"
+    assert RunFolder(folder).meta.compress["name"] == "fp16"
     assert names(tmp_path / "runs") == {"tiny", "tiny-fp32"}
 
 

@@ -14,6 +14,7 @@ from tagger.config.paths import (
 )
 from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.files import REPO_ROOT, run_places
+from tagger.run_meta import Place
 
 
 @pytest.fixture
@@ -55,14 +56,14 @@ def test_what_is_elsewhere_is_stored_whole(elsewhere: Path) -> None:
 @pytest.mark.parametrize("text", ["package:x", "org/name", "random", "auto", "a\0b"])
 def test_what_names_no_file_stays(elsewhere: Path, text: str) -> None:
     assert portable_path(text) == text
-    assert with_paths_found({"model": {"encoder": text}}, elsewhere, {}) == {
+    assert with_paths_found({"model": {"encoder": text}}, elsewhere, Place()) == {
         "model": {"encoder": text}
     }
 
 
 def test_a_stored_name_that_no_file_can_have_stays(elsewhere: Path) -> None:
     stored = {"data": {"path": "x" * 5000}}
-    assert with_paths_found(stored, elsewhere, {}) == stored
+    assert with_paths_found(stored, elsewhere, Place()) == stored
 
 
 def test_runs_are_stored_by_their_folders(elsewhere: Path) -> None:
@@ -102,7 +103,7 @@ def test_all_paths_of_a_config_are_stored_and_found_again(
     assert given["data"]["path"] == "items.csv"  # what was given is not changed
     # A file of the same name that lies where a command is given is another one.
     (elsewhere / "data" / "gold.csv").write_text("mine")
-    found = with_paths_found(stored, elsewhere / "runs" / "two", {})
+    found = with_paths_found(stored, elsewhere / "runs" / "two", Place())
     assert found["data"]["extra"][1] == str(REPO_ROOT / "data" / "gold.csv")
     monkeypatch.chdir("/")
     assert with_portable_paths(found) == stored
@@ -110,7 +111,7 @@ def test_all_paths_of_a_config_are_stored_and_found_again(
 
 def test_a_project_that_was_moved_as_a_whole_is_found(elsewhere: Path) -> None:
     before = Path("/was/here/project")
-    made_in = {"folder": str(before / "runs" / "two"), "repository": "/was/here/repository"}
+    made_in = Place(folder=str(before / "runs" / "two"), repository="/was/here/repository")
     stored = {"data": {"path": str(before / "items.csv"), "extra": ["../project/items.csv", "no"]}}
     found = with_paths_found(stored, elsewhere / "runs" / "two", made_in)
     assert found["data"] == {

@@ -146,14 +146,14 @@ def test_given_parts(make_run: Callable[..., RunFolder], tmp_path: Path) -> None
     rows.append((*rows[0][:2], "train"))  # a test row again
     path = write_csv(tmp_path / "mine.csv", ["text", "label", "part"], rows)
     run = make_run(path, "data.split.column=part")
-    assert run.meta["data"]["rows"] == {"train": 26, "validation": 4, "test": 10}
-    assert "1 rows that repeat" in run.meta["data"]["notes"][-1]
+    assert run.meta.data.rows == {"train": 26, "validation": 4, "test": 10}
+    assert "1 rows that repeat" in run.meta.data.notes[-1]
     assert evaluate(run).overall.num_samples == 10
 
     train_path = write_csv(tmp_path / "train.csv", ["text", "label"], texts()[10:])
     test_path = write_csv(tmp_path / "test.csv", ["text", "label"], texts()[:10])
     run = make_run(train_path, f"data.test_path='{test_path}'", name="files")
-    assert run.meta["data"]["rows"]["test"] == 10
+    assert run.meta.data.rows["test"] == 10
     assert evaluate(run).overall.num_samples == 10
 
 

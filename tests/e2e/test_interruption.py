@@ -123,7 +123,7 @@ def test_two_processes_agree_with_one(tiny_config, tmp_path):
     )  # fmt: skip
     assert launched.returncode == 0, launched.stderr[-2000:]
     two = RunFolder(tmp_path / "two")
-    assert two.meta["processes"] == 2
+    assert two.meta.processes == 2
     for name in ("model.safetensors", "head.safetensors"):
         first = load_file(one.path / "model" / name)
         second = load_file(two.path / "model" / name)

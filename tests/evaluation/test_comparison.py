@@ -191,7 +191,10 @@ def test_a_run_of_the_same_model_is_not_asked_again(runs, items, split) -> None:
     model = runs.models["r"] = Unsure(run.tags)
     steps = Isotonic([[0.0, 0.5, 0.5 + 1e-12, 1.0]] * 4, [[0.9, 0.1, 0.9, 1.0]] * 4)
     save_rule(run.path, run.decision_config, Rule(steps, Argmax(), None), None)
-    write_json(run.path / "meta.json", run.meta | {"model_files": {"model.safetensors": "0" * 64}})
+    write_json(
+        run.path / "meta.json",
+        run.meta.model_dump() | {"model_files": {"model.safetensors": "0" * 64}},
+    )
     copy = RunFolder(shutil.copytree(run.path, run.path.with_name("copy")))
     runs.models["copy"] = Unsure(run.tags)
     raw = model.predict_proba(items[25:])

@@ -187,9 +187,9 @@ def test_a_run_of_token_vectors_learns_what_there_is_to_learn(tiny_config, tmp_p
     )  # fmt: skip
     run = RunFolder(train(config))
     assert run.finished
-    assert run.meta["best_validation"] > 0.8
+    assert run.meta.best_validation > 0.8
     assert run.load_classifier().module.encoder.config.hidden_size == 8
-    assert run.meta["parameters"] == 30522 * 9 + 8 * 3 + 3
+    assert run.meta.parameters == 30522 * 9 + 8 * 3 + 3
 
 
 @pytest.mark.parametrize("width", [17, 4000])

@@ -32,7 +32,7 @@ def write_report(run: RunFolder, macro_f1: float) -> None:
 
 def make(copy_run: CopyRun, name: str, macro_f1: float | None = None, **meta: Any) -> RunFolder:
     run = copy_run(name)
-    write_json(run.path / "meta.json", run.meta | meta)
+    write_json(run.path / "meta.json", run.meta.model_dump() | meta)
     if macro_f1 is not None:
         write_report(run, macro_f1)
     return run

@@ -189,12 +189,12 @@ def test_each_fold_is_left_out_once_and_the_rest_is_trained_on(run, monkeypatch)
 def test_the_run_itself_is_trained_on_all_rows(run):
     plain = run("plain", LINEAR)
     folds = run("folds", LINEAR, "decision.folds=3")
-    assert folds.meta["model_files"] == plain.meta["model_files"]
+    assert folds.meta.model_files == plain.meta.model_files
 
 
 def result(run):
     names = ("calibration.csv", "decision.json", "predictions.csv")
-    return {name: (run.path / name).read_bytes() for name in names} | run.meta["model_files"]
+    return {name: (run.path / name).read_bytes() for name in names} | run.meta.model_files
 
 
 @pytest.mark.parametrize("dies_at", [0, 2, 4])

@@ -306,7 +306,7 @@ def test_a_student_notes_what_it_was_made_with(bench, text_file):
     path = text_file(STRANGE)
     given = (*TAUGHT, "distill.teachers=[words,rough]", f"distill.transfer=[{path}]")
     run = bench.train("student", *given)
-    assert run.meta["inputs"] == {
+    assert run.meta.inputs == {
         **{
             str(bench.folder / one): sha256_of(bench.folder / one / "meta.json")
             for one in ("words", "rough")
@@ -337,7 +337,7 @@ def test_rows_that_its_teachers_have_seen_are_listed_as_seen(bench):
 def test_files_of_tokens_are_noted_and_checked_too(bench, text_file, tmp_path):
     path = text_file(STRANGE)
     run = bench.train("student", f"model.vocabulary_from=[{path}]")
-    assert run.meta["inputs"] == {str(path): sha256_of(path)}
+    assert run.meta.inputs == {str(path): sha256_of(path)}
     path.write_text("id,title,description\n1,,\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"text\.csv"):
         bench.train("again", f"model.vocabulary_from=[{path}]")

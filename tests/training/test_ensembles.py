@@ -393,7 +393,7 @@ def digest(run):
 
 def test_an_ensemble_notes_what_its_members_were(bench):
     run = bench.of(ensemble("one", "words"), "both")
-    assert run.meta["inputs"] == {
+    assert run.meta.inputs == {
         str(bench.folder / name): digest(member(bench, name)) for name in ("one", "words")
     }
     before = (run.path / "meta.json").read_bytes()
@@ -414,13 +414,13 @@ def test_an_ensemble_of_which_a_member_was_trained_again_is_not_finished_already
         f"{bench.folder / name} changed since the run was begun" for name in ("one", "words")
     )
     replaced = bench.of(ensemble("one", "words", "two"), "all", "if_exists=replace")
-    assert replaced.meta["inputs"][str(bench.folder / "one")] == digest(member(bench, "one"))
-    assert replaced.meta["model_files"] != run.meta["model_files"]
+    assert replaced.meta.inputs[str(bench.folder / "one")] == digest(member(bench, "one"))
+    assert replaced.meta.model_files != run.meta.model_files
 
 
 def test_an_ensemble_that_was_killed_does_not_go_on_with_other_members(bench):
     run = bench.of(ensemble("one", "two"), "both")
-    write_json(run.path / "meta.json", run.meta | {"status": "running"})
+    write_json(run.path / "meta.json", run.meta.model_dump() | {"status": "running"})
     assert not member(bench, "both").finished
     resume = load_config(
         TrainConfig,

@@ -145,10 +145,10 @@ def test_every_run_leaves_its_facts_its_decision_and_nothing_else(finished, appr
     saved = {
         p.relative_to(run.path / "model").as_posix() for p in (run.path / "model").rglob("*.*")
     }
-    assert run.meta["model_files"].keys() == saved
+    assert run.meta.model_files.keys() == saved
     assert run.config.model.approach == {"soup": "ensemble"}.get(approach, approach)
-    assert run.meta["data"]["rows"] == {"train": 36, "validation": 12, "test": 12}
-    assert run.meta["train_seconds"] >= 0
+    assert run.meta.data.rows == {"train": 36, "validation": 12, "test": 12}
+    assert run.meta.train_seconds >= 0
 
 
 @pytest.mark.parametrize("approach", CLASSES)
@@ -168,19 +168,19 @@ def test_every_decision_is_fitted_to_the_validation_rows(finished, approach):
 def test_only_what_is_trained_step_by_step_has_steps(finished):
     for approach, run in finished.items():
         stepwise = approach == "transformer"
-        assert (run.meta["steps"] > 0) == stepwise
-        assert (run.meta["best_validation"] is not None) == stepwise
-        assert run.meta["stopped_early"] is False
+        assert (run.meta.steps > 0) == stepwise
+        assert (run.meta.best_validation is not None) == stepwise
+        assert run.meta.stopped_early is False
 
 
 def test_parameters_are_the_numbers_that_a_model_consists_of(finished):
     linear = load_file(finished["linear"].path / "model" / "linear.safetensors")
     counted = linear["weight"].numel() + linear["bias"].numel()
-    assert finished["linear"].meta["parameters"] == counted
-    assert finished["rules"].meta["parameters"] == 0
+    assert finished["linear"].meta.parameters == counted
+    assert finished["rules"].meta.parameters == 0
     tensors = load_file(finished["frozen"].path / "model" / "model.safetensors")
     encoder = sum(tensor.numel() for tensor in tensors.values())
-    assert finished["frozen"].meta["parameters"] == encoder + 3 * 32 + 3
+    assert finished["frozen"].meta.parameters == encoder + 3 * 32 + 3
 
 
 @pytest.mark.parametrize(("approach", "least"), [("linear", 0.9), ("frozen", 0.5), ("rules", 0.6)])
@@ -220,7 +220,7 @@ def test_a_head_that_is_fitted_anew_belongs_to_the_encoder_that_training_ended_w
 @pytest.mark.parametrize("approach", ["frozen", "linear"])
 def test_the_same_config_gives_the_same_model(run, finished, approach):
     again = run(approach, "training.epochs=2")
-    assert again.meta["model_files"] == finished[approach].meta["model_files"]
+    assert again.meta.model_files == finished[approach].meta.model_files
 
 
 @pytest.fixture
@@ -360,7 +360,7 @@ def test_a_run_of_rules_notes_what_they_were_and_is_finished_if_they_still_are(c
     path = tmp_path / "rules.yaml"
     path.write_text(RULES, encoding="utf-8")
     run = RunFolder(train(with_rules(config, path)))
-    assert run.meta["inputs"] == {str(path): sha256_of(path)}
+    assert run.meta.inputs == {str(path): sha256_of(path)}
     said = []
     train(with_rules(config, path, "if_exists=resume"), said.append)
     assert len(said) == 1 and "finished already" in said[0]
@@ -387,14 +387,14 @@ def test_a_run_of_rules_that_was_killed_does_not_go_on_with_other_rules(
 
 @pytest.mark.parametrize("approach", ["transformer", "frozen", "linear"])
 def test_what_is_made_of_its_items_alone_notes_nothing_else(finished, approach):
-    assert finished[approach].meta["inputs"] == {}
+    assert finished[approach].meta.inputs == {}
 
 
 @pytest.mark.parametrize("approach", ["ensemble", "soup"])
 def test_ensembles_note_the_runs_that_they_are_made_of(finished, approach):
     run = finished[approach]
     members = (run.path.parent / name for name in ("one", "two"))
-    assert run.meta["inputs"] == {str(one): sha256_of(one / "meta.json") for one in members}
+    assert run.meta.inputs == {str(one): sha256_of(one / "meta.json") for one in members}
 
 
 def test_rules_are_found_from_the_root_of_the_repository(config, tmp_path, monkeypatch):

@@ -110,18 +110,18 @@ def test_best_epoch_is_kept_and_patience_stops(run):
         "training.ema_decay=0", "training.metric=loss",
     )  # fmt: skip
     losses = validation_curve(folder, "val/loss")
-    steps_per_epoch = folder.meta["steps"] / len(losses)
+    steps_per_epoch = folder.meta.steps / len(losses)
     best = min(range(len(losses)), key=lambda epoch: losses[epoch])
-    assert folder.meta["stopped_early"]
+    assert folder.meta.stopped_early
     assert len(losses) == best + 1 + 2 < 30
-    assert folder.meta["best_step"] == (best + 1) * steps_per_epoch
-    assert folder.meta["best_validation"] == pytest.approx(losses[best])
+    assert folder.meta.best_step == (best + 1) * steps_per_epoch
+    assert folder.meta.best_validation == pytest.approx(losses[best])
 
 
 def test_without_validation_rows_the_last_weights_count(run):
     folder = run("all", "data.split.validation=0", "training.epochs=2")
-    assert folder.meta["best_step"] == folder.meta["steps"]
-    assert folder.meta["best_validation"] is None
+    assert folder.meta.best_step == folder.meta.steps
+    assert folder.meta.best_validation is None
     assert validation_curve(folder) == []
 
 
@@ -164,8 +164,8 @@ def test_a_head_that_is_fitted_anew_is_what_the_best_epoch_is_picked_by(run, rec
     folder = run("refit", *REFIT, *recipe, "training.metric=loss", "training.lr=0.05")
     losses = validation_curve(folder, "val/loss")
     best = min(range(4), key=lambda epoch: losses[epoch])
-    assert folder.meta["best_validation"] == pytest.approx(losses[best])
-    assert folder.meta["best_step"] == (best + 1) * folder.meta["steps"] / 4
+    assert folder.meta.best_validation == pytest.approx(losses[best])
+    assert folder.meta.best_step == (best + 1) * folder.meta.steps / 4
     # What was measured is what is kept: the saved model has that very loss.
     items = {item.id: item for item in load_labelled(folder.config.data, folder.tags).items}
     judged = [items[row.id] for row in folder.split_rows() if row.split == "validation"]
@@ -187,7 +187,7 @@ def test_of_an_overshoot_the_refitted_head_belongs_to_the_best_weights(run):
         "overshoot", *REFIT, "training.epochs=20", "training.patience=2", "training.lr=0.05",
         "training.ema_decay=0", "training.metric=loss",
     )  # fmt: skip
-    assert folder.meta["best_step"] < folder.meta["steps"], "there is a worse end to mix up with"
+    assert folder.meta.best_step < folder.meta.steps, "there is a worse end to mix up with"
     head = weights(folder)
     again = probed(folder, train_items(folder))
     torch.testing.assert_close(again.weight.detach(), head["weight"], rtol=1e-3, atol=1e-3)
@@ -217,7 +217,7 @@ def test_killed_and_resumed_a_run_that_refits_its_head_comes_to_the_same_end(
 
     def step(self, *inputs, **named):
         steps.append(1)
-        if len(steps) == whole.meta["steps"] - 1:  # after two validations
+        if len(steps) == whole.meta.steps - 1:  # after two validations
             raise KeyboardInterrupt
         return original(self, *inputs, **named)
 
@@ -226,7 +226,7 @@ def test_killed_and_resumed_a_run_that_refits_its_head_comes_to_the_same_end(
         run("killed", *recipe)
     assert not RunFolder(tmp_path / "killed").finished
     killed = run("killed", *recipe, "if_exists=resume")
-    assert killed.meta["model_files"] == whole.meta["model_files"]
+    assert killed.meta.model_files == whole.meta.model_files
     metrics = [(one.path / "metrics.jsonl").read_bytes() for one in (killed, whole)]
     assert metrics[0] == metrics[1]
 
@@ -264,7 +264,7 @@ def test_metrics_have_one_line_a_step_and_one_a_validation(run):
     folder = run("lines", "training.epochs=3", "training.batch_size=10")
     lines = [json.loads(line) for line in (folder.path / "metrics.jsonl").open()]
     steps = [line["step"] for line in lines if "train/loss" in line]
-    assert steps == list(range(1, folder.meta["steps"] + 1))
+    assert steps == list(range(1, folder.meta.steps + 1))
     assert [line["epoch"] for line in lines if "val/loss" in line] == [1, 2, 3]
 
 
@@ -322,7 +322,7 @@ def killed_and_resumed(run, tmp_path, monkeypatch, recipe):
 
     def step(self, *inputs, **named):
         steps.append(1)
-        if len(steps) == whole.meta["steps"] - 1:
+        if len(steps) == whole.meta.steps - 1:
             raise KeyboardInterrupt
         return original(self, *inputs, **named)
 
@@ -345,7 +345,7 @@ def test_killed_and_resumed_a_student_comes_to_the_same_end(
         "model.encoder_dropout=0.1", f"model.vocabulary_from=[{bench[0]}]",
     )  # fmt: skip
     whole, killed = killed_and_resumed(run, tmp_path, monkeypatch, recipe)
-    assert killed.meta["model_files"] == whole.meta["model_files"]
+    assert killed.meta.model_files == whole.meta.model_files
     metrics = [(one.path / "metrics.jsonl").read_bytes() for one in (killed, whole)]
     assert metrics[0] == metrics[1]
 

@@ -35,12 +35,14 @@ def test_run_folder_holds_what_others_read(tiny_run):
     expected = {"config.yaml", "meta.json", "metrics.jsonl", "splits.csv", "predictions.csv"}
     assert names == expected | {"calibration.csv", "decision.json", "model"}
     meta = tiny_run.meta
-    assert meta["status"] == "finished"
-    assert meta["tags"] == ["fruit", "metal", "weather"]
-    assert meta["data"]["rows"] == {"train": 36, "validation": 12, "test": 12}
-    assert meta["data"]["extra"]["rows"] == 0
-    assert set(meta["environment"]) == {"git", "versions", "hardware", "command"}
-    assert meta["train_seconds"] > 0 and meta["peak_memory_mib"] > 0
+    assert meta.status == "finished"
+    assert meta.tags == ["fruit", "metal", "weather"]
+    assert meta.data.rows == {"train": 36, "validation": 12, "test": 12}
+    assert meta.data.extra.rows == 0
+    assert meta.environment.versions["python"]
+    assert meta.environment.hardware is not None
+    assert meta.environment.command
+    assert meta.train_seconds > 0 and meta.peak_memory_mib > 0
     assert not list(tiny_run.path.parent.glob(".*"))
 
 
@@ -112,8 +114,8 @@ def test_extra_rows_are_trained_on_unless_they_resemble_held_out_ones(config, ex
     run = RunFolder(train(config(f"data.extra=[{extra_file}]")))
     rows = run.split_rows()
     assert [row.id for row in rows if row.split == "extra"] == ["x1", "x2", "x3", "like-train"]
-    assert run.meta["data"]["rows"] == {"train": 36, "validation": 12, "test": 12}
-    assert run.meta["data"]["extra"]["rows"] == 4
+    assert run.meta.data.rows == {"train": 36, "validation": 12, "test": 12}
+    assert run.meta.data.extra.rows == 4
     # 36 rows are three batches of 16, and so are 40: the weights tell that they were used.
     without = RunFolder(train(config("name=without")))
     first, second = (
@@ -167,7 +169,7 @@ def test_existing_run_is_refused_by_default_and_kept(config, tmp_path):
 def test_replace_starts_over(config, tmp_path):
     train(config())
     train(config("if_exists=replace", "seed=5"))
-    assert RunFolder(tmp_path / "run").meta["seed"] == 5
+    assert RunFolder(tmp_path / "run").meta.seed == 5
 
 
 def test_replace_removes_nothing_but_runs(config, tmp_path):
@@ -279,17 +281,18 @@ def test_a_run_that_cannot_be_resumed_now_stays(config, tmp_path):
     plain = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
     plain["model"] |= {"encoder": "./nowhere", "random": None}
     (path / "config.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
-    write_json(path / "meta.json", RunFolder(path).meta | {"status": "running"})
+    write_json(path / "meta.json", RunFolder(path).meta.model_dump() | {"status": "running"})
     with pytest.raises(UserError, match="there is no folder"):
         train(resume(f"runs_dir={tmp_path}"))
     assert (path / "splits.csv").exists()
 
 
 def test_meta_says_where_the_run_was_made(tiny_run):
-    assert tiny_run.meta["format"] == 1
-    made_in = tiny_run.meta["made_in"]
-    assert made_in["folder"] == str(tiny_run.path.resolve())
-    assert set(made_in) == {"folder", "host", "repository"}
+    assert tiny_run.meta.schema_version == 2
+    made_in = tiny_run.meta.made_in
+    assert made_in.folder == str(tiny_run.path.resolve())
+    assert made_in.host
+    assert made_in.repository
 
 
 def test_two_processes_cannot_train_one_run(config, tmp_path):

@@ -83,7 +83,7 @@ def cross_validate(
                     rows = [saved[source.items[at].id] for at in test]
                     probabilities[seed, test] = np.array(rows)
                     fold_of[seed, test] = fold
-                    seconds.append(run.meta["train_seconds"])
+                    seconds.append(run.meta.train_seconds or 0.0)
                     bar.update()
             results[name] = OutOfFold(probabilities, fold_of, float(np.median(seconds)))
     for name, members in approaches.ensembles.items():

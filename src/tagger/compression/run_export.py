@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled
 from tagger.decision.change import asked_last
 from tagger.decision.decider import fit_rule, load_rule, save_rule
-from tagger.environment import describe_environment
+from tagger.documents import SCHEMA_VERSION
 from tagger.errors import UserError
 from tagger.evaluation.predictions import predict
 from tagger.evaluation.rows import own_items, rows_in, train_counts
@@ -42,7 +42,6 @@ from tagger.files import (
     expand_home,
     folder_mib,
     only_process,
-    sha256_of,
     write_json,
     write_text,
 )
@@ -50,7 +49,8 @@ from tagger.models.base import read_settings
 from tagger.models.cpu_features import SAMPLES
 from tagger.models.registry import load_classifier
 from tagger.models.transformer import TransformerClassifier
-from tagger.runs import FINISHED, RunFolder, open_run, write_calibration, write_predictions
+from tagger.run_meta import FINISHED, Original, RunMeta, describe_training, hash_files
+from tagger.runs import RunFolder, open_run, write_calibration, write_predictions
 
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
     shutil.copyfile(run.path / "splits.csv", scratch / "splits.csv")
     # As it stands, so that a run of an older version can be exported, and paths stay as recorded.
     write_yaml(read_yaml(run.path / "config.yaml") | {"name": name}, scratch / "config.yaml")
-    write_json(scratch / "meta.json", _meta(run, config, model, parity))
+    _meta(run, config, model, parity).write(scratch / "meta.json")
     return parity
 
 
@@ -194,22 +194,21 @@ def _judge(labelled: Answers, run: RunFolder) -> Quality:
     return describe_quality(labelled, run.tags, slices, explanation)
 
 
-def _meta(
-    run: RunFolder, config: ExportConfig, model: Path, parity: ParityReport
-) -> dict[str, Any]:
+def _meta(run: RunFolder, config: ExportConfig, model: Path, parity: ParityReport) -> RunMeta:
     """Return the original's `meta.json` with what differs: how it was trained stays true."""
-    files = sorted(path for path in model.rglob("*") if path.is_file())
-    return run.meta | {
-        "status": FINISHED,
-        "finished_on": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": describe_environment().model_dump(),
-        "model_files": {path.relative_to(model).as_posix(): sha256_of(path) for path in files},
-        "compressed_from": {"name": run.name, "model_files": run.meta["model_files"]},
-        "compress": config.compress.model_dump(),
-        "gate": parity.gate,
-        "parity": parity.model_dump(),
-        "size_mib": parity.size_mib.after,
-    }
+    return run.meta.model_copy(
+        update={
+            "schema_version": SCHEMA_VERSION,
+            "status": FINISHED,
+            "finished_on": datetime.now(UTC).isoformat(timespec="seconds"),
+            "environment": describe_training(),
+            "model_files": hash_files(model),
+            "compressed_from": Original(name=run.name, model_files=run.meta.model_files),
+            "compress": config.compress.model_dump(),
+            "gate": parity.gate,
+            "size_mib": parity.size_mib.after,
+        }
+    )
 
 
 def sample_rows(items: Sequence[Item], tags: Sequence[str], count: int) -> list[int]:
@@ -275,7 +274,7 @@ def _check_place(folder: Path, run: RunFolder, *, replace: bool) -> None:
             f"{folder} exists already",
             hint="Choose another --name, or put the new one in its place: --replace",
         )
-    if "compressed_from" not in RunFolder(folder).meta:
+    if RunFolder(folder).meta.compressed_from is None:
         raise UserError(
             f"{folder} was trained, not exported: it is not replaced",
             hint="Choose another --name.",

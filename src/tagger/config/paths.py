@@ -9,9 +9,12 @@ project that was moved or copied as a whole is found too.
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tagger.files import IN_REPO, REPO_ROOT, expand_home, resolve_path, run_places
+
+if TYPE_CHECKING:
+    from tagger.run_meta import Place
 
 FILES = (
     "data.path", "data.test_path", "data.extra", "data.tags", "model.rules", "model.encoder",
@@ -61,15 +64,13 @@ def with_portable_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     return _change(_change(changed, PLACES, portable_place), FILES, portable_path)
 
 
-def with_paths_found(
-    values: Mapping[str, Any], folder: Path, made_in: Mapping[str, Any]
-) -> dict[str, Any]:
+def with_paths_found(values: Mapping[str, Any], folder: Path, made_in: "Place") -> dict[str, Any]:
     """Return stored values with each path as it is found from here.
 
     Args:
         values: Plain values of a saved config.
         folder: The run folder that they were read from.
-        made_in: What the run recorded of the place where it was made: `folder` and `repository`.
+        made_in: What the run recorded of the place where it was made.
     """
 
     def find(stored: str) -> str:
@@ -79,9 +80,9 @@ def with_paths_found(
         path = REPO_ROOT / expand_home(stored)
         if _exists(path):
             return str(path)
-        if isinstance(before := made_in.get("folder"), str):
-            meant = Path(str(made_in.get("repository", ""))) / expand_home(stored)
-            beside = folder.resolve() / os.path.relpath(meant, before)
+        if made_in.folder is not None:
+            meant = Path(made_in.repository or "") / expand_home(stored)
+            beside = folder.resolve() / os.path.relpath(meant, made_in.folder)
             if meant.is_absolute() and _exists(beside):
                 return os.path.normpath(beside)
         return stored

@@ -126,7 +126,9 @@ def compare_runs(
     compared = compare_decisions(pairing.items, true, ours, theirs, tags, **repeats)
     return RunComparison(
         against=pairing.other.name,
-        trained_on=TrainedOn.model_validate(pairing.other.meta["data"]),
+        trained_on=TrainedOn(
+            **pairing.other.meta.data.model_dump(include={"name", "sha256", "rows"})
+        ),
         explanation=pairing.explanation,
         recorded_predictions=recorded,
         **dict(compared),
@@ -269,7 +271,7 @@ def _predicted(pairing: Pairing, raw: FloatArray) -> tuple[IntArray, int]:
     run, other, items = pairing.run, pairing.other, pairing.items
     answers: dict[tuple[str, str], FloatArray] = {}
     recorded = 0
-    if other.tags == run.tags and other.meta["model_files"] == run.meta["model_files"] != {}:
+    if other.tags == run.tags and other.meta.model_files == run.meta.model_files != {}:
         keys = [(item.id, item.content_hash) for item in items]
         answers = dict(zip(keys, raw[pairing.positions], strict=True))
     elif (file := other.path / "predictions.csv").is_file():

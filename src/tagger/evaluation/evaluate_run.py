@@ -238,17 +238,14 @@ def score_rows(
 
 def describe_run(run: RunFolder) -> RunFacts:
     """Return what the report says of a run."""
-    meta = run.meta
     facts = ("seed", "best_step", "steps", "train_seconds", "peak_memory_mib", "parameters")
-    environment = meta.get("environment", {})
-    recorded = {key: environment.get(key) for key in ("git", "versions", "hardware")}
     return RunFacts(
         name=run.name,
         path=str(run.path),
         model=run.model_name,
-        trained_on=TrainedOn.model_validate(meta["data"]),
-        environment=TrainingEnvironment.model_validate(
-            {key: value for key, value in recorded.items() if value is not None}
+        trained_on=TrainedOn(**run.meta.data.model_dump(include={"name", "sha256", "rows"})),
+        environment=TrainingEnvironment(
+            **run.meta.environment.model_dump(exclude={"command"}, exclude_none=True)
         ),
-        **{fact: meta.get(fact) for fact in facts},
+        **run.meta.model_dump(include={*facts}),
     )

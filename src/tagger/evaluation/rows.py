@@ -74,7 +74,7 @@ def load_rows(run: RunFolder, config: EvaluateConfig) -> EvaluationRows:
         items, data = labelled.items, data.model_copy(update={"columns": labelled.columns})
         _check_tags(items, run)
     found = data_sha256(items)
-    own = found == run.meta["data"]["sha256"]
+    own = found == run.meta.data.sha256
     if config.rows == "all":
         explanation = f"all {len(items)} rows"
         if own:
@@ -112,7 +112,7 @@ def own_items(run: RunFolder) -> list[Item]:
     run.check_source()
     data = run.data_config
     items = load_labelled(data, run.tags).items
-    found, expected = data_sha256(items), run.meta["data"]["sha256"]
+    found, expected = data_sha256(items), run.meta.data.sha256
     if found != expected:
         raise UserError(
             f"the items of {data.name} are not those that {run.name} was made from:",

@@ -42,7 +42,7 @@ def check_folds(config: EnsembleConfig, runs_dir: str, data_sha256: str) -> None
     for run in (open_run(one, runs_dir) for one in config.runs):
         if run.decision_config.folds is None:
             problems.append(f"{run.name} was trained without decision.folds")
-        elif run.meta["data"]["sha256"] != data_sha256:
+        elif run.meta.data.sha256 != data_sha256:
             problems.append(f"{run.name} was trained on other items")
     if problems:
         raise UserError(

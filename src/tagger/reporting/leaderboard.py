@@ -74,7 +74,7 @@ def notes(standings: Sequence[Standing]) -> list[str]:
 def _cells(one: Standing) -> list[str]:
     meta, report = one.run.meta, one.report
     scores = [ABSENT] * 4
-    rows = meta["data"]["rows"].get("test", 0)
+    rows = meta.data.rows.get("test", 0)
     if report is not None:
         overall = report.overall
         rows = overall.num_samples
@@ -84,7 +84,7 @@ def _cells(one: Standing) -> list[str]:
             number(overall.accuracy.value, 3),
             number(report.latency.p50_ms, 1),
         ]
-    trained = number(meta.get("train_seconds"), 0)
-    when = str(meta.get("finished_on", ABSENT))[:10]
+    trained = number(meta.train_seconds, 0)
+    when = (meta.finished_on or ABSENT)[:10]
     named = [one.run.name, one.data, one.run.model_name]
-    return [*named, str(meta["seed"]), str(rows), *scores, trained, when]
+    return [*named, str(meta.seed), str(rows), *scores, trained, when]

@@ -18,11 +18,20 @@ from tagger.config.schema import TrainConfig
 from tagger.data.items import Item
 from tagger.data.sources import data_sha256
 from tagger.data.splits import Split
-from tagger.environment import describe_environment, peak_memory_mib
+from tagger.environment import peak_memory_mib
 from tagger.errors import UserError
-from tagger.files import expand_home, sha256_of, write_json
+from tagger.files import expand_home
 from tagger.oof.crossfit import FOLDS_FOLDER
-from tagger.runs import FINISHED, RUNNING, RunFolder, describe_place, find_run
+from tagger.run_meta import (
+    FINISHED,
+    RUNNING,
+    ExtraData,
+    RunData,
+    RunMeta,
+    describe_training,
+    hash_files,
+)
+from tagger.runs import RunFolder, describe_place, find_run
 from tagger.training.fitting import Fitted
 from tagger.training.loop import TrainingStopped
 from tagger.training.tracking import read_metrics
@@ -64,7 +73,7 @@ def start_or_resume(config: TrainConfig) -> tuple[TrainConfig, Path]:
 
 
 def claim(
-    folder: Path, config: TrainConfig, meta: dict[str, Any], write_rows: Callable[[Path], None]
+    folder: Path, config: TrainConfig, meta: RunMeta, write_rows: Callable[[Path], None]
 ) -> bool:
     """Make the run folder, or take up the one that is there.
 
@@ -96,7 +105,7 @@ def claim(
     scratch.mkdir()
     try:
         save_config(config, scratch / "config.yaml")
-        write_json(scratch / "meta.json", meta)
+        meta.write(scratch / "meta.json")
         write_rows(scratch / "splits.csv")
         if folder.exists():
             shutil.rmtree(_replaced(folder), ignore_errors=True)
@@ -141,44 +150,36 @@ def first_meta(
     notes: list[str],
     inputs: dict[str, str],
     precision: str,
-) -> dict[str, Any]:
+) -> RunMeta:
     """Return the content of `meta.json` of a run that begins."""
-    return {
-        "status": RUNNING,
-        "tags": tags,
-        "seed": config.seed,
-        "precision": precision,
-        "threads": torch.get_num_threads(),
-        "data": {
-            "name": config.data.name,
-            "columns": config.data.columns,
-            "sha256": data_sha256(items),
-            "rows": {
-                "train": len(split.train),
-                "validation": len(split.validation),
-                "test": len(split.test),
-            },
-            "extra": {"rows": len(extra), "sha256": data_sha256(extra)},
-            "notes": notes,
-        },
-        "inputs": inputs,
-        "begun_on": _now(),
-        "environment": describe_environment().model_dump(),
-        **describe_place(folder),
-    }
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    return RunMeta(
+        status=RUNNING,
+        tags=tags,
+        seed=config.seed,
+        mixed_precision=precision,
+        threads=torch.get_num_threads(),
+        data=RunData(
+            name=config.data.name,
+            columns=config.data.columns,
+            sha256=data_sha256(items),
+            rows={part: len(rows) for part, rows in parts.items()},
+            extra=ExtraData(rows=len(extra), sha256=data_sha256(extra)),
+            notes=notes,
+        ),
+        inputs=inputs,
+        begun_on=_now(),
+        environment=describe_training(),
+        made_in=describe_place(folder),
+    )
 
 
 def finish(folder: Path, fitted: Fitted, processes: int) -> None:
     """Mark a run as finished, once its model is saved, and remove what only training needed."""
-    model_folder = folder / "model"
-    files = sorted(path for path in model_folder.rglob("*") if path.is_file())
-    meta = RunFolder(folder).meta
-    meta |= {
+    facts = {
         "status": FINISHED,
         "finished_on": _now(),
-        "model_files": {
-            path.relative_to(model_folder).as_posix(): sha256_of(path) for path in files
-        },
+        "model_files": hash_files(folder / "model"),
         "steps": fitted.steps,
         "best_step": fitted.best_step,
         "best_validation": fitted.best_validation,
@@ -188,22 +189,22 @@ def finish(folder: Path, fitted: Fitted, processes: int) -> None:
         "parameters": fitted.parameters,
         "processes": processes,
     }
-    write_json(folder / "meta.json", meta)
+    RunFolder(folder).meta.model_copy(update=facts).write(folder / "meta.json")
     for scratch in (folder / "checkpoints", folder / FOLDS_FOLDER, _replaced(folder)):
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _check_same(run: RunFolder, config: TrainConfig, meta: dict[str, Any]) -> None:
+def _check_same(run: RunFolder, config: TrainConfig, meta: RunMeta) -> None:
     """Refuse to go on with a run that was begun with other settings, items or files."""
     changed = differences(_settings(run.config), _settings(config))
-    before = run.meta.get("data", {})
-    if any(before.get(key) != meta["data"][key] for key in ("sha256", "extra")):
+    before = run.meta.data
+    if (before.sha256, before.extra) != (meta.data.sha256, meta.data.extra):
         changed.append("the items themselves changed since the run was begun")
-    used = run.meta.get("inputs", {})
     changed += [
         f"{name} changed since the run was begun"
-        for name, digest in meta["inputs"].items()
-        if digest not in used.values()  # by content: the project may have been moved meanwhile
+        for name, digest in meta.inputs.items()
+        if digest
+        not in run.meta.inputs.values()  # by content: the project may have been moved meanwhile
     ]
     if changed:
         raise UserError(
