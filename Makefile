@@ -3,7 +3,7 @@
 # make pareto DATA=items.csv TRANSFER="more.csv data/gold.csv"
 #             every approach, whole and compressed, by precision, time and size; hours, and resumable
 # make test WORKERS=8   so many tests at a time
-# make setup | lint | types | audit | notebook | clean
+# make setup | lint | types | audit | docs | notebook | clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +15,7 @@ TRANSFER ?=
 # Given outright, so that accelerate needs no config of its own; a GPU is used where there is one.
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
-.PHONY: setup run test lint types audit notebook pareto clean
+.PHONY: setup run test lint types audit docs notebook pareto clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -44,6 +44,9 @@ types: setup
 audit: setup
 	$(BIN)/tagger audit --data data/gold.csv --tags data/tags.yaml \
 		--fail-on schema,repeats,conflicts,absent-tags --fail-on 'label-errors>0.01,thin-slices>10'
+
+docs: setup
+	$(BIN)/python -m tagger.reporting.schemas
 
 pareto: setup
 	$(BIN)/python benchmarks/pareto.py --data $(DATA) $(addprefix --transfer ,$(TRANSFER))

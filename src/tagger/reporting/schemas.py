@@ -1,4 +1,4 @@
-"""Writes the JSON schemas of all documents, and their tables in docs/run-folder.md (`make docs`)."""
+"""Writes docs/schemas, and the tables of fields in docs/run-folder.md (`make docs`)."""
 
 import json
 import re
@@ -16,23 +16,27 @@ Schema = Mapping[str, Any]
 
 
 def documents() -> dict[str, type[Document]]:
-    """Return the document of each JSON file, by the file's name."""
+    """Return the document of each kind of JSON file, by what the file is called."""
     from tagger.audit.report import AuditReport
     from tagger.benchmark.report import BenchmarkReport
-    from tagger.compare.report import ComparisonReport
+    from tagger.compare.report import ApproachesReport, FewLabelsReport, SourcesReport
     from tagger.compression.report import ParityReport
+    from tagger.decision.decider import DecisionDocument
     from tagger.evaluation.report import EvaluationReport
-    from tagger.runs import RunMeta
-    from tagger.search.report import SweepSummary
+    from tagger.run_meta import RunMeta
+    from tagger.search.summary import SweepSummary
 
     return {
         "meta.json": RunMeta,
+        "decision.json": DecisionDocument,
         "report.json": EvaluationReport,
         "parity.json": ParityReport,
-        "audit.json": AuditReport,
-        "comparison.json": ComparisonReport,
-        "summary.json": SweepSummary,
-        "benchmark.json": BenchmarkReport,
+        "audit.json, of `tagger audit`": AuditReport,
+        "approaches.json, of `tagger compare`": ApproachesReport,
+        "few-labels.json, of `tagger compare --few-labels`": FewLabelsReport,
+        "sources.json, of `tagger compare` with two files": SourcesReport,
+        "summary.json, of a sweep": SweepSummary,
+        "the file of `tagger benchmark --out`": BenchmarkReport,
     }
 
 
@@ -52,7 +56,14 @@ def schema_section() -> str:
         name = document.__name__
         schema = document.model_json_schema()
         summary = schema["description"].split("\n\n")[0].replace("\n", " ")
-        lines += [f"### `{file}`: {name}", "", f"{summary} [JSON schema](schemas/{name}.json)", ""]
+        lines += [
+            f"### {name}",
+            "",
+            f"File: {file}.",
+            "",
+            f"{summary} [JSON schema](schemas/{name}.json)",
+            "",
+        ]
         lines += [*_fields(schema), ""]
         for part, inner in schema.get("$defs", {}).items():
             if part in told or "properties" not in inner:
@@ -82,7 +93,9 @@ def _fields(schema: Schema) -> list[str]:
         [f"`{name}`", _type(field), field.get("description", about.get(name, ""))]
         for name, field in schema["properties"].items()
     ]
-    return markdown_table(["field", "type", ""], rows)
+    if not any(row[-1] for row in rows):
+        return markdown_table(["field", "type"], [row[:-1] for row in rows])
+    return markdown_table(["field", "type", "what it is"], rows)
 
 
 def _attributes(docstring: str) -> Iterator[tuple[str, str]]:
@@ -96,8 +109,8 @@ def _type(field: Schema) -> str:
     """Return the type of a field in words: `list of Slice`, `number or null`."""
     if "$ref" in field:
         return str(field["$ref"]).rsplit("/", 1)[-1]
-    if "anyOf" in field:
-        return " or ".join(_type(one) for one in field["anyOf"])
+    if choices := field.get("anyOf", field.get("oneOf")):
+        return " or ".join(map(_type, choices))
     if "const" in field:
         return f"`{json.dumps(field['const'])}`"
     if "enum" in field:
