@@ -435,7 +435,7 @@ def test_values_out_of_range_are_all_named(
         "decide", "--run", copy_run().path, "--target-precision", "2", "--confidence", "-1"
     )
     assert [line.split(":")[0] for line in ended.err.splitlines()[1:]] == [
-        "  - precision", "  - confidence",
+        "  - target_precision", "  - confidence",
     ]  # fmt: skip
 
 

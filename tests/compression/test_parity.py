@@ -78,7 +78,7 @@ def test_decisions_that_a_person_is_asked_about_count_as_changed() -> None:
 def test_another_tag_behind_needs_review_counts_too() -> None:
     items, before = rows(*[0.6] * 10)
     both = answers(items, before, 1 - before, STRICT)
-    assert describe_changes(both)["decisions"] == 0
+    assert describe_changes(both).decisions == 0
     (changed, *_) = broken_limits(*parity(both), limits())
     assert changed.startswith("max_changed: 100.00% of toy (0 decisions and 10 most probable tags")
 

@@ -239,7 +239,7 @@ def test_the_file_says_what_was_asked_for_and_what_it_does_to_its_own_rows(tmp_p
     assert content["on_these_rows"] == returned.model_dump()
     assert returned == count_decisions(decided, given.true, 0.9)
     assert returned.precision_low < returned.precision
-    assert 0 < returned["coverage"] < 1
+    assert 0 < returned.coverage < 1
 
 
 def test_without_rows_the_file_promises_nothing(tmp_path, asked):

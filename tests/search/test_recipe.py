@@ -48,7 +48,7 @@ FILE = ("data=file", "data.name=toy")
         ["data=mwml", "data.extra=[repo:data/gold.csv,'sätze.jsonl']", "data.extra_weight=0.5"],
         [*FILE, "data.path='/tmp/größe/äöü 漢字: #1.csv'", "data.columns={title: headline}"],
         [*FILE, "data.path=x.csv", "data.split.folds=5", "data.split.fold=0"],
-        ["training.lr=1e-7", "training.patience=3", "training.average_from=0.25"],
+        ["training.lr=1e-7", "training.patience=3", "training.ema_decay=0.25"],
         ["training.lr=0.00012345678901234567", "training.threads=2", "training.typos=0"],
     ],
 )  # fmt: skip

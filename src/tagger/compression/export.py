@@ -44,7 +44,7 @@ def export_model(classifier: TransformerClassifier, config: CompressConfig, fold
             "approach": "onnx",
             "tags": list(classifier.tags),
             "max_length": classifier.shape["max_length"],
-            "precision": config.dtype,
+            "dtype": config.dtype,
             "threads": config.threads,
             "instructions": instruction_sets(),
         },
