@@ -10,8 +10,8 @@ knows of a text (probabilities, energy, distance to what it was trained on) is c
 * whether what it calls surest is right (area under the risk-coverage curve, of both sources at once
   and of the other one alone).
 
-Policies and limits of novelty are then fitted to the source that was trained on, out of fold, and
-judged on the other one.
+Policies and limits of OOD scores are then fitted to the source that was trained on, out of fold,
+and judged on the other one.
 """
 
 import argparse
@@ -205,7 +205,7 @@ def judge(
         return CalibrationSet(
             joined["home_probabilities"][chosen],
             joined["home_true"][chosen].astype(np.int64),
-            None if novelty == "none" else joined[f"home_{novelty}"][chosen],
+            None if novelty == "none" else joined[f"in_domain_{novelty}"][chosen],
             "",
         )
 

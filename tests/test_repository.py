@@ -1,3 +1,4 @@
+import ast
 import re
 import subprocess
 import tomllib
@@ -14,6 +15,12 @@ NAMED = {
     "torch", "transformers", "datasets", "evaluate", "accelerate", "optuna", "wandb", "pytest",
 }  # fmt: skip
 """Packages that users of this repository were promised."""
+
+ROOMS = (
+    "config", "data", "models", "oof", "decision", "training", "evaluation", "audit", "compare",
+    "search", "compression", "benchmark", "reporting", "cli",
+)  # fmt: skip
+"""Each imports only from those before it."""
 
 TEXT = {".py", ".md", ".yaml", ".toml", ".txt", ".j2", ".css", ".js", ".ipynb", ".sh"}
 
@@ -85,3 +92,28 @@ def test_workflow_and_hooks_run_what_the_readme_says() -> None:
     entries = [hook["entry"] for repo in hooks["repos"] for hook in repo["hooks"]]
     assert any("ruff check" in entry for entry in entries)
     assert any("mypy" in entry for entry in entries)
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Return the rooms that a module imports at its head, not those of its functions."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tagger."):
+            found.add(str(node.module).split(".")[1])
+    return found & {*ROOMS}
+
+
+@pytest.mark.parametrize("room", ROOMS[:-1])
+def test_a_room_imports_only_from_those_to_its_left(room: str) -> None:
+    modules = sorted((REPO_ROOT / "src/tagger" / room).rglob("*.py"))
+    assert modules
+    allowed = {*ROOMS[: ROOMS.index(room) + 1]}
+    wrong = {path.name: rooms - allowed for path in modules if (rooms := imported_rooms(path))}
+    assert not {name: rooms for name, rooms in wrong.items() if rooms}
+
+
+def test_no_room_but_reporting_renders() -> None:
+    rendering = re.compile(r"^\s*(from|import) (jinja2|rich|matplotlib)\b", re.MULTILINE)
+    for path in (REPO_ROOT / "src/tagger").rglob("*.py"):
+        if "reporting" not in path.parts:
+            assert not rendering.search(path.read_text(encoding="utf-8")), path

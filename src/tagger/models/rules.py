@@ -1,6 +1,6 @@
 """Words and patterns that speak for a tag, written down in a file that anyone can edit.
 
-The lowest rung of the ladder: no data, no training, and an answer that can be read off the file.
+The plainest approach: no data, no training, and an answer that can be read off the file.
 Where nothing in the file is found in an item, all tags come out alike: the rules abstain.
 """
 
