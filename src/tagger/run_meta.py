@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from tagger.documents import SCHEMA_VERSION, Document, Record
-from tagger.environment import Hardware, Revision, describe_environment
+from tagger.environment import Revision, describe_environment
 from tagger.errors import UserError
 from tagger.files import sha256_of
 
@@ -55,7 +55,7 @@ class RunEnvironment(Record):
 
     git: Revision | None = None
     versions: dict[str, str] = Field(default_factory=dict)
-    hardware: Hardware | None = None
+    hardware: dict[str, str | int | float | None] = Field(default_factory=dict)
     command: list[str] = Field(default_factory=list)
 
 

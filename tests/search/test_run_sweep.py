@@ -1,9 +1,11 @@
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -53,8 +55,13 @@ def no_report(results: SweepResults) -> None:
 
 def folds_done(folder: Path) -> int:
     try:
+        # Optuna writes its version into a database that has none yet, even for one who only reads:
+        # until the sweep's study is there, it is the sweep's alone.
+        with closing(sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True)) as database:
+            if not database.execute("SELECT count(*) FROM studies").fetchone()[0]:
+                return 0
         return sum(len(stored_folds(trial.user_attrs)) for trial in trials_of(folder))
-    except (KeyError, SQLAlchemyError, StorageInternalError):
+    except (KeyError, sqlite3.Error, SQLAlchemyError, StorageInternalError):
         return 0
 
 

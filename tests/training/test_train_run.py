@@ -40,7 +40,7 @@ def test_run_folder_holds_what_others_read(tiny_run):
     assert meta.data.rows == {"train": 36, "validation": 12, "test": 12}
     assert meta.data.extra.rows == 0
     assert meta.environment.versions["python"]
-    assert meta.environment.hardware is not None
+    assert meta.environment.hardware["cpu"]
     assert meta.environment.command
     assert meta.train_seconds > 0 and meta.peak_memory_mib > 0
     assert not list(tiny_run.path.parent.glob(".*"))
