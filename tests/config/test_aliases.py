@@ -79,3 +79,8 @@ def test_a_saved_config_with_earlier_names_is_read(
     plain["training"]["r_drop"] = 0.3
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
     assert load_saved_config(TrainConfig, tmp_path / "config.yaml") == config
+
+
+def test_an_override_of_a_key_that_is_no_more_is_told_so() -> None:
+    with pytest.raises(UserError, match=r"training\.mixup: there is no such key any more"):
+        compose_config("train", ["training.mixup=0.2"])

@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tagger.config.aliases import current_choice, current_key, upgrade_keys
+from tagger.config.aliases import REMOVED, current_choice, current_key, upgrade_keys
 from tagger.config.messages import (
     explain,
     nearest,
@@ -302,4 +302,6 @@ def _check_key(
     key = override.key_or_group
     if key in keys or key in groups or key.startswith(OPEN_MAPPINGS):
         return None
+    if key in REMOVED:
+        return f"{key}: there is no such key any more (docs/experiment-log.md)"
     return f"{shorten(key)}: no such key{nearest(key, keys)}"
