@@ -43,6 +43,7 @@ GIVEN = "given-by-path"
 """What Hydra knows an experiment's file by that lies elsewhere."""
 
 MISTAKES = "the config has mistakes:"
+GONE = "there is no such key any more (docs/experiment-log.md)"
 WHERE_TO_LOOK = (
     "See `--help` for the groups, configs/ for the files, src/tagger/config/schema.py for ranges."
 )
@@ -54,12 +55,11 @@ def load_config(schema: type[SectionT], config: DictConfig) -> SectionT:
     Raises:
         UserError: naming every invalid key, what was found, and the nearest valid name.
     """
-    config = _with_current_names(config)
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
         raise UserError(MISTAKES, [explain(error)], WHERE_TO_LOOK) from None
-    assert isinstance(plain, dict)
+    plain = _with_current_names(plain)
     plain.pop("hydra", None)
     # To pydantic a ??? is as good a text as any.
     missing = sorted(key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra."))
@@ -140,7 +140,10 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
             experiment_by_path(accepted) as found,
             initialize_config_dir(str(CONFIG_DIR), version_base="1.3"),
         ):
-            config = _with_current_names(compose(name, found))
+            config = compose(name, found)
+        plain = OmegaConf.to_container(config, resolve=False)
+        if (upgraded := _with_current_names(plain)) != plain:
+            config = OmegaConf.create(upgraded)
         load_config(SCHEMAS[name], config)
     except UserError as error:
         problems += error.problems
@@ -220,21 +223,20 @@ def config_groups(name: str) -> dict[str, list[str]]:
     }
 
 
-def _with_current_names(config: DictConfig) -> DictConfig:
-    """Return a composed config whose keys have their names of today, and say what was renamed.
+def _with_current_names(plain: object) -> dict[str, Any]:
+    """Return a config's plain values under the names of today, and say what was renamed.
 
     Raises:
         UserError: when a key that is no more asks for something.
     """
-    plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
-    upgraded, renamed, dropped = upgrade_keys({str(key): value for key, value in plain.items()})
+    upgraded, renamed, dropped = upgrade_keys(plain)
     if dropped:
-        gone = [f"{one}: there is no such key any more (docs/experiment-log.md)" for one in dropped]
+        gone = [f"{one}: {GONE}" for one in dropped]
         raise UserError(MISTAKES, gone, WHERE_TO_LOOK)
     if renamed:
         print(f"note: keys were renamed: {', '.join(renamed)}", file=sys.stderr)
-    return OmegaConf.create(upgraded) if upgraded != plain else config
+    return upgraded
 
 
 def _experiment_file(override: Override) -> Path | None:
@@ -303,5 +305,5 @@ def _check_key(
     if key in keys or key in groups or key.startswith(OPEN_MAPPINGS):
         return None
     if key in REMOVED:
-        return f"{key}: there is no such key any more (docs/experiment-log.md)"
+        return f"{key}: {GONE}"
     return f"{shorten(key)}: no such key{nearest(key, keys)}"
