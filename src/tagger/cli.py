@@ -397,8 +397,7 @@ def _export(options: argparse.Namespace) -> None:
     from tagger.compression.run_export import export_run
     from tagger.config.overrides import script_command
     from tagger.evaluation.guards import REGRESSED
-    from tagger.files import write_text
-    from tagger.reporting.markdown import render_markdown
+    from tagger.reporting.markdown import write_markdown
     from tagger.reporting.parity import parity_page
     from tagger.reporting.terminal import print_page
 
@@ -408,7 +407,7 @@ def _export(options: argparse.Namespace) -> None:
         print(f"refused: {error}", file=sys.stderr)
         sys.exit(REGRESSED)
     page = parity_page(made.parity, made.title)
-    write_text(made.folder / "parity.md", render_markdown(page, made.folder))
+    write_markdown(page, made.folder / "parity.md")
     print_page(page)
     print(f"{made.folder}\nnext: {script_command('evaluate.py', run=made.folder)}")
 
@@ -444,9 +443,8 @@ def _audit(options: argparse.Namespace) -> None:
             hint="Import it (--import), or choose another name.",
         )
     from tagger.audit.run_audit import audit_file
-    from tagger.files import write_text
     from tagger.reporting.audit import audit_page
-    from tagger.reporting.html import render_html
+    from tagger.reporting.html import write_html
     from tagger.reporting.terminal import print_page
 
     audit = audit_file(
@@ -460,7 +458,7 @@ def _audit(options: argparse.Namespace) -> None:
     folder = options.out or Path("audits") / options.data.stem
     page = audit_page(audit)
     audit.write(folder / "audit.json")
-    write_text(folder / "audit.html", render_html(page))
+    write_html(page, folder / "audit.html")
     print_page(page)
     print(f"{folder / 'audit.html'}\n{folder / 'audit.json'}")
     if options.export is not None:
@@ -488,9 +486,8 @@ def _compare(options: argparse.Namespace) -> None:
     from tagger.compare.report import ComparisonReport
     from tagger.compare.runs import LabelledFile
     from tagger.data.tags import list_tags
-    from tagger.files import write_text
     from tagger.reporting.compare import comparison_page
-    from tagger.reporting.markdown import render_markdown
+    from tagger.reporting.markdown import write_markdown
     from tagger.reporting.terminal import print_page
 
     approaches = choose_approaches(options.approach)
@@ -516,7 +513,7 @@ def _compare(options: argparse.Namespace) -> None:
         report = comparison.compare_approaches(approaches, first, folder, seeds=seeds, folds=folds)
     page = comparison_page(report)
     report.write(folder / f"{kind}.json")
-    write_text(folder / f"{kind}.md", render_markdown(page, folder))
+    write_markdown(page, folder / f"{kind}.md")
     print_page(page)
     print(folder / f"{kind}.md")
 
@@ -526,9 +523,8 @@ def _benchmark(options: argparse.Namespace) -> None:
     if out is not None and (out.suffix != ".json" or out.is_dir()):
         raise UserError(f"--out {out}: expected a file whose name ends in .json")
     from tagger.benchmark.run_benchmark import benchmark, choose_texts
-    from tagger.files import write_text
     from tagger.reporting.benchmark import benchmark_page
-    from tagger.reporting.markdown import render_markdown
+    from tagger.reporting.markdown import write_markdown
     from tagger.reporting.terminal import print_page
     from tagger.runs import open_run
     from tagger.threads import available_cores
@@ -546,5 +542,5 @@ def _benchmark(options: argparse.Namespace) -> None:
     if out is not None:
         tables = out.with_suffix(".md")
         report.write(out)
-        write_text(tables, render_markdown(page, tables.parent))
+        write_markdown(page, tables)
         print(f"{out}\n{tables}")

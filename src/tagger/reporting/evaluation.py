@@ -20,11 +20,10 @@ from tagger.evaluation.report import (
     WeakSlice,
     WeakSlices,
 )
-from tagger.files import write_text
 from tagger.reporting.errors import describe_error_group, describe_error_total
 from tagger.reporting.evaluation_map import draw_map
-from tagger.reporting.html import render_html
-from tagger.reporting.markdown import render_markdown
+from tagger.reporting.html import write_html
+from tagger.reporting.markdown import write_markdown
 from tagger.reporting.numbers import (
     difference,
     label,
@@ -92,8 +91,8 @@ def write_evaluation(evaluation: Evaluation) -> list[Path]:
     figures = write_figures(draw_figures(evaluation), folder / "plots")
     page = evaluation_page(report, figures)
     report.write(folder / "report.json")
-    write_text(folder / "report.md", render_markdown(page, folder))
-    write_text(folder / "report.html", render_html(page))
+    write_markdown(page, folder / "report.md")
+    write_html(page, folder / "report.html")
     names = ("report.html", "report.md", "report.json")
     return [*(folder / name for name in names), *(one.path for one in figures.figures)]
 

@@ -7,9 +7,15 @@ from pathlib import Path
 
 import jinja2
 
+from tagger.files import write_text
 from tagger.reporting.page import Block, Details, Embedded, Page
 
 FOLDER = Path(__file__).parent
+
+
+def write_html(page: Page, path: Path) -> None:
+    """Write a page as an HTML file, whole or not at all."""
+    write_text(path, render_html(page))
 
 
 def render_html(page: Page) -> str:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from tagger.files import write_text
 from tagger.reporting.page import (
     Block,
     Cell,
@@ -18,6 +19,11 @@ from tagger.reporting.page import (
     Table,
     Text,
 )
+
+
+def write_markdown(page: Page, path: Path) -> None:
+    """Write a page as a Markdown file, whole or not at all."""
+    write_text(path, render_markdown(page, path.parent))
 
 
 def render_markdown(page: Page, folder: Path) -> str:

@@ -4,9 +4,8 @@ import math
 import shutil
 
 from tagger.config.overrides import script_command
-from tagger.files import write_text
 from tagger.reporting.figures import write_figures
-from tagger.reporting.html import render_html
+from tagger.reporting.html import write_html
 from tagger.reporting.numbers import plural
 from tagger.reporting.page import (
     Block,
@@ -33,7 +32,7 @@ def report_sweep(results: SweepResults) -> None:
     shutil.rmtree(plots, ignore_errors=True)
     plots.mkdir()
     page = sweep_page(results, write_figures(sweep_figures(results), plots))
-    write_text(results.folder / "report.html", render_html(page))
+    write_html(page, results.folder / "report.html")
     print_page(page)
 
 
