@@ -26,36 +26,49 @@ class ExtraData(Record):
     sha256: str
 
 
-class RunData(Record):
-    """The source of a run.
+class TrainedOn(Record):
+    """The data that a run was trained on.
 
     Attributes:
         name: What reports call it.
-        columns: Its column by our field name.
         sha256: Over all fields of its items.
         rows: Number of items by part: train, validation, test.
-        extra: Further files; None in runs that did not record it.
-        notes: What was said of it when the run began.
     """
 
     model_config = _OPEN
 
     name: str
-    columns: dict[str, str] = Field(default_factory=dict)
     sha256: str
     rows: dict[str, int]
+
+
+class RunData(TrainedOn):
+    """The source of a run.
+
+    Attributes:
+        columns: Its column by our field name.
+        extra: Further files; None in runs that did not record it.
+        notes: What was said of it when the run began.
+    """
+
+    columns: dict[str, str] = Field(default_factory=dict)
     extra: ExtraData | None = None
     notes: list[str] = Field(default_factory=list)
 
 
-class RunEnvironment(Record):
-    """Code, libraries and machine of a training, as far as it recorded them."""
+class TrainingEnvironment(Record):
+    """Code, libraries and machine that a run was trained with, as far as it recorded them."""
 
     model_config = _OPEN
 
     git: Revision | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     hardware: dict[str, str | int | float | None] = Field(default_factory=dict)
+
+
+class RunEnvironment(TrainingEnvironment):
+    """The same with the command that trained."""
+
     command: list[str] = Field(default_factory=list)
 
 

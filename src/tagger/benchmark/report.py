@@ -4,14 +4,11 @@ from typing import Any
 
 from tagger.documents import Document, Record
 from tagger.environment import Environment
+from tagger.evaluation.report import Score
 
 
-class Ratio(Record):
+class Ratio(Score):
     """How many times as long as the first run, with a 95 % bootstrap interval over rounds."""
-
-    value: float
-    low: float
-    high: float
 
 
 class SingleItems(Record):

@@ -25,10 +25,10 @@ from tagger.evaluation.report import (
     Difference,
     McNemar,
     RunComparison,
-    TrainedOn,
 )
 from tagger.evaluation.rows import drop_seen
 from tagger.evaluation.slices import Slice
+from tagger.run_meta import TrainedOn
 from tagger.runs import RunFolder, open_run, read_predictions
 from tagger.scores import (
     BoolArray,

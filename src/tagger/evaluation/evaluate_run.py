@@ -28,13 +28,12 @@ from tagger.evaluation.report import (
     RunFacts,
     SliceScores,
     TagScores,
-    TrainedOn,
-    TrainingEnvironment,
 )
 from tagger.evaluation.rows import EvaluationRows, load_rows
 from tagger.evaluation.selective import describe_decisions
 from tagger.evaluation.slices import slice_mask
 from tagger.files import check_writable, expand_home, resolve_path
+from tagger.run_meta import TrainedOn, TrainingEnvironment
 from tagger.runs import RunFolder, open_run
 from tagger.scores import BoolArray, FloatArray, confusion_matrix
 

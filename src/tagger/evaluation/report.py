@@ -2,10 +2,11 @@
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
 from tagger.documents import Document, Record
-from tagger.environment import Environment, Revision
+from tagger.environment import Environment
+from tagger.run_meta import TrainedOn, TrainingEnvironment
 
 
 class Score(Record):
@@ -45,24 +46,6 @@ class SliceScores(OverallScores):
     """The scores of a named slice, and the rule by which items belong to it."""
 
     description: str
-
-
-class TrainedOn(Record):
-    """The data that a run was trained on: name, hash of its items, rows of each split."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    sha256: str
-    rows: dict[str, int] = Field(default_factory=dict)
-
-
-class TrainingEnvironment(Record):
-    """Code, libraries and machine that a run was trained with, as far as it recorded them."""
-
-    git: Revision | None = None
-    versions: dict[str, str] = Field(default_factory=dict)
-    hardware: dict[str, str | float | None] = Field(default_factory=dict)
 
 
 class RunFacts(Record):
