@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from tagger.data.columns import (
 from tagger.data.download import download
 from tagger.data.items import Item
 from tagger.data.problems import Problems, did_you_mean
-from tagger.data.readers import Row, read_header, read_rows, table_header, table_rows, with_broken
+from tagger.data.readers import Row, read_header, read_rows, table_header, table_rows
 from tagger.data.tags import load_tags, settle_tags
 from tagger.data.validation import checked_rows, text_items
 from tagger.errors import UserError, first_line
@@ -79,7 +80,7 @@ class Table:
 
     name: str
     header: Sequence[str]
-    read: Callable[[Collection[str], Problems, bool], Iterator[Row]]
+    read: Callable[[Collection[str], Problems, bool, bool], Iterator[Row]]
 
     def rows(
         self,
@@ -89,14 +90,8 @@ class Table:
         others: bool = False,
         broken: bool = False,
     ) -> Iterator[Row]:
-        """Read columns, all others too if asked to; see `tagger.data.readers.read_rows`.
-
-        With `broken`, a row that cannot be read is one of the rows, and says why: see
-        `tagger.data.readers.with_broken`.
-        """
-        if broken:
-            return with_broken(lambda noted: self.read(wanted, noted, others), problems)
-        return self.read(wanted, problems, others)
+        """Read columns, all others too if asked to; see `tagger.data.readers.read_rows`."""
+        return self.read(wanted, problems, others, broken)
 
     def find(self, how: TableFormat, needed: Collection[str]) -> tuple[dict[str, str], list[str]]:
         """Find out which column holds what.
@@ -312,20 +307,12 @@ def open_file(path: Path, delimiter: str | None = None) -> Table:
     problems = Problems()
     header = read_header(path, problems, delimiter)
     problems.raise_if_any(f"{path} cannot be read:")
-    return Table(
-        str(path), header,
-        lambda wanted, problems, others: read_rows(
-            path, wanted, problems, others, delimiter=delimiter
-        ),
-    )  # fmt: skip
+    return Table(str(path), header, partial(read_rows, path, delimiter=delimiter))
 
 
 def open_table(table: Any, name: str) -> Table:
     """Open a pandas DataFrame, a `datasets.Dataset`, or a list of dictionaries."""
-    return Table(
-        name, table_header(table),
-        lambda wanted, problems, others: table_rows(table, wanted, problems, others),
-    )  # fmt: skip
+    return Table(name, table_header(table), partial(table_rows, table))
 
 
 def _open_source(data: DataConfig) -> list[Table]:

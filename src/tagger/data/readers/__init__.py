@@ -6,26 +6,27 @@ stays `007`, a title `NA` stays a title), and a row that is not what it should b
 repaired by a guess. Only a key that is absent, a JSON or Arrow null, counts as a missing value.
 """
 
+import lzma
 import re
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tagger.data.problems import Problems
+from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers.arrow import (
     ARROW_FILE_MAGIC,
     ARROW_STREAM_MAGIC,
     PARQUET_MAGIC,
     arrow_file_rows,
     arrow_schema,
-    parquet_rows,
 )
 from tagger.data.readers.delimited import delimited_header, delimited_rows
 from tagger.data.readers.json_text import json_integers, json_rows
-from tagger.data.readers.opening import COMPRESSED, Opened, missing_file, opened
-from tagger.data.readers.rows import HEADER_ROWS, Row, Unreadable, normalized, with_broken
+from tagger.data.readers.opening import COMPRESSED, Opened, opened
+from tagger.data.readers.rows import HEADER_ROWS, Row, normalized, noting, readable_rows
 from tagger.data.readers.tables import table_header, table_rows
 from tagger.data.readers.text import start_of_text
 from tagger.errors import UserError, describe_os_error
@@ -43,7 +44,6 @@ __all__ = [
     "read_rows",
     "table_header",
     "table_rows",
-    "with_broken",
 ]
 
 _DELIMITED = (".csv", ".tsv", ".txt")
@@ -53,7 +53,7 @@ _BINARY = (".parquet", ".arrow", ".feather")
 SUFFIXES = (*_TEXT, *_BINARY, *(one + more for one in _TEXT + _BINARY for more in COMPRESSED))
 ENDINGS = f"{', '.join(_TEXT + _BINARY)}, or these with {', '.join(COMPRESSED)}"
 
-PARQUET, ARROW, JSON, DELIMITED = "parquet", "arrow", "json", "delimited"
+ARROW, JSON, DELIMITED = "arrow", "json", "delimited"
 
 _JSON_START = re.compile(r'\s*(\[\s*)?(\{\s*["}]|\])')
 
@@ -63,6 +63,7 @@ def read_rows(
     wanted: Collection[str],
     problems: Problems,
     others: bool = False,
+    broken: bool = False,
     *,
     delimiter: str | None = None,
 ) -> Iterator[Row]:
@@ -72,11 +73,12 @@ def read_rows(
     there. The caller decides when to raise what was collected.
 
     Args:
-        path: A file or a named pipe, which is read once, in order.
+        path: A file.
         wanted: The columns to read; a row has their values by these names.
         problems: Where structural problems are added, and blank rows are counted.
         others: Whether to hand on the values of other columns too, where they are plain; by
             default they are passed over unread.
+        broken: Whether to yield rows that cannot be read too; see `readable_rows`.
         delimiter: What parts the values of a delimited text; found by default.
 
     Raises:
@@ -86,14 +88,13 @@ def read_rows(
     names = frozenset(wanted)
     with _told(path, problems), opened(path) as one:
         kind = _kind_of(one)
-        if kind == PARQUET:
-            yield from parquet_rows(one, names, problems, others)
-        elif kind == ARROW:
-            yield from arrow_file_rows(one, names, problems, others)
+        if kind == ARROW:
+            rows = arrow_file_rows(one, names, others)
         elif kind == JSON:
-            yield from json_rows(one, names, problems, others)
+            rows = json_rows(one, names, others)
         else:
-            yield from delimited_rows(one, names, problems, others, delimiter=delimiter)
+            rows = delimited_rows(one, names, others, problems, delimiter)
+        yield from readable_rows(rows, problems, broken)
 
 
 def read_header(path: Path, problems: Problems, delimiter: str | None = None) -> list[str]:
@@ -102,17 +103,19 @@ def read_header(path: Path, problems: Problems, delimiter: str | None = None) ->
     Raises:
         UserError: as `read_rows` does.
     """
-    names: dict[str, None] = {}
+    names: list[str] = []
     with _told(path, problems), opened(path) as one:
         kind = _kind_of(one)
         if kind == DELIMITED:
-            names |= dict.fromkeys(filter(str.strip, delimited_header(one, delimiter)))
-        elif kind in (PARQUET, ARROW):
-            names |= dict.fromkeys(arrow_schema(one).names)
+            names = [name for name in delimited_header(one, delimiter) if name.strip()]
+        elif kind == ARROW:
+            names = arrow_schema(one).names
         else:
-            for row in islice(json_rows(one, (), problems, False), HEADER_ROWS):
-                names |= dict.fromkeys(row.columns)
-    return list(names)
+            rows = [*islice(json_rows(one, (), False), HEADER_ROWS)]
+            names = [name for row in rows for name in row.columns]
+            if not names:  # then the rows are told to be broken, and not the table to be empty
+                list(readable_rows(rows, problems, broken=False))
+    return [*dict.fromkeys(names)]
 
 
 def number_type(path: Path, column: str) -> "pyarrow.DataType | None":
@@ -121,7 +124,7 @@ def number_type(path: Path, column: str) -> "pyarrow.DataType | None":
 
     with opened(path) as one:
         kind = _kind_of(one)
-        if kind in (PARQUET, ARROW):
+        if kind == ARROW:
             found = arrow_schema(one).field(column).type
             return found if pa.types.is_integer(found) or pa.types.is_floating(found) else None
         return pa.int64() if kind == JSON and json_integers(one, column) else None
@@ -130,24 +133,33 @@ def number_type(path: Path, column: str) -> "pyarrow.DataType | None":
 @contextmanager
 def _told(path: Path, problems: Problems) -> Iterator[None]:
     """Tell in one way why a table can't be opened, or be read on."""
-    _check_path(path)
+    if path.is_dir():
+        inside = sorted(one.name for one in path.iterdir() if one.name.lower().endswith(SUFFIXES))
+        found = f"; it holds {', '.join(inside[:10])}" if inside else ""
+        raise UserError(f"{path} is a folder, a file was expected{found}")
+    if path.is_fifo():
+        raise UserError(f"{path} is a pipe, and a table is read twice: save it as a file")
     try:
-        yield
-    except Unreadable as error:
-        problems.add(str(error))
+        with noting(problems):
+            yield
     except FileNotFoundError:
-        raise missing_file(path) from None
-    except OSError as error:
-        raise UserError(f"{path}: {describe_os_error(error)}") from None
+        try:
+            near = did_you_mean(path.name, [file.name for file in path.parent.iterdir()])
+        except OSError:
+            near = f": there is no folder {path.parent}"
+        raise UserError(f"{path} does not exist{near}") from None
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(f"{path}: {describe_os_error(error)}") from None
+        # What unpacks a file says so of its content, without a number of the system.
+        problems.add(f"the archive is cut off or damaged ({error}); copy or download it again")
 
 
 def _kind_of(one: Opened) -> str:
     """Tell how to read what is open: binary formats by their first bytes, text by its ending."""
     name = one.name.lower()
-    if one.head.startswith(PARQUET_MAGIC) or name.endswith(".parquet"):
-        return PARQUET
-    is_arrow = one.head.startswith((ARROW_FILE_MAGIC, ARROW_STREAM_MAGIC))
-    if is_arrow or name.endswith((".arrow", ".feather")):
+    magic = (PARQUET_MAGIC, ARROW_FILE_MAGIC, ARROW_STREAM_MAGIC)
+    if one.head.startswith(magic) or name.endswith(_BINARY):
         return ARROW
     start = start_of_text(one.head)
     unnamed = "." not in name
@@ -155,10 +167,3 @@ def _kind_of(one: Opened) -> str:
         raise UserError(f"{one.name} ends in {Path(name).suffix!r}, expected one of {ENDINGS}")
     looks = _JSON_START.match(start) or (unnamed and start.lstrip().startswith(("{", "[")))
     return JSON if name.endswith(_JSON) or looks else DELIMITED
-
-
-def _check_path(path: Path) -> None:
-    if path.is_dir():
-        inside = sorted(one.name for one in path.iterdir() if one.name.lower().endswith(SUFFIXES))
-        found = f"; it holds {', '.join(inside[:10])}" if inside else ""
-        raise UserError(f"{path} is a folder, a file was expected{found}")

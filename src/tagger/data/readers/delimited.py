@@ -10,19 +10,19 @@ from tagger.data.problems import Problems
 from tagger.data.readers.opening import Opened
 from tagger.data.readers.rows import (
     Row,
-    Selection,
     Unreadable,
-    as_row,
+    broken_row,
     normalized,
     place_of,
     select_columns,
+    text_row,
 )
-from tagger.data.readers.text import opened_text
+from tagger.data.readers.text import read_lines
 from tagger.errors import UserError
 
-# The longest line in bytes and the longest field in characters. Python's csv module stops at
-# 131,072, which real descriptions exceed; without any limit, a quote that is never closed would
-# pull the rest of the file into memory.
+# The longest line and the longest field in characters. Python's csv module stops at 131,072, which
+# real descriptions exceed; without any limit, a quote that is never closed would pull the rest of
+# the file into memory.
 LONGEST = 2**24
 _DELIMITERS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 # A header without any of them is that of one column: no character of its texts parts values.
@@ -36,83 +36,59 @@ _EXCEL_HINT = re.compile(r'"?sep=([^"])"?[,;\t]*', re.IGNORECASE)
 def delimited_rows(
     opened: Opened,
     wanted: Collection[str],
-    problems: Problems,
     others: bool,
-    *,
+    problems: Problems,
     delimiter: str | None,
 ) -> Iterator[Row]:
-    """Yield the rows of a delimited text; see `read_rows`."""
-    with opened_text(opened.stream, opened.head, newline="", longest=LONGEST) as lines:
-        yield from _rows(lines, wanted, problems, others, delimiter=delimiter)
-
-
-def delimited_header(opened: Opened, delimiter: str | None) -> list[str]:
-    """Return the names of all columns of a delimited text."""
-    with opened_text(opened.stream, opened.head, newline="", longest=LONGEST) as lines:
-        above, _, records = _records_from_header(lines, (), delimiter)
-        try:
-            return list(next(records))
-        except csv.Error as error:
-            raise Unreadable(f"header (line {above + 1}): {_explain(str(error))}") from None
-
-
-def _rows(
-    lines: Iterator[str],
-    wanted: Collection[str],
-    problems: Problems,
-    others: bool,
-    *,
-    delimiter: str | None,
-) -> Iterator[Row]:
-    above, used, records = _records_from_header(lines, wanted, delimiter)
-    selection: Selection | None = None
-    kept: tuple[tuple[int, str], ...] = ()
-    width = number = 0
+    """Yield the rows of a delimited text, and count the blank ones; see `read_rows`."""
+    above, used, header, records = _find_records(opened, wanted, delimiter)
+    kept, columns = select_columns(header, wanted, others)
+    width, number = len(header), 0
     while True:
         line = above + records.line_num + 1
         try:
-            record = next(records)
-        except StopIteration:
-            break
+            record = next(records, None)
         except csv.Error as error:
-            explained = _explain(str(error))
-            if selection is None:
-                raise Unreadable(f"header (line {line}): {explained}") from None
             number += 1
             if "expected after" not in str(error):  # then other rows are inside of this one
-                raise Unreadable(f"{place_of(number, line)}: {explained}") from None
-            problems.add(explained, place_of(number, line))
+                raise Unreadable(f"{place_of(number, line)}: {_explain(error)}") from None
+            yield broken_row(number, line, _explain(error))
             continue
-        if selection is None:
-            selection = select_columns(record, wanted, problems, others, "header")
-            if selection is None:
-                return
-            kept, width = selection.kept, len(record)
-            continue
+        if record is None:
+            return
         # The first look is for speed: few rows begin with a blank.
         if not record or not (record[0].strip() or any(map(str.strip, record))):
             problems.skipped += 1
             continue
         number += 1
-        if len(record) != width and (len(record) < width or any(map(str.strip, record[width:]))):
-            _add_wrong_width(record, width, used, place_of(number, line), problems)
-            continue
-        values = {name: record[at] for at, name in kept}
-        row = as_row(number, line, values, selection.columns, problems)
-        if row:
-            yield row
+        if len(record) < width:
+            told = f"{len(record)} fields, the header has {width}"
+            yield broken_row(number, line, told, "too few fields")
+        elif any(map(str.strip, record[width:])):
+            told = f"{len(record)} fields, the header has {width} (put texts that hold "
+            told += f"{_named(used)} in double quotes)"
+            yield broken_row(number, line, told, "too many fields")
+        else:
+            yield text_row(number, line, {name: record[at] for at, name in kept}, columns)
 
 
-def _records_from_header(
-    lines: Iterator[str], wanted: Collection[str], delimiter: str | None
-) -> tuple[int, str, Any]:
+def delimited_header(opened: Opened, delimiter: str | None) -> list[str]:
+    """Return the names of all columns of a delimited text."""
+    return _find_records(opened, (), delimiter)[2]
+
+
+def _find_records(
+    opened: Opened, wanted: Collection[str], delimiter: str | None
+) -> tuple[int, str, list[str], Any]:
     """Find the header and the delimiter.
 
     Returns:
-        The number of lines above the header, the delimiter, and a `csv.reader` from the header on.
+        The number of lines above the header, the delimiter, the header, and a `csv.reader` that
+        has read it.
     """
     # The limit belongs to the process; raised only, so that nobody else's setting is cut.
     csv.field_size_limit(max(LONGEST, csv.field_size_limit()))
+    lines = read_lines(opened.stream, opened.head, "", LONGEST)
     above, sample, hint = _find_header(lines, wanted)
     if not sample:
         raise Unreadable("the file is empty: a header line and rows were expected")
@@ -131,7 +107,10 @@ def _records_from_header(
         skipinitialspace=0 < sample[0].count(used) == sample[0].count(f"{used} "),
         strict=True,
     )
-    return above, used, records
+    try:
+        return above, used, next(records), records
+    except csv.Error as error:
+        raise Unreadable(f"header (line {above + 1}): {_explain(error)}") from None
 
 
 def _find_header(
@@ -143,23 +122,17 @@ def _find_header(
         The number of lines passed over, the header with the lines after it that make a sample, and
         the delimiter that Excel named.
     """
-    above = 0
-    hint: str | None = None
-    for line in lines:
+    hint = None
+    for above, line in enumerate(lines):
         if above == 0 and (excel := _EXCEL_HINT.fullmatch(line.rstrip("\r\n"))):
             hint = excel[1]
         elif line.strip(",;| \t\r\n") and not _is_comment(line, wanted):
-            sample = [line]
-            size = len(line)
+            sample, size = [line], len(line)
             while len(sample) < _SAMPLE_LINES and size < _SAMPLE_CHARACTERS:
-                following = next(lines, None)
-                if following is None:
-                    break
-                sample.append(following)
-                size += len(following)
-            return above, sample, hint
-        above += 1
-    return above, [], hint
+                sample.append(next(lines, ""))
+                size += len(sample[-1])
+            return above, [one for one in sample if one], hint
+    return 0, [], hint
 
 
 def _is_comment(line: str, wanted: Collection[str]) -> bool:
@@ -167,10 +140,8 @@ def _is_comment(line: str, wanted: Collection[str]) -> bool:
     if not line.startswith("#"):
         return False
     first, *rest = re.split(r"[,;\t|]", line.strip())
-    if " " in first.strip():
-        return True
     known = {normalized(name) for name in wanted}
-    return known.isdisjoint(normalized(name.strip('"')) for name in rest)
+    return " " in first.strip() or known.isdisjoint(normalized(name.strip('"')) for name in rest)
 
 
 def _checked(delimiter: str | None) -> str | None:
@@ -194,7 +165,12 @@ def _find_delimiter(sample: list[str], wanted: Collection[str]) -> str:
     known = {normalized(name) for name in wanted}
     scores = {}
     for delimiter in _DELIMITERS:
-        header, *rows = [*_records(sample, delimiter)] or [[]]
+        records = []
+        try:
+            records += csv.reader(sample, delimiter=delimiter)
+        except csv.Error:
+            continue
+        header, *rows = records
         if len(header) > 1:
             # The last row may go on below the sample.
             widths = [len(row) for row in (rows[:-1] or rows) if any(row)]
@@ -204,32 +180,11 @@ def _find_delimiter(sample: list[str], wanted: Collection[str]) -> str:
     return max(scores, key=scores.__getitem__, default=_NONE)
 
 
-def _records(sample: list[str], delimiter: str) -> Iterator[list[str]]:
-    try:
-        yield from csv.reader(sample, delimiter=delimiter)
-    except csv.Error:
-        return
-
-
-def _add_wrong_width(
-    record: list[str], width: int, delimiter: str, place: str, problems: Problems
-) -> None:
-    if len(record) > width:
-        problems.add(
-            f"{len(record)} fields, the header has {width} (put texts that hold "
-            f"{_named(delimiter)} in double quotes)",
-            place,
-            kind="too many fields",
-        )
-    else:
-        problems.add(f"{len(record)} fields, the header has {width}", place, kind="too few fields")
-
-
-def _explain(error: str) -> str:
-    if "unexpected end of data" in error:
+def _explain(error: csv.Error) -> str:
+    if "unexpected end of data" in str(error):
         return "a quoted text that begins here is never closed"
-    if "field limit" in error:
+    if "field limit" in str(error):
         return f"a field longer than {LONGEST:,} characters (a quote that is never closed?)"
-    if "expected after" in error:
+    if "expected after" in str(error):
         return 'text after a closing quote; write a quote inside a text twice, as in "a ""b"""'
-    return error
+    return str(error)

@@ -1,21 +1,32 @@
 """Reads tables that are given from Python: data frames, datasets and lists of dictionaries."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import replace
 from datetime import date, time
 from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 from tagger.data.problems import Problems
-from tagger.data.readers.arrow import BATCH_ROWS, arrow_rows, column_texts, float_text
-from tagger.data.readers.rows import HEADER_ROWS, Row, as_row, place_of, select_columns
+from tagger.data.readers.arrow import BATCH_ROWS, arrow_rows, float_text
+from tagger.data.readers.rows import (
+    HEADER_ROWS,
+    Row,
+    Unreadable,
+    broken_row,
+    noting,
+    readable_rows,
+    select_columns,
+    text_row,
+)
 from tagger.errors import UserError
 
 
 def table_rows(
-    table: Any, wanted: Collection[str], problems: Problems, others: bool = False
+    table: Any,
+    wanted: Collection[str],
+    problems: Problems,
+    others: bool = False,
+    broken: bool = False,
 ) -> Iterator[Row]:
     """Yield the rows of a table in memory, with values as a file of it would give them.
 
@@ -23,24 +34,29 @@ def table_rows(
         table: A `pandas.DataFrame`, a `datasets.Dataset`, a `pyarrow.Table`, or dictionaries, one
             a row. Class labels of a dataset are given by name.
         wanted: The columns to read.
-        problems: Where structural problems are added.
+        problems: Where problems are added.
         others: Whether to hand on the values of other columns too, where they are plain.
+        broken: Whether to yield rows that cannot be read too; see `readable_rows`.
     """
     package = type(table).__module__.partition(".")[0]
     if package == "pandas" and hasattr(table, "columns"):
-        yield from _frame_rows(table, wanted, problems, others)
+        rows = _dictionary_rows(_frame_records(table), wanted, others)
     elif package == "datasets" and hasattr(table, "features"):
-        yield from _dataset_rows(table, wanted, problems, others)
+        batches = table.with_format("arrow").iter(BATCH_ROWS)
+        features = table.features.items()
+        labels = {name: one.names for name, one in features if hasattr(one, "names")}
+        rows = arrow_rows(table.features.arrow_schema, batches, wanted, others, labels)
     elif package == "pyarrow" and hasattr(table, "to_batches"):
-        batches = table.to_batches(BATCH_ROWS)
-        yield from arrow_rows(table.schema, batches, wanted, problems, others)
+        rows = arrow_rows(table.schema, table.to_batches(), wanted, others)
     elif isinstance(table, Iterable) and not isinstance(table, str | bytes | Mapping):
-        yield from _mapping_rows(table, wanted, problems, others)
+        rows = _dictionary_rows(table, wanted, others)
     else:
         raise UserError(
             f"rows cannot be read from a {type(table).__name__}; expected a pandas DataFrame, a "
             "datasets.Dataset, a pyarrow.Table or a list of dictionaries"
         )
+    with noting(problems):
+        yield from readable_rows(rows, problems, broken)
 
 
 def table_header(table: Any) -> list[str]:
@@ -53,90 +69,36 @@ def table_header(table: Any) -> list[str]:
     return [*dict.fromkeys(name for row in rows for name in row.columns)]
 
 
-def _mapping_rows(
-    table: Iterable[Any], wanted: Collection[str], problems: Problems, others: bool
-) -> Iterator[Row]:
-    for number, one in enumerate(table, start=1):
-        place = place_of(number, None)
-        if not isinstance(one, Mapping):
-            problems.add(f"found a {type(one).__name__}, expected a dictionary", place)
-            continue
-        selection = select_columns([*map(str, one)], wanted, problems, others, place)
-        if selection is None:
-            continue
-        values = [*one.values()]
-        given = {name: values[at] for at, name in selection.kept}
-        if row := _text_row(number, given, wanted, selection.columns, problems):
-            yield row
-
-
-def _frame_rows(
-    frame: Any, wanted: Collection[str], problems: Problems, others: bool
-) -> Iterator[Row]:
-    selection = select_columns([*map(str, frame.columns)], wanted, problems, others)
-    if selection is None:
-        return
+def _frame_records(frame: Any) -> Iterator[Any]:
+    """Yield the rows of a pandas data frame as dictionaries, None for what is missing."""
     for start in range(0, len(frame), BATCH_ROWS):
-        part = frame.iloc[start : start + BATCH_ROWS]
-        columns = {name: _series_values(part.iloc[:, at]) for at, name in selection.kept}
-        for at in range(len(part)):
-            given = {name: values[at] for name, values in columns.items()}
-            if row := _text_row(start + at + 1, given, wanted, selection.columns, problems):
-                yield row
+        part = frame.iloc[start : start + BATCH_ROWS].astype(object)
+        yield from part.where(part.notna(), None).to_dict("records")
 
 
-def _series_values(series: Any) -> list[Any]:
-    """Return a pandas column's values: as text, but as they are where Arrow has no type."""
-    import pyarrow as pa
-
-    if series.dtype != object:  # a column of objects may mix types, which Arrow refuses
-        with suppress(pa.ArrowException):
-            return column_texts(pa.Array.from_pandas(series))
-    return [
-        None if missing else value for value, missing in zip(series, series.isna(), strict=True)
-    ]
-
-
-def _dataset_rows(
-    dataset: Any, wanted: Collection[str], problems: Problems, others: bool
-) -> Iterator[Row]:
-    from datasets import ClassLabel
-
-    labels = {
-        name: feature.names
-        for name, feature in dataset.features.items()
-        if isinstance(feature, ClassLabel)
-    }
-    selection = select_columns(dataset.column_names, wanted, Problems(), others)
-    names = {key: dataset.column_names[at] for at, key in selection.kept} if selection else {}
-    batches = dataset.with_format("arrow").iter(BATCH_ROWS)
-    for row in arrow_rows(dataset.features.arrow_schema, batches, wanted, problems, others):
-        values = dict(row.values)
-        for key, value in row.values.items():
-            if names[key] in labels:
-                number = int(value or -1)  # -1 is how datasets write "no label"
-                values[key] = labels[names[key]][number] if number >= 0 else None
-        yield replace(row, values=values)
-
-
-def _text_row(
-    number: int,
-    given: Mapping[str, Any],
-    wanted: Collection[str],
-    columns: Collection[str],
-    problems: Problems,
-) -> Row | None:
-    texts: dict[str, str | None] = {}
-    wrong = False
-    for name, value in given.items():
+def _dictionary_rows(table: Iterable[Any], wanted: Collection[str], others: bool) -> Iterator[Row]:
+    for number, one in enumerate(table, start=1):
+        if not isinstance(one, Mapping):
+            yield broken_row(number, None, f"found a {type(one).__name__}, expected a dictionary")
+            continue
         try:
-            texts[name] = _as_text(value)
-        except TypeError:
-            if name in wanted:
-                wrong = True
-                what = f"`{name}` is a {type(value).__name__}, expected text"
-                problems.add(what, place_of(number, None))
-    return None if wrong else as_row(number, None, texts, columns, problems)
+            kept, columns = select_columns([*map(str, one)], wanted, others)
+        except Unreadable as error:
+            yield broken_row(number, None, "; ".join(error.args))
+            continue
+        given = [*one.values()]
+        values = {}
+        wrong = []
+        for at, name in kept:
+            try:
+                values[name] = _as_text(given[at])
+            except TypeError:
+                if name in wanted:
+                    wrong.append(f"`{name}` is a {type(given[at]).__name__}, expected text")
+        if wrong:
+            yield broken_row(number, None, "; ".join(wrong))
+        else:
+            yield text_row(number, None, values, columns)
 
 
 def _as_text(value: Any) -> str | None:
@@ -145,16 +107,14 @@ def _as_text(value: Any) -> str | None:
     Raises:
         TypeError: for a list, a dictionary and anything else that is no plain value.
     """
-    if value is None or isinstance(value, str):
-        return value
     if hasattr(value, "item") and getattr(value, "shape", None) == ():  # NumPy's own types
         value = value.item()
+    if value is None or isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int | Decimal):
-        return str(value)
     if isinstance(value, float):
         return float_text(value)
-    if isinstance(value, date | time):  # a datetime is a date too
-        return None if str(value) == "NaT" else str(value)  # how pandas writes a missing one
+    if isinstance(value, int | Decimal | date | time):  # a datetime is a date too
+        return str(value)
     raise TypeError
