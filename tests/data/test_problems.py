@@ -57,24 +57,6 @@ def test_one_kind_with_words_that_differ_shows_those_of_the_first(rows: int, exp
     assert problems.first == [expected]
 
 
-def test_extending_joins_kinds_and_keeps_cap_and_counts() -> None:
-    problems, more = Problems(), Problems()
-    problems.skipped, more.skipped = 1, 2
-    for number in range(KINDS - 1):
-        problems.add(f"first {number}", "row 1")
-    more.add("first 0", "row 2")
-    for number in range(KINDS + 3):
-        more.add(f"second {number}")
-    problems.extend(more)
-    assert problems.count == KINDS - 1 + 1 + KINDS + 3
-    assert problems.skipped == 3
-    assert problems.first[0] == "row 1, row 2: first 0"
-    assert problems.first[-1] == "second 0"
-    assert len(problems.first) == KINDS
-    more.add("first 0", "row 3")
-    assert problems.first[0] == "row 1, row 2: first 0"
-
-
 def test_nearest_name_ignores_case_and_is_left_out_when_none_is_near() -> None:
     assert did_you_mean("TITLE", ["id", "title"]) == " (did you mean 'title'?)"
     assert did_you_mean("title", ["id", "body"]) == ""

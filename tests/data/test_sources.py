@@ -1,9 +1,4 @@
-import errno
-import hashlib
-import http.server
-import shutil
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -12,9 +7,7 @@ from typing import Any
 import pytest
 
 from tagger.config.schema import DataConfig
-from tagger.data import download as download_module
 from tagger.data.columns import UNSAID, TableFormat
-from tagger.data.download import download
 from tagger.data.items import Item
 from tagger.data.sources import (
     data_sha256,
@@ -262,153 +255,6 @@ def test_hub_that_cannot_be_reached(
     with pytest.raises(UserError, match=f"cannot be loaded: {type(error).__name__}") as caught:
         load_labelled(hub_data(make_data), TAGS)
     assert "data=file" in caught.value.hint
-
-
-# Downloads
-
-
-class Server(http.server.ThreadingHTTPServer):
-    content = CSV
-    requests = 0
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.requests += 1
-        if self.path == "/gone.csv":
-            self.send_error(404, "Not Found")
-            return
-        self.send_response(200)
-        length = len(self.server.content) + (100 if self.path == "/short.csv" else 0)
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
-        self.wfile.write(self.server.content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def pinned(
-    server: Server, make_data: MakeData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., DataConfig]:
-    monkeypatch.setenv("TAGGER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-    def make(name: str = "items.csv", **changes: Any) -> DataConfig:
-        url = f"http://127.0.0.1:{server.server_port}/{name}"
-        sha256 = hashlib.sha256(CSV).hexdigest()
-        values = {"source": "download", "path": None, "url": url, "sha256": sha256, **changes}
-        return make_data(**values)
-
-    return make
-
-
-def cached_files(tmp_path: Path) -> list[Path]:
-    return [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
-
-
-def test_file_is_downloaded_once(
-    server: Server, pinned: Callable[..., DataConfig], tmp_path: Path
-) -> None:
-    assert load_labelled(pinned(), TAGS).items == ITEMS
-    assert load_labelled(pinned(), TAGS).items == ITEMS
-    assert server.requests == 1
-    assert [path.name for path in cached_files(tmp_path)] == ["items.csv"]
-
-
-def test_damaged_copy_is_fetched_again(server: Server, pinned: Callable[..., DataConfig]) -> None:
-    path = download(pinned())
-    path.write_bytes(CSV[:-10])
-    assert load_labelled(pinned(), TAGS).items == ITEMS
-    assert server.requests == 2
-
-
-@pytest.mark.parametrize("name", ["items.csv", "short.csv"])
-def test_wrong_file_is_refused_and_not_kept(
-    server: Server, pinned: Callable[..., DataConfig], tmp_path: Path, name: str
-) -> None:
-    server.content = CSV[:-5]
-    with pytest.raises(UserError, match="is not the file that was pinned") as caught:
-        load_labelled(pinned(name), TAGS)
-    assert hashlib.sha256(CSV[:-5]).hexdigest() in caught.value.problems[0]
-    assert hashlib.sha256(CSV).hexdigest() in caught.value.problems[1]
-    assert cached_files(tmp_path) == []
-
-
-def test_missing_page_and_missing_network_offer_a_local_copy(
-    server: Server, pinned: Callable[..., DataConfig]
-) -> None:
-    with pytest.raises(UserError, match="the server answered 404 Not Found"):
-        load_labelled(pinned("gone.csv"), TAGS)
-    # Port 9 (discard) of this machine: nobody listens, so the connection is refused at once.
-    with pytest.raises(UserError, match="Is there a network") as caught:
-        load_labelled(pinned(url="http://127.0.0.1:9/items.csv"), TAGS)
-    assert "data=file data.name=toy data.path=PATH/items.csv" in caught.value.hint
-
-
-def test_full_disk_is_not_blamed_on_the_network(
-    pinned: Callable[..., DataConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(shutil, "copyfileobj", fail)
-    with pytest.raises(OSError, match="No space left"):
-        download(pinned())
-    assert cached_files(tmp_path) == []
-
-
-def test_broken_connection_is_blamed_on_the_network(
-    pinned: Callable[..., DataConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
-
-    monkeypatch.setattr(shutil, "copyfileobj", fail)
-    with pytest.raises(UserError, match="Connection reset by peer"):
-        download(pinned())
-    assert cached_files(tmp_path) == []
-
-
-def test_stalled_server_is_given_up(
-    pinned: Callable[..., DataConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stall(*_: object, timeout: float) -> None:
-        assert timeout == download_module.TIMEOUT_SECONDS
-        raise TimeoutError("timed out")
-
-    monkeypatch.setattr("urllib.request.urlopen", stall)
-    with pytest.raises(UserError, match="timed out"):
-        download(pinned())
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "ftp://example.org/items.csv",
-        "file:///etc/items.csv",
-        "http://example.org/",
-        "http://example.org/..",
-        "http://[example.org/items.csv",
-        "items.csv",
-    ],
-)
-def test_unusable_addresses_are_refused(pinned: Callable[..., DataConfig], url: str) -> None:
-    with pytest.raises(UserError, match=r"data\.url="):
-        download(pinned(url=url))
 
 
 def test_further_columns_are_read_by_id(write: Write, make_data: MakeData) -> None:

@@ -78,11 +78,6 @@ def test_groups_known_beforehand_give_the_same_split(
         assert split_items(items, config, group_of) == split_items(items, config)
 
 
-def test_groups_that_leave_too_little_are_refused(items: list[Item], make_split: MakeSplit) -> None:
-    with pytest.raises(UserError, match="are too few"):
-        split_items(items, make_split(), [0] * 200)
-
-
 def test_too_alike_items_name_the_key_that_deals_them_one_by_one(
     items: list[Item], make_split: MakeSplit
 ) -> None:
@@ -223,13 +218,11 @@ def test_leakage_is_refused_and_named(make_item: MakeItem) -> None:
         make_item(3),
     ]
     _check_groups(items, group_near_duplicates(items), Split([0], [1, 2], [3]))
-    with pytest.raises(UserError, match="the split leaks") as caught:
+    with pytest.raises(
+        UserError, match="the split leaks: train id '1' and test id '2' say the same"
+    ):
         _check_groups(items, group_near_duplicates(items), Split([0, 1], [3], [2]))
-    assert caught.value.problems == (
-        "train id '1' 'A guide to graph networks. Long and thorough.' ~ "
-        "test id '2' 'a guide to graph networks. Another text for it.'",
-    )
-    with pytest.raises(UserError, match="train id '3'"):
+    with pytest.raises(UserError, match="train id '3' and test id '3'"):
         _check_groups(items, group_near_duplicates(items), Split([0, 3], [], [3]))
 
 
@@ -250,7 +243,7 @@ def test_unseen_items_leave_out_equals_and_near_duplicates(make_item: MakeItem) 
 WORDS = ["graph", "vision", "speech", "tokens", "pixels", "deploy", "agents", "rank"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     texts=st.lists(
         st.tuples(

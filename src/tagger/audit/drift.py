@@ -30,6 +30,8 @@ def describe_drift(items: Sequence[Item], groups: Sequence[int]) -> Drift | None
     Returns:
         None when fewer than `LEAST_ROWS` rows have a date or all have the same one.
     """
+    from scipy.spatial.distance import jensenshannon
+
     dated = sorted(
         (row for row, item in enumerate(items) if item.created_on is not None),
         key=lambda row: (items[row].created_on, row),
@@ -39,6 +41,10 @@ def describe_drift(items: Sequence[Item], groups: Sequence[int]) -> Drift | None
     parts = [[int(row) for row in part] for part in np.array_split(dated, PERIODS)]
     tags = sorted({items[row].tag or "" for row in dated} - {""})
     counts = np.array([[sum(items[r].tag == tag for r in part) for tag in tags] for part in parts])
+    distances = [
+        float(jensenshannon(counts[0], one, base=2)) if counts[0].sum() and one.sum() else None
+        for one in counts
+    ]
     first, last = parts[0], parts[-1]
     rise, fall = _changed_words([items[row] for row in first], [items[row] for row in last])
     ends = [*first, *last]
@@ -48,10 +54,10 @@ def describe_drift(items: Sequence[Item], groups: Sequence[int]) -> Drift | None
                 first_day=f"{items[part[0]].created_on:%Y-%m-%d}",
                 last_day=f"{items[part[-1]].created_on:%Y-%m-%d}",
                 rows=len(part),
-                tags=dict(zip(tags, map(int, row_counts), strict=True)),
-                tag_distance=_distance(counts[0], row_counts) if tags else None,
+                tags=dict(zip(tags, map(int, one), strict=True)),
+                tag_distance=distance,
             )
-            for part, row_counts in zip(parts, counts, strict=True)
+            for part, one, distance in zip(parts, counts, distances, strict=True)
         ],
         p_value=_independence(counts),
         auc=_separability(
@@ -62,14 +68,6 @@ def describe_drift(items: Sequence[Item], groups: Sequence[int]) -> Drift | None
         rise=rise,
         fall=fall,
     )
-
-
-def _distance(one: Any, other: Any) -> float | None:
-    from scipy.spatial.distance import jensenshannon
-
-    if not (one.sum() and other.sum()):
-        return None
-    return float(jensenshannon(one, other, base=2))
 
 
 def _independence(counts: Any) -> float | None:
@@ -93,17 +91,13 @@ def _separability(
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
     folds = 5
-    if any(
-        len({g for g, p in zip(groups, period, strict=True) if p == side}) < folds
-        for side in (0, 1)
-    ):
+    sides = Counter(side for side, _ in {*zip(period, groups, strict=True)})
+    if min(sides.values()) < folds:
         return None
-    features = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]").fit_transform(
-        texts
-    )
+    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]")
     scores = cross_val_predict(
         LogisticRegression(C=3, solver="newton-cg"),
-        features,
+        words.fit_transform(texts),
         period,
         groups=groups,
         cv=StratifiedGroupKFold(folds, shuffle=True, random_state=0),

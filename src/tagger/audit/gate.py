@@ -2,22 +2,16 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from tagger.audit.report import AuditReport
 from tagger.data.problems import Problems, did_you_mean
 
 
-@dataclass(frozen=True)
-class Condition:
-    """A measure of `MEASURES` and the largest value that it may have."""
-
-    name: str
-    limit: float
-
-
-def parse_conditions(texts: Sequence[str]) -> list[Condition]:
+def parse_conditions(texts: Sequence[str]) -> list[tuple[str, float]]:
     """Read conditions such as `conflicts` (none allowed) or `label-errors>0.05`.
+
+    Returns:
+        For each a measure of `MEASURES` and the largest value that it may have.
 
     Raises:
         UserError: listing all that are not valid.
@@ -32,27 +26,27 @@ def parse_conditions(texts: Sequence[str]) -> list[Condition]:
             near = did_you_mean(match[1], MEASURES)
             problems.add(f"{match[1]!r} is no measure{near}; there are {', '.join(MEASURES)}")
         else:
-            conditions.append(Condition(match[1], float(match[2] or 0)))
+            conditions.append((match[1], float(match[2] or 0)))
     problems.raise_if_any("--fail-on cannot be read:", "In a shell, quote conditions with a >.")
     return conditions
 
 
-def failed_conditions(audit: AuditReport, conditions: Sequence[Condition]) -> list[str]:
+def failed_conditions(audit: AuditReport, conditions: Sequence[tuple[str, float]]) -> list[str]:
     """Describe each condition that does not hold, with what was found, in a sentence.
 
     What could not be measured counts as a failure: a gate must not pass by accident.
     """
     failures = []
-    for one in conditions:
-        value = MEASURES[one.name](audit)
+    for name, limit in conditions:
+        value = MEASURES[name](audit)
         if value is None:
-            failures.append(f"{one.name} could not be measured in this file")
-        elif value > one.limit:
-            failures.append(f"{one.name} is {value:.6g}, allowed is {one.limit:g}")
+            failures.append(f"{name} could not be measured in this file")
+        elif value > limit:
+            failures.append(f"{name} is {value:.6g}, allowed is {limit:g}")
     return failures
 
 
-def open_label_errors(audit: AuditReport) -> float | None:
+def _open_label_errors(audit: AuditReport) -> float | None:
     """Return the share of tagged rows that are suspected and that nobody has decided on."""
     if audit.labels is None:
         return None
@@ -75,7 +69,7 @@ MEASURES: dict[str, Callable[[AuditReport], float | None]] = {
     "repeats": lambda audit: audit.repeats.kinds["near"].repeated_rows,
     "conflicts": _open_groups("conflict"),
     "leakage": _open_groups("across"),
-    "label-errors": open_label_errors,
+    "label-errors": _open_label_errors,
     "absent-tags": lambda audit: len(audit.tags.absent),
     "thin-slices": lambda audit: sum(
         value.thin for values in audit.coverage.values() for value in values.values()

@@ -1,6 +1,6 @@
 """Data types of an audit: what `audit.json` holds. docs/audit.md explains each key."""
 
-from typing import Any
+from typing import ClassVar
 
 from tagger.documents import Document, Record
 from tagger.environment import Environment
@@ -213,6 +213,8 @@ class Drift(Record):
 class AuditReport(Document):
     """What `audit_file` found in a file; `labels` and `drift` are None where not measured."""
 
+    WRITTEN_BY: ClassVar[str] = "tagger audit"
+
     data: DataFile
     problems: InvalidRows
     tags: TagCounts
@@ -225,14 +227,3 @@ class AuditReport(Document):
     model: str | None
     made_on: str
     environment: Environment
-
-    @classmethod
-    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        """Rename `schema`, the days of periods, and `opinions` of models."""
-        schema = plain.pop("schema")
-        plain["problems"] = {"count": schema["problems"], "first": schema["first"]}
-        for period in (plain["drift"] or {"periods": []})["periods"]:
-            period["first_day"], period["last_day"] = period.pop("from"), period.pop("to")
-        for row in (plain["labels"] or {"rows": []})["rows"]:
-            row["predictions"] = row.pop("opinions")
-        return plain

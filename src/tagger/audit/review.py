@@ -22,11 +22,11 @@ from tagger.audit.review_log import (
     ReviewDecision,
     append_decisions,
     read_decisions,
+    read_values,
 )
 from tagger.audit.table import Table, read_table
 from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.problems import Problems, did_you_mean
-from tagger.data.readers import read_rows
 from tagger.data.sources import data_sha256
 from tagger.data.tags import list_tags
 from tagger.errors import UserError
@@ -143,30 +143,26 @@ def _read_review(
     current = {item.id: item for item in table.items}
     done = {(one.id, one.content_hash, one.action, one.tag_after) for one in decisions}
     wanted: dict[str, ReviewDecision] = {}
-    for row in read_rows(path, NEEDED, problems):
-        missing = [name for name in NEEDED if name not in row.values]
-        if missing:
-            problems.add(f"no column {missing[0]!r}{did_you_mean(missing[0], row.columns)}")
-            break
-        value = {name: (row.values[name] or "").strip() for name in NEEDED}
+    for place, written in read_values(path, NEEDED, problems):
+        value = {name: one.strip() for name, one in written.items()}
         action, new_tag = value["decision"].lower(), value["new_tag"]
         if not action:
             continue
         before = problems.count
         if action not in ACTIONS:
             expected = ", ".join(ACTIONS)
-            problems.add(f"{row.place}: decision is {action!r}, expected {expected} or nothing")
+            problems.add(f"{place}: decision is {action!r}, expected {expected} or nothing")
         elif action == RELABEL and new_tag not in table.tags:
             problems.add(
-                f"{row.place}: new_tag is {new_tag!r}{did_you_mean(new_tag, table.tags)}, expected "
+                f"{place}: new_tag is {new_tag!r}{did_you_mean(new_tag, table.tags)}, expected "
                 f"one of {list_tags(table.tags)}"
             )
         elif action != RELABEL and new_tag:
-            problems.add(f"{row.place}: new_tag is {new_tag!r}, but only relabel takes one")
+            problems.add(f"{place}: new_tag is {new_tag!r}, but only relabel takes one")
         if not value["why"]:
-            problems.add(f"{row.place}: why is empty, expected the reason in words")
+            problems.add(f"{place}: why is empty, expected the reason in words")
         if value["id"] in wanted:
-            problems.add(f"{row.place}: a second decision about {value['id']!r}")
+            problems.add(f"{place}: a second decision about {value['id']!r}")
         if problems.count > before:
             continue
         after = {KEEP: value["tag"], RELABEL: new_tag, DROP: ""}[action]
@@ -177,10 +173,10 @@ def _read_review(
         if carried_out:
             continue
         if item is None:
-            problems.add(f"{row.place}: {table.path} has no row with the id {value['id']!r}")
+            problems.add(f"{place}: {table.path} has no row with the id {value['id']!r}")
         elif item.content_hash != value["content_hash"] or (item.tag or "") != value["tag"]:
             problems.add(
-                f"{row.place}: {value['id']!r} has changed since it was exported; export again"
+                f"{place}: {value['id']!r} has changed since it was exported; export again"
             )
         else:
             wanted[value["id"]] = ReviewDecision(

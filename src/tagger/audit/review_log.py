@@ -5,12 +5,12 @@ version control with the data. A decision settles a row for as long as its text 
 what was decided on; when either changes, the row is open again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from tagger.audit.table import Table
-from tagger.data.problems import Problems
+from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import read_rows
 from tagger.files import csv_text, write_text
 
@@ -50,6 +50,18 @@ class ReviewDecision:
 COLUMNS = tuple(field.name for field in fields(ReviewDecision))
 
 
+def read_values(
+    path: Path, columns: Sequence[str], problems: Problems
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield place and values of the rows of a table that needs all of some columns."""
+    for row in read_rows(path, columns, problems):
+        missing = [name for name in columns if name not in row.values]
+        if missing:
+            problems.add(f"no column {missing[0]!r}{did_you_mean(missing[0], row.columns)}")
+            return
+        yield row.place, {name: row.values[name] or "" for name in columns}
+
+
 def decisions_path(data: Path) -> Path:
     """Return where the decisions about a data file are kept."""
     return data.with_name(f"{data.stem}.decisions.csv")
@@ -66,17 +78,11 @@ def read_decisions(data: Path) -> list[ReviewDecision]:
         return []
     problems = Problems()
     decisions = []
-    for row in read_rows(path, COLUMNS, problems):
-        missing = [name for name in COLUMNS if name not in row.values]
-        if missing:
-            problems.add(f"no column {missing[0]!r}")
-            break
-        decision = ReviewDecision(*(row.values[name] or "" for name in COLUMNS))
-        if decision.action not in ACTIONS:
-            problems.add(
-                f"{row.place}: action is {decision.action!r}, expected {', '.join(ACTIONS)}"
-            )
-        decisions.append(decision)
+    for place, values in read_values(path, COLUMNS, problems):
+        decisions.append(ReviewDecision(**values))
+        if values["action"] not in ACTIONS:
+            expected = ", ".join(ACTIONS)
+            problems.add(f"{place}: action is {values['action']!r}, expected {expected}")
     problems.raise_if_any(
         f"{path} is no log of decisions:", "Take it back from version control, or move it away."
     )
@@ -94,9 +100,5 @@ def settled_rows(table: Table, decisions: Sequence[ReviewDecision]) -> dict[int,
     by_content = {
         (one.id, one.content_hash, one.tag_after): one for one in decisions if one.action != DROP
     }
-    settled = {}
-    for row, item in enumerate(table.items):
-        decision = by_content.get((item.id, item.content_hash, item.tag or ""))
-        if decision is not None:
-            settled[row] = decision
-    return settled
+    contents = [(item.id, item.content_hash, item.tag or "") for item in table.items]
+    return {row: by_content[one] for row, one in enumerate(contents) if one in by_content}

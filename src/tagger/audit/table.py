@@ -9,7 +9,7 @@ from tagger.data.columns import TEXT, UNSAID, TableFormat
 from tagger.data.items import Item
 from tagger.data.problems import Problems
 from tagger.data.sources import data_sha256, open_file
-from tagger.data.tags import settle_tags
+from tagger.data.tags import odd_tags
 from tagger.data.validation import checked_rows
 from tagger.errors import UserError
 
@@ -72,8 +72,10 @@ def read_table(path: Path, tags: Sequence[str] | None, how: TableFormat = UNSAID
     if not items:
         problems.raise_if_any(f"{path} has no row that can be audited:")
         raise UserError(f"{path} has no row that can be audited")
-    names = dict.fromkeys(name for row_values in values for name in row_values)
-    columns = {name: [row_values.get(name, "") for row_values in values] for name in names}
+    others = dict.fromkeys(name for row_values in values for name in row_values)
+    columns = {name: [row_values.get(name, "") for row_values in values] for name in others}
     counts = Counter(item.tag for item in items if item.tag is not None)
-    approved, odd = settle_tags(tags, counts)
-    return Table(path, items, places, columns, problems, approved, found, notes + odd)
+    names = sorted(counts) if tags is None else list(tags)
+    return Table(
+        path, items, places, columns, problems, names, found, notes + odd_tags(names, counts)
+    )

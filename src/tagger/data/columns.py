@@ -123,22 +123,18 @@ def find_columns(
                     f"given for {name}; found {_listed(header)}"
                 )
             continue
-        candidates = [known[name]] if name in known else []
-        for candidate in (*candidates, name):
-            column = _matching(candidate, header)
-            if column is not None:
-                columns[name] = column
-                break
-        else:
-            others = _by_usual_name(name, header, taken=[*columns.values(), *given.values()])
-            if len(others) > 1:
-                problems.append(
-                    f"{' and '.join(map(repr, others))} could both hold the {name}: say which"
-                )
-            elif others:
-                columns[name] = others[0]
-                if normalized(others[0]) != TEXT:
-                    guessed[name] = others[0]
+        column = _matching(known.get(name, name), header) or _matching(name, header)
+        if column is not None:
+            columns[name] = column
+            continue
+        others = _by_usual_name(name, header, taken=[*columns.values(), *given.values()])
+        if len(others) > 1:
+            both = " and ".join(map(repr, others))
+            problems.append(f"{both} could both hold the {name}: say which")
+        elif others:
+            columns[name] = others[0]
+            if normalized(others[0]) != TEXT:
+                guessed[name] = others[0]
     lacking = _lacking(needed, columns)
     if not lacking and not problems:
         return Found(columns, guessed)
@@ -174,27 +170,39 @@ def guess_columns(
         those whose values differ as the text; the one with the fewest values, which repeat, as the
         tag.
     """
-    free = [name for name in header if name.strip() and name not in known.values()]
-    looks = {name: _look_at(name, sample) for name in free}
-    looks = {name: look for name, look in looks.items() if look.values}
+    dates: list[str] = []
+    texts: dict[str, float] = {}
+    tags: dict[str, float] = {}
+    for name in header:
+        values = [value.strip() for row in sample if (value := row.get(name)) and value.strip()]
+        if not name.strip() or name in known.values() or not values:
+            continue
+        different = len(set(values)) / len(values)
+        words = sum(len(value.split()) for value in values) / len(values)
+        if all(map(is_date, values)):
+            dates.append(name)
+        elif len(values) < LEAST_VALUES:
+            continue
+        elif different > MOST_DIFFERENT:
+            # Some scripts have no spaces between words; a long word of ASCII may be any identifier.
+            if words >= 2 or not all(map(str.isascii, values)):
+                texts[name] = words
+        elif len(set(values)) > 1 and max(map(len, values)) <= MOST_TAG_CHARACTERS:
+            tags[name] = different
     guessed: dict[str, str] = {}
-    dates = [name for name, look in looks.items() if look.dates]
     if dates and "created_on" not in known:
         guessed["created_on"] = dates[0]
-    texts = [name for name, look in looks.items() if look.is_text]
     if texts and not any(field in known for field in TEXT_FIELDS):
-        guessed["description"] = max(texts, key=lambda name: looks[name].words)
-    tags = [name for name, look in looks.items() if look.is_tag and not look.dates]
+        guessed["description"] = max(texts, key=texts.__getitem__)
     if tags and "tag" not in known:
-        guessed["tag"] = min(tags, key=lambda name: looks[name].different)
+        guessed["tag"] = min(tags, key=tags.__getitem__)
     return guessed
 
 
 def spell_columns(columns: Mapping[str, str]) -> str:
     """Write columns as the option that gives them takes them: {text: body, tag: "my label"}."""
-    told = {(TEXT if name == "description" else name): one for name, one in columns.items()}
-    if "title" in columns and "description" in columns:
-        told = dict(columns)
+    text = "description" if "title" in columns else TEXT
+    told = {(text if name == "description" else name): one for name, one in columns.items()}
     pairs = (
         f"{name}: {one if one.isidentifier() else json.dumps(one, ensure_ascii=False)}"
         for name, one in told.items()
@@ -222,62 +230,9 @@ def _matching(name: str, header: Sequence[str]) -> str | None:
 
 def _by_usual_name(name: str, header: Sequence[str], taken: Sequence[str]) -> list[str]:
     folded = {normalized(one): one for one in header if one not in taken}
-    usual = NAMES.get(name, ())
-    found = {one: folded[one] for one in (*READABLE, *usual) if one in folded}
-    if name != "tag":
-        found = {one: column for one, column in found.items() if one not in READABLE}
-    for readable, number in READABLE.items():
-        if readable in found:
-            found.pop(number, None)
-    return list(found.values())
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What the values of a column look like: tags repeat and are short, texts have words.
-
-    Attributes:
-        values: How many there are.
-        several: Whether they differ at all.
-        different: Share of them that is different.
-        words: Mean number of words.
-        longest: Characters of the longest.
-        ascii: Whether all are plain ASCII.
-        dates: Whether all are dates.
-    """
-
-    values: int
-    several: bool
-    different: float
-    words: float
-    longest: int
-    ascii: bool
-    dates: bool
-
-    @property
-    def is_tag(self) -> bool:
-        repeat = self.several and self.different <= MOST_DIFFERENT
-        return self.values >= LEAST_VALUES and repeat and self.longest <= MOST_TAG_CHARACTERS
-
-    @property
-    def is_text(self) -> bool:
-        # Some scripts have no spaces between words; a long word of ASCII may be any identifier.
-        wordy = self.words >= 2 or not self.ascii
-        return self.values >= LEAST_VALUES and self.different > MOST_DIFFERENT and wordy
-
-
-def _look_at(column: str, sample: Sequence[Mapping[str, str | None]]) -> _Look:
-    values = [value.strip() for row in sample if (value := row.get(column)) and value.strip()]
-    count = max(1, len(values))
-    return _Look(
-        len(values),
-        len(set(values)) > 1,
-        len(set(values)) / count,
-        sum(len(value.split()) for value in values) / count,
-        max(map(len, values), default=0),
-        all(map(str.isascii, values)),
-        all(map(is_date, values)),
-    )
+    usual = [*(READABLE if name == "tag" else ()), *NAMES.get(name, ())]
+    numbers = [number for readable, number in READABLE.items() if readable in folded]
+    return [folded[one] for one in usual if one in folded and one not in numbers]
 
 
 def _listed(header: Sequence[str]) -> str:

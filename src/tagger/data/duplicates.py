@@ -41,7 +41,6 @@ import re
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array, diags_array
@@ -72,36 +71,29 @@ def group_near_duplicates(items: Sequence[Item]) -> list[int]:
     Returns:
         The group of each item, `len(items)` numbers; groups are numbered by their first item.
     """
-    found = _find_links(items)
-    group_of_text = _join(found.links, _too_frequent(len(set(found.text_of))))
+    text_of, links = _find_links(items)
+    group_of_text = _join(links, _too_frequent(len(set(text_of))))
     numbers: dict[int, int] = {}
-    groups = (group_of_text.get(text, text) for text in found.text_of)
+    groups = (group_of_text.get(text, text) for text in text_of)
     return [numbers.setdefault(group, len(numbers)) for group in groups]
 
 
 def near_duplicates_of(items: Sequence[Item], seen: Sequence[Item]) -> list[bool]:
     """Say of each item whether it is a near-duplicate of one of the seen ones, with no chain."""
-    found = _find_links([*seen, *items])
-    known = set(found.text_of[: len(seen)])
-    near = known | {two for one, two in found.links if one in known}
-    near |= {one for one, two in found.links if two in known}
-    return [text in near for text in found.text_of[len(seen) :]]
+    text_of, links = _find_links([*seen, *items])
+    known = set(text_of[: len(seen)])
+    near = known | {two for one, two in links if one in known}
+    near |= {one for one, two in links if two in known}
+    return [text in near for text in text_of[len(seen) :]]
 
 
-@dataclass(frozen=True)
-class _Links:
-    """The near-duplicates among the distinct texts of a set.
+def _find_links(items: Sequence[Item]) -> tuple[list[int], dict[tuple[int, int], float]]:
+    """Find the near-duplicates among the distinct texts of a set.
 
-    Attributes:
-        text_of: The text of each item, as its place among the sorted distinct texts.
-        links: Pairs of texts, the smaller place first, and their similarity, from `OVERLAP` to 1.
+    Returns:
+        The text of each item, as its place among the sorted distinct texts; and pairs of texts, the
+        smaller place first, with their similarity, from `OVERLAP` to 1.
     """
-
-    text_of: list[int]
-    links: dict[tuple[int, int], float]
-
-
-def _find_links(items: Sequence[Item]) -> _Links:
     titles = [_normalise(item.title) for item in items]
     descriptions = [_normalise(item.description) for item in items]
     whole = [f"{title} {rest}".strip() for title, rest in zip(titles, descriptions, strict=True)]
@@ -114,7 +106,7 @@ def _find_links(items: Sequence[Item]) -> _Links:
     links |= _sharing(_sorted_words(texts), range(len(texts)), TITLE_WORDS)
     links |= _sharing(titles, text_of, TITLE_WORDS)
     links |= _sharing(descriptions, text_of, DESCRIPTION_WORDS)
-    return _Links(text_of, links)
+    return text_of, links
 
 
 def _normalise(text: str) -> str:
@@ -220,11 +212,7 @@ def _shingles(text: str) -> frozenset[int]:
 
 
 def _join(links: dict[tuple[int, int], float], largest: float) -> dict[int, int]:
-    """Join linked texts into groups, the closest first, none beyond a number of texts.
-
-    Args:
-        links: Pairs of texts and their similarity.
-        largest: The number.
+    """Join linked texts into groups, the closest first, none beyond `largest` texts.
 
     Returns:
         For each linked text the group that it is in.

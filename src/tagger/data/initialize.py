@@ -78,15 +78,11 @@ def describe(made: Initialized, path: Path) -> str:
     """Tell what was found, what was written, and what to do next."""
     labelled = made.labelled
     first = labelled.items[0]
-    examples = {
-        "id": first.id, "created_on": first.created_on, "title": first.title,
-        "description": first.description, "tag": first.tag,
-    }  # fmt: skip
     lines = [f"{path}: {len(labelled.items):,} rows, {len(labelled.tags)} tags", ""]
     # A table without titles has one text, and nobody would call that a description.
     shown = {} if "title" in labelled.columns else {"description": TEXT}
     for field, column in labelled.columns.items():
-        example = " ".join(str(examples[field] or "(blank)").split())
+        example = " ".join(str(getattr(first, field) or "(blank)").split())
         if len(example) > SHOWN_CHARACTERS:
             example = f"{example[:SHOWN_CHARACTERS]}..."
         mark = " (a guess)" if field in made.guessed else ""
@@ -120,18 +116,17 @@ def _order_of_dates(
 ) -> DateOrder:
     """Return the one order in which all dates of a sample can be read; `iso` where it is open."""
     values = [value for row in sample if (value := row.get(columns.get("created_on", "")))]
-    if how.dates != "iso" or all(_fits(value, "iso") for value in values):
+
+    def fits(order: DateOrder) -> bool:
+        try:
+            return all(parse_moment(value, order) for value in values)
+        except ValueError:
+            return False
+
+    if how.dates != "iso" or fits("iso"):
         return how.dates
-    fits = [order for order in ORDERS if all(_fits(value, order) for value in values)]
-    return fits[0] if len(fits) == 1 else how.dates
-
-
-def _fits(value: str, order: DateOrder) -> bool:
-    try:
-        parse_moment(value, order)
-    except ValueError:
-        return False
-    return True
+    orders = [order for order in ORDERS if fits(order)]
+    return orders[0] if len(orders) == 1 else "iso"
 
 
 def _config_text(name: str, path: Path, tags: Path, how: TableFormat) -> str:
@@ -155,13 +150,9 @@ def _config_text(name: str, path: Path, tags: Path, how: TableFormat) -> str:
 
 def _tags_text(labelled: Labelled, path: Path) -> str:
     counts = Counter(item.tag for item in labelled.items)
-    names = [
-        yaml.safe_dump({"name": tag}, allow_unicode=True, width=1000).rstrip("\n")
-        for tag in labelled.tags
-    ]
-    lines = [
-        f"  - {name}  # {counts[tag]:,} rows"
-        for name, tag in zip(names, labelled.tags, strict=True)
-    ]
+    lines = []
+    for tag in labelled.tags:
+        name = yaml.safe_dump({"name": tag}, allow_unicode=True, width=1000).rstrip("\n")
+        lines.append(f"  - {name}  # {counts[tag]:,} rows")
     head = f"{WRITTEN}: the tags of {path.name}. `definition` and `examples` help who labels.\n"
     return head + "tags:\n" + "\n".join(lines) + "\n"

@@ -61,14 +61,15 @@ class Problems:
             kind: What problems have in common that are told in one line, where their words differ:
                 those of the first are shown. By default equal words make a kind.
         """
-        self._merge(kind or problem, _Kind(problem, [place] if place else [], 1))
-
-    def extend(self, other: "Problems") -> None:
-        """Note all problems of another list."""
-        for key, kind in other._kinds.items():
-            self._merge(key, kind)
-        self.count += other.count - sum(kind.count for kind in other._kinds.values())
-        self.skipped += other.skipped
+        self.count += 1
+        key = kind or problem
+        if key not in self._kinds and len(self._kinds) < KINDS:
+            self._kinds[key] = _Kind(problem)
+        if known := self._kinds.get(key):
+            known.count += 1
+            known.uniform &= problem == known.text
+            if place and len(known.places) < PLACES:
+                known.places.append(place)
 
     def raise_if_any(self, summary: str, hint: str = "") -> None:
         """Raise one `UserError` that lists the problems, if there are any."""
@@ -76,17 +77,6 @@ class Problems:
             return
         rest = self.count - sum(kind.count for kind in self._kinds.values())
         raise UserError(summary, [*self.first, *([f"... and {rest:,} more"] if rest else [])], hint)
-
-    def _merge(self, key: str, new: _Kind) -> None:
-        self.count += new.count
-        known = self._kinds.get(key)
-        if known is None:
-            if len(self._kinds) < KINDS:
-                self._kinds[key] = _Kind(new.text, new.places[:], new.count, new.uniform)
-            return
-        known.places += new.places[: PLACES - len(known.places)]
-        known.count += new.count
-        known.uniform &= new.uniform and new.text == known.text
 
 
 def _listed(places: list[str], count: int) -> str:

@@ -29,7 +29,7 @@ from tagger.data.download import download
 from tagger.data.items import Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import Row, read_header, read_rows, table_header, table_rows
-from tagger.data.tags import load_tags, settle_tags
+from tagger.data.tags import load_tags, odd_tags
 from tagger.data.validation import checked_rows, text_items
 from tagger.errors import UserError, first_line
 from tagger.files import resolve_path
@@ -208,14 +208,16 @@ def read_labelled(
             # Two files may both count from 1.
             items[before:] = [replace(item, id=f"{TEST}:{item.id}") for item in items[before:]]
     counts = Counter(str(item.tag) for item in items)
-    names, odd = settle_tags(tags, counts)
+    names = sorted(counts) if tags is None else list(tags)
     given = len(tables) > 1 or split_column is not None
     if given and TEST not in parts:
         raise UserError(
             f"{tables[0].name}: the column {split_column!r} puts no row into the test part",
             hint="Leave out data.split.column, and test rows are drawn (data.split.test).",
         )
-    return Labelled(items, names, parts if given else None, columns, notes + odd)
+    return Labelled(
+        items, names, parts if given else None, columns, notes + odd_tags(names, counts)
+    )
 
 
 def load_extra(data: DataConfig, tags: Sequence[str]) -> list[Item]:

@@ -185,11 +185,9 @@ def _draw(items: Sequence[Item], train: Sequence[int], per_tag: int, seed: int) 
 
 
 def _check_tags(items: Sequence[Item]) -> None:
-    problems = Problems()
-    for item in items:
-        if item.tag is None:
-            problems.add(f"id {item.id!r} has no tag")
-    problems.raise_if_any("only tagged items can be divided:")
+    untagged = next((item.id for item in items if item.tag is None), None)
+    if untagged is not None:
+        raise UserError(f"only tagged items can be divided: id {untagged!r} has no tag")
     tags = {item.tag for item in items}
     if len(tags) < 2:
         found = f"all {len(items)} carry {tags.pop()!r}" if tags else "there are none"
@@ -201,9 +199,8 @@ def _check_parts(
 ) -> None:
     """Refuse a split with an empty part, or with a tag that training would never see."""
     problems = Problems()
-    wanted = {"train": 1.0, "validation": config.validation, "test": config.test}
-    if config.folds is not None:
-        wanted["test"] = 1 / config.folds
+    test = config.test if config.folds is None else 1 / config.folds
+    wanted = {"train": 1.0, "validation": config.validation, "test": test}
     for name, share in wanted.items():
         if share > 0 and not getattr(split, name):
             problems.add(f"{name} should get {share:.0%} of the items and gets none")
@@ -217,37 +214,26 @@ def _check_parts(
             f"at least {needed} are needed"
         )
     n_groups = len(set(group_of))
-    grouped = n_groups < len(items)
+    found, off = f"{len(items)} items are too few", ""
+    if n_groups < len(items):
+        found = (
+            f"{len(items)} items in {n_groups} groups of near-duplicates are too few, or too alike,"
+        )
+        off = "; group=off deals near-duplicates one by one"
     problems.raise_if_any(
-        f"{len(items)} items in {n_groups} groups of near-duplicates are too few, or too alike, "
-        "for this split:"
-        if grouped
-        else f"{len(items)} items are too few for this split:",
-        "Add items, or change data.split (validation=0 and test=0 train on everything"
-        + ("; group=off deals near-duplicates one by one)." if grouped else ")."),
+        f"{found} for this split:",
+        f"Add items, or change data.split (validation=0 and test=0 train on everything{off}).",
     )
 
 
 def _check_groups(items: Sequence[Item], group_of: Sequence[int], split: Split) -> None:
-    names = ("train", "validation", "test")
-    members: dict[int, list[tuple[str, int]]] = defaultdict(list)
-    for name in names:
+    """Refuse a split whose parts share a group; none that is made here does."""
+    part_of: dict[int, tuple[str, int]] = {}
+    for name in ("train", "validation", "test"):
         for index in getattr(split, name):
-            members[group_of[index]].append((name, index))
-    problems = Problems()
-    for group in members.values():
-        if len({name for name, _ in group}) > 1:
-            # One of each part shows the leak, however large the group is.
-            shown = dict(group).items()
-            problems.add(
-                " ~ ".join(f"{name} id {items[at].id!r} {_short(items[at])}" for name, at in shown)
-            )
-    problems.raise_if_any(
-        "the split leaks: these items say the same and stand in different parts:",
-        "Make the split with `split_items`, which keeps near-duplicates together.",
-    )
-
-
-def _short(item: Item) -> str:
-    text = item.text
-    return repr(text if len(text) <= 80 else text[:79] + "…")
+            other, at = part_of.setdefault(group_of[index], (name, index))
+            if other != name:
+                raise UserError(
+                    f"the split leaks: {other} id {items[at].id!r} and {name} id "
+                    f"{items[index].id!r} say the same"
+                )

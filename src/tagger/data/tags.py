@@ -141,21 +141,8 @@ def list_tags(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN_TAGS]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def settle_tags(
-    approved: Sequence[str] | None, rows: Mapping[str, int]
-) -> tuple[list[str], list[str]]:
-    """Return the tags of a table, those of its rows where none are approved, and what is odd."""
-    names = sorted(rows) if approved is None else list(approved)
-    return names, odd_tags(names, rows)
-
-
 def odd_tags(names: Sequence[str], rows: Mapping[str, int]) -> list[str]:
-    """Say what is odd about tags and their rows, a sentence each; nothing where all is well.
-
-    Args:
-        names: All tags.
-        rows: How many rows each has; none where it is not there.
-    """
+    """Say what is odd about tags and the rows that each has, a sentence each."""
     said = []
     absent = [name for name in names if not rows.get(name)]
     if absent:
@@ -173,10 +160,10 @@ def odd_tags(names: Sequence[str], rows: Mapping[str, int]) -> list[str]:
             continue
         for near in difflib.get_close_matches(name, frequent, n=1, cutoff=0.8):
             if rows[near] >= 10 * count and _digits(near) == _digits(name):
-                plural = "row" if count == 1 else "rows"
+                told = f"{count} row{'s' * (count > 1)}"
                 said.append(
-                    f"the tag {name!r} ({count} {plural}) looks like {near!r} ({rows[near]:,} "
-                    "rows): is it a slip?"
+                    f"the tag {name!r} ({told}) looks like {near!r} ({rows[near]:,} rows): is it a "
+                    "slip?"
                 )
     return said
 
