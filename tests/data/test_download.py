@@ -103,11 +103,12 @@ def test_wrong_file_is_refused_and_not_kept(
 def test_missing_page_and_missing_network_offer_a_local_copy(
     server: Server, pinned: Callable[..., DataConfig]
 ) -> None:
-    with pytest.raises(UserError, match="the server answered 404 Not Found"):
+    with pytest.raises(UserError, match="HTTP Error 404: Not Found"):
         download(pinned("gone.csv"))
     # Port 9 (discard) of this machine: nobody listens, so the connection is refused at once.
-    with pytest.raises(UserError, match="Is there a network") as caught:
+    with pytest.raises(UserError, match="Connection refused") as caught:
         download(pinned(url="http://127.0.0.1:9/items.csv"))
+    assert "Is there a network?" in caught.value.hint
     assert "data=file data.name=toy data.path=PATH/items.csv" in caught.value.hint
 
 

@@ -154,9 +154,9 @@ def test_what_all_texts_share_makes_no_group(made: str) -> None:
 def test_strangers_that_share_footers_frames_or_words_are_not_grouped() -> None:
     """60 intents with 40 questions each, footers before and after, signatures, disclaimers."""
     for name, make in benchmark().MADE.items():
-        items = make(0)
-        if len(items) > 5000:
+        if "12,000" in name:  # the benchmark's own
             continue
+        items = make(0)
         grouped, left_out = benchmark().shares_lost(items)
         # Of 20 rows, one pair is a tenth; packages "for guarantee tablets" and "laptops" are alike.
         limit = 0.02 if "intents" in name or ("tickets" in name and len(items) > 20) else 0.1
@@ -166,7 +166,7 @@ def test_strangers_that_share_footers_frames_or_words_are_not_grouped() -> None:
 
 def test_planted_near_duplicates_are_found() -> None:
     """On the embedded set, which has none of its own."""
-    items = read(REPO_ROOT / "data/gold.csv")[::3]
+    items = read(REPO_ROOT / "data/gold.csv")[::6]
     for name in ("case", "order of the words", "another word", "typo", "another title"):
         change = benchmark().CHANGES[name]
         found, planted, right, links = benchmark().planted_repeats(items, change, seed=0)

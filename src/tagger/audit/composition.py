@@ -1,6 +1,6 @@
 """Describes the composition of a file: tags, sample over time and length, coverage of slices."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,20 +38,19 @@ def describe_sample(items: Sequence[Item]) -> Sample:
     Kruskal-Wallis tests ask whether the tags have the same distribution of time and of length:
     where they do not, a model can learn the date or the length in place of the subject.
     """
-    years: dict[str, Counter[str]] = {}
+    years: dict[str, Counter[str]] = defaultdict(Counter)
+    by_tag: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         if item.created_on is not None:
-            years.setdefault(str(item.created_on.year), Counter())[item.tag or ""] += 1
-    by_tag: dict[str, list[Item]] = {}
-    for item in items:
+            years[str(item.created_on.year)][item.tag or ""] += 1
         if item.tag is not None:
-            by_tag.setdefault(item.tag, []).append(item)
+            by_tag[item.tag].append(item)
     dates = [
         [item.created_on.timestamp() for item in rows if item.created_on is not None]
         for rows in by_tag.values()
     ]
     lengths = [[float(len(item.text.split())) for item in rows] for rows in by_tag.values()]
-    every = {"all": list(items)} | by_tag
+    every = {"all": items, **by_tag}
     return Sample(
         years={year: dict(years[year]) for year in sorted(years)},
         undated=sum(item.created_on is None for item in items),
@@ -86,10 +85,10 @@ def describe_coverage(
             facets[column] = [{value or "(empty)"} for value in values]
     coverage: dict[str, dict[str, Coverage]] = {}
     for facet, memberships in facets.items():
-        rows: dict[str, list[int]] = {}
+        rows: dict[str, list[int]] = defaultdict(list)
         for row, names in enumerate(memberships):
             for name in names:
-                rows.setdefault(name, []).append(row)
+                rows[name].append(row)
         coverage[facet] = {
             name: Coverage(
                 rows=len(members),
@@ -105,15 +104,13 @@ def describe_coverage(
 
 
 def _words(items: Sequence[Item]) -> WordCounts:
-    described = [item for item in items if item.description]
-    return WordCounts(
-        title=_quantiles([len(item.title.split()) for item in items]),
-        description=_quantiles([len(item.description.split()) for item in described]),
+    titles = [len(item.title.split()) for item in items]
+    descriptions = [len(item.description.split()) for item in items if item.description]
+    title, description = (
+        np.quantile(counts, QUANTILES).tolist() if counts else []
+        for counts in (titles, descriptions)
     )
-
-
-def _quantiles(values: Sequence[int]) -> list[float]:
-    return [float(q) for q in np.quantile(values, QUANTILES)] if values else []
+    return WordCounts(title=title, description=description)
 
 
 def _kruskal(samples: Sequence[Sequence[float]]) -> float | None:

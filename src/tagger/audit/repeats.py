@@ -71,7 +71,16 @@ def find_repeats(
         # What words and characters show already is not told again.
         pairs = close_pairs(vectors, MEANING)
         groups["meaning"] = [(one, two) for one, two in pairs if near[one] != near[two]]
-    return [_describe(kind, rows, items, parts) for kind, lists in groups.items() for rows in lists]
+    return [
+        Repeat(
+            kind,
+            rows,
+            conflict=kind in SAME_SUBJECT and len({items[row].tag for row in rows} - {None}) > 1,
+            across=kind in SAME_SUBJECT and len({parts[row] for row in rows}) > 1,
+        )
+        for kind, lists in groups.items()
+        for rows in lists
+    ]
 
 
 def close_pairs(vectors: npt.NDArray[np.floating], threshold: float) -> list[tuple[int, int]]:
@@ -87,18 +96,6 @@ def close_pairs(vectors: npt.NDArray[np.floating], threshold: float) -> list[tup
             if one < two:
                 pairs.append((start + int(one), start + int(two)))
     return pairs
-
-
-def _describe(
-    kind: str, rows: tuple[int, ...], items: Sequence[Item], parts: Sequence[str]
-) -> Repeat:
-    tags = {items[row].tag for row in rows} - {None}
-    return Repeat(
-        kind,
-        rows,
-        conflict=kind in SAME_SUBJECT and len(tags) > 1,
-        across=kind in SAME_SUBJECT and len({parts[row] for row in rows}) > 1,
-    )
 
 
 def _equal(keys: Iterable[str]) -> list[tuple[int, ...]]:

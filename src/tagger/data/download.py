@@ -39,11 +39,6 @@ def download(data: DataConfig) -> Path:
                 temporary.open("wb") as file,
             ):
                 shutil.copyfileobj(response, file)
-        except urllib.error.HTTPError as error:
-            raise UserError(
-                f"{data.url} cannot be downloaded: the server answered {error.code} {error.reason}",
-                hint=hint,
-            ) from None
         # What the disk refuses is an OSError too, and is not the network's fault.
         except (
             urllib.error.URLError,
@@ -52,9 +47,8 @@ def download(data: DataConfig) -> Path:
             TimeoutError,
             UnicodeError,
         ) as error:
-            reason = getattr(error, "reason", None) or error
             raise UserError(
-                f"{data.url} cannot be downloaded: {reason}. Is there a network?", hint=hint
+                f"{data.url} cannot be downloaded: {error}", hint=f"Is there a network? {hint}"
             ) from None
         found = sha256_of(temporary)
         if found != data.sha256:
@@ -69,9 +63,9 @@ def download(data: DataConfig) -> Path:
 def _file_name(url: str) -> str:
     try:
         address = urlsplit(url)
-        name = PurePosixPath(unquote(address.path)).name
     except ValueError as error:
         raise UserError(f"data.url={url} is no address: {error}") from None
+    name = PurePosixPath(unquote(address.path)).name
     if address.scheme not in ("http", "https") or not name.lower().endswith(SUFFIXES):
         raise UserError(
             f"data.url={url}: expected http:// or https:// and a file that ends in one of {ENDINGS}"

@@ -165,7 +165,7 @@ def _find_delimiter(sample: list[str], wanted: Collection[str]) -> str:
     known = {normalized(name) for name in wanted}
     scores = {}
     for delimiter in _DELIMITERS:
-        records = []
+        records: list[list[str]] = []
         try:
             records += csv.reader(sample, delimiter=delimiter)
         except csv.Error:
