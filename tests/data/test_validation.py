@@ -8,7 +8,7 @@ from tagger.data.columns import TableFormat
 from tagger.data.items import FIELDS, Item
 from tagger.data.problems import Problems
 from tagger.data.readers import Row
-from tagger.data.validation import checked_rows, item_of, text_items
+from tagger.data.validation import checked_rows, item_of
 
 GOOD = {
     "id": "007",
@@ -130,16 +130,6 @@ def test_rows_without_tags_can_be_taken() -> None:
     items, problems = check(make_rows({"tag": ""}), tag_needed=False)
     assert problems == []
     assert items[0].tag is None
-
-
-def test_unlabelled_rows_need_a_text_only() -> None:
-    rows = make_rows({"created_on": "x", "tag": "x"}, {"id": ""}, {"title": "", "description": ""})
-    problems = Problems()
-    assert list(text_items(rows, COLUMNS, problems)) == [
-        Item("1", "A title", "A text."),
-        Item("", "A title", "A text."),
-    ]
-    assert problems.first == ["row 3: no text: 'title' and 'description' are blank"]
 
 
 def test_the_id_of_a_row_stays_as_it_is_written() -> None:

@@ -1,6 +1,5 @@
 """Measures drift over time: shares of tags, separability of texts, and words that come and go."""
 
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ import numpy as np
 
 from tagger.audit.report import ChangedWord, Drift, Period
 from tagger.data.items import Item, fold
+from tagger.scores import FloatArray
 
 PERIODS = 4
 SHOWN_WORDS = 12
@@ -114,33 +114,29 @@ def _changed_words(
     Monroe, Colaresi & Quinn, "Fightin' Words" (Political Analysis 2008): rare words need no
     cut-off by hand, because their variance is large.
     """
-    before, after = _rows_with(first), _rows_with(last)
-    total = before + after
-    size = sum(total.values())
-    n_before, n_after = sum(before.values()), sum(after.values())
-    scored = []
-    for word, count in total.items():
-        prior = PRIOR * count / size
-        odds = [
-            math.log((found[word] + prior) / max(1e-12, n + PRIOR - found[word] - prior))
-            for found, n in ((after, n_after), (before, n_before))
+    counts = [
+        Counter(word for item in items for word in {*re.findall(r"[^\W\d_]{3,}", fold(item.text))})
+        for items in (first, last)
+    ]  # the rows that have a word
+    words = sorted(counts[0] | counts[1])
+    before, after = (np.array([one[word] for word in words], float) for one in counts)
+    prior = PRIOR * (before + after) / (before + after).sum()
+
+    def log_odds(found: FloatArray) -> FloatArray:
+        others = found.sum() + PRIOR - found - prior
+        return np.log((found + prior) / np.maximum(1e-12, others))
+
+    deviation = np.sqrt(1 / (after + prior) + 1 / (before + prior))
+    z = (log_odds(after) - log_odds(before)) / deviation
+    order = np.argsort(-z, kind="stable")
+    rise, fall = (
+        [
+            ChangedWord(
+                word=words[at], before=int(before[at]), after=int(after[at]), z=float(z[at])
+            )
+            for at in ends[:SHOWN_WORDS]
+            if abs(z[at]) > 2
         ]
-        deviation = math.sqrt(1 / (after[word] + prior) + 1 / (before[word] + prior))
-        scored.append(((odds[0] - odds[1]) / deviation, word))
-    scored.sort(key=lambda pair: (-pair[0], pair[1]))
-
-    def shown(pairs: Sequence[tuple[float, str]]) -> list[ChangedWord]:
-        return [
-            ChangedWord(word=word, before=before[word], after=after[word], z=z)
-            for z, word in pairs[:SHOWN_WORDS]
-            if abs(z) > 2
-        ]
-
-    return shown(scored), shown(scored[::-1])
-
-
-def _rows_with(items: Sequence[Item]) -> Counter[str]:
-    """Count, for each word, the rows that have it."""
-    return Counter(
-        word for item in items for word in set(re.findall(r"[^\W\d_]{3,}", fold(item.text)))
+        for ends in (order, order[::-1])
     )
+    return rise, fall

@@ -96,9 +96,8 @@ def _read(text: str, order: DateOrder) -> datetime | None:
         return _to_utc(datetime.fromisoformat(text))
     except ValueError as error:
         # What has the form of an ISO date and is none is explained by Python's own words.
-        reason = _Impossible(str(error)) if "isoformat" not in str(error) else None
-    if reason is not None:
-        raise reason
+        if "isoformat" not in str(error):
+            raise _Impossible(str(error)) from None
     plain, zone = _split_zone(text)
     found = re.fullmatch(_NUMBERS, plain)
     if found is not None:

@@ -30,7 +30,7 @@ from tagger.data.items import Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import Row, read_header, read_rows, table_header, table_rows
 from tagger.data.tags import load_tags, odd_tags
-from tagger.data.validation import checked_rows, text_items
+from tagger.data.validation import checked_rows, describe_blank, item_of
 from tagger.errors import UserError, first_line
 from tagger.files import resolve_path
 
@@ -75,23 +75,12 @@ class Table:
     Attributes:
         name: What messages call it.
         header: The names of its columns.
-        read: Called as `rows` is; what differs between a file and other tables.
+        rows: `tagger.data.readers.read_rows` of this table.
     """
 
     name: str
     header: Sequence[str]
-    read: Callable[[Collection[str], Problems, bool, bool], Iterator[Row]]
-
-    def rows(
-        self,
-        wanted: Collection[str],
-        problems: Problems,
-        *,
-        others: bool = False,
-        broken: bool = False,
-    ) -> Iterator[Row]:
-        """Read columns, all others too if asked to; see `tagger.data.readers.read_rows`."""
-        return self.read(wanted, problems, others, broken)
+    rows: Callable[..., Iterator[Row]]
 
     def find(self, how: TableFormat, needed: Collection[str]) -> tuple[dict[str, str], list[str]]:
         """Find out which column holds what.
@@ -276,7 +265,8 @@ def data_sha256(items: Sequence[Item]) -> str:
 def iter_unlabelled(path: Path, how: TableFormat = UNSAID) -> Iterator[Item]:
     """Yield the items of a file of texts, in constant memory and in the file's order.
 
-    Only ids and texts are read; a row's number is its id where there is none.
+    Only ids and texts are read; a row's number is its id where there is none. Ids may be blank and
+    may repeat: to tell would take memory that grows with the table.
 
     Raises:
         UserError: when no column holds a text, or, after the last item, listing every row that
@@ -284,8 +274,12 @@ def iter_unlabelled(path: Path, how: TableFormat = UNSAID) -> Iterator[Item]:
     """
     table, problems = open_file(path, how.delimiter), Problems()
     columns = table.find_texts(how)
-    rows = table.rows([*columns.values()], problems)
-    yield from text_items(rows, columns, problems)
+    for row in table.rows([*columns.values()], problems):
+        item = item_of(row, columns)
+        if item.text:
+            yield item
+        else:
+            problems.add(f"no text: {describe_blank(columns)}", row.place)
     problems.raise_if_any(f"{path} cannot be used:")
 
 

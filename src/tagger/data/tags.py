@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -35,6 +36,7 @@ _LOOKS_LIKE = str.maketrans("аеорсухіјѕԁοαν", "aeopcyxijsdoav")
 _Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
 
 
+@lru_cache(maxsize=1024)
 def tag_name(text: str) -> str:
     """Return a tag's name in the one form that names are compared in.
 

@@ -35,32 +35,23 @@ def checked_rows(
         how: What the user said of the table, and how the command takes it.
     """
     first_place: dict[str, str] = {}
-    names: dict[str, str] = {}
+    numbering = how.mend("columns", NO_IDS, "numbers the rows instead")
     for row in rows:
         before = problems.count
         values = _values_of(row, columns)
         if not any(values[field] for field in TEXT_FIELDS):
             problems.add(f"no text: {describe_blank(columns)}", row.place)
         identifier = values["id"]
-        if not identifier:
-            problems.add(
-                "the id is blank" + how.mend("columns", NO_IDS, "numbers the rows instead"),
-                row.place,
-            )
         first = first_place.setdefault(identifier, row.place)
-        if identifier and first != row.place:
-            problems.add(
-                f"the id {identifier!r} is already that of {first}"
-                + how.mend("columns", NO_IDS, "numbers the rows instead"),
-                row.place,
-                kind="id twice",
-            )
+        if not identifier:
+            problems.add(f"the id is blank{numbering}", row.place)
+        elif first != row.place:
+            told = f"the id {identifier!r} is already that of {first}{numbering}"
+            problems.add(told, row.place, kind="id twice")
         tag = None
         if values["tag"]:
             try:
-                tag = names.get(values["tag"]) or names.setdefault(
-                    values["tag"], tag_name(values["tag"])
-                )
+                tag = tag_name(values["tag"])
             except ValueError as error:
                 problems.add(f"the tag {values['tag'][:60]!r} {error}", row.place, kind="tag")
             if tag is not None and tags is not None and tag not in tags:
@@ -90,21 +81,6 @@ def checked_rows(
                 problems.add(f"created_on {error}{mend}", row.place, kind=type(error).__name__)
         if problems.count == before:
             yield row, Item(identifier, values["title"], values["description"], created_on, tag)
-
-
-def text_items(
-    rows: Iterable[Row], columns: Mapping[str, str], problems: Problems
-) -> Iterator[Item]:
-    """Yield the items of rows whose tags are not read; rows without a text are reported.
-
-    Ids may be blank and may repeat: to tell would take memory that grows with the table.
-    """
-    for row in rows:
-        item = item_of(row, columns)
-        if item.text:
-            yield item
-        else:
-            problems.add(f"no text: {describe_blank(columns)}", row.place)
 
 
 def item_of(row: Row, columns: Mapping[str, str]) -> Item:
