@@ -1,4 +1,4 @@
-"""Reads JSON: one object a line, an array of objects, or an object that holds such an array."""
+"""Reads JSON: one object a line, an array of objects, or objects that take several lines each."""
 
 import json
 import re
@@ -13,7 +13,6 @@ from tagger.data.readers.rows import (
     Row,
     Unreadable,
     broken_row,
-    normalized,
     select_columns,
     text_row,
 )
@@ -50,7 +49,7 @@ def json_rows(opened: Opened, wanted: Collection[str], others: bool) -> Iterator
     last: tuple[str, ...] | None = None
     kept: list[tuple[int, str]] = []
     columns: list[str] = []
-    for number, (pairs, line) in enumerate(_values(opened, wanted), start=1):
+    for number, (pairs, line) in enumerate(_values(opened), start=1):
         if isinstance(pairs, Exception):
             yield broken_row(number, line, _explain(pairs), "not JSON")
             continue
@@ -86,7 +85,7 @@ def json_integers(opened: Opened, key: str) -> bool:
     """Whether the first rows of a JSON text have integers, and nothing else, under a key."""
     values = [
         value
-        for pairs, _ in islice(_values(opened, (key,)), HEADER_ROWS)
+        for pairs, _ in islice(_values(opened), HEADER_ROWS)
         if isinstance(pairs, _Pairs)
         for name, value in pairs
         if name == key and value is not None
@@ -94,7 +93,7 @@ def json_integers(opened: Opened, key: str) -> bool:
     return bool(values) and all(isinstance(value, _Integer) for value in values)
 
 
-def _values(opened: Opened, wanted: Collection[str]) -> Iterator[tuple[Any, int | None]]:
+def _values(opened: Opened) -> Iterator[tuple[Any, int | None]]:
     """Yield what should be objects, each with its line; an error for a line that is no JSON."""
     lines = enumerate(read_lines(opened.stream, opened.head, "\n", LONGEST), start=1)
     line, first = next((one for one in lines if one[1].strip()), (1, ""))
@@ -103,8 +102,7 @@ def _values(opened: Opened, wanted: Collection[str]) -> Iterator[tuple[Any, int 
     # One object over several lines, unless the next line begins another.
     alone = start == "{" and not (len(read) == 2 and read[1][1].startswith("{"))
     if start != "[" and not (alone and isinstance(_decoded(first), json.JSONDecodeError)):
-        whole = ((_decoded(text), at) for at, text in chain(read, lines) if text.strip())
-        yield from _opened(whole, wanted)
+        yield from ((_decoded(text), at) for at, text in chain(read, lines) if text.strip())
         return
     parts, size = [], 0
     for _, part in chain(read, lines):
@@ -115,8 +113,7 @@ def _values(opened: Opened, wanted: Collection[str]) -> Iterator[tuple[Any, int 
                 f"a JSON array longer than {LONGEST:,} characters; write one object a line: "
                 "jq -c '.[]' FILE > NEW.jsonl"
             )
-    document = _document("".join(parts), line)
-    yield from document if start == "[" else _opened(document, wanted)
+    yield from _document("".join(parts), line)
 
 
 def _decoded(text: str) -> Any:
@@ -165,25 +162,6 @@ def _document(text: str, line: int) -> Iterator[tuple[Any, int]]:
             at = after.end()
     if inside:
         raise Unreadable(f"line {line}: the array is never closed: the file was cut off")
-
-
-def _opened(
-    values: Iterator[tuple[Any, int | None]], wanted: Collection[str]
-) -> Iterator[tuple[Any, int | None]]:
-    """Yield the objects of the array in a lone object that has no wanted key, else the values."""
-    first = [*islice(values, 2)]
-    if len(first) == 1 and isinstance(first[0][0], _Pairs):
-        pairs = first[0][0]
-        arrays = [
-            value
-            for _, value in pairs
-            if isinstance(value, list) and value and all(isinstance(one, _Pairs) for one in value)
-        ]
-        names = {normalized(name) for name in wanted}
-        if len(arrays) == 1 and names.isdisjoint(normalized(key) for key, _ in pairs):
-            yield from ((value, None) for value in arrays[0])
-            return
-    yield from chain(first, values)
 
 
 def _explain(error: Exception) -> str:
