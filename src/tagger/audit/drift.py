@@ -124,7 +124,8 @@ def _changed_words(
 
     def log_odds(found: FloatArray) -> FloatArray:
         others = found.sum() + PRIOR - found - prior
-        return np.log((found + prior) / np.maximum(1e-12, others))
+        odds: FloatArray = np.log((found + prior) / np.maximum(1e-12, others))
+        return odds
 
     deviation = np.sqrt(1 / (after + prior) + 1 / (before + prior))
     z = (log_odds(after) - log_odds(before)) / deviation

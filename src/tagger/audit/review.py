@@ -151,33 +151,29 @@ def _read_review(
         before = problems.count
         if action not in ACTIONS:
             expected = ", ".join(ACTIONS)
-            problems.add(f"{place}: decision is {action!r}, expected {expected} or nothing")
+            problems.add(f"decision is {action!r}, expected {expected} or nothing", place)
         elif action == RELABEL and new_tag not in table.tags:
-            problems.add(
-                f"{place}: new_tag is {new_tag!r}{did_you_mean(new_tag, table.tags)}, expected "
-                f"one of {list_tags(table.tags)}"
-            )
+            near = did_you_mean(new_tag, table.tags)
+            expected = list_tags(table.tags)
+            problems.add(f"new_tag is {new_tag!r}{near}, expected one of {expected}", place)
         elif action != RELABEL and new_tag:
-            problems.add(f"{place}: new_tag is {new_tag!r}, but only relabel takes one")
+            problems.add(f"new_tag is {new_tag!r}, but only relabel takes one", place)
         if not value["why"]:
-            problems.add(f"{place}: why is empty, expected the reason in words")
+            problems.add("why is empty, expected the reason in words", place)
         if value["id"] in wanted:
-            problems.add(f"{place}: a second decision about {value['id']!r}")
+            problems.add(f"a second decision about {value['id']!r}", place)
         if problems.count > before:
             continue
         after = {KEEP: value["tag"], RELABEL: new_tag, DROP: ""}[action]
         item = current.get(value["id"])
-        carried_out = (value["id"], value["content_hash"], action, after) in done and (
-            item is None if action == DROP else item is not None and item.tag == after
-        )
-        if carried_out:
+        has_it = item is None if action == DROP else item is not None and item.tag == after
+        if has_it and (value["id"], value["content_hash"], action, after) in done:
             continue
         if item is None:
-            problems.add(f"{place}: {table.path} has no row with the id {value['id']!r}")
+            problems.add(f"{table.path} has no row with the id {value['id']!r}", place)
         elif item.content_hash != value["content_hash"] or (item.tag or "") != value["tag"]:
-            problems.add(
-                f"{place}: {value['id']!r} has changed since it was exported; export again"
-            )
+            told = f"{value['id']!r} has changed since it was exported; export again"
+            problems.add(told, place)
         else:
             wanted[value["id"]] = ReviewDecision(
                 value["id"], value["content_hash"], action, value["tag"], after,

@@ -8,14 +8,7 @@ from types import NoneType
 from typing import Any
 
 from tagger.data.readers.opening import Opened
-from tagger.data.readers.rows import (
-    HEADER_ROWS,
-    Row,
-    Unreadable,
-    broken_row,
-    select_columns,
-    text_row,
-)
+from tagger.data.readers.rows import HEADER_ROWS, Row, Unreadable, object_rows
 from tagger.data.readers.text import read_lines
 
 # The longest line and the longest array in characters: both are held as text.
@@ -45,40 +38,15 @@ _DESCRIBED = {
 
 def json_rows(opened: Opened, wanted: Collection[str], others: bool) -> Iterator[Row]:
     """Yield the rows of a JSON text, whatever the ending of its file says; see `read_rows`."""
-    # The keys of objects may differ, though most have those of the one before.
-    last: tuple[str, ...] | None = None
-    kept: list[tuple[int, str]] = []
-    columns: list[str] = []
-    for number, (pairs, line) in enumerate(_values(opened), start=1):
-        if isinstance(pairs, Exception):
-            yield broken_row(number, line, _explain(pairs), "not JSON")
-            continue
-        if not isinstance(pairs, _Pairs):
-            found = _DESCRIBED.get(type(pairs), "text or a number")
-            yield broken_row(number, line, f"found {found}, expected an object")
-            continue
-        keys = tuple(key for key, _ in pairs)
-        if keys != last:
-            try:
-                kept, columns = select_columns(keys, wanted, others)
-            except Unreadable as error:
-                yield broken_row(number, line, "; ".join(error.args))
-                continue
-            last = keys
-        values: dict[str, str | None] = {}
-        wrong = []
-        for at, name in kept:
-            value = pairs[at][1]
-            if value is None or isinstance(value, str):
-                values[name] = value
-            elif isinstance(value, bool):
-                values[name] = str(value).lower()
-            elif name in wanted:
-                wrong.append(f"`{name}` is {_DESCRIBED[type(value)]}, expected text")
-        if wrong:
-            yield broken_row(number, line, "; ".join(wrong))
-        else:
-            yield text_row(number, line, values, columns)
+    return object_rows(
+        (
+            (value if isinstance(value, _Pairs) else _explain(value), at)
+            for value, at in _values(opened)
+        ),
+        wanted,
+        others,
+        _as_text,
+    )
 
 
 def json_integers(opened: Opened, key: str) -> bool:
@@ -164,7 +132,18 @@ def _document(text: str, line: int) -> Iterator[tuple[Any, int]]:
         raise Unreadable(f"line {line}: the array is never closed: the file was cut off")
 
 
-def _explain(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"not JSON at character {error.colno}: {error.msg}"
-    return "nested too deeply"
+def _explain(found: object) -> str:
+    """Say what there is instead of an object."""
+    if isinstance(found, json.JSONDecodeError):
+        return f"not JSON at character {found.colno}: {found.msg}"
+    if isinstance(found, RecursionError):
+        return "nested too deeply"
+    return f"found {_DESCRIBED.get(type(found), 'text or a number')}, expected an object"
+
+
+def _as_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    raise TypeError(_DESCRIBED[type(value)])

@@ -2,9 +2,10 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tagger.data.problems import Problems
 
@@ -145,6 +146,48 @@ def select_columns(
                 kept.setdefault(found[0], name)
     columns = dict.fromkeys(taken.get(at, name) for at, name in enumerate(names))
     return sorted(kept.items()), [name for name in columns if name.strip()]
+
+
+def object_rows(
+    objects: Iterable[tuple[Any, int | None]],
+    wanted: Collection[str],
+    others: bool,
+    as_text: Callable[[Any], str | None],
+) -> Iterator[Row]:
+    """Yield the rows of objects, whose keys may differ.
+
+    Args:
+        objects: For each its pairs of key and value, or words for what is there instead of an
+            object; and its line.
+        wanted: The columns to read.
+        others: Whether to hand on other plain values too.
+        as_text: Returns a value as text; raises a TypeError that names what cannot be text.
+    """
+    last = None  # most have the keys of the one before
+    for number, (pairs, line) in enumerate(objects, start=1):
+        if isinstance(pairs, str):
+            yield broken_row(number, line, pairs, "no object")
+            continue
+        keys = [str(key) for key, _ in pairs]
+        if keys != last:
+            try:
+                kept, columns = select_columns(keys, wanted, others)
+            except Unreadable as error:
+                yield broken_row(number, line, "; ".join(error.args))
+                continue
+            last = keys
+        values = {}
+        wrong = []
+        for at, name in kept:
+            try:
+                values[name] = as_text(pairs[at][1])
+            except TypeError as error:
+                if name in wanted:
+                    wrong.append(f"`{name}` is {error}, expected text")
+        if wrong:
+            yield broken_row(number, line, "; ".join(wrong))
+        else:
+            yield text_row(number, line, values, columns)
 
 
 def normalized(name: str) -> str:

@@ -8,16 +8,7 @@ from typing import Any
 
 from tagger.data.problems import Problems
 from tagger.data.readers.arrow import BATCH_ROWS, arrow_rows, float_text
-from tagger.data.readers.rows import (
-    HEADER_ROWS,
-    Row,
-    Unreadable,
-    broken_row,
-    noting,
-    readable_rows,
-    select_columns,
-    text_row,
-)
+from tagger.data.readers.rows import HEADER_ROWS, Row, noting, object_rows, readable_rows
 from tagger.errors import UserError
 
 
@@ -77,28 +68,13 @@ def _frame_records(frame: Any) -> Iterator[Any]:
 
 
 def _dictionary_rows(table: Iterable[Any], wanted: Collection[str], others: bool) -> Iterator[Row]:
-    for number, one in enumerate(table, start=1):
-        if not isinstance(one, Mapping):
-            yield broken_row(number, None, f"found a {type(one).__name__}, expected a dictionary")
-            continue
-        try:
-            kept, columns = select_columns([*map(str, one)], wanted, others)
-        except Unreadable as error:
-            yield broken_row(number, None, "; ".join(error.args))
-            continue
-        given = [*one.values()]
-        values = {}
-        wrong = []
-        for at, name in kept:
-            try:
-                values[name] = _as_text(given[at])
-            except TypeError:
-                if name in wanted:
-                    wrong.append(f"`{name}` is a {type(given[at]).__name__}, expected text")
-        if wrong:
-            yield broken_row(number, None, "; ".join(wrong))
-        else:
-            yield text_row(number, None, values, columns)
+    objects = (
+        [*one.items()]
+        if isinstance(one, Mapping)
+        else f"found a {type(one).__name__}, expected a dictionary"
+        for one in table
+    )
+    return object_rows(((one, None) for one in objects), wanted, others, _as_text)
 
 
 def _as_text(value: Any) -> str | None:
@@ -117,4 +93,4 @@ def _as_text(value: Any) -> str | None:
         return float_text(value)
     if isinstance(value, int | Decimal | date | time):  # a datetime is a date too
         return str(value)
-    raise TypeError
+    raise TypeError(f"a {type(value).__name__}")
