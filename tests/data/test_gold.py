@@ -18,20 +18,9 @@ from tagger.files import REPO_ROOT
 
 DATA = REPO_ROOT / "data"
 SHARED = REPO_ROOT.parent / "shared" / "data"
-KINDS = set(
-    [
-        "paper",
-        "library",
-        "tool",
-        "model",
-        "dataset",
-        "tutorial",
-        "course",
-        "post",
-        "project",
-        "list",
-    ]
-)
+KINDS = {
+    "paper", "library", "tool", "model", "dataset", "tutorial", "course", "post", "project", "list",
+}  # fmt: skip
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -132,22 +132,19 @@ def _describe_repeats(
     decided: Container[int],
 ) -> Repeats:
     """Count the groups and the rows beyond the first of each kind, and list the groups."""
-    rows = [
-        RepeatedRow(
-            row=number,
-            id=item.id,
-            file=str(table.path),
-            place=place,
-            part=parts[number],
-            title=item.title,
-            tag=item.tag,
-        )
-        for number, (table, item, place) in enumerate(
-            (table, item, place)
-            for table in tables
-            for item, place in zip(table.items, table.places, strict=True)
-        )
-    ]
+    rows: list[RepeatedRow] = []
+    for table in tables:
+        for item, place in zip(table.items, table.places, strict=True):
+            row = RepeatedRow(
+                row=len(rows),
+                id=item.id,
+                file=str(table.path),
+                place=place,
+                part=parts[len(rows)],
+                title=item.title,
+                tag=item.tag,
+            )
+            rows.append(row)
     kinds = {}
     for kind in KINDS:
         members = [one for one in repeats if one.kind == kind]
@@ -162,8 +159,8 @@ def _describe_repeats(
             kind=one.kind,
             conflict=one.conflict,
             across=one.across,
-            settled=(one.conflict or one.across) and all(row in decided for row in one.rows),
-            rows=[rows[row] for row in one.rows],
+            settled=(one.conflict or one.across) and all(at in decided for at in one.rows),
+            rows=[rows[at] for at in one.rows],
         )
         for one in repeats
     ]

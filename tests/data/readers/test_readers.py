@@ -33,18 +33,12 @@ def write_parquet(path: Path, **columns: Any) -> Path:
 AS_WRITTEN = [("007", "NA"), ("1.50", "null"), ("1e5", " spaced "), ("nan", ""), ("0x1", "True")]
 
 
-def test_csv_values_come_back_as_written(values: Values, write: Write) -> None:
-    lines = [f"{a},{b}" for a, b in AS_WRITTEN]
-    assert values(write("a.csv", "\n".join(["id,title", *lines]))) == AS_WRITTEN
-
-
-def test_jsonl_values_come_back_as_written(values: Values, write: Write) -> None:
-    lines = [json.dumps({"id": a, "title": b}) for a, b in AS_WRITTEN]
-    assert values(write("a.jsonl", "\n".join(lines))) == AS_WRITTEN
-
-
-def test_parquet_values_come_back_as_written(values: Values, tmp_path: Path) -> None:
+def test_values_come_back_as_written(values: Values, write: Write, tmp_path: Path) -> None:
+    csv_lines = [f"{a},{b}" for a, b in AS_WRITTEN]
+    json_lines = [json.dumps({"id": a, "title": b}) for a, b in AS_WRITTEN]
     ids, titles = zip(*AS_WRITTEN, strict=True)
+    assert values(write("a.csv", "\n".join(["id,title", *csv_lines]))) == AS_WRITTEN
+    assert values(write("a.jsonl", "\n".join(json_lines))) == AS_WRITTEN
     assert values(write_parquet(tmp_path / "a.parquet", id=ids, title=titles)) == AS_WRITTEN
 
 
