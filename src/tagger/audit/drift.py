@@ -73,12 +73,8 @@ def describe_drift(items: Sequence[Item], groups: Sequence[int]) -> Drift | None
 def _independence(counts: Any) -> float | None:
     from scipy.stats import chi2_contingency
 
-    if not counts.size:
-        return None
     used = counts[counts.sum(axis=1) > 0][:, counts.sum(axis=0) > 0]
-    if min(used.shape) < 2:
-        return None
-    return float(chi2_contingency(used).pvalue)
+    return float(chi2_contingency(used).pvalue) if min(used.shape) > 1 else None
 
 
 def _separability(

@@ -94,17 +94,13 @@ def load_tags(path: Path) -> tuple[Tag, ...]:
     path = resolve_path(path)
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), StrictLoader)
-    except FileNotFoundError:
-        raise UserError(
-            f"the tag list {path} does not exist", hint="Give its path as data.tags=PATH."
-        ) from None
     except OSError as error:
-        raise UserError(f"the tag list {path}: {describe_os_error(error)}") from None
-    except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: byte 0x{error.object[error.start]:02x} at offset {error.start} is not UTF-8"
+            f"the tag list {path}: {describe_os_error(error)}",
+            hint="Give its path as data.tags=PATH.",
         ) from None
-    # yaml lets through what its own constructors raise: a date 2020-99-99 is a plain ValueError.
+    # yaml lets through what its own constructors raise: a date 2020-99-99 is a plain ValueError,
+    # and so is a byte that is no UTF-8.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not yaml:", [" ".join(str(error).split())]) from None
 
