@@ -132,20 +132,10 @@ def test_a_file_gets_its_tags(tagger: Command, tiny_run: RunFolder, tmp_path: Pa
         rows = list(csv.DictReader(file))
     assert [(row["id"], row["tag"]) for row in rows] == [("a", "fruit"), ("b", "weather")]
     assert [row["decision"] for row in rows] == ["fruit", "weather"]
-
-
-def test_one_item_and_a_file_get_the_same_numbers(
-    tagger: Command, tiny_run: RunFolder, tmp_path: Path
-) -> None:
-    source = write_items(tmp_path / "in.csv")
-    tagger("predict", "--run", tiny_run.path, "--input", source, "--output", tmp_path / "out.csv")
-    ended = tagger("predict", "--run", tiny_run.path, "--title", "rain", "--description", "storm")
-    decision, alone = read_ranking(ended.out)
-    with (tmp_path / "out.csv").open(newline="") as file:
-        row = list(csv.DictReader(file))[1]
-    assert row["decision"] == decision
-    for tag in tiny_run.tags:
-        assert float(row[tag]) == pytest.approx(alone[tag], abs=1e-4)
+    one = tagger("predict", "--run", tiny_run.path, "--title", "rain", "--description", "storm")
+    decision, alone = read_ranking(one.out)
+    assert decision == "weather"
+    assert {tag: float(rows[1][tag]) for tag in alone} == pytest.approx(alone, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -153,16 +143,13 @@ def test_one_item_and_a_file_get_the_same_numbers(
     [
         ([], "give either --text, or --title and/or --description, or --input and --output"),
         (["--title", "x", "--input", "a.csv"], "give either"),
-        (["--title", "x", "--output", "a.csv"], "give either"),
         (["--input", "a.csv"], "--input and --output go together"),
         (["--output", "a.csv"], "--input and --output go together"),
-        (["--title", ""], "the item has no text"),
         (["--title", " \n", "--description", "\t"], "the item has no text"),
         (["--text", "x", "--description", "y"], "--text and --description are the same"),
         (["--title", "half \udce4 byte"], "not UTF-8"),
         (["--input", "none.csv", "--output", "out.csv"], "none.csv does not exist"),
         (["--input", "none.csv", "--output", "out.txt"], "the format is chosen by the ending"),
-        (["--input", "none.csv", "--output", "out"], "the format is chosen by the ending"),
         (["--input", ".", "--output", "out.csv"], ". is a folder"),
     ],
 )
@@ -183,12 +170,9 @@ def test_misuse_ends_with_a_message_and_no_litter(
         [],
         ["nonsense"],
         ["predict"],
-        ["predict", "--run"],
-        ["predict", "--bogus", "1"],
-        ["decide"],
+        ["predict", "--run", "tiny", "--bogus", "1"],
         ["decide", "--run", "tiny", "--policy", "magic"],
         ["decide", "--run", "tiny", "--target-precision", "high"],
-        ["decide", "--run", "tiny", "--calibration", "platt"],
     ],
 )
 def test_argparse_refuses_the_rest(tagger: Command, arguments: list[str]) -> None:
@@ -406,37 +390,24 @@ def test_a_changed_decision_is_the_one_that_is_used(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "key"),
+    ("arguments", "keys"),
     [
-        (["--target-precision", "1.5"], "target_precision"),
-        (["--target-precision", "1"], "target_precision"),
-        (["--target-precision", "nan"], "target_precision"),
-        (["--confidence", "0"], "confidence"),
-        (["--alpha", "-0.1"], "alpha"),
+        (["--target-precision", "1"], ["target_precision"]),
+        (["--target-precision", "nan"], ["target_precision"]),
+        (["--confidence", "0", "--alpha", "-0.1"], ["confidence", "alpha"]),
     ],
 )
-def test_a_value_out_of_range_is_refused_and_the_decision_kept(
-    tagger: Command, copy_run: Callable[..., RunFolder], arguments: list[str], key: str
+def test_values_out_of_range_are_refused_and_the_decision_kept(
+    tagger: Command, copy_run: Callable[..., RunFolder], arguments: list[str], keys: list[str]
 ) -> None:
     run = copy_run()
     before = (run.path / "decision.json").read_bytes()
     ended = tagger("decide", "--run", run.path, "--policy", "threshold", *arguments)
     assert (ended.code, ended.out) == (2, "")
-    summary, problem = ended.err.splitlines()
+    summary, *problems = ended.err.splitlines()
     assert summary == "error: the decision cannot be changed to this:"
-    assert problem.startswith(f"  - {key}: ")
+    assert [problem.partition(":")[0] for problem in problems] == [f"  - {key}" for key in keys]
     assert (run.path / "decision.json").read_bytes() == before
-
-
-def test_values_out_of_range_are_all_named(
-    tagger: Command, copy_run: Callable[..., RunFolder]
-) -> None:
-    ended = tagger(
-        "decide", "--run", copy_run().path, "--target-precision", "2", "--confidence", "-1"
-    )
-    assert [line.split(":")[0] for line in ended.err.splitlines()[1:]] == [
-        "  - target_precision", "  - confidence",
-    ]  # fmt: skip
 
 
 def test_a_run_without_calibration_rows_has_nothing_to_fit_a_decision_to(
@@ -550,15 +521,6 @@ def test_a_refused_export_ends_with_code_3_and_what_was_found(
     ended = tagger("export", *named, "--no-gate", "compress.max_mib=0.001")
     assert ended.code == 0
     assert "beyond its limit, max_mib" in ended.out
-
-
-@pytest.mark.parametrize("other", ["runs_dir=elsewhere", "gate=false", "compres=int8"])
-def test_an_option_of_export_without_its_dashes_is_not_passed_over(
-    tagger: Command, other: str
-) -> None:
-    ended = tagger("export", "--run", "x", "compress=int8", other)
-    assert ended.code == 2
-    assert f"go without dashes, found:\n  - {other}\n" in ended.err
 
 
 def test_export_reports_all_mistakes_at_once(tagger: Command) -> None:
