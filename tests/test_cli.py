@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from tagger.cli import main
-from tagger.config.schema import TrainConfig
 from tagger.data.items import Item
 from tagger.decision.calibrators import Temperature, Unchanged
 from tagger.decision.decider import Rule, load_rule, save_rule
@@ -341,24 +340,6 @@ def test_a_decision_is_changed_without_training(
     assert {path: path.read_bytes() for path in (run.path / "model").iterdir()} == model
 
 
-def test_a_decision_is_changed_from_what_was_last_asked_for(
-    tagger: Command, copy_run: Callable[..., RunFolder]
-) -> None:
-    run = copy_run()
-    path = run.path / "decision.json"
-    trained = run.config.decision.model_dump()
-    given = {"policy": "threshold", "target_precision": 0.5, "confidence": 0.5}
-    changes = [
-        text for key, value in given.items() for text in (f"--{key.replace('_', '-')}", value)
-    ]
-    assert tagger("decide", "--run", run.path, *changes).code == 0
-    assert tagger("decide", "--run", run.path, "--target-precision", "0.6").code == 0
-    assert json.loads(path.read_text())["asked"] == trained | given | {"target_precision": 0.6}
-    path.write_text("{")
-    assert tagger("decide", "--run", run.path, "--target-precision", "0.6").code == 0
-    assert json.loads(path.read_text())["asked"] == trained | {"target_precision": 0.6}
-
-
 def test_a_changed_decision_is_the_one_that_is_used(
     tagger: Command, copy_run: Callable[..., RunFolder]
 ) -> None:
@@ -398,47 +379,6 @@ def test_values_out_of_range_are_refused_and_the_decision_kept(
     assert summary == "error: the decision cannot be changed to this:"
     assert [problem.partition(":")[0] for problem in problems] == [f"  - {key}" for key in keys]
     assert (run.path / "decision.json").read_bytes() == before
-
-
-def test_a_run_without_calibration_rows_has_nothing_to_fit_a_decision_to(
-    tagger: Command,
-    tiny_config: Callable[..., TrainConfig],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    from tagger.training.train_run import train
-
-    given = ["name=blind", f"runs_dir={tmp_path}", "training.epochs=1", "data.split.validation=0"]
-    path = train(tiny_config(*given))
-    before = (path / "decision.json").read_bytes()
-    capsys.readouterr()
-    ended = tagger("decide", "--run", path, "--policy", "threshold")
-    assert ended.code == 2
-    summary, hint = ended.err.splitlines()
-    assert summary.startswith(f"error: {path}/calibration.csv has no rows")
-    assert "decision.folds=5" in hint
-    assert (path / "decision.json").read_bytes() == before
-    assert tagger("predict", "--run", path, "--title", "apple").code == 0
-
-
-@pytest.mark.parametrize("damage", ["missing", "other columns", "other tag", "no number"])
-def test_damaged_calibration_rows_are_named(
-    tagger: Command, copy_run: Callable[..., RunFolder], damage: str
-) -> None:
-    run = copy_run()
-    path = run.path / "calibration.csv"
-    header, first, *rest = path.read_text().splitlines(keepends=True)
-    if damage == "missing":
-        path.unlink()
-    elif damage == "other columns":
-        path.write_text("".join([header.replace("fruit", "fruits"), first, *rest]))
-    else:
-        values = first.split(",")
-        values[1 if damage == "other tag" else 2] = "vegetable"
-        path.write_text("".join([header, ",".join(values), *rest]))
-    ended = tagger("decide", "--run", run.path, "--policy", "threshold")
-    assert ended.code == 2
-    assert ended.err.startswith(f"error: {path}")
 
 
 def test_a_damaged_decision_is_made_again_as_its_message_says(

@@ -254,10 +254,8 @@ def test_without_rows_the_file_promises_nothing(tmp_path, asked):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda text: "",
         lambda text: text[: len(text) // 2],
         lambda text: "[]",
-        lambda text: "null",
         lambda text: "{}",
         lambda text: "[" * 100_000,
         lambda text: text.replace('"temperature"', '"magic"'),
@@ -300,12 +298,6 @@ def test_what_earlier_versions_wrote_is_read(tmp_path, asked, run_with_ood):
     assert load_decider(folder, OnItsPlace()).detector.kind == "knn"
 
 
-def test_a_decision_that_is_no_text_is_refused(tmp_path):
-    (tmp_path / FILE).write_bytes(bytes(range(256)))
-    with pytest.raises(UserError, match=r"decision\.json is damaged"):
-        load_rule(tmp_path, 3)
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -315,8 +307,8 @@ def test_a_decision_that_is_no_text_is_refused(tmp_path):
         {"calibrator": {"kind": "temperature", "temperature": None}},
         {"calibrator": {"kind": "vector", "scale": [1.0] * 3, "shift": ["0"] * 3}},
         {"calibrator": {"kind": "isotonic", "inputs": [0.0] * 3, "outputs": [[0.0]] * 3}},
+        {"calibrator": {"kind": "temperature", "temperature": 0.0}},
         {"ood_threshold": "far"},
-        {"ood_threshold": [0.5]},
     ],
 )
 def test_a_decision_without_numbers_is_refused(tmp_path, asked, changes):
@@ -327,7 +319,7 @@ def test_a_decision_without_numbers_is_refused(tmp_path, asked, changes):
         load_rule(tmp_path, 3)
 
 
-@pytest.mark.parametrize("count", [0, 2, 4])
+@pytest.mark.parametrize("count", [0, 4])
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
@@ -364,15 +356,6 @@ def isotonic_of(inputs, outputs):
         "outputs": [[0.0, 1.0]] * outputs,
     }
     return {"calibrator": values}
-
-
-def test_a_decision_of_a_run_with_other_tags_is_not_used(copy_run):
-    run = copy_run()
-    path = run.path / FILE
-    policy = {"kind": "threshold", "thresholds": [0.5] * 2}
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"policy": policy}))
-    with pytest.raises(UserError, match="thresholds is about 2 tags, there are 3"):
-        load_decider(run.path, run.load_classifier())
 
 
 KNOWN = np.array([[x, y] for x in (1.0, 1.1, 1.2, 1.3) for y in (0.0, 0.1, 0.2, 0.3)])
@@ -423,7 +406,7 @@ def test_ood_scores_that_is_missing_is_named(run_with_ood):
         load_decider(folder, OnItsPlace())
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 20, bytes(range(256))])
+@pytest.mark.parametrize("content", [b"", bytes(range(256))])
 def test_ood_scores_that_is_damaged_is_named(run_with_ood, content):
     folder = run_with_ood()
     (folder / OOD_FILE).write_bytes(content)
@@ -431,7 +414,7 @@ def test_ood_scores_that_is_damaged_is_named(run_with_ood, content):
         load_decider(folder, OnItsPlace())
 
 
-@pytest.mark.parametrize("names", [set(), {"units", "means"}, {"means"}, {"weight", "bias"}])
+@pytest.mark.parametrize("names", [set(), {"units", "means"}])
 def test_ood_scores_of_no_kind_is_named(run_with_ood, names):
     folder = run_with_ood()
     arrays = {name: np.zeros((2, 2), dtype=np.float32) for name in names}
@@ -512,14 +495,10 @@ def test_which_ood_scores_a_run_has_is_read_off_what_it_keeps(run_with_ood, aske
         refit_rule(folder, TAGS, asked(ood=other))
 
 
-@pytest.mark.parametrize("content", [None, b"", bytes(range(256))])
-def test_ood_scores_that_is_lost_or_damaged_cannot_be_fitted_to(run_with_ood, asked, content):
+def test_ood_scores_that_are_lost_cannot_be_fitted_to(run_with_ood, asked):
     folder = run_with_ood()
     keep_rows(folder, rows(ood=True))
-    if content is None:
-        (folder / OOD_FILE).unlink()
-    else:
-        (folder / OOD_FILE).write_bytes(content)
+    (folder / OOD_FILE).unlink()
     with pytest.raises(UserError, match=r"ood\.safetensors cannot be read"):
         refit_rule(folder, TAGS, asked(ood="knn"))
     # Without OOD scores it is not needed.
@@ -546,7 +525,7 @@ def most_that_chance_allows(share, draws):
 def test_the_promised_precision_is_missed_no_more_often_than_is_said(
     asked, calibration, scope, precision, confidence
 ):
-    draws, count = 200, 400
+    draws, count = 100, 400
     config = asked(
         policy="threshold", calibration=calibration, scope=scope,
         target_precision=precision, confidence=confidence,
@@ -590,21 +569,8 @@ def fitted_to_a_model_that_abstains(config):
     return fit_rule(config, CalibrationSet(probabilities, true, None, ""))
 
 
-@pytest.mark.parametrize(
-    ("calibration", "policy"),
-    [
-        ("none", "argmax"),
-        ("none", "threshold"),
-        ("temperature", "argmax"),
-        ("temperature", "threshold"),
-        ("vector", "argmax"),
-        ("vector", "threshold"),
-        ("isotonic", "argmax"),
-        ("isotonic", "threshold"),
-        ("none", "conformal"),
-        ("temperature", "conformal"),
-    ],
-)
+@pytest.mark.parametrize("calibration", ["none", "temperature"])
+@pytest.mark.parametrize("policy", ["argmax", "threshold", "conformal"])
 def test_where_a_model_abstains_a_person_is_asked_whatever_the_rule(asked, calibration, policy):
     rule = fitted_to_a_model_that_abstains(
         asked(calibration=calibration, policy=policy, target_precision=0.6, alpha=0.1)

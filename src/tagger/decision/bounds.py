@@ -1,4 +1,4 @@
-"""What a number of successes says about the chance of success, with stated confidence."""
+"""Exact binomial bounds and p-values of a proportion."""
 
 # Not scipy.stats: its import takes most of a second, and its functions a hundred times as long.
 from scipy.special import bdtr, betaincinv
