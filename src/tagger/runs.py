@@ -8,8 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property, reduce
-from operator import getitem
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +126,7 @@ class RunFolder:
     def model_name(self) -> str:
         """Name of the model config; `-` where no config says."""
         try:
-            return str(self._saved_values["model"]["name"])
+            return str(_at(self._saved_values, ("model", "name")))
         except (UserError, KeyError, TypeError):
             return "-"
 
@@ -171,7 +170,7 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @cached_property
-    def _saved_values(self) -> dict[str, Any]:
+    def _saved_values(self) -> dict[str, object]:
         return with_paths_found(read_yaml(self._config_file), self.path, self.meta.made_in)
 
     def _section(self, schema: type[SectionT], group: str, choice: str) -> SectionT:
@@ -191,10 +190,10 @@ class RunFolder:
                 place, (*parents, key) = ".".join(map(str, (group, *detail["loc"]))), detail["loc"]
                 if detail["type"] == "missing":
                     neutral = compose_section(group, choice)
-                    reduce(getitem, parents, fitted)[key] = reduce(getitem, detail["loc"], neutral)
+                    _at(fitted, parents)[key] = _at(neutral, detail["loc"])
                     missing.append(place)
                 elif detail["type"] == "extra_forbidden":
-                    del reduce(getitem, parents, fitted)[key]
+                    del _at(fitted, parents)[key]
                     unknown.append(place)
         try:
             section = validate_saved(schema, fitted, self._config_file)
@@ -427,7 +426,7 @@ def read_calibration(
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator["_csv._reader"]:
+def _reading(path: Path) -> Iterator["_csv.Reader"]:
     """Open a csv file of a run; what turns out to be wrong with it is a `UserError`."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -436,15 +435,22 @@ def _reading(path: Path) -> Iterator["_csv._reader"]:
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
-def _rows(reader: "_csv._reader", *headers: list[str]) -> Iterator[list[str]]:
+def _rows(reader: "_csv.Reader", *headers: list[str]) -> Iterator[list[str]]:
     """Yield the rows below a header, which has to be one of these."""
-    header = next(reader, [])
+    header: list[str] = next(reader, [])
     if header not in headers:
         raise ValueError(f"columns {header}, expected {headers[0]}")
     for row in reader:
         if len(row) != len(header):
             raise ValueError(f"line {reader.line_num} has {len(row)} of {len(header)} fields")
         yield row
+
+
+def _at(values: Any, keys: Iterable[object]) -> Any:
+    """Return what nested values hold under one key after the other."""
+    for key in keys:
+        values = values[key]
+    return values
 
 
 def _version_name(version: object, schema: int) -> str:

@@ -13,7 +13,7 @@ from tagger.config.schema import APPROACHES, Section, SectionT
 from tagger.errors import UserError, first_line
 
 
-def validate_config(schema: type[SectionT], plain: Mapping[Any, Any], summary: str) -> SectionT:
+def validate_config(schema: type[SectionT], plain: Mapping[str, object], summary: str) -> SectionT:
     """Turn plain data into a typed config.
 
     Args:
