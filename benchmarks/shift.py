@@ -37,7 +37,7 @@ from tagger.files import replacing, write_json
 from tagger.models.transformer import TransformerClassifier
 
 FOLDS = 5
-NOVELTIES = ("neighbours", "mahalanobis", "energy")
+NOVELTIES = ("neighbours", "energy")
 SCORES = ("probability", *NOVELTIES)
 QUANTILES = (0.80, 0.90, 0.95)
 POLICIES: dict[str, dict[str, Any]] = {
@@ -104,8 +104,7 @@ def fold_view(
     assert isinstance(classifier, TransformerClassifier)
     division = split_items(in_domain.items, config.data.split)
     known = classifier.embed([in_domain.items[at] for at in division.train])
-    known_tags = in_domain.true[division.train].tolist()
-    novelties = {kind: OodDetector.fit(kind, known, known_tags) for kind in NOVELTIES[:2]}
+    detector = OodDetector.fit(known)
     view: dict[str, FloatArray] = {}
     for place, source, rows in (
         ("in_domain", in_domain, division.test),
@@ -114,8 +113,7 @@ def fold_view(
         vectors = classifier.embed([source.items[at] for at in rows])
         view[f"{place}_probabilities"] = classifier.predict_from_vectors(vectors)
         view[f"{place}_true"] = source.true[rows].astype(np.float64)
-        for kind, novelty in novelties.items():
-            view[f"{place}_{kind}"] = novelty.score(vectors)
+        view[f"{place}_neighbours"] = detector.score(vectors)
         view[f"{place}_energy"] = energy(classifier, vectors)
     drop_model(run)
     with replacing(path) as temporary, temporary.open("wb") as file:

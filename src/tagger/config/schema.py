@@ -398,7 +398,7 @@ class DecisionConfig(Section):
     folds: int | None = Field(ge=2, le=20)
     """Folds whose out-of-fold predictions the decision is fitted to (of an ensemble: those of its
     members); null: it is fitted to the validation rows."""
-    ood: Literal["none", "knn", "mahalanobis"]
+    ood: Literal["none", "knn"]
     """Out-of-distribution (OOD) score beyond which a person is asked."""
     ood_quantile: Open
     """Quantile of the OOD score of in-distribution items that is the limit."""

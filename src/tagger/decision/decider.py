@@ -220,7 +220,7 @@ def write_decision(
     path = folder / "calibration.csv"
     write_calibration(path, items, classifier.tags, rows.probabilities, rows.ood_scores)
     if config.ood != "none":
-        fit_detector(config.ood, classifier, known).save(folder / OOD_FILE)
+        fit_detector(classifier, known).save(folder / OOD_FILE)
     rule = fit_rule(config, rows)
     save_rule(folder, config, rule, rows)
     return rule
@@ -299,12 +299,12 @@ def refit_rule(
             hint="Train with decision.folds=5, or with data.split.validation above 0.",
         )
     if config.ood != "none":
-        kind = "none" if ood_scores is None else OodDetector.load(folder / OOD_FILE).kind
-        if kind != config.ood:
+        if ood_scores is None:
             raise UserError(
-                f"{folder} was trained with decision.ood={kind}, not {config.ood}",
+                f"{folder} was trained with decision.ood=none, not {config.ood}",
                 hint="Train again with the decision.ood that you want.",
             )
+        OodDetector.load(folder / OOD_FILE)  # lest a rule be written that cannot be used
     rows = CalibrationSet(probabilities, true, ood_scores, f"{len(true)} rows of calibration.csv")
     return fit_rule(config, rows), rows
 
