@@ -38,8 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     init = commands.add_parser(
         "init",
         help="write the config that reads a table of yours",
-        description="Look at a table of texts and tags, guess which columns hold what, and write "
-        "configs/data/NAME.yaml and data/NAME.tags.yaml for it, to be looked over and changed.",
+        description="Guess which columns of a table hold what, and write configs/data/NAME.yaml "
+        "and data/NAME.tags.yaml for it, to be looked over and changed.",
     )
     init.add_argument("file", type=Path, metavar="FILE", help="CSV, JSON, Parquet, Arrow")
     init.add_argument("--name", help="of the config; default: the file's")
@@ -80,8 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
         parents=[runs],
         help="examine a file of items",
         description="Examine a table (CSV, JSON, Parquet, Arrow): schema, sample, repeats, "
-        "doubtful labels, coverage, drift. Untagged files are examined for all but labels. With "
-        "--import nothing is examined: decisions of a reviewed table go into the file.",
+        "doubtful labels, coverage, drift. With --import nothing is examined: decisions of a "
+        "reviewed table go into the file.",
     )
     audit.add_argument("--data", required=True, type=Path, help="the file")
     audit.add_argument("--run", help="a run whose columns and tags are those of the file")
@@ -129,9 +129,9 @@ def build_parser() -> argparse.ArgumentParser:
         "export",
         parents=[run, runs],
         help="make a smaller and faster run of a run",
-        description="Write a run's model as a graph that answers without torch, with weights of "
-        "fewer bits, into a new run folder; the decision is fitted again. What changes more than "
-        "the limits of compress allow is refused, with exit code 3.",
+        description="Write a run's model as a graph that answers without torch into a new run "
+        "folder, and fit the decision again. What changes more than the limits of compress allow "
+        "is refused, with exit code 3.",
     )
     export.add_argument("--name", help="of the new run; default: RUN-CHOICE")
     export.add_argument("--rows", help="a file of further texts to compare decisions on")
@@ -147,9 +147,8 @@ def build_parser() -> argparse.ArgumentParser:
         "errors",
         parents=[run, runs],
         help="read what an evaluated run gets wrong",
-        description="Show the errors of a run's last evaluation: grouped by what they have in "
-        "common, the surest first, each with the nearest items that the run was trained on, and a "
-        "mark where the label itself looks wrong.",
+        description="Show the errors of a run's last evaluation: grouped, the surest first, each "
+        "with the nearest training items, and a mark where the label itself looks wrong.",
     )
     errors.add_argument(
         "--on", metavar="SOURCE|FOLDER",
@@ -197,9 +196,8 @@ def build_parser() -> argparse.ArgumentParser:
         parents=[runs],
         help="measure what runs cost to use, side by side",
         description="Measure runs from title and description to the decision: one item at a time, "
-        "many a call, texts of several lengths, cold start, memory and size. Single items are "
-        "timed in blocks, the runs in turn, so that what else the machine does meets all of them; "
-        "the others are compared with the first. Leave the machine alone meanwhile.",
+        "many a call, texts of several lengths, cold start, memory and size. The others are "
+        "compared with the first. Leave the machine alone meanwhile.",
     )
     bench.add_argument(
         "--run", required=True, action="append", metavar="RUN",

@@ -147,23 +147,17 @@ class RunFolder:
             UserError: with what the run recorded, and how to name another place.
         """
         data = self.data_config
-        if data.source != "file":
-            return
-        files = [data.path, data.test_path, *data.extra]
+        files = [data.path, data.test_path, *data.extra] if data.source == "file" else []
         missing = [one for one in files if one and not resolve_path(one).exists()]
-        if not missing:
-            return
-        made_in = self.meta.made_in
-        raise UserError(
-            f"{self.path}: the run was made from files that are not here:",
-            [
-                *(str(REPO_ROOT / one) for one in missing),
-                f"made on {made_in.host or 'an unknown machine'} in the folder "
-                f"{made_in.folder or 'that it did not record'}",
-            ],
-            "Bring them there, or name another file: evaluate.py data=file data.path=FILE, "
-            "tagger benchmark --data FILE",
-        )
+        if missing:
+            host = self.meta.made_in.host or "an unknown machine"
+            folder = self.meta.made_in.folder or "a folder that it did not record"
+            raise UserError(
+                f"{self.path}: the run was made from files that are not here:",
+                [*(str(REPO_ROOT / one) for one in missing), f"made on {host} in {folder}"],
+                "Bring them there, or name another file: evaluate.py data=file data.path=FILE, "
+                "tagger benchmark --data FILE",
+            )
 
     @property
     def _config_file(self) -> Path:

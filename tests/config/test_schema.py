@@ -200,18 +200,18 @@ def test_test_rows_are_chosen_in_one_way(overrides: list[str], message: str) -> 
         ),
         (
             ["decision.policy=threshold", NO_VALIDATION],
-            "decision.policy=threshold must be fitted to rows: give decision.folds=5, or "
-            "data.split.validation above 0",
+            "decision.policy=threshold with decision.ood=none must be fitted to rows: give "
+            "decision.folds=5, or data.split.validation above 0",
             ["decision.policy=threshold", NO_VALIDATION, "decision.folds=5"],
         ),
         (
             ["decision=conformal", "decision.folds=null", NO_VALIDATION],
-            "decision.policy=conformal must be fitted to rows",
+            "decision.policy=conformal with decision.ood=none must be",
             ["decision=conformal", NO_VALIDATION],
         ),
         (
             ["decision.ood=knn", NO_VALIDATION],
-            "decision.ood=knn must be fitted to rows",
+            "decision.policy=argmax with decision.ood=knn must be fitted",
             ["decision.policy=argmax", NO_VALIDATION],
         ),
         (
@@ -303,11 +303,6 @@ def test_settings_that_do_not_go_together_are_refused(
             ["search.trials=null", "search.sampler=random"],
             "search: `trials` and `hours` are both null: give one, or the sweep never ends",
             ["search.trials=null", "search.sampler=grid"],
-        ),
-        (
-            ["search.objectives=[accuracy,macro_f1,accuracy]", "search.pruner=none"],
-            "search: `objectives` names one twice: accuracy, macro_f1, accuracy",
-            ["search.objectives=[accuracy,macro_f1]", "search.pruner=none"],
         ),
         *(
             (

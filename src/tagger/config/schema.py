@@ -107,10 +107,8 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
         needed = {"file": ("path",), "hub": ("hub_id",), "download": ("url", "sha256")}[self.source]
-        missing = [key for key in needed if getattr(self, key) is None]
-        if missing:
-            given = " and ".join(f"data.{key}=..." for key in missing)
-            raise ValueError(f"source={self.source} needs {given}")
+        if missing := [f"data.{key}=..." for key in needed if getattr(self, key) is None]:
+            raise ValueError(f"source={self.source} needs {' and '.join(missing)}")
         for key, source in {"test_path": "file", "hub_test_split": "hub"}.items():
             if getattr(self, key) is not None and self.source != source:
                 raise ValueError(f"`{key}` goes with source={source}, found {self.source}")
@@ -453,19 +451,15 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _check_parts(self) -> "Recipe":
-        fits_head = {
-            "head_init=probe": self.training.head_init == "probe",
-            "refit_head=true": self.training.refit_head,
-        }
-        for setting, given in fits_head.items():
-            if given and isinstance(self.model, TransformerConfig) and self.model.head != "linear":
-                raise ValueError(f"training.{setting} needs model.head=linear")
-        if (
-            isinstance(self.model, TransformerConfig)
-            and self.model.static is not None
-            and self.training.adversarial
-        ):
-            raise ValueError("training.adversarial needs layers, and model.static has none: set 0")
+        if isinstance(self.model, TransformerConfig):
+            if self.training.head_init == "probe" and self.model.head != "linear":
+                raise ValueError("training.head_init=probe needs model.head=linear")
+            if self.training.refit_head and self.model.head != "linear":
+                raise ValueError("training.refit_head=true needs model.head=linear")
+            if self.training.adversarial and self.model.static is not None:
+                raise ValueError(
+                    "training.adversarial needs layers, and model.static has none: set 0"
+                )
         self._check_distill()
         if self.decision.ood != "none" and not isinstance(self.model, EncoderConfig):
             raise ValueError(
@@ -481,16 +475,11 @@ class Recipe(Section):
                 "decision.folds can't be given with model.combine=weights: what its members said "
                 "out of folds is not what the mean of their weights says"
             )
-        fitted = {"policy": "argmax", "ood": "none"}
-        needy = [
-            f"decision.{key}={getattr(self.decision, key)}"
-            for key, free in fitted.items()
-            if getattr(self.decision, key) != free
-        ]
-        if needy and self.decision.folds is None and not self.data.split.validation:
+        fitted = self.decision.policy != "argmax" or self.decision.ood != "none"
+        if fitted and self.decision.folds is None and not self.data.split.validation:
             raise ValueError(
-                f"{' and '.join(needy)} must be fitted to rows: give decision.folds=5, or "
-                "data.split.validation above 0"
+                f"decision.policy={self.decision.policy} with decision.ood={self.decision.ood} "
+                "must be fitted to rows: give decision.folds=5, or data.split.validation above 0"
             )
         return self
 
@@ -645,8 +634,6 @@ class SearchConfig(Section):
             raise ValueError(
                 "`trials` and `hours` are both null: give one, or the sweep never ends"
             )
-        if len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(f"`objectives` names one twice: {', '.join(self.objectives)}")
         if self.objectives[0] in COST_METRICS:
             raise ValueError(
                 f"the first of `objectives` picks the winner and must be counted over rows: "
