@@ -2,7 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
@@ -18,6 +18,7 @@ N_TAGS = 5
 position = st.integers(0, N_TAGS - 1)
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(position, position), min_size=1, max_size=60))
 def test_every_score_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     true, predicted = (list(column) for column in zip(*pairs, strict=True))

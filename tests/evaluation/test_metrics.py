@@ -39,7 +39,7 @@ def test_the_scores_of_resamples_are_those_of_reports(seed: int) -> None:
     theirs = TaggingScores([*tags, "absent"]).compute(references=true, predictions=predicted)
     ours = scores_from_confusion(confusion_matrix(true, predicted, len(tags) + 1))
     assert {name: theirs[name] for name in OVERALL} == pytest.approx(
-        {name: ours[name] for name in OVERALL}
+        {name: float(ours[name]) for name in OVERALL}
     )
     for place, scores in enumerate(theirs["per_class"].values()):
         assert scores == pytest.approx({name: ours[name][place] for name in scores})
