@@ -1,4 +1,4 @@
-"""Typed documents: what each JSON file of this project holds, and how older ones are read.
+"""Defines typed documents, which JSON files hold, and reads them back or refuses them.
 
 A room that computes something returns a `Document`; whoever reads the file gets the same type
 back. The JSON schemas of all documents stand in docs/run-folder.md.

@@ -1,4 +1,4 @@
-"""Accuracy, precision, recall and F1 from counts: the one place that computes them.
+"""Computes accuracy, precision, recall and F1 from confusion matrices.
 
 Plain numpy over confusion matrices: the training loop needs no import of scikit-learn, which takes
 most of a second, and a bootstrap scores thousands of resamples at once. Tests hold the numbers

@@ -1,4 +1,4 @@
-"""Policies that turn probabilities into a tag, or into `REVIEW`: a person is asked.
+"""Fits and applies policies that turn probabilities into a tag, or into `REVIEW`: ask a person.
 
 `other` is a tag like any. `REVIEW` is not a tag: it says that the machine does not know.
 """
