@@ -42,16 +42,16 @@ SCORES = ("probability", *NOVELTIES)
 QUANTILES = (0.80, 0.90, 0.95)
 POLICIES: dict[str, dict[str, Any]] = {
     "argmax": {"policy": "argmax"},
-    "threshold 0.95": {"policy": "threshold", "precision": 0.95},
-    "threshold 0.97": {"policy": "threshold", "precision": 0.97},
-    "threshold 0.98": {"policy": "threshold", "precision": 0.98},
+    "threshold 0.95": {"policy": "threshold", "target_precision": 0.95},
+    "threshold 0.97": {"policy": "threshold", "target_precision": 0.97},
+    "threshold 0.98": {"policy": "threshold", "target_precision": 0.98},
     "threshold 0.95 of each tag": {
         "policy": "threshold",
-        "precision": 0.95,
+        "target_precision": 0.95,
         "scope": "per_tag",
     },
-    "conformal 0.05": {"policy": "conformal", "error": 0.05},
-    "conformal 0.02": {"policy": "conformal", "error": 0.02},
+    "conformal 0.05": {"policy": "conformal", "alpha": 0.05},
+    "conformal 0.02": {"policy": "conformal", "alpha": 0.02},
 }
 
 
@@ -175,7 +175,7 @@ def strangeness(view: Mapping[str, FloatArray], place: str, name: str) -> FloatA
 def compare_policies(views: list[dict[str, FloatArray]]) -> dict[str, dict[str, float]]:
     """Fit each policy to the folds of the own source, and judge it on both sources."""
     joined = {key: np.concatenate([view[key] for view in views]) for key in views[0]}
-    fold = np.concatenate([np.full(len(v["home_true"]), at) for at, v in enumerate(views)])
+    fold = np.concatenate([np.full(len(v["in_domain_true"]), at) for at, v in enumerate(views)])
     table = {}
     for policy, given in POLICIES.items():
         for novelty in ("none", *NOVELTIES):
@@ -201,8 +201,8 @@ def judge(
 
     def rows(chosen: Any) -> CalibrationSet:
         return CalibrationSet(
-            joined["home_probabilities"][chosen],
-            joined["home_true"][chosen].astype(np.int64),
+            joined["in_domain_probabilities"][chosen],
+            joined["in_domain_true"][chosen].astype(np.int64),
             None if novelty == "none" else joined[f"in_domain_{novelty}"][chosen],
             "",
         )
