@@ -24,7 +24,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from tagger.compare.comparison import threshold_config
-from tagger.compare.runs import FloatArray, IntArray, LabelledFile, drop_model, make_run, run_config
+from tagger.compare.runs import LabelledFile, drop_model, make_run, run_config
 from tagger.config.schema import DecisionConfig
 from tagger.data.splits import split_items
 from tagger.decision.decider import CalibrationSet, fit_rule
@@ -35,6 +35,7 @@ from tagger.errors import exit_on_user_error
 from tagger.evaluation.selective import area_under_risk_coverage
 from tagger.files import replacing, write_json
 from tagger.models.transformer import TransformerClassifier
+from tagger.scores import FloatArray, IntArray
 
 FOLDS = 5
 NOVELTIES = ("neighbours", "energy")
