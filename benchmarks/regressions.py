@@ -84,7 +84,9 @@ def halve(path: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     source = LabelledFile.load(path, Path("data/tags.yaml"))
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    halves = SplitConfig(validation=0.0, test=0.5, seed=0, folds=None, fold=None, per_tag=None)
+    halves = SplitConfig(
+        validation=0.0, test=0.5, seed=0, column=None, folds=None, fold=None, per_tag=None
+    )
     split = split_items(source.items, halves)
     return [rows[place] for place in split.train], [rows[place] for place in split.test]
 

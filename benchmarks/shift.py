@@ -24,7 +24,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from tagger.compare.comparison import threshold_config
-from tagger.compare.runs import FloatArray, IntArray, LabelledFile, drop_model, make_run, run_config
+from tagger.compare.runs import LabelledFile, drop_model, make_run, run_config
 from tagger.config.schema import DecisionConfig
 from tagger.data.splits import split_items
 from tagger.decision.decider import CalibrationSet, fit_rule
@@ -35,23 +35,24 @@ from tagger.errors import exit_on_user_error
 from tagger.evaluation.selective import area_under_risk_coverage
 from tagger.files import replacing, write_json
 from tagger.models.transformer import TransformerClassifier
+from tagger.scores import FloatArray, IntArray
 
 FOLDS = 5
-NOVELTIES = ("neighbours", "mahalanobis", "energy")
+NOVELTIES = ("neighbours", "energy")
 SCORES = ("probability", *NOVELTIES)
 QUANTILES = (0.80, 0.90, 0.95)
 POLICIES: dict[str, dict[str, Any]] = {
     "argmax": {"policy": "argmax"},
-    "threshold 0.95": {"policy": "threshold", "precision": 0.95},
-    "threshold 0.97": {"policy": "threshold", "precision": 0.97},
-    "threshold 0.98": {"policy": "threshold", "precision": 0.98},
+    "threshold 0.95": {"policy": "threshold", "target_precision": 0.95},
+    "threshold 0.97": {"policy": "threshold", "target_precision": 0.97},
+    "threshold 0.98": {"policy": "threshold", "target_precision": 0.98},
     "threshold 0.95 of each tag": {
         "policy": "threshold",
-        "precision": 0.95,
+        "target_precision": 0.95,
         "scope": "per_tag",
     },
-    "conformal 0.05": {"policy": "conformal", "error": 0.05},
-    "conformal 0.02": {"policy": "conformal", "error": 0.02},
+    "conformal 0.05": {"policy": "conformal", "alpha": 0.05},
+    "conformal 0.02": {"policy": "conformal", "alpha": 0.02},
 }
 
 
@@ -104,8 +105,7 @@ def fold_view(
     assert isinstance(classifier, TransformerClassifier)
     division = split_items(in_domain.items, config.data.split)
     known = classifier.embed([in_domain.items[at] for at in division.train])
-    known_tags = in_domain.true[division.train].tolist()
-    novelties = {kind: OodDetector.fit(kind, known, known_tags) for kind in NOVELTIES[:2]}
+    detector = OodDetector.fit(known)
     view: dict[str, FloatArray] = {}
     for place, source, rows in (
         ("in_domain", in_domain, division.test),
@@ -114,8 +114,7 @@ def fold_view(
         vectors = classifier.embed([source.items[at] for at in rows])
         view[f"{place}_probabilities"] = classifier.predict_from_vectors(vectors)
         view[f"{place}_true"] = source.true[rows].astype(np.float64)
-        for kind, novelty in novelties.items():
-            view[f"{place}_{kind}"] = novelty.score(vectors)
+        view[f"{place}_neighbours"] = detector.score(vectors)
         view[f"{place}_energy"] = energy(classifier, vectors)
     drop_model(run)
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -177,7 +176,7 @@ def strangeness(view: Mapping[str, FloatArray], place: str, name: str) -> FloatA
 def compare_policies(views: list[dict[str, FloatArray]]) -> dict[str, dict[str, float]]:
     """Fit each policy to the folds of the own source, and judge it on both sources."""
     joined = {key: np.concatenate([view[key] for view in views]) for key in views[0]}
-    fold = np.concatenate([np.full(len(v["home_true"]), at) for at, v in enumerate(views)])
+    fold = np.concatenate([np.full(len(v["in_domain_true"]), at) for at, v in enumerate(views)])
     table = {}
     for policy, given in POLICIES.items():
         for novelty in ("none", *NOVELTIES):
@@ -203,8 +202,8 @@ def judge(
 
     def rows(chosen: Any) -> CalibrationSet:
         return CalibrationSet(
-            joined["home_probabilities"][chosen],
-            joined["home_true"][chosen].astype(np.int64),
+            joined["in_domain_probabilities"][chosen],
+            joined["in_domain_true"][chosen].astype(np.int64),
             None if novelty == "none" else joined[f"in_domain_{novelty}"][chosen],
             "",
         )

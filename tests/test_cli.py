@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from tagger.cli import main
-from tagger.config.schema import TrainConfig
 from tagger.data.items import Item
 from tagger.decision.calibrators import Temperature, Unchanged
 from tagger.decision.decider import Rule, load_rule, save_rule
@@ -132,20 +131,10 @@ def test_a_file_gets_its_tags(tagger: Command, tiny_run: RunFolder, tmp_path: Pa
         rows = list(csv.DictReader(file))
     assert [(row["id"], row["tag"]) for row in rows] == [("a", "fruit"), ("b", "weather")]
     assert [row["decision"] for row in rows] == ["fruit", "weather"]
-
-
-def test_one_item_and_a_file_get_the_same_numbers(
-    tagger: Command, tiny_run: RunFolder, tmp_path: Path
-) -> None:
-    source = write_items(tmp_path / "in.csv")
-    tagger("predict", "--run", tiny_run.path, "--input", source, "--output", tmp_path / "out.csv")
-    ended = tagger("predict", "--run", tiny_run.path, "--title", "rain", "--description", "storm")
-    decision, alone = read_ranking(ended.out)
-    with (tmp_path / "out.csv").open(newline="") as file:
-        row = list(csv.DictReader(file))[1]
-    assert row["decision"] == decision
-    for tag in tiny_run.tags:
-        assert float(row[tag]) == pytest.approx(alone[tag], abs=1e-4)
+    one = tagger("predict", "--run", tiny_run.path, "--title", "rain", "--description", "storm")
+    decision, alone = read_ranking(one.out)
+    assert decision == "weather"
+    assert {tag: float(rows[1][tag]) for tag in alone} == pytest.approx(alone, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -153,16 +142,13 @@ def test_one_item_and_a_file_get_the_same_numbers(
     [
         ([], "give either --text, or --title and/or --description, or --input and --output"),
         (["--title", "x", "--input", "a.csv"], "give either"),
-        (["--title", "x", "--output", "a.csv"], "give either"),
         (["--input", "a.csv"], "--input and --output go together"),
         (["--output", "a.csv"], "--input and --output go together"),
-        (["--title", ""], "the item has no text"),
         (["--title", " \n", "--description", "\t"], "the item has no text"),
         (["--text", "x", "--description", "y"], "--text and --description are the same"),
         (["--title", "half \udce4 byte"], "not UTF-8"),
         (["--input", "none.csv", "--output", "out.csv"], "none.csv does not exist"),
         (["--input", "none.csv", "--output", "out.txt"], "the format is chosen by the ending"),
-        (["--input", "none.csv", "--output", "out"], "the format is chosen by the ending"),
         (["--input", ".", "--output", "out.csv"], ". is a folder"),
     ],
 )
@@ -183,12 +169,9 @@ def test_misuse_ends_with_a_message_and_no_litter(
         [],
         ["nonsense"],
         ["predict"],
-        ["predict", "--run"],
-        ["predict", "--bogus", "1"],
-        ["decide"],
+        ["predict", "--run", "tiny", "--bogus", "1"],
         ["decide", "--run", "tiny", "--policy", "magic"],
         ["decide", "--run", "tiny", "--target-precision", "high"],
-        ["decide", "--run", "tiny", "--calibration", "platt"],
     ],
 )
 def test_argparse_refuses_the_rest(tagger: Command, arguments: list[str]) -> None:
@@ -294,34 +277,24 @@ def test_a_read_only_disk_is_named(tagger: Command, tiny_run: RunFolder, tmp_pat
         subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.slow
 def test_a_file_that_may_not_grow_is_named(
     tagger: Command, tiny_run: RunFolder, tmp_path: Path
 ) -> None:
     """A limit on the size of files stands for a full disk where none can be mounted."""
+    resource = pytest.importorskip("resource")
     rows = "".join(f"{number},apple,\n" for number in range(1100))
     source = write_items(tmp_path / "in.csv", f"id,title,description\n{rows}")
-    code = (
-        "import resource, signal, sys\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from tagger.cli import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-        "main(sys.argv[1:])\n"
-    )
     output = tmp_path / "out.csv"
     output.write_text("kept")
-    arguments = ["predict", "--run", str(tiny_run.path), "--input", str(source)]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments, "--output", str(output)],
-        env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: ")
-    assert "grew past what the system allows" in done.stderr
-    assert "Traceback" not in done.stderr
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        ended = tagger("predict", "--run", tiny_run.path, "--input", source, "--output", output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].startswith("error: ")
+    assert "grew past what the system allows" in ended.err
     assert output.read_text() == "kept"
 
 
@@ -367,24 +340,6 @@ def test_a_decision_is_changed_without_training(
     assert {path: path.read_bytes() for path in (run.path / "model").iterdir()} == model
 
 
-def test_a_decision_is_changed_from_what_was_last_asked_for(
-    tagger: Command, copy_run: Callable[..., RunFolder]
-) -> None:
-    run = copy_run()
-    path = run.path / "decision.json"
-    trained = run.config.decision.model_dump()
-    given = {"policy": "threshold", "target_precision": 0.5, "confidence": 0.5}
-    changes = [
-        text for key, value in given.items() for text in (f"--{key.replace('_', '-')}", value)
-    ]
-    assert tagger("decide", "--run", run.path, *changes).code == 0
-    assert tagger("decide", "--run", run.path, "--target-precision", "0.6").code == 0
-    assert json.loads(path.read_text())["asked"] == trained | given | {"target_precision": 0.6}
-    path.write_text("{")
-    assert tagger("decide", "--run", run.path, "--target-precision", "0.6").code == 0
-    assert json.loads(path.read_text())["asked"] == trained | {"target_precision": 0.6}
-
-
 def test_a_changed_decision_is_the_one_that_is_used(
     tagger: Command, copy_run: Callable[..., RunFolder]
 ) -> None:
@@ -406,78 +361,24 @@ def test_a_changed_decision_is_the_one_that_is_used(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "key"),
+    ("arguments", "keys"),
     [
-        (["--target-precision", "1.5"], "target_precision"),
-        (["--target-precision", "1"], "target_precision"),
-        (["--target-precision", "nan"], "target_precision"),
-        (["--confidence", "0"], "confidence"),
-        (["--alpha", "-0.1"], "alpha"),
+        (["--target-precision", "1"], ["target_precision"]),
+        (["--target-precision", "nan"], ["target_precision"]),
+        (["--confidence", "0", "--alpha", "-0.1"], ["confidence", "alpha"]),
     ],
 )
-def test_a_value_out_of_range_is_refused_and_the_decision_kept(
-    tagger: Command, copy_run: Callable[..., RunFolder], arguments: list[str], key: str
+def test_values_out_of_range_are_refused_and_the_decision_kept(
+    tagger: Command, copy_run: Callable[..., RunFolder], arguments: list[str], keys: list[str]
 ) -> None:
     run = copy_run()
     before = (run.path / "decision.json").read_bytes()
     ended = tagger("decide", "--run", run.path, "--policy", "threshold", *arguments)
     assert (ended.code, ended.out) == (2, "")
-    summary, problem = ended.err.splitlines()
+    summary, *problems = ended.err.splitlines()
     assert summary == "error: the decision cannot be changed to this:"
-    assert problem.startswith(f"  - {key}: ")
+    assert [problem.partition(":")[0] for problem in problems] == [f"  - {key}" for key in keys]
     assert (run.path / "decision.json").read_bytes() == before
-
-
-def test_values_out_of_range_are_all_named(
-    tagger: Command, copy_run: Callable[..., RunFolder]
-) -> None:
-    ended = tagger(
-        "decide", "--run", copy_run().path, "--target-precision", "2", "--confidence", "-1"
-    )
-    assert [line.split(":")[0] for line in ended.err.splitlines()[1:]] == [
-        "  - target_precision", "  - confidence",
-    ]  # fmt: skip
-
-
-def test_a_run_without_calibration_rows_has_nothing_to_fit_a_decision_to(
-    tagger: Command,
-    tiny_config: Callable[..., TrainConfig],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    from tagger.training.train_run import train
-
-    given = ["name=blind", f"runs_dir={tmp_path}", "training.epochs=1", "data.split.validation=0"]
-    path = train(tiny_config(*given))
-    before = (path / "decision.json").read_bytes()
-    capsys.readouterr()
-    ended = tagger("decide", "--run", path, "--policy", "threshold")
-    assert ended.code == 2
-    summary, hint = ended.err.splitlines()
-    assert summary.startswith(f"error: {path}/calibration.csv has no rows")
-    assert "decision.folds=5" in hint
-    assert (path / "decision.json").read_bytes() == before
-    assert tagger("predict", "--run", path, "--title", "apple").code == 0
-
-
-@pytest.mark.parametrize("damage", ["missing", "other columns", "other tag", "no number"])
-def test_damaged_calibration_rows_are_named(
-    tagger: Command, copy_run: Callable[..., RunFolder], damage: str
-) -> None:
-    run = copy_run()
-    path = run.path / "calibration.csv"
-    header, first, *rest = path.read_text().splitlines(keepends=True)
-    if damage == "missing":
-        path.unlink()
-    elif damage == "other columns":
-        path.write_text("".join([header.replace("fruit", "fruits"), first, *rest]))
-    else:
-        values = first.split(",")
-        values[1 if damage == "other tag" else 2] = "vegetable"
-        path.write_text("".join([header, ",".join(values), *rest]))
-    ended = tagger("decide", "--run", run.path, "--policy", "threshold")
-    assert ended.code == 2
-    assert ended.err.startswith(f"error: {path}")
 
 
 def test_a_damaged_decision_is_made_again_as_its_message_says(
@@ -550,15 +451,6 @@ def test_a_refused_export_ends_with_code_3_and_what_was_found(
     ended = tagger("export", *named, "--no-gate", "compress.max_mib=0.001")
     assert ended.code == 0
     assert "beyond its limit, max_mib" in ended.out
-
-
-@pytest.mark.parametrize("other", ["runs_dir=elsewhere", "gate=false", "compres=int8"])
-def test_an_option_of_export_without_its_dashes_is_not_passed_over(
-    tagger: Command, other: str
-) -> None:
-    ended = tagger("export", "--run", "x", "compress=int8", other)
-    assert ended.code == 2
-    assert f"go without dashes, found:\n  - {other}\n" in ended.err
 
 
 def test_export_reports_all_mistakes_at_once(tagger: Command) -> None:

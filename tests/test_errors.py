@@ -1,7 +1,5 @@
 import errno
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -12,7 +10,6 @@ from tagger.errors import (
     describe_os_error,
     exit_on_user_error,
 )
-from tagger.files import REPO_ROOT
 
 
 def test_the_message_lists_summary_problems_and_hint() -> None:
@@ -83,30 +80,3 @@ def test_refusals_are_put_in_plain_words(number: int, word: str) -> None:
 def test_an_unforeseen_refusal_keeps_the_systems_words() -> None:
     assert "Too many open files" in describe_os_error(OSError(errno.EMFILE, "Too many open files"))
     assert "odd" in describe_os_error(OSError("odd"))
-
-
-@pytest.mark.parametrize("lines", [1, 100_000])
-def test_a_reader_that_leaves_is_no_error(lines: int) -> None:
-    """As in `tagger leaderboard | head -1`, with output below and above the buffer's size."""
-    code = (
-        "import sys, time\n"
-        "from tagger.errors import exit_on_user_error\n"
-        "@exit_on_user_error\n"
-        "def main():\n"
-        "    sys.stdin.read()\n"  # until the reader has left
-        f"    for _ in range({lines}): print('x' * 20)\n"
-        "main()\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src")},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdin and process.stdout and process.stderr
-    process.stdout.close()
-    process.stdin.close()
-    assert process.stderr.read() == b""
-    process.stderr.close()
-    assert process.wait() == 0

@@ -17,7 +17,7 @@ def main():
     sys.stdin.read()  # until the reader has left
     print("first")
     with open("work.txt", "w") as file:
-        for number in range(20_000):
+        for number in range(5_000):
             print("a line of output", number)
             print("a word on the way", number, file=sys.stderr)
         file.write("done")
@@ -44,7 +44,7 @@ def run(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="written for a POSIX shell")
-@pytest.mark.parametrize("redirect", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("redirect", ["2>&-", "<&- >&- 2>&-", "2>/dev/full"])
 def test_work_is_done_though_nobody_listens(redirect: str, tmp_path: Path) -> None:
     done = run(tmp_path, PROGRAM.replace("sys.stdin.read()", ""), redirect)
     assert done.returncode == 3
@@ -82,7 +82,7 @@ def test_output_that_finds_a_full_disk_is_said_once(tmp_path: Path) -> None:
     assert b"Exception ignored" not in done.stderr
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "ascii:strict"])
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8", "ascii:strict"])
 def test_any_encoding_takes_any_text(encoding: str, tmp_path: Path) -> None:
     program = (
         "import sys\nfrom tagger.errors import exit_on_user_error\n"

@@ -1,5 +1,6 @@
 import csv
 import errno
+import io
 import json
 import os
 import shutil
@@ -27,7 +28,7 @@ from tagger.models.base import Classifier
 from tagger.prediction import Outcome, predict_file, predict_rows
 from tagger.runs import RunFolder
 
-WORDS = (
+WORDS = [
     "apple",
     "rain",
     "iron",
@@ -40,7 +41,7 @@ WORDS = (
     "frost",
     "zinc",
     "juice",
-)
+]
 AWKWARD = [
     ("plain", "apple pie", "a recipe"),
     ('comma, and "quotes"', 'rain, "heavy"', "it's wet"),
@@ -168,8 +169,10 @@ def test_the_output_has_a_row_an_item_in_order(
     assert leftovers(output) == set()
 
 
-@pytest.mark.parametrize("source", [".csv", ".jsonl", ".parquet"])
-@pytest.mark.parametrize("target", [".csv", ".jsonl", ".parquet", ".CSV", ".JSONL"])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [(".csv", ".csv"), (".jsonl", ".parquet"), (".parquet", ".jsonl"), (".csv", ".JSONL")],
+)
 def test_all_formats_agree(
     copy_run: Callable[..., RunFolder], watched: Watched, tmp_path: Path, source: str, target: str
 ) -> None:
@@ -250,8 +253,9 @@ def test_neighbours_do_not_change_a_prediction(model: Classifier) -> None:
 
 
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-@pytest.mark.parametrize("cut", range(5))
+@pytest.mark.parametrize(
+    ("suffix", "cut"), [(".csv", 0), (".csv", 1), (".jsonl", 2), (".parquet", 3), (".csv", 4)]
+)
 def test_a_resumed_output_has_the_same_bytes_wherever_it_was_cut(
     tiny_run: RunFolder, watched: Watched, tmp_path: Path, suffix: str, cut: int
 ) -> None:
@@ -284,15 +288,17 @@ def note_twice_then_die(path, state):
     note(path, state)
 
 prediction.write_json = note_twice_then_die
+prediction.CHUNK = 64
 prediction.predict_file(open_run(sys.argv[1], ""), Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
 
 @pytest.mark.slow
-def test_5000_rows_killed_in_the_middle_and_resumed(
+@pytest.mark.usefixtures("small_chunks")
+def test_a_file_is_killed_in_the_middle_and_resumed(
     tiny_run: RunFolder, watched: Watched, tmp_path: Path
 ) -> None:
-    rows = texts(5000)
+    rows = texts(300)
     source = write_input(tmp_path / "in.csv", rows)
     whole, output = tmp_path / "whole" / "out.csv", tmp_path / "cut" / "out.csv"
     predict_file(tiny_run, source, whole)
@@ -380,58 +386,33 @@ def test_the_same_decision_made_again_goes_on(
     assert len(watched.asked) == 200 - 2 * 64
 
 
-@pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("lacks", ["model", "decision", "input_sha256", "rows", "bytes"])
-def test_a_note_that_lacks_something_starts_over(
-    tiny_run: RunFolder, watched: Watched, tmp_path: Path, lacks: str
-) -> None:
-    source, output = write_input(tmp_path / "in.csv", texts(200)), tmp_path / "out.csv"
-    stop_in_the_third_chunk(watched, tiny_run, source, output)
-    path = tmp_path / "out.csv.partial.json"
-    note = json.loads(path.read_text())
-    del note[lacks]
-    path.write_text(json.dumps(note))
-    predict_file(tiny_run, source, output)
-    assert len(watched.asked) == 200
+def lose_a_key(partial: Path, note: Path) -> None:
+    content = json.loads(note.read_text())
+    del content["input_sha256"]
+    note.write_text(json.dumps(content))
 
 
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
     "damage",
     [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b'{"rows": 64}',
-        b'{"model": 1, "decision": "", "input_sha256": 2}',
+        lose_a_key,
+        lambda partial, note: note.write_bytes(b"{"),
+        lambda partial, note: note.write_bytes(b"[]"),
+        lambda partial, note: note.unlink(),
+        lambda partial, note: partial.unlink(),
+        lambda partial, note: os.truncate(partial, 10),
     ],
 )
-def test_a_damaged_note_starts_over(
-    tiny_run: RunFolder, watched: Watched, tmp_path: Path, damage: bytes
+def test_damaged_leftovers_start_over(
+    tiny_run: RunFolder, watched: Watched, tmp_path: Path, damage: Callable[[Path, Path], object]
 ) -> None:
     source, output = write_input(tmp_path / "in.csv", texts(200)), tmp_path / "out.csv"
     stop_in_the_third_chunk(watched, tiny_run, source, output)
-    (tmp_path / "out.csv.partial.json").write_bytes(damage)
+    damage(tmp_path / "out.csv.partial", tmp_path / "out.csv.partial.json")
     predict_file(tiny_run, source, output)
     assert len(watched.asked) == 200
     assert leftovers(output) == set()
-
-
-@pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("left", [None, 10])
-def test_a_lost_or_shortened_partial_output_starts_over(
-    tiny_run: RunFolder, watched: Watched, tmp_path: Path, left: int | None
-) -> None:
-    source, output = write_input(tmp_path / "in.csv", texts(200)), tmp_path / "out.csv"
-    stop_in_the_third_chunk(watched, tiny_run, source, output)
-    partial = tmp_path / "out.csv.partial"
-    if left is None:
-        partial.unlink()
-    else:
-        os.truncate(partial, left)
-    predict_file(tiny_run, source, output)
-    assert len(watched.asked) == 200
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -475,31 +456,6 @@ def test_strictly_all_bad_rows_are_listed_and_nothing_is_touched(
     assert watched.asked == []
 
 
-@pytest.mark.parametrize(
-    ("output", "message"),
-    [
-        ("out.txt", "the format is chosen by the ending, one of .csv, .jsonl, .parquet"),
-        ("out", "the format is chosen by the ending"),
-        ("folder.csv", "is a folder"),
-        ("in.csv", "are the same file"),
-        ("sub/../in.csv", "are the same file"),
-        ("link.csv", "are the same file"),
-    ],
-)
-def test_an_output_that_cannot_be(
-    tiny_run: RunFolder, watched: Watched, tmp_path: Path, output: str, message: str
-) -> None:
-    source = write_input(tmp_path / "in.csv", texts(3))
-    before = source.read_bytes()
-    (tmp_path / "folder.csv").mkdir()
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "link.csv").symlink_to(source)
-    with pytest.raises(UserError, match=message):
-        predict_file(tiny_run, source, tmp_path / output)
-    assert source.read_bytes() == before
-    assert watched.asked == []
-
-
 def test_what_cannot_be_answered_is_a_row_with_a_reason(
     copy_run: Callable[..., RunFolder], watched: Watched, tmp_path: Path
 ) -> None:
@@ -537,49 +493,15 @@ def test_a_file_that_cannot_be_read_on_is_refused(
     assert leftovers(tmp_path / "out.csv") == set()
 
 
-@pytest.mark.parametrize("name", ["in.parquet", "in.jsonl"])
-@pytest.mark.parametrize("target", ["out.parquet", "out.jsonl"])
-def test_numbers_come_back_as_ids_as_they_came(
-    tiny_run: RunFolder, watched: Watched, tmp_path: Path, name: str, target: str
+def test_from_a_pipe_to_a_pipe(
+    tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    table = {"id": [20230000001, 7], "title": ["apple", "rain"]}
-    if name == "in.parquet":
-        parquet.write_table(pa.table(table), tmp_path / name)
-    else:
-        rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
-        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
-    predict_file(tiny_run, tmp_path / name, tmp_path / target)
-    assert [row["id"] for row in read_output(tmp_path / target)] == [20230000001, 7]
-
-
-def test_tags_named_as_a_column_have_another_one() -> None:
-    names = prediction_output.header(["id", "reason", "x"], ["tag", "x", "y"])
-    assert len(set(names)) == len(names)
-    assert names[5:] == [
-        "probability of id",
-        "probability of reason",
-        "x",
-        "tag (input)",
-        "x (input)",
-        "y",
-    ]
-
-
-def test_from_a_pipe_to_a_pipe(tiny_run: RunFolder, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from tagger.cli import main; main()", "predict"]
-    done = subprocess.run(
-        [*command, "--run", str(tiny_run.path), "--input", "-", "--output", "-"],
-        input='{"title": "apple"}\n{"title": "rain"}\n',
-        env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src")},
-        capture_output=True, text=True, check=True, cwd=tmp_path,
-    )  # fmt: skip
-    lines = done.stdout.splitlines()
-    assert lines[0].startswith("id,decision,tag,probability,reason,fruit")
-    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
-    assert "2 items: -" in done.stderr
+    lines = b'{"title": "apple"}\n{"title": "rain"}\n'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert predict_file(tiny_run, "-", "-") == Outcome(2, 0, 0)
+    head, *rows = capfd.readouterr().out.splitlines()
+    assert head.startswith("id,decision,tag,probability,reason,fruit")
+    assert [row.split(",")[0] for row in rows] == ["1", "2"]
 
 
 def test_a_failure_while_publishing_keeps_the_old_output(
@@ -592,7 +514,7 @@ def test_a_failure_while_publishing_keeps_the_old_output(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(prediction_output, "_csv_to_jsonl", full)
+        patch.setattr(prediction_output, "_typed_rows", full)
         with pytest.raises(OSError):
             predict_file(tiny_run, source, output)
     assert output.read_text() == "kept"
@@ -617,7 +539,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_full_disk_keeps_the_old_output_and_can_be_resumed(
     tiny_run: RunFolder,
     watched: Watched,
@@ -641,7 +563,7 @@ def test_a_full_disk_keeps_the_old_output_and_can_be_resumed(
     assert leftovers(output) == set()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     title=st.text(st.characters(codec="utf-8"), max_size=300),
     description=st.text(st.characters(codec="utf-8"), max_size=300),

@@ -1,5 +1,4 @@
 import json
-import os
 import platform
 import shutil
 from collections.abc import Callable
@@ -63,12 +62,9 @@ def test_a_folder_that_is_no_run_is_said_to_be_none(tmp_path: Path) -> None:
         find_run("photos", str(tmp_path))
 
 
-@pytest.mark.parametrize("status", ["running", "weird", None, 3, ["finished"]])
-def test_an_unfinished_run_is_refused_with_the_way_to_resume_it(
-    copy_run: CopyRun, status: Any
-) -> None:
+def test_an_unfinished_run_is_refused_with_the_way_to_resume_it(copy_run: CopyRun) -> None:
     run = copy_run()
-    change_meta(run, status=status)
+    change_meta(run, status="running")
     with pytest.raises(UserError, match="did not finish") as caught:
         open_run(str(run.path), "")
     assert f"python train.py resume={run.path}" in str(caught.value)
@@ -80,9 +76,7 @@ def test_an_unfinished_run_needs_no_more_than_its_status(copy_run: CopyRun) -> N
     assert not RunFolder(run.path).finished
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b"\x00" * 10, b"7"]
-)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
 def test_a_damaged_meta_is_named(copy_run: CopyRun, content: bytes) -> None:
     run = copy_run()
     (run.path / "meta.json").write_bytes(content)
@@ -90,22 +84,12 @@ def test_a_damaged_meta_is_named(copy_run: CopyRun, content: bytes) -> None:
         open_run(str(run.path), "")
 
 
-def test_a_cut_off_meta_is_named(copy_run: CopyRun) -> None:
-    path = copy_run().path / "meta.json"
-    os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(UserError, match=r"meta.json is damaged"):
-        open_run(str(path.parent), "")
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("tags", "fruit"),
         ("tags", ["fruit"]),
         ("tags", [1, 2]),
-        ("model_files", ["model.safetensors"]),
         ("model_files", {"model.safetensors": None}),
-        ("data", {}),
         ("data", {"name": "x", "sha256": "y", "rows": {"test": "many"}}),
         ("seed", "0"),
     ],
@@ -129,10 +113,7 @@ def test_the_model_loads_and_predicts(tiny_run: RunFolder) -> None:
     assert tiny_run.tags[int(probabilities.argmax())] == "fruit"
 
 
-MODEL_FILES = ["config.json", "head.safetensors", "model.safetensors", "tagger.json"]
-
-
-@pytest.mark.parametrize("name", [*MODEL_FILES, "tokenizer.json"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_flipped_byte_of_the_model_is_noticed(copy_run: CopyRun, name: str) -> None:
     run = copy_run()
     path = run.path / "model" / name
@@ -155,14 +136,6 @@ def test_all_missing_and_changed_files_are_listed(copy_run: CopyRun) -> None:
     first, second = caught.value.problems
     assert first == "model/model.safetensors is missing"
     assert second.startswith("model/tokenizer.json has sha256")
-
-
-def test_a_run_without_its_model_folder_is_named(copy_run: CopyRun) -> None:
-    run = copy_run()
-    shutil.rmtree(run.path / "model")
-    with pytest.raises(UserError) as caught:
-        run.load_classifier()
-    assert len(caught.value.problems) == len(run.meta.model_files)
 
 
 def test_a_meta_that_lists_no_file_loads_nothing(copy_run: CopyRun) -> None:
@@ -313,19 +286,6 @@ ITEMS = [
 ]
 
 
-def test_splits_read_back(tiny_run: RunFolder, tmp_path: Path) -> None:
-    write_splits(tmp_path / "splits.csv", ITEMS, Split([3, 0], [1], [2]))
-    shutil.copy(tiny_run.path / "meta.json", tmp_path)
-    rows = RunFolder(tmp_path).split_rows()
-    assert rows[0] == SplitRow("日本", ITEMS[3].content_hash, "train", "fruit")
-    assert [(row.id, row.split) for row in rows] == [
-        ("日本", "train"),
-        ("007", "train"),
-        ('a,"b"', "validation"),
-        ("c\rd\ne", "test"),
-    ]
-
-
 def test_splits_list_what_else_was_seen_last(tiny_run: RunFolder, tmp_path: Path) -> None:
     further = [Item("x1", "five", "", tag="metal"), Item("x2", "six", "", tag="fruit")]
     known = [
@@ -339,6 +299,7 @@ def test_splits_list_what_else_was_seen_last(tiny_run: RunFolder, tmp_path: Path
     write_splits(tmp_path / "splits.csv", ITEMS, Split([3, 0], [1], [2]), further, known)
     shutil.copy(tiny_run.path / "meta.json", tmp_path)
     rows = RunFolder(tmp_path).split_rows()
+    assert rows[0] == SplitRow("日本", ITEMS[3].content_hash, "train", "fruit")
     assert [(row.id, row.split) for row in rows[:4]] == [
         ("日本", "train"),
         ("007", "train"),
@@ -353,21 +314,21 @@ def test_splits_list_what_else_was_seen_last(tiny_run: RunFolder, tmp_path: Path
     ]
 
 
-@pytest.mark.parametrize(
-    "content", ["", "id,split\n1,train\n", "id,content_hash,split,tag,x\n1,2,3,4,5\n"]
-)
-def test_splits_with_other_columns_are_refused(copy_run: CopyRun, content: str) -> None:
+def test_splits_with_other_columns_or_without_a_file_are_refused(copy_run: CopyRun) -> None:
     run = copy_run()
-    (run.path / "splits.csv").write_text(content)
-    with pytest.raises(UserError, match=r"splits.csv"):
-        run.split_rows()
+    path = run.path / "splits.csv"
+    for damage in (lambda: path.write_text("id,split\n1,train\n"), path.unlink):
+        damage()
+        with pytest.raises(UserError, match=r"splits.csv cannot be read"):
+            run.split_rows()
 
 
-def test_missing_splits_are_named(copy_run: CopyRun) -> None:
-    run = copy_run()
-    (run.path / "splits.csv").unlink()
-    with pytest.raises(UserError, match=r"splits.csv cannot be read"):
-        run.split_rows()
+def test_both_kinds_of_probabilities_read_back_as_the_model_gave_them(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    raw, corrected = np.array([[0.1, 0.9]]), np.array([[0.4, 0.6]])
+    write_predictions(path, ["x"], ("a", "b"), raw, corrected)
+    assert path.read_text().splitlines()[0] == "id,raw:a,raw:b,corrected:a,corrected:b"
+    np.testing.assert_array_equal(read_predictions(path, ("a", "b"))["x"], [0.1, 0.9])
 
 
 def test_predictions_read_back(tmp_path: Path) -> None:
@@ -393,7 +354,6 @@ def test_a_row_too_few_is_our_own_defect(tmp_path: Path) -> None:
         ("id,a,b\n1,0.5\n", "line 2 has 2 of 3 fields"),
         ("id,a,b\n1,0.5,0.5,0\n", "line 2 has 4 of 3 fields"),
         ("id,a,b\n1,0.5,much\n", "much"),
-        ("id,a,b\n\n", "line 2 has 0 of 3 fields"),
     ],
 )
 def test_damaged_predictions_are_named(tmp_path: Path, content: str, message: str) -> None:

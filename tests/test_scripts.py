@@ -1,104 +1,117 @@
-"""The start of the experiment scripts, tried as users do: in a process of its own."""
+"""The start of the experiment scripts; that they start as processes is tested where they are."""
 
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tagger.files import REPO_ROOT
-
-SCRIPT = """
+from tagger.config.composition import WHERE_TO_LOOK, config_groups
+from tagger.config.schema import EvaluateConfig
 from tagger.errors import UserError
 from tagger.scripts import run_hydra_script
 
-def act(config):
-    if config.seed == 13:
-        raise UserError("13 brings bad luck", ["seed: found 13"], "Take another.")
-    if config.seed == 14:
-        raise KeyError("a defect")
-    print("ran", type(config).__name__, config.run, config.seed)
-
-if __name__ == "__main__":
-    run_hydra_script("evaluate", act)
-"""
+Script = Callable[..., int]
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Path:
-    path = tmp_path / "script.py"
-    path.write_text(SCRIPT)
-    return path
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Runs a script with arguments, in a folder of its own, and returns its exit code."""
+
+    def act(config: EvaluateConfig) -> None:
+        if config.seed == 13:
+            raise UserError("13 brings bad luck", ["seed: found 13"], "Take another.")
+        if config.seed == 14:
+            raise KeyError("a defect")
+        print("ran", type(config).__name__, config.run, config.seed)
+
+    def run(*arguments: str, name: str = "evaluate") -> int:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        try:
+            run_hydra_script(name, act)
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return run
 
 
-def run_script(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, script.name, *arguments],
-        cwd=script.parent,
-        env={**os.environ, "PYTHONPATH": str(REPO_ROOT / "src")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_the_function_gets_the_typed_config(
+    script: Script, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert script("run=x", "seed=3") == 0
+    assert capsys.readouterr().out == "ran EvaluateConfig x 3\n"
+    assert not list(tmp_path.iterdir())  # no output folder
 
 
-def test_the_function_gets_the_typed_config(script: Path) -> None:
-    done = run_script(script, "run=x", "seed=3")
-    assert done.stdout == "ran EvaluateConfig x 3\n"
-    assert done.returncode == 0
-    assert [path.name for path in script.parent.iterdir()] == [script.name]  # no output folder
+def test_all_mistakes_come_in_one_message(
+    script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script("run=x", "resampels=5", "seed=-1", "data=nonsense") == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines() == [
+        "error: the config has mistakes:",
+        "  - resampels: no such key (did you mean resamples?)",
+        "  - data=nonsense: no such choice; there are file, gold, hub, mwml",
+        "  - seed: found -1, expected greater than or equal to 0",
+        WHERE_TO_LOOK,
+    ]
 
 
-def test_all_mistakes_come_in_one_message(script: Path) -> None:
-    done = run_script(script, "run=x", "resampels=5", "seed=-1", "data=nonsense")
-    assert done.returncode == 2
-    assert "resampels: no such key (did you mean resamples?)" in done.stderr
-    assert "seed: found -1" in done.stderr
-    assert "data=nonsense: no such choice" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_help_lists_the_choices(
+    script: Script, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert script("--help", name=name) == 0
+    shown = capsys.readouterr().out
+    assert f"python {name}.py" in shown
+    for group, choices in config_groups(name).items():
+        assert group in shown
+        # They stand on a line of their own, or after the group's name; in any order, none missing.
+        lists = (line.rpartition(": ")[2].split(", ") for line in shown.splitlines())
+        assert any(sorted(one.strip() for one in names) == choices for names in lists), group
 
 
-def test_help_says_how_to_call_it(script: Path) -> None:
-    done = run_script(script, "--help")
-    assert done.returncode == 0
-    assert "python evaluate.py run=" in done.stdout
-    assert "resamples" in done.stdout
+def test_hydra_shows_the_config_instead_of_running(
+    script: Script, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert script("--cfg", "job", "model=fast", "training.precision=fp32", name="train") == 0
+    shown = capsys.readouterr()
+    config = yaml.safe_load(shown.out)
+    assert (config["model"]["name"], config["training"]["mixed_precision"]) == ("two-layer", "fp32")
+    assert "note: model=fast is model=two-layer now" in shown.err
+    assert not list(tmp_path.iterdir())
 
 
-def test_hydra_shows_the_config_instead_of_running(script: Path) -> None:
-    done = run_script(script, "--cfg", "job", "run=x")
-    assert done.returncode == 0
-    assert "resamples: 2000" in done.stdout
-    assert "ran" not in done.stdout.split()
-
-
-def test_a_sweep_runs_one_job_a_value(script: Path) -> None:
-    done = run_script(script, "-m", "run=x,y", "seed=1,2")
-    assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.splitlines()) == [
+def test_a_sweep_runs_one_job_a_value(
+    script: Script, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert script("-m", "run=x,y", "seed=1,2", "runs_dir=kept") == 0
+    assert sorted(capsys.readouterr().out.splitlines()) == [
         "ran EvaluateConfig x 1",
         "ran EvaluateConfig x 2",
         "ran EvaluateConfig y 1",
         "ran EvaluateConfig y 2",
     ]
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]  # its note, among the runs
 
 
-def test_a_sweep_refuses_bad_values_too(script: Path) -> None:
-    done = run_script(script, "-m", "run=x", "seed=-1,-2")
-    assert done.returncode == 2
-    assert "seed: found -1" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_sweep_refuses_bad_values_too(script: Script, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script("-m", "run=x", "seed=-1,-2") == 2
+    assert "seed: found -1" in capsys.readouterr().err
 
 
-def test_a_user_error_ends_in_its_message_alone(script: Path) -> None:
-    done = run_script(script, "run=x", "seed=13")
-    assert done.returncode == 2
-    assert done.stderr == "error: 13 brings bad luck\n  - seed: found 13\nTake another.\n"
+def test_a_user_error_ends_in_its_message_alone(
+    script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script("run=x", "seed=13") == 2
+    shown = capsys.readouterr().err
+    assert shown == "error: 13 brings bad luck\n  - seed: found 13\nTake another.\n"
 
 
-def test_a_defect_keeps_its_traceback(script: Path) -> None:
-    done = run_script(script, "run=x", "seed=14")
-    assert done.returncode not in (0, 2)
-    assert "a defect" in done.stderr
+def test_a_defect_keeps_its_traceback(script: Script) -> None:
+    with pytest.raises(KeyError, match="a defect"):
+        script("run=x", "seed=14")

@@ -1,11 +1,11 @@
-"""The `tagger` command: audits data, compares approaches, and uses finished runs."""
+"""Runs the `tagger` command: audits data, compares approaches, and uses finished runs."""
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tagger.errors import UserError, exit_on_user_error
 from tagger.threads import settle_threads
@@ -15,13 +15,6 @@ if TYPE_CHECKING:
     from tagger.data.dates import DateOrder
 
 GATE_FAILED = 1
-
-
-class _Renamed(argparse.Action):
-    """Refuses an option of former versions with the name of today."""
-
-    def __call__(self, *given: Any) -> None:
-        raise UserError(f"{given[-1]} is {self.const} now")
 
 
 @exit_on_user_error
@@ -37,12 +30,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tagger", description="Audit data, use runs.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('tagger')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    runs = argparse.ArgumentParser(add_help=False)
+    runs.add_argument("--runs-dir", default="runs", help="default: %(default)s")
+    run = argparse.ArgumentParser(add_help=False)
+    run.add_argument("--run", required=True, help="a run folder, or a name below --runs-dir")
 
     init = commands.add_parser(
         "init",
         help="write the config that reads a table of yours",
-        description="Look at a table of texts and tags, guess which columns hold what, and write "
-        "configs/data/NAME.yaml and data/NAME.tags.yaml for it, to be looked over and changed.",
+        description="Guess which columns of a table hold what, and write configs/data/NAME.yaml "
+        "and data/NAME.tags.yaml for it, to be looked over and changed.",
     )
     init.add_argument("file", type=Path, metavar="FILE", help="CSV, JSON, Parquet, Arrow")
     init.add_argument("--name", help="of the config; default: the file's")
@@ -52,14 +49,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser(
         "predict",
+        parents=[run, runs],
         help="give items their tag",
         description="Give one item (--title, --description) or a file of items (--input, --output) "
         "their tags. The input (CSV, JSON, Parquet, Arrow; .gz and .zst) is read as the run's own "
         "source was; it needs a text and nothing else. A command that was stopped goes on where it "
         "was when it is given again.",
     )
-    predict.add_argument("--run", required=True, help="a run folder, or a name below --runs-dir")
-    predict.add_argument("--runs-dir", default="runs", help="default: %(default)s")
     predict.add_argument("--text", help="one item that is one text")
     predict.add_argument("--title", help="one item's title")
     predict.add_argument("--description", help="one item's description")
@@ -81,14 +77,14 @@ def build_parser() -> argparse.ArgumentParser:
 
     audit = commands.add_parser(
         "audit",
+        parents=[runs],
         help="examine a file of items",
         description="Examine a table (CSV, JSON, Parquet, Arrow): schema, sample, repeats, "
-        "doubtful labels, coverage, drift. Untagged files are examined for all but labels. With "
-        "--import nothing is examined: decisions of a reviewed table go into the file.",
+        "doubtful labels, coverage, drift. With --import nothing is examined: decisions of a "
+        "reviewed table go into the file.",
     )
     audit.add_argument("--data", required=True, type=Path, help="the file")
     audit.add_argument("--run", help="a run whose columns and tags are those of the file")
-    audit.add_argument("--runs-dir", default="runs", help="default: %(default)s")
     _add_table_options(audit, labelled=True)
     audit.add_argument(
         "--against", type=Path, action="append", default=[], metavar="FILE",
@@ -111,12 +107,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     decide = commands.add_parser(
         "decide",
+        parents=[run, runs],
         help="change when a run publishes a tag",
         description="Fit another decision to the rows that a run kept for it, without training, "
         "and write it into the run. What is not given stays as it was.",
     )
-    decide.add_argument("--run", required=True, help="a run folder, or a name below --runs-dir")
-    decide.add_argument("--runs-dir", default="runs", help="default: %(default)s")
     decide.add_argument("--policy", choices=["argmax", "threshold", "conformal"])
     decide.add_argument(
         "--target-precision", type=float, help="threshold: promised of what is published"
@@ -124,7 +119,6 @@ def build_parser() -> argparse.ArgumentParser:
     decide.add_argument("--confidence", type=float, help="threshold: how sure the promise is")
     decide.add_argument("--scope", choices=["overall", "per_tag"], help="threshold: of what")
     decide.add_argument("--alpha", type=float, help="conformal: share that sets may miss")
-    _add_renamed(decide, {"--precision": "--target-precision", "--error": "--alpha"})
     decide.add_argument(
         "--calibration", choices=["none", "temperature", "vector", "isotonic"],
         help="how probabilities are corrected",
@@ -133,13 +127,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser(
         "export",
+        parents=[run, runs],
         help="make a smaller and faster run of a run",
-        description="Write a run's model as a graph that answers without torch, with weights of "
-        "fewer bits, into a new run folder; the decision is fitted again. What changes more than "
-        "the limits of compress allow is refused, with exit code 3.",
+        description="Write a run's model as a graph that answers without torch into a new run "
+        "folder, and fit the decision again. What changes more than the limits of compress allow "
+        "is refused, with exit code 3.",
     )
-    export.add_argument("--run", required=True, help="a run folder, or a name below --runs-dir")
-    export.add_argument("--runs-dir", default="runs", help="default: %(default)s")
     export.add_argument("--name", help="of the new run; default: RUN-CHOICE")
     export.add_argument("--rows", help="a file of further texts to compare decisions on")
     export.add_argument("--no-gate", action="store_true", help="write it whatever it changes")
@@ -152,13 +145,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     errors = commands.add_parser(
         "errors",
+        parents=[run, runs],
         help="read what an evaluated run gets wrong",
-        description="Show the errors of a run's last evaluation: grouped by what they have in "
-        "common, the surest first, each with the nearest items that the run was trained on, and a "
-        "mark where the label itself looks wrong.",
+        description="Show the errors of a run's last evaluation: grouped, the surest first, each "
+        "with the nearest training items, and a mark where the label itself looks wrong.",
     )
-    errors.add_argument("--run", required=True, help="a run folder, or a name below --runs-dir")
-    errors.add_argument("--runs-dir", default="runs", help="default: %(default)s")
     errors.add_argument(
         "--on", metavar="SOURCE|FOLDER",
         help="the evaluation on this source (data=...), or the one whose report is there (out=...)",
@@ -167,10 +158,11 @@ def build_parser() -> argparse.ArgumentParser:
     errors.set_defaults(command=_errors)
 
     leaderboard = commands.add_parser(
-        "leaderboard", help="list the runs, best first", description="List the runs, best first."
+        "leaderboard",
+        parents=[runs],
+        help="list the runs, best first",
+        description="List the runs, best first.",
     )
-    leaderboard.add_argument("--runs-dir", default="runs", help="default: %(default)s")
-    _add_renamed(leaderboard, {"--data": "`tagger compare --data`"})
     leaderboard.set_defaults(command=_leaderboard)
 
     compare = commands.add_parser(
@@ -197,22 +189,20 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--out", type=Path, default=Path("comparisons"), help="a folder; default: %(default)s"
     )
-    _add_renamed(compare, {"--rung": "--approach"})
     compare.set_defaults(command=_compare)
 
     bench = commands.add_parser(
         "benchmark",
+        parents=[runs],
         help="measure what runs cost to use, side by side",
         description="Measure runs from title and description to the decision: one item at a time, "
-        "many a call, texts of several lengths, cold start, memory and size. Single items are "
-        "timed in blocks, the runs in turn, so that what else the machine does meets all of them; "
-        "the others are compared with the first. Leave the machine alone meanwhile.",
+        "many a call, texts of several lengths, cold start, memory and size. The others are "
+        "compared with the first. Leave the machine alone meanwhile.",
     )
     bench.add_argument(
         "--run", required=True, action="append", metavar="RUN",
         help="a run folder, or a name below --runs-dir; may be given again",
     )  # fmt: skip
-    bench.add_argument("--runs-dir", default="runs", help="default: %(default)s")
     bench.add_argument(
         "--data", type=Path, metavar="FILE",
         help="a file of items, labelled or not; default: the source of the first run",
@@ -231,11 +221,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bench.set_defaults(command=_benchmark)
     return parser
-
-
-def _add_renamed(parser: argparse.ArgumentParser, names: Mapping[str, str]) -> None:
-    for old, new in names.items():
-        parser.add_argument(old, action=_Renamed, const=new, help=argparse.SUPPRESS)
 
 
 def _add_table_options(
@@ -381,18 +366,11 @@ def _export(options: argparse.Namespace) -> None:
     from tagger.config.overrides import quoted
     from tagger.config.schema import ExportConfig
 
-    taken = ("compress=", "compress.")
-    if other := [one for one in options.overrides if not one.startswith(taken)]:
-        raise UserError(
-            "only compress=CHOICE and compress.KEY=VALUE go without dashes, found:",
-            other,
-            "All else is an option: see `tagger export --help`.",
-        )
     given = [f"gate={not options.no_gate}", f"replace={options.replace}"]
     texts = {"run": options.run, "runs_dir": options.runs_dir}
     texts |= {"name": options.name, "rows": options.rows}
     given += [f"{key}={quoted(value)}" for key, value in texts.items() if value is not None]
-    config = load_config(ExportConfig, compose_config("export", [*options.overrides, *given]))
+    config = load_config(ExportConfig, compose_config("export", [*given, *options.overrides]))
     from tagger.compression.parity import ParityFailed
     from tagger.compression.run_export import export_run
     from tagger.config.overrides import script_command

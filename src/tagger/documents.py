@@ -1,4 +1,4 @@
-"""Typed documents: what each JSON file of this project holds, and how older ones are read.
+"""Defines typed documents, which JSON files hold, and reads them back or refuses them.
 
 A room that computes something returns a `Document`; whoever reads the file gets the same type
 back. The JSON schemas of all documents stand in docs/run-folder.md.
@@ -6,7 +6,7 @@ back. The JSON schemas of all documents stand in docs/run-folder.md.
 
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -27,8 +27,11 @@ class Document(Record):
     """The content of one JSON file.
 
     Attributes:
+        WRITTEN_BY: The command that writes the file, for messages.
         schema_version: Rises when a field changes its name or its meaning.
     """
+
+    WRITTEN_BY: ClassVar[str] = "the command that wrote it"
 
     schema_version: Literal[2] = SCHEMA_VERSION
 
@@ -36,10 +39,13 @@ class Document(Record):
     def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
         """Return the fields of a version 1 file under their names of today.
 
+        Only a document that users have to keep defines this; others are written again.
+
         Raises:
+            NotImplementedError: when such files are not read.
             KeyError, TypeError: when the file does not hold what version 1 has.
         """
-        raise KeyError("schema_version")
+        raise NotImplementedError
 
     @classmethod
     def parse(cls, plain: object, where: Path) -> Self:
@@ -55,15 +61,23 @@ class Document(Record):
         if not isinstance(plain, dict):
             raise UserError(f"{where} is damaged: it holds no object")
         version = plain.get("schema_version", 1)
+        again = f"Write it again with this version: {cls.WRITTEN_BY}"
         try:
             if version == 1:
                 plain = cls.upgrade(dict(plain)) | {"schema_version": SCHEMA_VERSION}
+            elif version != SCHEMA_VERSION:
+                raise NotImplementedError
             return cls.model_validate(plain)
+        except NotImplementedError:
+            raise UserError(
+                f"{where} holds version {version} of {cls.__name__}; only version "
+                f"{SCHEMA_VERSION} can be read",
+                hint=again,
+            ) from None
         except (ValidationError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{where} is no {cls.__name__} of version {SCHEMA_VERSION}, and cannot be read as "
-                f"one (its version is {version}): {_first_problem(error)}",
-                hint="Make it anew with this version.",
+                f"{where} is no {cls.__name__} of version {version}: {_first_problem(error)}",
+                hint=again,
             ) from None
 
     @classmethod

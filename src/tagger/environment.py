@@ -4,6 +4,7 @@ import platform
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -59,15 +60,11 @@ def describe_environment() -> Environment:
     """Return the git revision, the versions of the libraries, the hardware, and the command."""
     return Environment(
         git=git_revision(),
-        versions={"python": platform.python_version()} | library_versions(),
+        versions={"python": platform.python_version()}
+        | {name: library_version(name) for name in LIBRARIES},
         hardware=hardware(),
         command=[PASSWORD.sub(r"\1***@", argument) for argument in sys.argv],
     )
-
-
-def library_versions() -> dict[str, str]:
-    """Return the installed version of each library that figures depend on."""
-    return {name: library_version(name) for name in LIBRARIES}
 
 
 def library_version(name: str) -> str:
@@ -103,21 +100,15 @@ def hardware() -> Hardware:
 
 def instruction_sets() -> list[str]:
     """Return those of `INSTRUCTIONS` that this CPU has, sorted; elsewhere what kind it is."""
-    if CPU_INFORMATION.is_file():
-        for line in CPU_INFORMATION.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, values = line.partition(":")
-            if name.strip() in {"flags", "Features"}:  # on x86, on ARM
-                return sorted({*INSTRUCTIONS} & {*values.split()})
-    return [platform.machine()]
+    flags = _read_field(CPU_INFORMATION, "flags") or _read_field(CPU_INFORMATION, "Features")
+    return sorted({*INSTRUCTIONS} & {*flags.split()}) if flags else [platform.machine()]
 
 
 def peak_memory_mib() -> float:
     """Return the largest resident size that this process has had, in MiB."""
     # On Linux getrusage also counts what the process was that started this one, such as a launcher.
-    if PROCESS_STATUS.is_file():
-        for line in PROCESS_STATUS.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) / 2**10, 1)
+    if peak := _read_field(PROCESS_STATUS, "VmHWM"):
+        return round(int(peak.split()[0]) / 2**10, 1)
     try:
         import resource
     except ImportError:  # Windows
@@ -125,8 +116,8 @@ def peak_memory_mib() -> float:
 
         memory = psutil.Process().memory_info()
         return float(round(getattr(memory, "peak_wset", memory.rss) / 2**20, 1))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+    # In bytes: of the systems that have the module, macOS is the one without the file above.
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1)
 
 
 def _git(*arguments: str) -> str:
@@ -137,8 +128,15 @@ def _git(*arguments: str) -> str:
 
 
 def _cpu_name() -> str:
-    if CPU_INFORMATION.is_file():
-        for line in CPU_INFORMATION.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    name = _read_field(CPU_INFORMATION, "model name")
+    return name or platform.processor() or platform.machine()
+
+
+def _read_field(path: Path, name: str) -> str:
+    """Return the first field of that name in a file of Linux about itself; "" elsewhere."""
+    with suppress(OSError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == name:
+                return value.strip()
+    return ""

@@ -1,4 +1,4 @@
-"""`UserError`, the one exception that a user is meant to read, and how programs end on it."""
+"""Defines `UserError`, the one exception that users read, and ends programs on it."""
 
 import errno
 import functools

@@ -8,7 +8,6 @@ first, since it cannot be read twice; what goes to a pipe is written as it is re
 """
 
 import itertools
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, NonNegativeInt
 
 from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.items import Item
@@ -81,8 +82,8 @@ def predict_file(
     with readable_twice(source) as path:
         if str(output) == PIPE:
             table = _Table(path, how, keep_columns, strict)
+            state = _new_state(run, path, table)
             decider = load_decider(run.path, run.load_classifier())
-            state = {"rows": 0, "unanswered": 0}
             with (
                 progress_bar(table.total, "predict", "item") as bar,
                 # Not sys.stdout, which lets work go on though its reader has left: here the output
@@ -92,27 +93,28 @@ def predict_file(
                 for text in _predict_rest(table, decider, state, bar):
                     pipe.write(text.encode())
                     pipe.flush()
-            return Outcome(state["rows"], state["unanswered"], table.skipped)
+            return Outcome(state.rows, state.unanswered, table.skipped)
         target = Path(output)
         check_output(path, target)
         with only_process(target, "writing"):
             table = _Table(path, how, keep_columns, strict)
             partial = target.with_name(f"{target.name}.partial")
-            state = _resume_state(partial, run, path, table)
+            note = partial.with_name(f"{partial.name}.json")
+            state = _resume(partial, note, _new_state(run, path, table))
             decider = load_decider(run.path, run.load_classifier())
             with (
-                progress_bar(table.total, "predict", "item", initial=state["rows"]) as bar,
+                progress_bar(table.total, "predict", "item", initial=state.rows) as bar,
                 partial.open("ab") as raw,
             ):
-                raw.truncate(state["bytes"])  # what a kill left of a chunk that was not noted
+                raw.truncate(state.bytes)  # what a kill left of a chunk that was not noted
                 for text in _predict_rest(table, decider, state, bar):
                     raw.write(text.encode())
                     raw.flush()
-                    state["bytes"] = raw.tell()
-                    write_json(_state_file(partial), state)
+                    state.bytes = raw.tell()
+                    write_json(note, state.model_dump())
             publish(partial, target, decider.tags, id_type(path, table.columns.get("id")))
-            _state_file(partial).unlink(missing_ok=True)
-            return Outcome(state["rows"], state["unanswered"], table.skipped)
+            note.unlink(missing_ok=True)
+            return Outcome(state.rows, state.unanswered, table.skipped)
 
 
 def predict_rows(decider: Decider, items: Sequence[Item]) -> Iterator[list[str]]:
@@ -125,6 +127,19 @@ def predict_rows(decider: Decider, items: Sequence[Item]) -> Iterator[list[str]]
         decision = NEEDS_REVIEW if decided == REVIEW else decider.tags[int(decided)]
         numbers = (f"{p:.6f}" for p in row)
         yield [item.id, decision, decider.tags[best], f"{row[best]:.6f}", reason, *numbers]
+
+
+class _State(BaseModel):
+    """What an output is made of, and how far it is: rows, and bytes of the partial output."""
+
+    model: dict[str, str]
+    decision: str
+    input_sha256: str
+    columns: dict[str, str]
+    kept: list[str]
+    rows: NonNegativeInt = 0
+    unanswered: NonNegativeInt = 0
+    bytes: NonNegativeInt = 0
 
 
 class _Table:
@@ -157,15 +172,15 @@ class _Table:
 
 
 def _predict_rest(
-    table: _Table, decider: Decider, state: dict[str, Any], bar: "tqdm[Any]"
+    table: _Table, decider: Decider, state: _State, bar: "tqdm[Any]"
 ) -> Iterator[str]:
     """Yield the output as text, a chunk of rows at a time, from where `state` says on."""
-    rows = itertools.islice(table.rows(Problems()), state["rows"], None)
+    rows = itertools.islice(table.rows(Problems()), state.rows, None)
     # With the first rows, so that a state without rows is one without a header too.
-    head = "" if state["rows"] else csv_text([header(decider.tags, table.kept)])
+    head = "" if state.rows else csv_text([header(decider.tags, table.kept)])
     for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []):
         text = head + csv_text(_answer(chunk, table, decider, state))
-        state["rows"] += len(chunk)
+        state.rows += len(chunk)
         head = ""
         yield text
         bar.update(len(chunk))
@@ -174,7 +189,7 @@ def _predict_rest(
 
 
 def _answer(
-    chunk: Sequence[Row], table: _Table, decider: Decider, state: dict[str, Any]
+    chunk: Sequence[Row], table: _Table, decider: Decider, state: _State
 ) -> Iterator[list[str]]:
     items = [item_of(row, table.columns) for row in chunk]
     reasons = [table.why_not(row, item) for row, item in zip(chunk, items, strict=True)]
@@ -184,7 +199,7 @@ def _answer(
     for row, item, reason in zip(chunk, items, reasons, strict=True):
         kept = [row.values.get(name) or "" for name in table.kept]
         if reason:
-            state["unanswered"] += 1
+            state.unanswered += 1
             blank = [""] * len(decider.tags)
             yield [item.id, NEEDS_REVIEW, "", "", reason, *blank, *kept]
         else:
@@ -206,29 +221,25 @@ def readable_twice(source: str | Path) -> Iterator[Path]:
         yield copy
 
 
-def _resume_state(partial: Path, run: RunFolder, source: Path, table: _Table) -> dict[str, Any]:
+def _new_state(run: RunFolder, source: Path, table: _Table) -> _State:
+    decision = run.path / DECISION_FILE
+    return _State(
+        model=run.meta.model_files,
+        decision=sha256_of(decision) if decision.exists() else "",
+        input_sha256=sha256_of(source),
+        columns=table.columns,
+        kept=table.kept,
+    )
+
+
+def _resume(partial: Path, note: Path, new: _State) -> _State:
     """Return how far an earlier attempt came, if it was this very work; else a fresh start."""
-    same = {
-        "model": run.meta.model_files,
-        "decision": sha256_of(decision) if (decision := run.path / DECISION_FILE).exists() else "",
-        "input_sha256": sha256_of(source),
-        "columns": table.columns,
-        "kept": table.kept,
-    }
     try:
-        found = json.loads(_state_file(partial).read_text(encoding="utf-8"))
-        if (
-            all(found[key] == value for key, value in same.items())
-            and partial.stat().st_size >= found["bytes"]
-            and found["rows"] >= 0
-            and found["unanswered"] >= 0
-        ):
-            return dict(found)
-    except (OSError, ValueError, KeyError, TypeError):
+        found = _State.model_validate_json(note.read_bytes())
+        start = found.model_copy(update={"rows": 0, "unanswered": 0, "bytes": 0})
+        if start == new and partial.stat().st_size >= found.bytes:
+            return found
+    except (OSError, ValueError):
         pass  # none, or not readable: start over
     partial.unlink(missing_ok=True)
-    return {**same, "rows": 0, "unanswered": 0, "bytes": 0}
-
-
-def _state_file(partial: Path) -> Path:
-    return partial.with_name(f"{partial.name}.json")
+    return new

@@ -1,7 +1,6 @@
 """Writes files of predictions: CSV, JSON Lines or Parquet, compressed or not."""
 
 import csv
-import itertools
 import json
 import shutil
 from collections.abc import Sequence
@@ -13,10 +12,12 @@ from tagger.files import replace_file, replacing
 
 if TYPE_CHECKING:
     import pyarrow
+    import pyarrow.csv
 
-CHUNK = 1024
+BLOCK = 2**26
+"""Bytes that are read at once; no row may be longer."""
+
 COLUMNS = ("id", "decision", "tag", "probability", "reason")
-TEXTS = ("id", "decision", "tag", "reason")
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
@@ -67,18 +68,27 @@ def publish(partial: Path, output: Path, tags: Sequence[str], id_type: "pyarrow.
     if suffix == ".csv" and compression is None:
         replace_file(partial, output)
         return
+    import pyarrow as pa
+    from pyarrow import parquet
+
     with replacing(output) as temporary:
         if suffix == ".parquet":
-            _csv_to_parquet(partial, temporary, len(tags), id_type)
+            with (
+                _typed_rows(partial, tags, id_type) as rows,
+                parquet.ParquetWriter(temporary, rows.schema) as table,
+            ):
+                for batch in rows:
+                    table.write_batch(batch)
         else:
-            import pyarrow as pa
-
             with pa.output_stream(str(temporary), compression=compression) as out:
                 if suffix == ".csv":
                     with partial.open("rb") as lines:
                         shutil.copyfileobj(lines, out)
                 else:
-                    _csv_to_jsonl(partial, out, len(tags), id_type)
+                    with _typed_rows(partial, tags, id_type) as rows:
+                        for batch in rows:
+                            for row in batch.to_pylist():
+                                out.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
     partial.unlink()
 
 
@@ -91,57 +101,23 @@ def id_type(source: Path, column: str | None) -> "pyarrow.DataType":
     return (None if column is None else number_type(source, column)) or pa.string()
 
 
-def _csv_to_jsonl(
-    source: Path, out: "pyarrow.NativeFile", n_tags: int, id_type: "pyarrow.DataType"
-) -> None:
+def _typed_rows(
+    partial: Path, tags: Sequence[str], id_type: "pyarrow.DataType"
+) -> "pyarrow.csv.CSVStreamingReader":
+    """Read finished rows with their types: a blank is no number, but a text of its own."""
     import pyarrow as pa
+    from pyarrow import csv as typed
 
-    with source.open(encoding="utf-8", newline="") as rows:
-        reader = csv.reader(rows)
-        names = next(reader)
-        numbers = _numbers(names, n_tags)
-        for row in reader:
-            values: list[object] = [
-                (float(value) if value else None) if is_number else value
-                for value, is_number in zip(row, numbers, strict=True)
-            ]
-            if not pa.types.is_string(id_type):
-                values[0] = pa.scalar(row[0], pa.string()).cast(id_type).as_py() if row[0] else None
-            line = json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False)
-            out.write(f"{line}\n".encode())
-
-
-def _csv_to_parquet(source: Path, target: Path, n_tags: int, id_type: "pyarrow.DataType") -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    with source.open(encoding="utf-8", newline="") as rows:
-        reader = csv.reader(rows)
-        names = next(reader)
-        kinds = [pa.float64() if number else pa.string() for number in _numbers(names, n_tags)]
-        schema = pa.schema([(names[0], id_type), *zip(names[1:], kinds[1:], strict=True)])
-        with parquet.ParquetWriter(target, schema) as writer:
-            for chunk in iter(lambda: list(itertools.islice(reader, CHUNK)), []):
-                columns = [
-                    # A blank is a text of its own, and no number.
-                    pa.array(
-                        [
-                            None if value == "" and kind != pa.string() else value
-                            for value in column
-                        ],
-                        pa.string(),
-                    ).cast(kind)
-                    for column, kind in zip(zip(*chunk, strict=True), schema.types, strict=True)
-                ]
-                writer.write_table(pa.table(columns, schema=schema))
-
-
-def _numbers(names: Sequence[str], n_tags: int) -> list[bool]:
-    """Say for each column whether it holds numbers: kept ones are handed on as text."""
-    return [
-        name not in TEXTS if at < len(COLUMNS) else at < len(COLUMNS) + n_tags
-        for at, name in enumerate(names)
-    ]
+    with partial.open(encoding="utf-8", newline="") as rows:
+        texts = next(csv.reader(rows))
+    numbers = ["probability", *header(tags, [])[len(COLUMNS) :]]
+    types = dict.fromkeys(texts, pa.string()) | dict.fromkeys(numbers, pa.float64())
+    return typed.open_csv(
+        partial,
+        typed.ReadOptions(block_size=BLOCK),
+        typed.ParseOptions(newlines_in_values=True),
+        typed.ConvertOptions(column_types=types | {"id": id_type}, null_values=[""]),
+    )
 
 
 def _format_of(path: Path) -> tuple[str, str | None]:

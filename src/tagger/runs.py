@@ -5,11 +5,12 @@ import csv
 import difflib
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,6 @@ from tagger.config.overrides import script_command
 from tagger.config.paths import with_paths_found
 from tagger.config.saved import read_yaml, validate_saved
 from tagger.config.schema import (
-    OPEN_MAPPINGS,
     DataConfig,
     DecisionConfig,
     SectionT,
@@ -36,6 +36,9 @@ from tagger.errors import UserError
 from tagger.files import REPO_ROOT, csv_text, resolve_path, run_places, sha256_of, write_text
 from tagger.models.base import Classifier
 from tagger.run_meta import FINISHED, Place, RunMeta
+
+if TYPE_CHECKING:
+    import _csv
 
 OLD_FILES = {"teacher_predictions.csv": "said.csv", "ood.safetensors": "novelty.safetensors"}
 """Names of files in a run folder: now, and in runs of before."""
@@ -66,7 +69,9 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.meta = _read_meta(path)
+        if not (path / "meta.json").exists():
+            raise UserError(f"{path} is not a run folder: it has no meta.json")
+        self.meta = RunMeta.read(path / "meta.json")
         self._noted: set[str] = set()
 
     @property
@@ -121,14 +126,18 @@ class RunFolder:
     def model_name(self) -> str:
         """Name of the model config; `-` where no config says."""
         try:
-            return str(self._saved_values["model"]["name"])
+            return str(_at(self._saved_values, ("model", "name")))
         except (UserError, KeyError, TypeError):
             return "-"
 
     @property
     def written_by(self) -> str:
         """A sentence that says which version wrote the run; empty where it is this one."""
-        writer, this = self._writer or "an unknown version", _this_version()
+        this = _version_name(library_version("tagger"), SCHEMA_VERSION)
+        version = self.meta.environment.versions.get("tagger")
+        writer = "an unknown version"
+        if version is not None:
+            writer = _version_name(version, self.meta.schema_version)
         return "" if writer == this else f"It was written by {writer}; this is {this}."
 
     def check_source(self) -> None:
@@ -138,37 +147,25 @@ class RunFolder:
             UserError: with what the run recorded, and how to name another place.
         """
         data = self.data_config
-        if data.source != "file":
-            return
-        files = [data.path, data.test_path, *data.extra]
+        files = [data.path, data.test_path, *data.extra] if data.source == "file" else []
         missing = [one for one in files if one and not resolve_path(one).exists()]
-        if not missing:
-            return
-        made_in = self.meta.made_in
-        raise UserError(
-            f"{self.path}: the run was made from files that are not here:",
-            [
-                *(str(REPO_ROOT / one) for one in missing),
-                f"made on {made_in.host or 'an unknown machine'} in the folder "
-                f"{made_in.folder or 'that it did not record'}",
-            ],
-            "Bring them there, or name another file: evaluate.py data=file data.path=FILE, "
-            "tagger benchmark --data FILE",
-        )
+        if missing:
+            host = self.meta.made_in.host or "an unknown machine"
+            folder = self.meta.made_in.folder or "a folder that it did not record"
+            raise UserError(
+                f"{self.path}: the run was made from files that are not here:",
+                [*(str(REPO_ROOT / one) for one in missing), f"made on {host} in {folder}"],
+                "Bring them there, or name another file: evaluate.py data=file data.path=FILE, "
+                "tagger benchmark --data FILE",
+            )
 
     @property
     def _config_file(self) -> Path:
         return self.path / "config.yaml"
 
     @cached_property
-    def _saved_values(self) -> dict[str, Any]:
+    def _saved_values(self) -> dict[str, object]:
         return with_paths_found(read_yaml(self._config_file), self.path, self.meta.made_in)
-
-    @property
-    def _writer(self) -> str | None:
-        """The version that wrote the run; None where it did not say."""
-        version = self.meta.environment.versions.get("tagger")
-        return None if version is None else _version_name(version, self.meta.schema_version)
 
     def _section(self, schema: type[SectionT], group: str, choice: str) -> SectionT:
         """Read a section of the config as far as it fits this version, and say once what does not.
@@ -177,12 +174,21 @@ class RunFolder:
         as in a choice of `configs/` that asks for nothing further.
         """
         saved = self._saved_values.get(group)
-        if isinstance(saved, dict):
-            with contextlib.suppress(ValidationError):
-                return schema.model_validate(saved)
-        unknown: list[str] = []
+        fitted = deepcopy(saved) if isinstance(saved, dict) else {}
         missing: list[str] = []
-        fitted = _fit(saved, compose_section(group, choice), group, unknown, missing)
+        unknown: list[str] = []
+        try:
+            return schema.model_validate(fitted)
+        except ValidationError as error:
+            for detail in error.errors():
+                place, (*parents, key) = ".".join(map(str, (group, *detail["loc"]))), detail["loc"]
+                if detail["type"] == "missing":
+                    neutral = compose_section(group, choice)
+                    _at(fitted, parents)[key] = _at(neutral, detail["loc"])
+                    missing.append(place)
+                elif detail["type"] == "extra_forbidden":
+                    del _at(fitted, parents)[key]
+                    unknown.append(place)
         try:
             section = validate_saved(schema, fitted, self._config_file)
         except UserError as error:
@@ -203,15 +209,8 @@ class RunFolder:
 
     def split_rows(self) -> list[SplitRow]:
         """Read which item went into which split."""
-        path = self.path / "splits.csv"
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                reader = csv.DictReader(file)
-                if reader.fieldnames != SPLIT_COLUMNS:
-                    raise ValueError(f"columns {reader.fieldnames}, expected {SPLIT_COLUMNS}")
-                return [SplitRow(**row) for row in reader]
-        except (OSError, TypeError, ValueError, csv.Error) as error:
-            raise UserError(f"{path} cannot be read: {error}") from None
+        with _reading(self.path / "splits.csv") as reader:
+            return [SplitRow(*row) for row in _rows(reader, SPLIT_COLUMNS)]
 
     def load_classifier(self) -> Classifier:
         """Load the model, after checking every file of it against its recorded hash.
@@ -219,7 +218,7 @@ class RunFolder:
         Raises:
             UserError: when a file is missing or is not the one that training wrote.
         """
-        if self._writer is not None and self.written_by:
+        if self.written_by:
             self._note(self.written_by.replace("It", str(self.path), 1))
         problems = [] if self.meta.model_files else ["meta.json lists no file of it"]
         for name, expected in self.meta.model_files.items():
@@ -302,13 +301,6 @@ def current_or_old(path: Path) -> Path:
     return old if old.exists() and not path.exists() else path
 
 
-def _read_meta(path: Path) -> RunMeta:
-    file = path / "meta.json"
-    if not file.exists():
-        raise UserError(f"{path} is not a run folder: it has no meta.json")
-    return RunMeta.read(file)
-
-
 def write_splits(
     path: Path,
     items: Sequence[Item],
@@ -373,23 +365,12 @@ def read_predictions(path: Path, tags: Sequence[str]) -> dict[str, NDArray[np.fl
     Raises:
         UserError: when it is missing, or its columns are not of these tags.
     """
-    expected = ["id", *_prediction_columns(tags)]
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            if header not in (expected, ["id", *tags]):
-                raise UserError(f"{path}: columns {header}, expected {expected}")
-            rows = {}
-            for row in reader:
-                if len(row) != len(header):
-                    raise ValueError(
-                        f"line {reader.line_num} has {len(row)} of {len(header)} fields"
-                    )
-                rows[row[0]] = np.array([float(value) for value in row[1:]])[: len(tags)]
-            return rows
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+    headers = ["id", *_prediction_columns(tags)], ["id", *tags]
+    with _reading(path) as reader:
+        return {
+            row[0]: np.array(row[1 : len(tags) + 1], dtype=np.float64)
+            for row in _rows(reader, *headers)
+        }
 
 
 def _prediction_columns(tags: Sequence[str]) -> list[str]:
@@ -398,11 +379,8 @@ def _prediction_columns(tags: Sequence[str]) -> list[str]:
 
 def read_ids(path: Path) -> list[str]:
     """Read the ids of a run's csv file, its first column; `UserError` when it is damaged."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [row[0] for row in csv.reader(file)][1:]
-    except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+    with _reading(path) as reader:
+        return [row[0] for row in reader][1:]
 
 
 def write_calibration(
@@ -432,44 +410,42 @@ def read_calibration(
         UserError: when it is missing or damaged, or its columns are not these tags.
     """
     headers = [["id", "true", *tags, name] for name in OOD_COLUMNS]
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(file)
-            found = next(reader, [])
-            if found not in headers:
-                raise UserError(f"{path}: columns {found}, expected {headers[0]}")
-            rows = list(reader)
-        probabilities = np.array([[float(v) for v in row[2:-1]] for row in rows])
+    with _reading(path) as reader:
+        rows = list(_rows(reader, *headers))
+        probabilities = np.array([row[2:-1] for row in rows], dtype=np.float64)
         true = np.array([tags.index(row[1]) for row in rows], dtype=np.int64)
         last = [row[-1] for row in rows]
-        ood_scores = np.array([float(v) for v in last]) if last and last[0] else None
-    except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        ood_scores = np.array(last, dtype=np.float64) if last and last[0] else None
     return probabilities.reshape(len(rows), len(tags)), true, ood_scores
 
 
-def _this_version() -> str:
-    return _version_name(library_version("tagger"), SCHEMA_VERSION)
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator["_csv.Reader"]:
+    """Open a csv file of a run; what turns out to be wrong with it is a `UserError`."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            yield csv.reader(file)
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _rows(reader: "_csv.Reader", *headers: list[str]) -> Iterator[list[str]]:
+    """Yield the rows below a header, which has to be one of these."""
+    header: list[str] = next(reader, [])
+    if header not in headers:
+        raise ValueError(f"columns {header}, expected {headers[0]}")
+    for row in reader:
+        if len(row) != len(header):
+            raise ValueError(f"line {reader.line_num} has {len(row)} of {len(header)} fields")
+        yield row
+
+
+def _at(values: Any, keys: Iterable[object]) -> Any:
+    """Return what nested values hold under one key after the other."""
+    for key in keys:
+        values = values[key]
+    return values
 
 
 def _version_name(version: object, schema: int) -> str:
     return f"tagger {version} (schema {schema})"
-
-
-def _fit(
-    saved: object, neutral: Mapping[str, Any], where: str, unknown: list[str], missing: list[str]
-) -> dict[str, Any]:
-    """Return values with exactly the keys of `neutral`, and name those that differed."""
-    values = saved if isinstance(saved, Mapping) else {}
-    fitted: dict[str, Any] = {}
-    for key, value in neutral.items():
-        place = f"{where}.{key}"
-        if key not in values:
-            missing.append(place)
-            fitted[key] = value
-        elif isinstance(value, Mapping) and not f"{place}.".startswith(OPEN_MAPPINGS):
-            fitted[key] = _fit(values[key], value, place, unknown, missing)
-        else:
-            fitted[key] = values[key]
-    unknown += [f"{where}.{key}" for key in values if key not in neutral]
-    return fitted

@@ -1,4 +1,4 @@
-"""Accuracy, precision, recall and F1 from counts: the one place that computes them.
+"""Computes accuracy, precision, recall and F1 from confusion matrices.
 
 Plain numpy over confusion matrices: the training loop needs no import of scikit-learn, which takes
 most of a second, and a bootstrap scores thousands of resamples at once. Tests hold the numbers
@@ -6,7 +6,6 @@ against scikit-learn's with `labels=` all tags and `zero_division=0`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,22 +17,6 @@ BoolArray = npt.NDArray[np.bool_]
 AVERAGES = ("micro", "macro", "weighted")
 PER_CLASS = ("precision", "recall", "f1")
 OVERALL = ("accuracy", *(f"{average}_{metric}" for average in AVERAGES for metric in PER_CLASS))
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """What a set of decisions is worth.
-
-    Attributes:
-        num_samples: Number of rows.
-        overall: A value for each name of `OVERALL`.
-        per_class: For each tag, in the order of the approved list, a value for each name of
-            `PER_CLASS`, and its `support`.
-    """
-
-    num_samples: int
-    overall: dict[str, float]
-    per_class: dict[str, dict[str, float]]
 
 
 def confusion_matrix(
@@ -96,24 +79,6 @@ def scores_from_confusion(confusion: npt.NDArray[np.integer]) -> dict[str, Float
         scores[f"macro_{name}"] = values.mean(axis=-1)
         scores[f"weighted_{name}"] = (values * weights).sum(axis=-1)
     return scores
-
-
-def compute_scores(
-    true: Sequence[int] | npt.NDArray[np.integer],
-    predicted: Sequence[int] | npt.NDArray[np.integer],
-    tags: Sequence[str],
-) -> Scores:
-    """Score decisions, given as positions in `tags`; see `confusion_matrix` for its errors."""
-    confusion = confusion_matrix(true, predicted, len(tags))
-    values = scores_from_confusion(confusion)
-    return Scores(
-        num_samples=int(confusion.sum()),
-        overall={name: float(values[name]) for name in OVERALL},
-        per_class={
-            tag: {name: float(values[name][position]) for name in (*PER_CLASS, "support")}
-            for position, tag in enumerate(tags)
-        },
-    )
 
 
 def softmax(logits: FloatArray) -> FloatArray:

@@ -12,6 +12,7 @@ from tagger.config.composition import (
     compose_config,
     experiment_by_path,
     load_config,
+    translate_overrides,
     with_source,
 )
 from tagger.config.schema import SCHEMAS
@@ -42,5 +43,5 @@ def run_hydra_script(config_name: str, function: Callable[[Any], object]) -> Non
     def job(config: DictConfig) -> None:
         function(load_config(SCHEMAS[config_name], config))
 
-    with experiment_by_path(overrides) as sys.argv[1:]:
+    with experiment_by_path(translate_overrides(overrides)) as sys.argv[1:]:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(job)()

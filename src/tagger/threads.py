@@ -15,7 +15,6 @@ Windows. By default they spin for milliseconds and 200 ms, and so take the core 
 could compute on."""
 
 CGROUPS = Path("/sys/fs/cgroup")
-OWN_CGROUPS = Path("/proc/self/cgroup")
 LOAD = Path("/proc/loadavg")
 LOOKS = 3
 LOOK_SECONDS = 0.001
@@ -50,17 +49,16 @@ def usable_threads(sharers: int = 1) -> int:
 
 def cores_are_taken(threads: int) -> bool:
     """Whether others compute on cores that so many threads of this process would need."""
+    looks = []
     try:
         # A program that has just begun shows here, and only later in the averages.
-        looks = []
         for _ in range(LOOKS):
             running = LOAD.read_text(encoding="utf-8").split()[3].partition("/")[0]
             looks.append(int(running) - 1)  # without the thread that reads this
             time.sleep(LOOK_SECONDS)
-        others: float = statistics.median(looks)
     except (OSError, ValueError, IndexError):
-        others = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return others + threads > (os.cpu_count() or 1) + 0.5
+        return False  # not Linux
+    return statistics.median(looks) + threads > (os.cpu_count() or 1) + 0.5
 
 
 def available_cores() -> int:
@@ -77,31 +75,15 @@ def _visible_cores() -> int:
 
 
 def _cgroup_limit() -> float | None:
-    """Return how many cores' time the cgroups of this process may use; None without a limit."""
-    try:
-        lines = OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None  # not Linux
-    limits = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = CGROUPS / controllers if controllers else CGROUPS
-        # A limit holds for all below. In a container the path may be one that only its host knows.
-        own = root / path.lstrip("/")
-        folders = [own, *(one for one in own.parents if one.is_relative_to(root))]
-        limits += [limit for one in folders if (limit := _limit_of(one)) is not None]
-    return min(limits, default=None)
+    """Return how many cores' time this process's container may use; None without a limit.
 
-
-def _limit_of(folder: Path) -> float | None:
-    """Return quota by period of one cgroup: of version 2, or of version 1."""
-    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+    The files are those of cgroups of version 2 and of version 1, as a container sees its own.
+    """
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
         with suppress(OSError, ValueError):
-            parts = [(folder / name).read_text(encoding="utf-8") for name in names]
-            quota, period = " ".join(parts).split()
-            if quota not in ("max", "-1"):
+            parts = [(CGROUPS / name).read_text(encoding="utf-8") for name in names]
+            quota, period = " ".join(parts).split()  # the quota may be `max`, or -1
+            if int(quota) > 0:
                 return int(quota) / int(period)
     return None
 

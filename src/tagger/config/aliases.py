@@ -63,7 +63,7 @@ def current_choice(group: str, choice: str) -> str:
     return CHOICES.get((group, choice), choice)
 
 
-def upgrade_keys(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
+def upgrade_keys(values: Mapping[str, object]) -> tuple[dict[str, Any], list[str], list[str]]:
     """Return a config's plain values under the names of today.
 
     Args:

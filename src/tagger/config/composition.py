@@ -3,9 +3,7 @@
 All that is known of Hydra's insides stands here.
 """
 
-import itertools
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override
 from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -35,12 +33,9 @@ from tagger.config.messages import (
 )
 from tagger.config.schema import OPEN_MAPPINGS, SCHEMAS, SectionT
 from tagger.errors import UserError
-from tagger.files import REPO_ROOT, resolve_path
+from tagger.files import REPO_ROOT, plain_name, resolve_path
 
 CONFIG_DIR = REPO_ROOT / "configs"
-
-GIVEN = "given-by-path"
-"""What Hydra knows an experiment's file by that lies elsewhere."""
 
 MISTAKES = "the config has mistakes:"
 GONE = "there is no such key any more (docs/experiment-log.md)"
@@ -60,10 +55,8 @@ def load_config(schema: type[SectionT], config: DictConfig) -> SectionT:
     except OmegaConfBaseException as error:
         raise UserError(MISTAKES, [explain(error)], WHERE_TO_LOOK) from None
     plain = _with_current_names(plain)
-    plain.pop("hydra", None)
     # To pydantic a ??? is as good a text as any.
-    missing = sorted(key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra."))
-    problems = [f"{key}: must be given" for key in missing]
+    problems = [f"{key}: must be given" for key in sorted(OmegaConf.missing_keys(config))]
     try:
         valid = validate_config(schema, plain, MISTAKES)
     except UserError as error:
@@ -86,10 +79,9 @@ def translate_overrides(overrides: Sequence[str]) -> list[str]:
     """Return overrides under the names of today, and say on standard error what was renamed."""
     translated = []
     for text in overrides:
-        plus, key, value = re.fullmatch(r"([+~]*)([^=]*)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
-        renamed = plus + current_key(key) + value
-        if value and current_choice(key, value[1:]) != value[1:]:
-            renamed = f"{plus}{key}={current_choice(key, value[1:])}"
+        signs, key, value = re.fullmatch(r"([+~]*)([^=]*)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+        choices = [current_choice(key, choice) for choice in value[1:].split(",")]
+        renamed = f"{signs}{current_key(key)}{value[:1]}{','.join(choices)}"
         if renamed != text:
             print(f"note: {shorten(text)} is {shorten(renamed)} now", file=sys.stderr)
         translated.append(renamed)
@@ -108,7 +100,6 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     keys = list(schema_keys(SCHEMAS[name]))
     problems: list[str] = []
     accepted: list[str] = []
-    files: list[Path] = []
     for text in translate_overrides(overrides):
         try:
             override = OverridesParser.create().parse_override(text)
@@ -119,27 +110,15 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
                 + short_line(error)
             )
             continue
-        path = _experiment_file(override) if "experiment" in groups else None
-        if path is None:
-            problem = _check_override(override, text, groups) or _check_key(override, keys, groups)
-        else:
-            files = [path]
-            problem = _check_experiment_file(path, text)
-        if problem:
+        if problem := _check_override(override, text, keys, groups):
             problems.append(problem)
         elif override.key_or_group in groups:
             accepted.append(text)
         else:
             # By force, because Hydra takes new entries of an open mapping (data.columns) only so.
             accepted.append(f"++{text.lstrip('+')}")
-    # A script's own Hydra may be at work already, and there can be only one.
-    outer = Singleton.get_state()
-    GlobalHydra.instance().clear()
     try:
-        with (
-            experiment_by_path(accepted) as found,
-            initialize_config_dir(str(CONFIG_DIR), version_base="1.3"),
-        ):
+        with experiment_by_path(accepted) as found, _config_dir():
             config = compose(name, found)
         plain = OmegaConf.to_container(config, resolve=False)
         if (upgraded := _with_current_names(plain)) != plain:
@@ -149,10 +128,7 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         problems += error.problems
     # Hydra ends in a ValueError too: at `~model=0`, for one.
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-        named = str(files[0]) if files else ""
-        problems.append(explain(error).replace(f"experiment/{GIVEN}", named))
-    finally:
-        Singleton.set_state(outer)
+        problems.append(explain(error))
     if problems:
         raise UserError(MISTAKES, problems, WHERE_TO_LOOK)
     return config
@@ -174,23 +150,30 @@ def experiment_by_path(arguments: Sequence[str]) -> Iterator[list[str]]:
     found: list[str] = []
     with TemporaryDirectory() as place:
         for text in arguments:
-            try:
-                path = _experiment_file(OverridesParser.create().parse_override(text))
-            except HydraException:  # an option, or a mistake that Hydra speaks of
-                path = None
+            path = _experiment_file(text)
             if path is None:
                 found.append(text)
                 continue
-            problem = _check_experiment_file(path, text)
-            if problem:
-                raise UserError(MISTAKES, [problem])
             # Hydra looks for choices in folders of the group's name alone.
-            group = Path(place, "experiment")
-            group.mkdir(exist_ok=True)
-            shutil.copy(path, group / f"{GIVEN}.yaml")
+            choice = f"given-{plain_name(path)}"
+            copy = Path(place, "experiment", f"{choice}.yaml")
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_text(_read_experiment(path, text), encoding="utf-8")
             # Beside each other: overrides must not be on both sides of an option.
-            found += [f"experiment={GIVEN}", f"hydra.searchpath=['file://{place}']"]
+            found += [f"experiment={choice}", f"hydra.searchpath=['file://{place}']"]
         yield found
+
+
+@contextmanager
+def _config_dir() -> Iterator[None]:
+    """Let Hydra compose from `configs/`, though a script's own Hydra may be at work already."""
+    outer = Singleton.get_state()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            yield
+    finally:
+        Singleton.set_state(outer)
 
 
 @cache
@@ -200,13 +183,8 @@ def compose_section(group: str, choice: str) -> Mapping[str, Any]:
     It is not validated: in some, keys are left for the user to give. It is composed once, so it is
     not to be changed.
     """
-    outer = Singleton.get_state()
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            config = compose("train", [f"{group}={choice}"])
-    finally:
-        Singleton.set_state(outer)
+    with _config_dir():
+        config = compose("train", [f"{group}={choice}"])
     section = OmegaConf.to_container(config[group], resolve=True)
     assert isinstance(section, dict)
     return {str(key): value for key, value in section.items()}
@@ -239,71 +217,55 @@ def _with_current_names(plain: object) -> dict[str, Any]:
     return upgraded
 
 
-def _experiment_file(override: Override) -> Path | None:
-    """Return the file that an override names as the experiment; None for what is a choice."""
-    plain = override.type == OverrideType.CHANGE and override.package is None
-    if override.key_or_group != "experiment" or override.is_sweep_override() or not plain:
-        return None
-    value = override.value()
-    if not isinstance(value, str) or not value.endswith((".yaml", ".yml")):
-        return None
-    return resolve_path(value)
+def _experiment_file(text: str) -> Path | None:
+    """Return the file that an override names as the experiment; None for any other override."""
+    named = re.fullmatch(r"""experiment=(['"]?)([^,]+\.ya?ml)\1""", text, re.DOTALL)
+    return resolve_path(named[2]) if named else None
 
 
-def _check_experiment_file(path: Path, text: str) -> str | None:
-    """Say why a file can't serve as the experiment that an override names, if it can't."""
-    where = shorten(text)
+def _read_experiment(path: Path, text: str) -> str:
+    """Return what is written in the file that an override names as the experiment.
+
+    Raises:
+        UserError: when it cannot serve as one.
+    """
     try:
         written = path.read_text(encoding="utf-8")
         content = OmegaConf.create(written)
     except FileNotFoundError:
-        return f"{where}: there is no such file"
+        problem = "there is no such file"
     # A name with a zero byte, and bytes that are no text, are ValueErrors.
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
-        return f"{where}: it cannot be read as yaml: {' '.join(str(error).split())}"
-    head = itertools.takewhile(lambda line: not line or line.startswith("#"), written.splitlines())
-    is_global = any(re.fullmatch(r"# *@package +_global_ *", line) for line in head)
-    if not isinstance(content, DictConfig) or not is_global:
-        return f"{where}: is no experiment, which has the line `# @package _global_` at its head"
-    return None
+        problem = f"it cannot be read as yaml: {' '.join(str(error).split())}"
+    else:
+        head = r"((#.*)?\n)*# *@package +_global_ *(\n|\Z)"
+        if isinstance(content, DictConfig) and re.match(head, written):
+            return written
+        problem = "is no experiment, which has the line `# @package _global_` at its head"
+    raise UserError(MISTAKES, [f"{shorten(text)}: {problem}"])
 
 
 def _check_override(
-    override: Override, text: str, groups: Mapping[str, Sequence[str]]
+    override: Override, text: str, keys: Sequence[str], groups: Mapping[str, Sequence[str]]
 ) -> str | None:
-    """Say what is wrong with an override that parses, if it is more than its key or value."""
-    key, text = override.key_or_group, shorten(text)
-    if not key:
-        return f"{text!r} is no KEY=VALUE: the key is missing"
-    if re.match(r"hydra\b", key):
-        return f"{text}: hydra's own settings have no effect here; runs_dir and name say where to"
-    if override.package is not None:
-        return f"{text}: a choice can't be put elsewhere, write {key}=CHOICE"
+    """Say what is wrong with an override that parses; Hydra would stop at the first mistake."""
+    key, shown = override.key_or_group, shorten(text)
     if override.is_sweep_override():
-        return f"{text}: several values need -m, one run each; a value with a comma needs quotes"
-    if override.is_delete():
-        return None if key in groups else f"{text}: a key can't be left out, only changed"
+        return f"{shown}: several values need -m, one run each; a value with a comma needs quotes"
     if key not in groups:
+        if override.is_delete():
+            return f"{shown}: a key can't be left out, only changed"
+        if key in REMOVED:
+            return f"{key}: {GONE}"
+        if key in keys or key.startswith(OPEN_MAPPINGS):
+            return None
+        return f"{shorten(key or text)}: no such key{nearest(key, keys)}"
+    if override.is_delete() or _experiment_file(text):
         return None
-    choice, choices = override.value(), ", ".join(groups[key])
+    choice, choices = override.value(), groups[key]
     if choice is None:
-        return f"{text}: nothing to choose; to leave out a choice that was made, write ~{key}"
-    if not isinstance(choice, str):
-        return f"{text}: expected one of {choices}"
-    if override.is_add() or override.is_force_add():
-        return f"{text}: write it without the plus, {key}={choice}"
-    if choice not in groups[key]:
-        return f"{key}={choice}: no such choice{nearest(choice, groups[key])}; there are {choices}"
+        return f"{shown}: nothing to choose; to leave out a choice that was made, write ~{key}"
+    if choice not in choices:
+        near = nearest(str(choice), choices)
+        return f"{shown}: no such choice{near}; there are {', '.join(choices)}"
     return None
-
-
-def _check_key(
-    override: Override, keys: Sequence[str], groups: Mapping[str, Sequence[str]]
-) -> str | None:
-    """Refuse an unknown key: Hydra would stop at the first one, and does not say which is near."""
-    key = override.key_or_group
-    if key in keys or key in groups or key.startswith(OPEN_MAPPINGS):
-        return None
-    if key in REMOVED:
-        return f"{key}: {GONE}"
-    return f"{shorten(key)}: no such key{nearest(key, keys)}"

@@ -2,10 +2,8 @@
 
 import difflib
 import re
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,7 +11,7 @@ from tagger.config.schema import APPROACHES, Section, SectionT
 from tagger.errors import UserError, first_line
 
 
-def validate_config(schema: type[SectionT], plain: Mapping[Any, Any], summary: str) -> SectionT:
+def validate_config(schema: type[SectionT], plain: Mapping[str, object], summary: str) -> SectionT:
     """Turn plain data into a typed config.
 
     Args:
@@ -104,11 +102,6 @@ def schema_keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in schema.model_fields.items():
         yield prefix + name
         annotation = field.annotation
-        options = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
-        for option in options:
+        for option in typing.get_args(annotation) or (annotation,):
             if isinstance(option, type) and issubclass(option, BaseModel):
                 yield from schema_keys(option, f"{prefix}{name}.")
-
-
-def _is_union(annotation: Any) -> bool:
-    return typing.get_origin(annotation) in (typing.Union, types.UnionType)

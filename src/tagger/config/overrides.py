@@ -27,7 +27,7 @@ def _override(key: str, value: str | Path) -> str:
     return f"{key}={value if plain and not named else quoted(value)}"
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     """Return nested settings by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
@@ -38,7 +38,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def differences(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
     """Return a line for each setting, by dotted key, that is another one afterwards."""
     return [
         f"{key}: {before.get(key)!r} and {after.get(key)!r}"

@@ -57,14 +57,16 @@ def portable_run(run: str, runs_dir: str) -> str:
     return run
 
 
-def with_portable_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+def with_portable_paths(values: Mapping[str, object]) -> dict[str, Any]:
     """Return a config's plain values with all paths in the form in which they are stored."""
     runs_dir = str(values.get("runs_dir", ""))
     changed = _change(values, RUNS, lambda run: portable_run(run, runs_dir))
     return _change(_change(changed, PLACES, portable_place), FILES, portable_path)
 
 
-def with_paths_found(values: Mapping[str, Any], folder: Path, made_in: "Place") -> dict[str, Any]:
+def with_paths_found(
+    values: Mapping[str, object], folder: Path, made_in: "Place"
+) -> dict[str, object]:
     """Return stored values with each path as it is found from here.
 
     Args:
@@ -98,8 +100,8 @@ def _exists(path: Path) -> bool:
 
 
 def _change(
-    values: Mapping[str, Any], keys: tuple[str, ...], change: Callable[[str], str]
-) -> dict[str, Any]:
+    values: Mapping[str, object], keys: tuple[str, ...], change: Callable[[str], str]
+) -> dict[str, object]:
     """Return nested values with the texts under some dotted keys changed, in lists one by one."""
     changed = dict(values)
     for key in keys:

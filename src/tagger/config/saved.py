@@ -19,7 +19,7 @@ def save_config(config: Section, path: Path) -> None:
     write_yaml(with_portable_paths(config.model_dump()), path)
 
 
-def write_yaml(values: Mapping[str, Any], path: Path) -> None:
+def write_yaml(values: Mapping[str, object], path: Path) -> None:
     """Write plain values as yaml, in their order."""
     write_text(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
@@ -33,7 +33,7 @@ def load_saved_config(schema: type[SectionT], path: Path) -> SectionT:
     return validate_saved(schema, read_yaml(path), path)
 
 
-def validate_saved(schema: type[SectionT], plain: Mapping[Any, Any], path: Path) -> SectionT:
+def validate_saved(schema: type[SectionT], plain: Mapping[str, object], path: Path) -> SectionT:
     """Turn what was read of a saved config into its typed form, or raise `UserError`."""
     return validate_config(schema, plain, f"{path} does not fit this version of the code:")
 

@@ -1,6 +1,7 @@
-"""The typed schema of `configs/`: every key, its type, its range, and what it does.
+"""Defines the typed schema of `configs/`: every key, its type, its range, and what it does.
 
 Hydra composes the yaml files (`tagger.config.composition`); the models below decide what is valid.
+What a key does stands below it.
 """
 
 from collections.abc import Mapping
@@ -28,27 +29,23 @@ class Section(BaseModel):
 class SplitConfig(Section):
     """How labelled items are divided; see `tagger.data.splits`."""
 
-    validation: Fraction = Field(
-        description="Share of the rows for validation (early stopping); 0 for none."
-    )
-    test: Fraction = Field(
-        description="Share of the rows for the test; ignored when `fold` is given."
-    )
-    seed: Seed = Field(
-        description="Seed of the split alone, so that runs of several seeds share their test rows."
-    )
-    column: str | None = Field(
-        min_length=1,
-        description="Column of the table that names each row's part; null: rows are dealt.",
-    )
-    folds: int | None = Field(ge=2, le=100, description="Number of folds of a cross-validation.")
-    fold: int | None = Field(ge=0, description="The fold that is the test set, counted from 0.")
-    per_tag: int | None = Field(ge=1, description="Most training rows of each tag; null: all.")
+    validation: Fraction
+    """Share of the rows for validation (early stopping); 0 for none."""
+    test: Fraction
+    """Share of the rows for the test; ignored when `fold` is given."""
+    seed: Seed
+    """Seed of the split alone, so that runs of several seeds share their test rows."""
+    column: str | None = Field(min_length=1)
+    """Column of the table that names each row's part; null: rows are dealt."""
+    folds: int | None = Field(ge=2, le=100)
+    """Number of folds of a cross-validation."""
+    fold: int | None = Field(ge=0)
+    """The fold that is the test set, counted from 0."""
+    per_tag: int | None = Field(ge=1)
+    """Most training rows of each tag; null: all."""
     # Runs that were made before there was this key kept near-duplicates together.
-    group: Grouping = Field(
-        default="near-duplicates",
-        description="What stays in one part; off: rows are dealt one by one, with a warning.",
-    )
+    group: Grouping = "near-duplicates"
+    """What stays in one part; off: rows are dealt one by one, with a warning."""
 
     @field_validator("group", mode="before")
     @classmethod
@@ -72,51 +69,46 @@ class SplitConfig(Section):
 class DataConfig(Section):
     """Where items come from; see `tagger.data.sources`."""
 
-    name: FolderName = Field(description="Name of the source in reports.")
+    name: FolderName
+    """Name of the source in reports."""
     source: Literal["file", "hub", "download"]
-    path: str | None = Field(
-        description="source=file: a CSV, JSON, Parquet or Arrow file, or a folder of `datasets`."
-    )
-    test_path: str | None = Field(
-        description="source=file: a second file, whose rows are the test."
-    )
-    hub_id: str | None = Field(description="source=hub: id of a dataset of the Hugging Face hub.")
-    hub_subset: str | None = Field(description="source=hub: the subset (config) of the dataset.")
-    hub_split: str = Field(description="source=hub: the split to read.")
-    hub_test_split: str | None = Field(description="source=hub: the split whose rows are the test.")
-    hub_revision: str | None = Field(description="source=hub: a commit, for reproducible results.")
-    url: str | None = Field(description="source=download: URL of a file, pinned to a commit.")
-    sha256: Sha256 | None = Field(description="source=download: SHA-256 that the file must have.")
-    extra: list[str] = Field(
-        description="Further labelled files for training alone; none of their rows is held out."
-    )
-    extra_weight: float = Field(gt=0, le=100, description="Weight of each of their rows.")
-    columns: dict[str, str] = Field(
-        description="Field (or text): column of the source; '': a field that is not read."
-    )
-    delimiter: str | None = Field(
-        min_length=1, max_length=1, description="Delimiter of a CSV file; null: it is found."
-    )
-    dates: Literal["iso", "day-first", "month-first"] = Field(
-        description="Order of dates like 03/02/2020; iso: such dates are refused."
-    )
-    tags: str = Field(
-        min_length=1, description="File that lists the approved tags; auto: the tags of the data."
-    )
+    path: str | None
+    """source=file: a CSV, JSON, Parquet or Arrow file, or a folder of `datasets`."""
+    test_path: str | None
+    """source=file: a second file, whose rows are the test."""
+    hub_id: str | None
+    """source=hub: id of a dataset of the Hugging Face hub."""
+    hub_subset: str | None
+    """source=hub: the subset (config) of the dataset."""
+    hub_split: str
+    """source=hub: the split to read."""
+    hub_test_split: str | None
+    """source=hub: the split whose rows are the test."""
+    hub_revision: str | None
+    """source=hub: a commit, for reproducible results."""
+    url: str | None
+    """source=download: URL of a file, pinned to a commit."""
+    sha256: Sha256 | None
+    """source=download: SHA-256 that the file must have."""
+    extra: list[str]
+    """Further labelled files for training alone; none of their rows is held out."""
+    extra_weight: float = Field(gt=0, le=100)
+    """Weight of each of their rows."""
+    columns: dict[str, str]
+    """Field (or text): column of the source; '': a field that is not read."""
+    delimiter: str | None = Field(min_length=1, max_length=1)
+    """Delimiter of a CSV file; null: it is found."""
+    dates: Literal["iso", "day-first", "month-first"]
+    """Order of dates like 03/02/2020; iso: such dates are refused."""
+    tags: str = Field(min_length=1)
+    """File that lists the approved tags; auto: the tags of the data."""
     split: SplitConfig
-
-    @property
-    def gives_test(self) -> bool:
-        """Whether the source says which rows are for testing."""
-        return any((self.test_path, self.hub_test_split, self.split.column))
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
         needed = {"file": ("path",), "hub": ("hub_id",), "download": ("url", "sha256")}[self.source]
-        missing = [key for key in needed if getattr(self, key) is None]
-        if missing:
-            given = " and ".join(f"data.{key}=..." for key in missing)
-            raise ValueError(f"source={self.source} needs {given}")
+        if missing := [f"data.{key}=..." for key in needed if getattr(self, key) is None]:
+            raise ValueError(f"source={self.source} needs {' and '.join(missing)}")
         for key, source in {"test_path": "file", "hub_test_split": "hub"}.items():
             if getattr(self, key) is not None and self.source != source:
                 raise ValueError(f"`{key}` goes with source={source}, found {self.source}")
@@ -163,19 +155,17 @@ class EncoderConfig(Section):
     """A pretrained encoder, and how it makes one vector of a text; see `tagger.models.encoders`."""
 
     name: FolderName
-    encoder: str = Field(
-        min_length=1,
-        description="package:NAME, pieces:NAME, random, a folder, or an id of the hub.",
-    )
-    revision: str | None = Field(
-        description="Commit of an encoder of the hub, for reproducible results."
-    )
-    sha256: Sha256 | None = Field(description="SHA-256 that the encoder's weights must have.")
-    random: RandomEncoderConfig | None = Field(description="encoder=random: shape of the encoder.")
+    encoder: str = Field(min_length=1)
+    """package:NAME, pieces:NAME, random, a folder, or an id of the hub."""
+    revision: str | None
+    """Commit of an encoder of the hub, for reproducible results."""
+    sha256: Sha256 | None
+    """SHA-256 that the encoder's weights must have."""
+    random: RandomEncoderConfig | None
+    """encoder=random: shape of the encoder."""
     pooling: Literal["mean", "cls", "max"]
-    max_length: int = Field(
-        ge=4, le=8192, description="Most tokens of a text; longer texts are truncated."
-    )
+    max_length: int = Field(ge=4, le=8192)
+    """Most tokens of a text; longer texts are truncated."""
 
     @model_validator(mode="after")
     def _check(self) -> "EncoderConfig":
@@ -189,34 +179,24 @@ class TransformerConfig(EncoderConfig):
 
     approach: Literal["transformer"]
     head: Literal["linear", "mlp"]
-    dropout: Fraction = Field(description="Dropout rate between pooling and head.")
-    encoder_dropout: Fraction | None = Field(
-        description="Dropout rate in the encoder; null: the rate of its pretraining."
-    )
-    keep_layers: list[Annotated[int, Field(ge=0, le=47)]] | None = Field(
-        min_length=1, description="Layers of the encoder that are kept, 0 the lowest; null: all."
-    )
-    keep_neurons: int | None = Field(
-        ge=1, le=16384, description="Neurons that are kept in each feed-forward block; null: all."
-    )
-    vocabulary_from: list[str] | None = Field(
-        min_length=1,
-        description="Files of items whose tokens are kept in the vocabulary; null: all tokens.",
-    )
-    vocabulary_size: int | None = Field(
-        ge=1,
-        le=1_000_000,
-        description="Number of the most frequent of these tokens that are kept; null: all.",
-    )
-    static: int | None = Field(
-        ge=8,
-        le=4096,
-        description="Width of static token vectors in place of the encoder; null: the encoder.",
-    )
-    freeze_embeddings: bool = Field(description="Whether token embeddings are left untrained.")
-    freeze_layers: int = Field(
-        ge=0, le=48, description="Number of lowest layers that are left untrained."
-    )
+    dropout: Fraction
+    """Dropout rate between pooling and head."""
+    encoder_dropout: Fraction | None
+    """Dropout rate in the encoder; null: the rate of its pretraining."""
+    keep_layers: list[Annotated[int, Field(ge=0, le=47)]] | None = Field(min_length=1)
+    """Layers of the encoder that are kept, 0 the lowest; null: all."""
+    keep_neurons: int | None = Field(ge=1, le=16384)
+    """Neurons that are kept in each feed-forward block; null: all."""
+    vocabulary_from: list[str] | None = Field(min_length=1)
+    """Files of items whose tokens are kept in the vocabulary; null: all tokens."""
+    vocabulary_size: int | None = Field(ge=1, le=1_000_000)
+    """Number of the most frequent of these tokens that are kept; null: all."""
+    static: int | None = Field(ge=8, le=4096)
+    """Width of static token vectors in place of the encoder; null: the encoder."""
+    freeze_embeddings: bool
+    """Whether token embeddings are left untrained."""
+    freeze_layers: int = Field(ge=0, le=48)
+    """Number of lowest layers that are left untrained."""
 
     @field_validator("keep_layers")
     @classmethod
@@ -242,10 +222,10 @@ class FrozenConfig(EncoderConfig):
     """A logistic regression on the vectors of an encoder; see `tagger.training.fitting`."""
 
     approach: Literal["frozen"]
-    C: float = Field(
-        gt=0, le=1e6, description="Inverse regularisation strength of the logistic regression."
-    )
-    balanced: bool = Field(description="Whether each tag has the same total weight.")
+    C: float = Field(gt=0, le=1e6)
+    """Inverse regularisation strength of the logistic regression."""
+    balanced: bool
+    """Whether each tag has the same total weight."""
 
 
 class LinearConfig(Section):
@@ -253,12 +233,14 @@ class LinearConfig(Section):
 
     approach: Literal["linear"]
     name: FolderName
-    word_ngrams: int = Field(ge=1, le=5, description="Longest n-gram of words.")
-    char_ngrams: int = Field(ge=2, le=8, description="Longest n-gram of characters within a word.")
-    C: float = Field(
-        gt=0, le=1e6, description="Inverse regularisation strength of the support vector machines."
-    )
-    balanced: bool = Field(description="Whether each tag has the same total weight.")
+    word_ngrams: int = Field(ge=1, le=5)
+    """Longest n-gram of words."""
+    char_ngrams: int = Field(ge=2, le=8)
+    """Longest n-gram of characters within a word."""
+    C: float = Field(gt=0, le=1e6)
+    """Inverse regularisation strength of the support vector machines."""
+    balanced: bool
+    """Whether each tag has the same total weight."""
 
 
 class RulesConfig(Section):
@@ -266,7 +248,8 @@ class RulesConfig(Section):
 
     approach: Literal["rules"]
     name: FolderName
-    rules: str = Field(min_length=1, description="File that lists the rules.")
+    rules: str = Field(min_length=1)
+    """File that lists the rules."""
 
 
 class EnsembleConfig(Section):
@@ -274,12 +257,10 @@ class EnsembleConfig(Section):
 
     approach: Literal["ensemble"]
     name: FolderName
-    runs: list[str] = Field(
-        min_length=2, max_length=100, description="Folders or names of the member runs."
-    )
-    combine: Literal["probabilities", "weights"] = Field(
-        description="Mean of the probabilities, or one model with the mean of the weights."
-    )
+    runs: list[str] = Field(min_length=2, max_length=100)
+    """Folders or names of the member runs."""
+    combine: Literal["probabilities", "weights"]
+    """Mean of the probabilities, or one model with the mean of the weights."""
 
 
 ModelConfig = Annotated[
@@ -293,70 +274,56 @@ class TrainingConfig(Section):
     """The recipe; see `tagger.training`."""
 
     epochs: int = Field(ge=1, le=1000)
-    batch_size: int = Field(ge=1, le=4096, description="Items of a step, over all processes.")
-    accumulation_steps: int = Field(
-        ge=1, le=256, description="Number of parts that a batch is computed in."
-    )
-    lr: float = Field(gt=0, le=1, description="Peak learning rate of the encoder's top layer.")
-    head_lr: float = Field(gt=0, le=1, description="Peak learning rate of the head.")
-    layer_decay: float = Field(
-        gt=0, le=1, description="Factor on the learning rate from a layer to the one below it."
-    )
+    batch_size: int = Field(ge=1, le=4096)
+    """Items of a step, over all processes."""
+    accumulation_steps: int = Field(ge=1, le=256)
+    """Number of parts that a batch is computed in."""
+    lr: float = Field(gt=0, le=1)
+    """Peak learning rate of the encoder's top layer."""
+    head_lr: float = Field(gt=0, le=1)
+    """Peak learning rate of the head."""
+    layer_decay: float = Field(gt=0, le=1)
+    """Factor on the learning rate from a layer to the one below it."""
     weight_decay: float = Field(ge=0, le=1)
-    warmup: Fraction = Field(description="Share of the steps in which the learning rate rises.")
+    warmup: Fraction
+    """Share of the steps in which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant"]
-    head_init: Literal["random", "probe"] = Field(
-        description="Start of the head; probe: a logistic regression on the frozen encoder."
-    )
-    probe_C: float = Field(
-        gt=0,
-        le=1e6,
-        description="head_init=probe: inverse regularisation strength of the regression.",
-    )
-    ema_decay: Fraction = Field(
-        description="Decay of the exponential moving average of the weights; 0: no average."
-    )
-    token_dropout: Fraction = Field(
-        description="Share of a text's tokens that are left out at each step."
-    )
-    typos: Fraction = Field(description="Share of words that get a typo at each step.")
+    head_init: Literal["random", "probe"]
+    """Start of the head; probe: a logistic regression on the frozen encoder."""
+    probe_C: float = Field(gt=0, le=1e6)
+    """head_init=probe: inverse regularisation strength of the regression."""
+    ema_decay: Fraction
+    """Decay of the exponential moving average of the weights; 0: no average."""
+    token_dropout: Fraction
+    """Share of a text's tokens that are left out at each step."""
+    typos: Fraction
+    """Share of words that get a typo at each step."""
     max_grad_norm: float = Field(gt=0, le=1e6)
     loss: Literal["cross_entropy", "focal"]
-    focal_gamma: float = Field(ge=0, le=10, description="loss=focal: focusing parameter.")
+    focal_gamma: float = Field(ge=0, le=10)
+    """loss=focal: focusing parameter."""
     label_smoothing: Fraction
-    class_loss_weight: float = Field(
-        ge=0, le=100, description="Weight of the loss against the labels."
-    )
-    contrast_loss_weight: float = Field(
-        ge=0, le=100, description="Weight of the supervised contrastive loss."
-    )
-    contrast_temperature: float = Field(
-        gt=0, le=10, description="Temperature of the contrastive loss."
-    )
-    adversarial: float = Field(
-        ge=0, le=1, description="Relative size of adversarial noise on embeddings; 0: none."
-    )
-    refit_head: bool = Field(
-        description="Whether the head is fitted anew at the end, as head_init=probe does."
-    )
+    class_loss_weight: float = Field(ge=0, le=100)
+    """Weight of the loss against the labels."""
+    contrast_loss_weight: float = Field(ge=0, le=100)
+    """Weight of the supervised contrastive loss."""
+    contrast_temperature: float = Field(gt=0, le=10)
+    """Temperature of the contrastive loss."""
+    adversarial: float = Field(ge=0, le=1)
+    """Relative size of adversarial noise on embeddings; 0: none."""
+    refit_head: bool
+    """Whether the head is fitted anew at the end, as head_init=probe does."""
     class_weights: Literal["none", "balanced"]
-    mixed_precision: Literal["auto", "fp32", "bf16"] = Field(
-        description="Data type of the forward pass; auto: bf16 where it is fast."
-    )
-    metric: Literal["macro_f1", "weighted_f1", "accuracy", "loss"] = Field(
-        description="Validation metric that picks the best epoch."
-    )
-    patience: int | None = Field(
-        ge=1, description="Epochs without improvement before training stops; null: it does not."
-    )
-    checkpoint_seconds: float = Field(
-        ge=0, description="Seconds of training between checkpoints; 0: one at each step."
-    )
-    threads: int | None = Field(
-        ge=1,
-        le=1024,
-        description="Threads of each process; null: all cores, divided among processes.",
-    )
+    mixed_precision: Literal["auto", "fp32", "bf16"]
+    """Data type of the forward pass; auto: bf16 where it is fast."""
+    metric: Literal["macro_f1", "weighted_f1", "accuracy", "loss"]
+    """Validation metric that picks the best epoch."""
+    patience: int | None = Field(ge=1)
+    """Epochs without improvement before training stops; null: it does not."""
+    checkpoint_seconds: float = Field(ge=0)
+    """Seconds of training between checkpoints; 0: one at each step."""
+    threads: int | None = Field(ge=1, le=1024)
+    """Threads of each process; null: all cores, divided among processes."""
 
     @model_validator(mode="after")
     def _check(self) -> "TrainingConfig":
@@ -375,32 +342,26 @@ class DistillConfig(Section):
     The source of a student is the encoder that its layers were taken from, whole and as it was.
     """
 
-    teachers: list[str] = Field(
-        description="Runs whose mean probabilities are the soft labels; []: no teacher."
-    )
-    soft_loss_weight: float = Field(
-        ge=0, le=100, description="Weight of the loss against the teachers' probabilities."
-    )
-    temperature: float = Field(
-        gt=0, le=100, description="Temperature of teachers and student in the soft loss."
-    )
-    class_loss_weight: float = Field(
-        ge=0, le=100, description="Weight of the loss against the labels."
-    )
-    vector_loss_weight: float = Field(
-        ge=0, le=100, description="Weight of the loss against the source encoder's text vectors."
-    )
-    transfer: list[str] = Field(
-        description="Files of unlabelled items to learn from (tags are not read)."
-    )
-    transfer_most: int | None = Field(
-        ge=1, description="Number of these items that are drawn by the seed; null: all."
-    )
-    transfer_weight: float = Field(gt=0, le=100, description="Weight of each of their rows.")
-    copies: int = Field(ge=0, le=100, description="Number of augmented copies of each text.")
-    changes: list[Literal["drop", "swap", "cross"]] = Field(
-        min_length=1, description="Augmentations, one of which is drawn for each copy."
-    )
+    teachers: list[str]
+    """Runs whose mean probabilities are the soft labels; []: no teacher."""
+    soft_loss_weight: float = Field(ge=0, le=100)
+    """Weight of the loss against the teachers' probabilities."""
+    temperature: float = Field(gt=0, le=100)
+    """Temperature of teachers and student in the soft loss."""
+    class_loss_weight: float = Field(ge=0, le=100)
+    """Weight of the loss against the labels."""
+    vector_loss_weight: float = Field(ge=0, le=100)
+    """Weight of the loss against the source encoder's text vectors."""
+    transfer: list[str]
+    """Files of unlabelled items to learn from (tags are not read)."""
+    transfer_most: int | None = Field(ge=1)
+    """Number of these items that are drawn by the seed; null: all."""
+    transfer_weight: float = Field(gt=0, le=100)
+    """Weight of each of their rows."""
+    copies: int = Field(ge=0, le=100)
+    """Number of augmented copies of each text."""
+    changes: list[Literal["drop", "swap", "cross"]] = Field(min_length=1)
+    """Augmentations, one of which is drawn for each copy."""
 
     @model_validator(mode="after")
     def _check(self) -> "DistillConfig":
@@ -421,61 +382,51 @@ Open = Annotated[float, Field(gt=0, lt=1)]
 class DecisionConfig(Section):
     """How probabilities become a tag, or a question to a person; see `tagger.decision`."""
 
-    calibration: Literal["none", "temperature", "vector", "isotonic"] = Field(
-        description="Calibration method of the probabilities."
-    )
+    calibration: Literal["none", "temperature", "vector", "isotonic"]
+    """Calibration method of the probabilities."""
     policy: Literal["argmax", "threshold", "conformal"]
-    target_precision: Open = Field(
-        description="policy=threshold: promised precision of published items."
-    )
-    confidence: Open = Field(
-        description="policy=threshold: confidence with which the promise holds."
-    )
-    scope: Literal["overall", "per_tag"] = Field(
-        description="policy=threshold: whether the promise is for all items or for each tag."
-    )
-    alpha: Open = Field(
-        description="policy=conformal: share of a tag's items that prediction sets may miss."
-    )
-    folds: int | None = Field(
-        ge=2, le=20,
-        description="Folds whose out-of-fold predictions the decision is fitted to (of an "
-        "ensemble: those of its members); null: it is fitted to the validation rows.",
-    )  # fmt: skip
-    ood: Literal["none", "knn", "mahalanobis"] = Field(
-        description="Out-of-distribution (OOD) score beyond which a person is asked."
-    )
-    ood_quantile: Open = Field(
-        description="Quantile of the OOD score of in-distribution items that is the limit."
-    )
+    target_precision: Open
+    """policy=threshold: promised precision of published items."""
+    confidence: Open
+    """policy=threshold: confidence with which the promise holds."""
+    scope: Literal["overall", "per_tag"]
+    """policy=threshold: whether the promise is for all items or for each tag."""
+    alpha: Open
+    """policy=conformal: share of a tag's items that prediction sets may miss."""
+    folds: int | None = Field(ge=2, le=20)
+    """Folds whose out-of-fold predictions the decision is fitted to (of an ensemble: those of its
+    members); null: it is fitted to the validation rows."""
+    ood: Literal["none", "knn"]
+    """Out-of-distribution (OOD) score beyond which a person is asked."""
+    ood_quantile: Open
+    """Quantile of the OOD score of in-distribution items that is the limit."""
 
 
 class CompressConfig(Section):
     """How a run is made smaller and faster, and what it must keep; see `tagger.compression`."""
 
-    name: FolderName = Field(description="Ending of the compressed run's name.")
-    dtype: Literal["fp32", "fp16", "int8"] = Field(description="Data type of the weights.")
-    per_channel: bool = Field(
-        description="int8: whether each column of a matrix has a scale of its own."
-    )
-    threads: int | None = Field(
-        ge=1, le=1024, description="Threads that answer an item; null: all cores."
-    )
-    max_changed: Fraction = Field(description="Most texts whose decision may change (share).")
-    max_shift: Fraction = Field(
-        description="Most mean total variation distance of the probabilities."
-    )
-    max_ece: Fraction = Field(description="Most rise of the calibration error (adaptive bins).")
-    max_class: Fraction = Field(description="Most fall of any tag's F1.")
-    max_slice: Fraction = Field(
-        description="Most fall of the accuracy of any slice of at least 20 rows."
-    )
-    max_mib: float | None = Field(
-        gt=0, le=1e6, description="Most MiB of the folder model/; null: any."
-    )
-    samples: int = Field(
-        ge=1, le=10_000, description="Rows that are stored to check the model on another CPU."
-    )
+    name: FolderName
+    """Ending of the compressed run's name."""
+    dtype: Literal["fp32", "fp16", "int8"]
+    """Data type of the weights."""
+    per_channel: bool
+    """int8: whether each column of a matrix has a scale of its own."""
+    threads: int | None = Field(ge=1, le=1024)
+    """Threads that answer an item; null: all cores."""
+    max_changed: Fraction
+    """Most texts whose decision may change (share)."""
+    max_shift: Fraction
+    """Most mean total variation distance of the probabilities."""
+    max_ece: Fraction
+    """Most rise of the calibration error (adaptive bins)."""
+    max_class: Fraction
+    """Most fall of any tag's F1."""
+    max_slice: Fraction
+    """Most fall of the accuracy of any slice of at least 20 rows."""
+    max_mib: float | None = Field(gt=0, le=1e6)
+    """Most MiB of the folder model/; null: any."""
+    samples: int = Field(ge=1, le=10_000)
+    """Rows that are stored to check the model on another CPU."""
 
 
 class TrackingConfig(Section):
@@ -493,25 +444,22 @@ class Recipe(Section):
     data: DataConfig
     model: ModelConfig
     training: TrainingConfig
-    distill: DistillConfig | None = Field(description="Distillation; null: none.")
+    distill: DistillConfig | None
+    """Distillation; null: none."""
     decision: DecisionConfig
     tracking: TrackingConfig
 
     @model_validator(mode="after")
     def _check_parts(self) -> "Recipe":
-        fits_head = {
-            "head_init=probe": self.training.head_init == "probe",
-            "refit_head=true": self.training.refit_head,
-        }
-        for setting, given in fits_head.items():
-            if given and isinstance(self.model, TransformerConfig) and self.model.head != "linear":
-                raise ValueError(f"training.{setting} needs model.head=linear")
-        if (
-            isinstance(self.model, TransformerConfig)
-            and self.model.static is not None
-            and self.training.adversarial
-        ):
-            raise ValueError("training.adversarial needs layers, and model.static has none: set 0")
+        if isinstance(self.model, TransformerConfig):
+            if self.training.head_init == "probe" and self.model.head != "linear":
+                raise ValueError("training.head_init=probe needs model.head=linear")
+            if self.training.refit_head and self.model.head != "linear":
+                raise ValueError("training.refit_head=true needs model.head=linear")
+            if self.training.adversarial and self.model.static is not None:
+                raise ValueError(
+                    "training.adversarial needs layers, and model.static has none: set 0"
+                )
         self._check_distill()
         if self.decision.ood != "none" and not isinstance(self.model, EncoderConfig):
             raise ValueError(
@@ -527,16 +475,11 @@ class Recipe(Section):
                 "decision.folds can't be given with model.combine=weights: what its members said "
                 "out of folds is not what the mean of their weights says"
             )
-        fitted = {"policy": "argmax", "ood": "none"}
-        needy = [
-            f"decision.{key}={getattr(self.decision, key)}"
-            for key, free in fitted.items()
-            if getattr(self.decision, key) != free
-        ]
-        if needy and self.decision.folds is None and not self.data.split.validation:
+        fitted = self.decision.policy != "argmax" or self.decision.ood != "none"
+        if fitted and self.decision.folds is None and not self.data.split.validation:
             raise ValueError(
-                f"{' and '.join(needy)} must be fitted to rows: give decision.folds=5, or "
-                "data.split.validation above 0"
+                f"decision.policy={self.decision.policy} with decision.ood={self.decision.ood} "
+                "must be fitted to rows: give decision.folds=5, or data.split.validation above 0"
             )
         return self
 
@@ -559,78 +502,76 @@ class Recipe(Section):
 class TrainConfig(Recipe):
     """All that `train.py` takes."""
 
-    name: FolderName | None = Field(
-        description="Name of the run folder; null: model, data and time."
-    )
+    name: FolderName | None
+    """Name of the run folder; null: model, data and time."""
     runs_dir: str = Field(min_length=1)
-    if_exists: Literal["fail", "resume", "replace"] = Field(
-        description="When the run folder exists: refuse, go on with it, or start over."
-    )
-    resume: str | None = Field(description="A run that was stopped, to go on with as it was begun.")
+    if_exists: Literal["fail", "resume", "replace"]
+    """When the run folder exists: refuse, go on with it, or start over."""
+    resume: str | None
+    """A run that was stopped, to go on with as it was begun."""
 
 
 class LatencyConfig(Section):
     """How the time an item takes is measured."""
 
-    items: int = Field(ge=10, le=100_000, description="Items that are timed one by one.")
-    warmup: int = Field(ge=0, le=10_000, description="Items before the timing starts.")
-    threads: int | None = Field(ge=1, le=1024, description="Threads of the model; null: all cores.")
+    items: int = Field(ge=10, le=100_000)
+    """Items that are timed one by one."""
+    warmup: int = Field(ge=0, le=10_000)
+    """Items before the timing starts."""
+    threads: int | None = Field(ge=1, le=1024)
+    """Threads of the model; null: all cores."""
 
 
 class EvaluateConfig(Section):
     """All that `evaluate.py` takes."""
 
-    run: str = Field(min_length=1, description="Run folder, or its name below runs_dir.")
+    run: str = Field(min_length=1)
+    """Run folder, or its name below runs_dir."""
     runs_dir: str = Field(min_length=1)
-    data: DataConfig | None = Field(
-        description="Source of the rows; null: the run's own test rows."
-    )
-    rows: Literal["unseen", "all"] = Field(
-        description="unseen: without rows of training or validation and their near-duplicates."
-    )
-    out: str | None = Field(
-        min_length=1, description="Folder of the report; null: the run folder, or one in it."
-    )
-    against: str | None = Field(description="Another run to compare with, item by item.")
-    guard: list[str] | None = Field(
-        description="Slices and tags (or 'all rows') that must not be worse than `against`, else "
-        "exit code 3; null: all of them."
-    )
-    slice_columns: list[str] = Field(
-        description="Further columns of the data file whose values are slices."
-    )
-    resamples: int = Field(ge=100, le=100_000, description="Bootstrap resamples of an interval.")
+    data: DataConfig | None
+    """Source of the rows; null: the run's own test rows."""
+    rows: Literal["unseen", "all"]
+    """unseen: without rows of training or validation and their near-duplicates."""
+    out: str | None = Field(min_length=1)
+    """Folder of the report; null: the run folder, or one in it."""
+    against: str | None
+    """Another run to compare with, item by item."""
+    guard: list[str] | None
+    """Slices and tags (or 'all rows') that must not be worse than `against`, else exit code 3;
+    null: all of them."""
+    slice_columns: list[str]
+    """Further columns of the data file whose values are slices."""
+    resamples: int = Field(ge=100, le=100_000)
+    """Bootstrap resamples of an interval."""
     seed: Seed
-    decision: DecisionConfig | None = Field(
-        description="Decision to fit anew; null: the run's own."
-    )
-    behaviour: Literal["auto", "on", "off"] = Field(
-        description="Whether the behaviour cases are tried; auto: if the run has their tags."
-    )
-    behaviour_cases: str = Field(min_length=1, description="YAML file of behaviour cases.")
-    explore: Literal["on", "off"] = Field(
-        description="Weak slices by meaning, nearest training items of errors, a map of the rows; "
-        "off: weak slices by words and length alone."
-    )
+    decision: DecisionConfig | None
+    """Decision to fit anew; null: the run's own."""
+    behaviour: Literal["auto", "on", "off"]
+    """Whether the behaviour cases are tried; auto: if the run has their tags."""
+    behaviour_cases: str = Field(min_length=1)
+    """YAML file of behaviour cases."""
+    explore: Literal["on", "off"]
+    """Weak slices by meaning, nearest training items of errors, a map of the rows; off: weak slices
+    by words and length alone."""
     latency: LatencyConfig
-    latency_budget_ms: float | None = Field(
-        gt=0, description="Most p99 in milliseconds, else exit code 3; null: any."
-    )
+    latency_budget_ms: float | None = Field(gt=0)
+    """Most p99 in milliseconds, else exit code 3; null: any."""
 
 
 class ExportConfig(Section):
     """All that `tagger export` takes."""
 
-    run: str = Field(min_length=1, description="Run folder, or its name below runs_dir.")
+    run: str = Field(min_length=1)
+    """Run folder, or its name below runs_dir."""
     runs_dir: str = Field(min_length=1)
-    name: FolderName | None = Field(
-        description="Name of the new run; null: the run's and the choice's."
-    )
-    rows: str | None = Field(description="File of further texts to compare decisions on.")
-    gate: bool = Field(
-        description="Whether an export that breaks a limit of `compress` is refused."
-    )
-    replace: bool = Field(description="Whether a run of that name is replaced.")
+    name: FolderName | None
+    """Name of the new run; null: the run's and the choice's."""
+    rows: str | None
+    """File of further texts to compare decisions on."""
+    gate: bool
+    """Whether an export that breaks a limit of `compress` is refused."""
+    replace: bool
+    """Whether a run of that name is replaced."""
     compress: CompressConfig
 
 
@@ -648,55 +589,44 @@ Objective = Literal[RowMetric, CostMetric]
 
 ROW_METRICS: tuple[str, ...] = get_args(RowMetric)
 COST_METRICS: tuple[str, ...] = get_args(CostMetric)
-SMALLEST_POPULATION = 2
 
 
 class SearchConfig(Section):
     """What a sweep tries, how it judges, and when it ends; see `tagger.search`."""
 
-    name: FolderName = Field(description="Name of the search space.")
-    space: dict[str, Any] = Field(
-        description="Keys of the training config and their ranges; see `tagger.search.space`."
-    )
-    objectives: list[Objective] = Field(
-        min_length=1, max_length=4, description="Objective to rank by; several make a Pareto front."
-    )
-    folds: int = Field(
-        ge=2, le=100, description="Folds of the cross-validation that judges a trial."
-    )
-    repeats: int = Field(
-        ge=1, le=100, description="Repeats of the cross-validation with another division."
-    )
+    name: FolderName
+    """Name of the search space."""
+    space: dict[str, Any]
+    """Keys of the training config and their ranges; see `tagger.search.space`."""
+    objectives: list[Objective] = Field(min_length=1, max_length=4)
+    """Objective to rank by; several make a Pareto front."""
+    folds: int = Field(ge=2, le=100)
+    """Folds of the cross-validation that judges a trial."""
+    repeats: int = Field(ge=1, le=100)
+    """Repeats of the cross-validation with another division."""
     sampler: Literal["tpe", "random", "gp", "nsga2", "grid"]
-    startup: int = Field(
-        ge=1, le=10_000, description="Random trials before the sampler's model chooses."
-    )
-    pruner: Literal["items", "wilcoxon", "median", "hyperband", "none"] = Field(
-        description="Rule that stops a trial after a fold in which it is clearly worse."
-    )
-    prune_p: float = Field(
-        gt=0, le=0.5, description="items, wilcoxon: significance level of the pruner."
-    )
-    trials: int | None = Field(
-        ge=1, le=1_000_000, description="Number of trials; null: as many as the hours allow."
-    )
-    hours: float | None = Field(gt=0, le=10_000, description="Hours of the sweep; null: no limit.")
-    workers: int = Field(ge=1, le=256, description="Worker processes on this machine.")
-    storage: str | None = Field(
-        description="URL of a database, postgresql://...; null: a file in the sweep's folder."
-    )
-    heartbeat: int = Field(
-        ge=1,
-        le=3600,
-        description="Seconds between heartbeats of a worker; four missed ones retry its trial.",
-    )
-    enqueue: list[str] = Field(description="Runs, or YAML files of experiments, to try first.")
-    confirm: int = Field(
-        ge=0, le=100, description="Fresh seeds on which winner and default are confirmed."
-    )
-    keep_trials: bool = Field(
-        description="Whether the folder of each trial is kept: config, curves, rows."
-    )
+    startup: int = Field(ge=1, le=10_000)
+    """Random trials before the sampler's model chooses."""
+    pruner: Literal["items", "wilcoxon", "median", "hyperband", "none"]
+    """Rule that stops a trial after a fold in which it is clearly worse."""
+    prune_p: float = Field(gt=0, le=0.5)
+    """items, wilcoxon: significance level of the pruner."""
+    trials: int | None = Field(ge=1, le=1_000_000)
+    """Number of trials; null: as many as the hours allow."""
+    hours: float | None = Field(gt=0, le=10_000)
+    """Hours of the sweep; null: no limit."""
+    workers: int = Field(ge=1, le=256)
+    """Worker processes on this machine."""
+    storage: str | None
+    """URL of a database, postgresql://...; null: a file in the sweep's folder."""
+    heartbeat: int = Field(ge=1, le=3600)
+    """Seconds between heartbeats of a worker; four missed ones retry its trial."""
+    enqueue: list[str]
+    """Runs, or YAML files of experiments, to try first."""
+    confirm: int = Field(ge=0, le=100)
+    """Fresh seeds on which winner and default are confirmed."""
+    keep_trials: bool
+    """Whether the folder of each trial is kept: config, curves, rows."""
 
     @model_validator(mode="after")
     def _check(self) -> "SearchConfig":
@@ -704,8 +634,6 @@ class SearchConfig(Section):
             raise ValueError(
                 "`trials` and `hours` are both null: give one, or the sweep never ends"
             )
-        if len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(f"`objectives` names one twice: {', '.join(self.objectives)}")
         if self.objectives[0] in COST_METRICS:
             raise ValueError(
                 f"the first of `objectives` picks the winner and must be counted over rows: "
@@ -721,7 +649,7 @@ class SearchConfig(Section):
                 "pruner=items counts items that are right, which says little of "
                 f"{self.objectives[0]}: give pruner=wilcoxon, or median, hyperband or none"
             )
-        if self.sampler == "nsga2" and self.startup < SMALLEST_POPULATION:
+        if self.sampler == "nsga2" and self.startup < 2:
             raise ValueError(f"sampler=nsga2 crosses a population of `startup`: {self.startup} < 2")
         if self.sampler == "nsga2" and len(self.objectives) == 1 and self.pruner != "none":
             raise ValueError("sampler=nsga2 learns from whole trials alone: give pruner=none")
@@ -731,13 +659,11 @@ class SearchConfig(Section):
 class OptimizeConfig(Recipe):
     """All that `optimize.py` takes: the recipe to start from, and a search over it."""
 
-    name: FolderName | None = Field(
-        description="Name of the sweep's folder; null: space, model and data."
-    )
+    name: FolderName | None
+    """Name of the sweep's folder; null: space, model and data."""
     sweeps_dir: str = Field(min_length=1)
-    runs_dir: str = Field(
-        min_length=1, description="Folder in which `search.enqueue` looks for runs."
-    )
+    runs_dir: str = Field(min_length=1)
+    """Folder in which `search.enqueue` looks for runs."""
     search: SearchConfig
 
     @model_validator(mode="after")

@@ -1,1 +1,1 @@
-"""From probabilities to decisions: a tag, or a person is asked. See docs/decisions.md."""
+"""Turns probabilities into decisions: a tag, or a person is asked. See docs/decisions.md."""

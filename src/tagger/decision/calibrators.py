@@ -18,7 +18,6 @@ TINY = 1e-12
 STRETCH = (0.05, 20.0)
 """Temperatures that are looked at."""
 
-
 STORED = ConfigDict(extra="forbid")
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """What `decision.json` is made of: no text, and nothing that is not finite, is taken for one."""
@@ -39,7 +38,7 @@ class Unchanged:
 class Temperature:
     """Divides all logits by one number: the order of tags stays (Guo et al., ICML 2017)."""
 
-    temperature: Number
+    temperature: Annotated[Number, Field(gt=0)]
     kind: Literal["temperature"] = "temperature"
 
     def apply(self, probabilities: FloatArray) -> FloatArray:

@@ -3,12 +3,10 @@
 import json
 from collections.abc import Mapping
 
-from pydantic import ValidationError
-
 from tagger.config.aliases import upgrade_keys
+from tagger.config.messages import validate_config
 from tagger.config.schema import DecisionConfig
 from tagger.decision.decider import FILE, refit_rule, save_rule
-from tagger.errors import UserError
 from tagger.runs import RunFolder
 
 
@@ -22,13 +20,8 @@ def change_decision(run: RunFolder, given: Mapping[str, object]) -> str:
     Raises:
         UserError: for values out of range, or when the run kept no rows to fit to.
     """
-    try:
-        config = DecisionConfig.model_validate(asked_last(run).model_dump() | dict(given))
-    except ValidationError as error:
-        raise UserError(
-            "the decision cannot be changed to this:",
-            [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()],
-        ) from None
+    asked = asked_last(run).model_dump() | dict(given)
+    config = validate_config(DecisionConfig, asked, "the decision cannot be changed to this:")
     rule, rows = refit_rule(run.path, run.tags, config)
     counts = save_rule(run.path, config, rule, rows)
     assert counts is not None

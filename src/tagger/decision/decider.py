@@ -1,4 +1,4 @@
-"""Decides on items: the model, its calibrator, the policy, and the out-of-distribution limit.
+"""Decides on items by the model, its calibrator, the policy, and the out-of-distribution limit.
 
 `decision.json` in the run folder holds what was fitted. Without it, and for runs that had no rows
 to fit on, the most probable tag is published.
@@ -220,7 +220,7 @@ def write_decision(
     path = folder / "calibration.csv"
     write_calibration(path, items, classifier.tags, rows.probabilities, rows.ood_scores)
     if config.ood != "none":
-        fit_detector(config.ood, classifier, known).save(folder / OOD_FILE)
+        fit_detector(classifier, known).save(folder / OOD_FILE)
     rule = fit_rule(config, rows)
     save_rule(folder, config, rule, rows)
     return rule
@@ -261,30 +261,27 @@ def load_rule(folder: Path, n_tags: int) -> Rule:
     try:
         stored = DecisionDocument.read(path)
         rule = Rule(stored.calibrator, stored.policy, stored.ood_threshold)
-        for part in (rule.calibrator, rule.policy):
-            for name, numbers in vars(part).items():
-                if isinstance(numbers, list) and len(numbers) != n_tags:
-                    raise ValueError(f"{name} is about {len(numbers)} tags, there are {n_tags}")
-        with np.errstate(all="ignore"):
-            tried = rule.calibrator.apply(np.full((1, n_tags), 1 / n_tags))
-        if not np.isfinite(tried).all():
-            raise ValueError("the calibrator makes no probabilities of probabilities")
+        for name, numbers in (vars(rule.calibrator) | vars(rule.policy)).items():
+            if isinstance(numbers, list) and len(numbers) != n_tags:
+                raise ValueError(f"{name} is about {len(numbers)} tags, there are {n_tags}")
         return rule
     except (UserError, ValueError) as error:
-        reason = " ".join((error.summary if isinstance(error, UserError) else str(error)).split())
+        reason = error.summary if isinstance(error, UserError) else str(error)
         raise UserError(
             f"{path} is damaged: {reason}",
             hint=f"Make it again: {shell_command('tagger', 'decide', '--run', str(folder))}",
         ) from None
 
 
-def load_decider(folder: Path, classifier: Classifier) -> Decider:
-    """Put a run's classifier and its rule together.
+def load_decider(folder: Path, classifier: Classifier, rule: Rule | None = None) -> Decider:
+    """Put a run's classifier and its rule together, or another rule.
 
     Raises:
         UserError: when a file that they need is missing or damaged.
     """
-    return _with_detector(folder, classifier, load_rule(folder, len(classifier.tags)))
+    rule = rule or load_rule(folder, len(classifier.tags))
+    detector = None if rule.ood_threshold is None else OodDetector.load(folder / OOD_FILE)
+    return Decider(classifier, rule, detector)
 
 
 def refit_rule(
@@ -302,12 +299,12 @@ def refit_rule(
             hint="Train with decision.folds=5, or with data.split.validation above 0.",
         )
     if config.ood != "none":
-        kind = "none" if ood_scores is None else OodDetector.load(folder / OOD_FILE).kind
-        if kind != config.ood:
+        if ood_scores is None:
             raise UserError(
-                f"{folder} was trained with decision.ood={kind}, not {config.ood}",
+                f"{folder} was trained with decision.ood=none, not {config.ood}",
                 hint="Train again with the decision.ood that you want.",
             )
+        OodDetector.load(folder / OOD_FILE)  # lest a rule be written that cannot be used
     rows = CalibrationSet(probabilities, true, ood_scores, f"{len(true)} rows of calibration.csv")
     return fit_rule(config, rows), rows
 
@@ -315,9 +312,4 @@ def refit_rule(
 def refit_decider(folder: Path, classifier: Classifier, config: DecisionConfig) -> Decider:
     """Put a run's classifier and a rule that is fitted anew together."""
     rule, _ = refit_rule(folder, classifier.tags, config)
-    return _with_detector(folder, classifier, rule)
-
-
-def _with_detector(folder: Path, classifier: Classifier, rule: Rule) -> Decider:
-    detector = None if rule.ood_threshold is None else OodDetector.load(folder / OOD_FILE)
-    return Decider(classifier, rule, detector)
+    return load_decider(folder, classifier, rule)
