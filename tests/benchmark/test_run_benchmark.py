@@ -126,8 +126,8 @@ def test_runs_of_one_name_are_told_apart(
 ) -> None:
     namesake = copy_run("tiny")
     assert name_runs([tiny_run, linear_run]) == ["tiny", "linear"]
-    names = name_runs([tiny_run, linear_run, namesake])
-    assert names == [str(tiny_run.path), "linear", str(namesake.path)]
+    three = [tiny_run, linear_run, namesake]
+    assert name_runs(three) == [str(run.path) for run in three]
     with pytest.raises(UserError, match="given twice"):
         name_runs([tiny_run, RunFolder(tiny_run.path / ".." / tiny_run.name)])
 

@@ -2,7 +2,6 @@
 
 import os
 import statistics
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -111,16 +110,15 @@ def benchmark(
 
 
 def name_runs(runs: Sequence[RunFolder]) -> list[str]:
-    """Return what to call runs: the folder's name, or its path where a name is not theirs alone.
+    """Return what to call runs: by the names of their folders, or by their paths if these repeat.
 
     Raises:
         UserError: when a run is given twice.
     """
-    places = Counter(run.path.resolve() for run in runs)
-    if twice := [str(path) for path, count in places.items() if count > 1]:
-        raise UserError("a run is given twice:", twice, "Give each --run once.")
-    known = Counter(run.name for run in runs)
-    return [run.name if known[run.name] == 1 else str(run.path) for run in runs]
+    paths, names = [run.path.resolve() for run in runs], [run.name for run in runs]
+    if twice := {str(path) for path in paths if paths.count(path) > 1}:
+        raise UserError("a run is given twice:", sorted(twice), "Give each --run once.")
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
 
 
 def choose_texts(run: RunFolder, data: Path | None) -> list[Text]:
