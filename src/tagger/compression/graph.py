@@ -10,9 +10,10 @@ Every graph takes `input_ids` and `attention_mask`, both int64 (n, tokens), and 
 (n, n_tags); n and tokens are free.
 """
 
-import io
+import tempfile
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -132,7 +133,9 @@ def build_graph(classifier: TransformerClassifier) -> onnx.ModelProto:
         )
     )
     head = {f"{HEAD}{name}": value.T for name, value in _arrays(module.head).items()}
-    constants = CONSTANTS | head | _weights(_arrays(module.encoder), layers, shape["max_length"])
+    constants = (
+        CONSTANTS | head | _weights(_arrays(module.encoder), layers, int(shape["max_length"]))
+    )
     used = {name for node in model.graph.node for name in node.input}
     model.graph.initializer.extend(
         numpy_helper.from_array(np.asarray(value, order="C"), name)
@@ -192,20 +195,21 @@ def _trace(module: TransformerModule) -> onnx.ModelProto:
     ids = torch.ones((2, 8), dtype=torch.int64)
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
-    training, file = module.training, io.BytesIO()
-    with warnings.catch_warnings():
+    training = module.training
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        path = Path(folder) / "model.onnx"
         warnings.simplefilter("ignore")  # that it is the older one, and what it holds constant
         torch.onnx.export(
             module.eval(),
             (ids, mask),
-            file,
+            path,
             input_names=[IDS, MASK],
             output_names=[LOGITS, "vectors"],
             dynamic_axes={name: dict(enumerate(AXES)) for name in (IDS, MASK)} | {LOGITS: {0: "n"}},
             opset_version=OPSET,
             dynamo=False,
         )
-    model = onnx.load_from_string(file.getvalue())
+        model = onnx.load(path)
     module.train(training)
     del model.graph.output[1:]
     return model
