@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# All figures of RESULTS.md from "The approaches" to "Training that travels": about four hours on two cores.
+# All figures of RESULTS.md from "Approaches" to "Training that travels": about four hours on two cores.
 # A run that was stopped goes on when the same command is given again.
 #
-#   benchmarks/approaches.sh DATASET.csv STREAM.csv
+#   benchmarks/compare.sh DATASET.csv STREAM.csv
 set -euo pipefail
 
 dataset=$1

@@ -34,7 +34,7 @@ from tagger.reporting.figures import BLUE, VERMILION, write_figure
 
 REPEATS = 1000
 PROMISES = (0.90, 0.95, 0.97, 0.98)
-ERRORS = (0.05, 0.10)
+ALPHAS = (0.05, 0.10)
 Draw = Callable[[int, np.random.Generator], tuple[IntArray, IntArray]]
 
 
@@ -76,13 +76,13 @@ def main() -> None:
                 values = ("broken", "coverage", "precision", "silent")
                 cells = ("-" if row[key] is None else f"{row[key]:.4f}" for key in values)
                 print(f"| {promise:.2f}, {scope.replace('_', ' ')} | " + " | ".join(cells) + " |")
-    print("\n| conformal, error | share of a tag's items that its sets miss, by tag | published |")
+    print("\n| conformal, alpha | share of a tag's items that its sets miss, by tag | published |")
     print("|---|---|---|")
-    for error in ERRORS:
-        config = threshold_config().model_copy(update={"policy": "conformal", "error": error})
+    for alpha in ALPHAS:
+        config = threshold_config().model_copy(update={"policy": "conformal", "alpha": alpha})
         missed, coverage = repeat_conformal(result.probabilities, true, config)
-        report[f"conformal {error}"] = {"missed": missed, "coverage": coverage}
-        print(f"| {error:.2f} | {', '.join(f'{m:.3f}' for m in missed)} | {coverage:.3f} |")
+        report[f"conformal {alpha}"] = {"missed": missed, "coverage": coverage}
+        print(f"| {alpha:.2f} | {', '.join(f'{m:.3f}' for m in missed)} | {coverage:.3f} |")
     report["environment"] = describe_environment().model_dump()
     write_json(options.out / "guarantee.json", report)
     write_figure(plot(precisions), options.out / "guarantee.png")
@@ -126,7 +126,7 @@ def repeat(
         groups = [published]
         if config.scope == "per_tag":
             groups = [decided == tag for tag in np.unique(decided[published])]
-        broken.append(any(right[group].mean() < config.precision for group in groups))
+        broken.append(any(right[group].mean() < config.target_precision for group in groups))
     return {
         "broken": float(np.mean(broken)),
         "coverage": float(np.mean(coverages)),

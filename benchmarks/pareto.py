@@ -217,11 +217,11 @@ def time_runs(names: Sequence[str], out: Path, source: LabelledFile) -> dict[str
         texts = [(item.title, item.description) for item in source.items]
         quick = benchmark(
             [runs[name] for name in QUICK],
-            texts, threads=[1, 2], rounds=ROUNDS, load=True,
+            texts, threads=[1, 2], rounds=ROUNDS,
         )  # fmt: skip
         rest = benchmark(
             [runs[name] for name in (REFERENCE, *slow)],
-            texts, threads=[2], rounds=ROUNDS_SLOW, load=False,
+            texts, threads=[2], rounds=ROUNDS_SLOW,
         )  # fmt: skip
         quick.write(quick_path)
         rest.write(slow_path)

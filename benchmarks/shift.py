@@ -38,8 +38,8 @@ from tagger.models.transformer import TransformerClassifier
 from tagger.scores import FloatArray, IntArray
 
 FOLDS = 5
-NOVELTIES = ("neighbours", "energy")
-SCORES = ("probability", *NOVELTIES)
+OOD_SCORES = ("knn", "energy")
+SCORES = ("probability", *OOD_SCORES)
 QUANTILES = (0.80, 0.90, 0.95)
 POLICIES: dict[str, dict[str, Any]] = {
     "argmax": {"policy": "argmax"},
@@ -92,7 +92,7 @@ def fold_view(
 
     Returns:
         For `in_domain` and `cross_domain`: `<place>_probabilities` (n, n_tags), `<place>_true`
-        (n,), and by name of each of `NOVELTIES` `<place>_<name>` (n,), higher being stranger.
+        (n,), and by name of each of `OOD_SCORES` `<place>_<name>` (n,), higher being stranger.
     """
     path = options.out / f"{in_domain.name}-fold{fold}.npz"
     if path.exists():
@@ -114,7 +114,7 @@ def fold_view(
         vectors = classifier.embed([source.items[at] for at in rows])
         view[f"{place}_probabilities"] = classifier.predict_from_vectors(vectors)
         view[f"{place}_true"] = source.true[rows].astype(np.float64)
-        view[f"{place}_neighbours"] = detector.score(vectors)
+        view[f"{place}_knn"] = detector.score(vectors)
         view[f"{place}_energy"] = energy(classifier, vectors)
     drop_model(run)
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -133,7 +133,7 @@ def energy(classifier: TransformerClassifier, vectors: FloatArray) -> FloatArray
 
 
 def compare_scores(views: list[dict[str, FloatArray]]) -> dict[str, dict[str, float]]:
-    """Compare what tells strange items, and wrong decisions: means over the models of the folds."""
+    """Compare how well scores tell the other source's items, and errors: means over the folds."""
     table: dict[str, list[dict[str, float]]] = {name: [] for name in SCORES}
     for view in views:
         right = {
@@ -145,7 +145,7 @@ def compare_scores(views: list[dict[str, FloatArray]]) -> dict[str, dict[str, fl
             [np.zeros(len(right["in_domain"])), np.ones(len(right["cross_domain"]))]
         )
         for name in SCORES:
-            strange = {place: strangeness(view, place, name) for place in right}
+            strange = {place: ood_score(view, place, name) for place in right}
             joined = np.concatenate([strange["in_domain"], strange["cross_domain"]])
             table[name].append(
                 {
@@ -165,8 +165,8 @@ def compare_scores(views: list[dict[str, FloatArray]]) -> dict[str, dict[str, fl
     }
 
 
-def strangeness(view: Mapping[str, FloatArray], place: str, name: str) -> FloatArray:
-    """Return how strange a score finds each row; a low probability is strange."""
+def ood_score(view: Mapping[str, FloatArray], place: str, name: str) -> FloatArray:
+    """Return the OOD score of each row, (n,); that of a probability is its negative."""
     if name == "probability":
         least: FloatArray = -view[f"{place}_probabilities"].max(axis=1)
         return least
@@ -179,21 +179,21 @@ def compare_policies(views: list[dict[str, FloatArray]]) -> dict[str, dict[str, 
     fold = np.concatenate([np.full(len(v["in_domain_true"]), at) for at, v in enumerate(views)])
     table = {}
     for policy, given in POLICIES.items():
-        for novelty in ("none", *NOVELTIES):
-            for quantile in QUANTILES if novelty != "none" else QUANTILES[:1]:
+        for ood in ("none", *OOD_SCORES):
+            for quantile in QUANTILES if ood != "none" else QUANTILES[:1]:
                 # The rule needs to know of a limit, not of what the scores are made of.
-                asked = {"ood": "none" if novelty == "none" else "knn"}
+                asked = {"ood": "none" if ood == "none" else "knn"}
                 config = threshold_config().model_copy(
                     update=given | asked | {"ood_quantile": quantile}
                 )
-                name = policy if novelty == "none" else f"{policy}, {novelty} {quantile:.2f}"
-                table[name] = judge(config, novelty, joined, fold, views)
+                name = policy if ood == "none" else f"{policy}, {ood} {quantile:.2f}"
+                table[name] = judge(config, ood, joined, fold, views)
     return table
 
 
 def judge(
     config: DecisionConfig,
-    novelty: str,
+    ood: str,
     joined: Mapping[str, FloatArray],
     fold: IntArray,
     views: list[dict[str, FloatArray]],
@@ -204,7 +204,7 @@ def judge(
         return CalibrationSet(
             joined["in_domain_probabilities"][chosen],
             joined["in_domain_true"][chosen].astype(np.int64),
-            None if novelty == "none" else joined[f"in_domain_{novelty}"][chosen],
+            None if ood == "none" else joined[f"in_domain_{ood}"][chosen],
             "",
         )
 
@@ -212,7 +212,7 @@ def judge(
     for at, view in enumerate(views):
         rule = fit_rule(config, rows(fold != at))
         for place, parts in outcomes.items():
-            strange = None if novelty == "none" else view[f"{place}_{novelty}"]
+            strange = None if ood == "none" else view[f"{place}_{ood}"]
             decided = rule.apply(view[f"{place}_probabilities"], strange).tags
             parts.append((decided != REVIEW, decided == view[f"{place}_true"]))
     result = {}
@@ -238,7 +238,7 @@ def print_scores(scores: dict[str, dict[str, float]]) -> None:
 def print_policies(policies: dict[str, dict[str, float]]) -> None:
     """Print the comparison of policies as a Markdown table."""
     print(
-        "\n| policy, novelty | own source: published | its precision | other source | precision |"
+        "\n| policy, OOD score | own source: published | its precision | other source | precision |"
     )
     print("|---|---|---|---|---|")
     for name, row in policies.items():

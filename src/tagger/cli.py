@@ -215,7 +215,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--rounds", type=int, default=40,
         help="blocks of 50 items that each run answers; default: %(default)s",
     )  # fmt: skip
-    bench.add_argument("--load", action="store_true", help="also while another core is busy")
     bench.add_argument(
         "--out", type=Path, metavar="FILE.json", help="keep the figures, and their tables as .md"
     )
@@ -513,7 +512,6 @@ def _benchmark(options: argparse.Namespace) -> None:
         choose_texts(runs[0], options.data),
         threads=options.threads or [n for n in (1, 2) if n <= available_cores()],
         rounds=options.rounds,
-        load=options.load,
     )
     page = benchmark_page(report)
     print_page(page)

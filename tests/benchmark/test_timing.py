@@ -13,7 +13,6 @@ from tagger.benchmark.timing import (
     WARMUP,
     fit_length,
     paired_ratio,
-    run_order,
     summarize_single_items,
     time_batches,
     time_single_items,
@@ -52,10 +51,6 @@ def done() -> None:
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "SETTLE_SECONDS", 0)
-
-
-def test_the_order_turns_with_each_round() -> None:
-    assert [run_order(3, number) for number in range(3)] == [[0, 1, 2], [2, 1, 0], [0, 1, 2]]
 
 
 def test_each_run_answers_the_same_block_before_the_next_block() -> None:
@@ -102,6 +97,7 @@ def test_garbage_is_not_collected_while_a_clock_runs() -> None:
     model = Recorder("A", [])
     assert gc.isenabled()
     time_single_items(here(model), TEXTS, 1, done)
+    time_batches(here(model), TEXTS, 1, done)
     assert model.collector_was_on == {False}
     assert gc.isenabled()
 

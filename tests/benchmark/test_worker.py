@@ -16,24 +16,20 @@ TEXTS = [(f"apple pear {number}", "iron and rain") for number in range(12)]
 
 
 def test_a_run_has_a_process_which_ends_with_the_context(linear_run: RunFolder) -> None:
-    with serve_run(linear_run.path, 1) as one, serve_run(linear_run.path, 1) as two:
+    with (
+        pytest.raises(UserError, match=r"the process that held .* ended"),
+        serve_run(linear_run.path, 1) as one,
+        serve_run(linear_run.path, 1) as two,
+    ):
         assert len({process.pid for process in multiprocessing.active_children()}) == 2
         for run in (one, two):
             times = run.time_each(TEXTS)
             assert times.shape == (12,) and times.min() > 0
             assert run.time_batch(TEXTS) > 0
-    assert not multiprocessing.active_children()
-
-
-def test_a_run_whose_process_is_killed_is_one_clear_message(linear_run: RunFolder) -> None:
-    with (
-        pytest.raises(UserError, match=r"the process that held .* ended"),
-        serve_run(linear_run.path, 1) as run,
-    ):
         for process in multiprocessing.active_children():
             process.kill()
             process.join()
-        run.time_each(TEXTS)
+        one.time_each(TEXTS)
     assert not multiprocessing.active_children()
 
 

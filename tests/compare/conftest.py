@@ -1,10 +1,12 @@
-"""A approaches of quick approaches on the toy file."""
+"""Quick approaches, compared on the toy file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tagger.compare.approaches import Approaches
+from tagger.compare.cross_validation import OutOfFold, cross_validate
 from tagger.compare.runs import LabelledFile
 
 TINY = [
@@ -27,3 +29,15 @@ def approaches() -> Approaches:
         {"linear": ["model=linear", "training.threads=1"], "tiny": TINY},
         {"linear + tiny": ("linear", "tiny")},
     )
+
+
+@pytest.fixture(scope="session")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the runs of `results`."""
+    return tmp_path_factory.mktemp("comparisons")
+
+
+@pytest.fixture(scope="session")
+def results(approaches: Approaches, source: LabelledFile, out: Path) -> Mapping[str, OutOfFold]:
+    """The approaches, cross-validated once: 3 folds of one seed."""
+    return cross_validate(approaches, source, out, seeds=1, folds=3)

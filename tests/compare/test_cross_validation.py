@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from tagger.compare.approaches import Approaches
 from tagger.compare.cross_validation import (
+    OutOfFold,
     cross_validate,
     folder_name,
     measure_size_and_latency,
@@ -20,15 +22,9 @@ from tagger.runs import RunFolder, read_predictions
 LINEAR = Approaches({"linear": ["model=linear", "training.threads=1"]}, {})
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("approaches")
-
-
 def test_every_item_is_predicted_by_a_run_that_did_not_see_it(
-    approaches: Approaches, source: LabelledFile, out: Path
+    results: Mapping[str, OutOfFold], source: LabelledFile, out: Path
 ) -> None:
-    results = cross_validate(approaches, source, out, seeds=1, folds=3)
     assert list(results) == ["linear", "tiny", "linear + tiny"]
     for fold in range(3):
         run = RunFolder(run_folder(out, "linear", 0, fold))
@@ -40,19 +36,10 @@ def test_every_item_is_predicted_by_a_run_that_did_not_see_it(
             expected = saved[source.items[at].id]
             assert results["linear"].probabilities[0, at] == pytest.approx(expected)
     assert np.allclose(results["linear"].probabilities.sum(axis=2), 1, atol=1e-5)
-
-
-def test_all_approaches_have_the_same_folds(
-    approaches: Approaches, source: LabelledFile, out: Path
-) -> None:
-    results = cross_validate(approaches, source, out, seeds=1, folds=3)
     assert np.array_equal(results["linear"].fold, results["tiny"].fold)
 
 
-def test_an_ensemble_is_the_mean_of_its_members(
-    approaches: Approaches, source: LabelledFile, out: Path
-) -> None:
-    results = cross_validate(approaches, source, out, seeds=1, folds=3)
+def test_an_ensemble_is_the_mean_of_its_members(results: Mapping[str, OutOfFold]) -> None:
     members = [results[name].probabilities for name in ("linear", "tiny")]
     assert results["linear + tiny"].probabilities == pytest.approx(np.mean(members, axis=0))
     seconds = results["linear"].seconds + results["tiny"].seconds
@@ -60,23 +47,25 @@ def test_an_ensemble_is_the_mean_of_its_members(
 
 
 def test_what_is_done_is_not_done_again(
-    approaches: Approaches, source: LabelledFile, out: Path, monkeypatch: pytest.MonkeyPatch
+    results: Mapping[str, OutOfFold],
+    approaches: Approaches,
+    source: LabelledFile,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first = cross_validate(approaches, source, out, seeds=1, folds=3)
-
     def refuse(*_: object) -> None:
         raise AssertionError("a finished run was trained again")
 
     monkeypatch.setattr("tagger.training.train_run.fit_classifier", refuse)
     again = cross_validate(approaches, source, out, seeds=1, folds=3)
-    for name, result in first.items():
+    for name, result in results.items():
         assert np.array_equal(result.probabilities, again[name].probabilities)
 
 
+@pytest.mark.usefixtures("results")
 def test_only_the_first_model_is_kept_and_measured(
     approaches: Approaches, source: LabelledFile, out: Path
 ) -> None:
-    cross_validate(approaches, source, out, seeds=1, folds=3)
     assert (run_folder(out, "tiny", 0, 0) / "model").is_dir()
     assert not (run_folder(out, "tiny", 0, 1) / "model").exists()
     config = LatencyConfig(items=10, warmup=1, threads=1)

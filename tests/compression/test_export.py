@@ -15,6 +15,7 @@ from tagger.models.registry import load_classifier
 from tagger.models.static import StaticClassifier
 from tagger.models.static_encoder import StaticEncoder
 from tagger.models.transformer import TransformerClassifier, TransformerModule
+from tagger.run_meta import hash_files
 
 TAGS = ("fruit", "metal", "weather")
 
@@ -114,32 +115,31 @@ def test_an_item_of_one_enormous_text_is_answered(make_classifier, compress_conf
         np.testing.assert_allclose(found, classifier.predict_proba(enormous), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["onnx", "static"])
-def test_answers_need_no_torch(make_classifier, compress_config, copy_run, tmp_path, kind):
-    """From opening the run to the decision."""
-    run = copy_run()
-    classifier = make_classifier()
-    if kind == "static":
-        classifier = make_static(classifier, head="mlp")
-    folder = run.path / "model"
-    for file in folder.iterdir():
-        file.unlink()
-    export_model(classifier, compress_config("threads=1"), folder)
-    from tagger.files import sha256_of, write_json
-
-    hashes = {path.name: sha256_of(path) for path in folder.iterdir()}
-    write_json(run.path / "meta.json", run.meta.model_dump() | {"model_files": hashes})
+def test_answers_need_no_torch(make_classifier, compress_config, copy_run):
+    """From opening the run to the decision, for both kinds of model folders."""
+    whole = make_classifier()
+    paths = []
+    for kind, classifier in (("onnx", whole), ("static", make_static(whole, head="mlp"))):
+        run = copy_run(kind)
+        folder = run.path / "model"
+        for file in folder.iterdir():
+            file.unlink()
+        export_model(classifier, compress_config("threads=1"), folder)
+        run.meta.model_copy(update={"model_files": hash_files(folder)}).write(
+            run.path / "meta.json"
+        )
+        paths.append(str(run.path))
     program = (
         "import sys\n"
         "from tagger.data.items import Item\n"
         "from tagger.decision.decider import load_decider\n"
         "from tagger.runs import open_run\n"
-        f"run = open_run({str(run.path)!r}, 'runs')\n"
-        "decider = load_decider(run.path, run.load_classifier())\n"
-        "assert decider.decide([Item('', 'apple orchard', 'juice')]).raw.shape == (1, 3)\n"
+        "for path in sys.argv[1:]:\n"
+        "    run = open_run(path, 'runs')\n"
+        "    decider = load_decider(run.path, run.load_classifier())\n"
+        "    assert decider.decide([Item('', 'apple orchard', 'juice')]).raw.shape == (1, 3)\n"
         "print(*sorted({'torch', 'sklearn', 'transformers', 'onnx', 'pandas'} & {*sys.modules}))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
-    )
+    command = [sys.executable, "-c", program, *paths]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

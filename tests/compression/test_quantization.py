@@ -14,7 +14,6 @@ from tagger.compression.quantization import (
     quantize,
     quantize_rows,
     round_rows,
-    share_constants,
 )
 from tagger.models.transformer import TransformerClassifier, TransformerModule
 
@@ -130,32 +129,6 @@ def test_what_fp16_cannot_hold_is_cut_off_not_infinite():
     assert np.isfinite(constants(model)["table.half"]).all()
 
 
-def test_equal_constants_are_stored_once(make_classifier, items):
-    classifier = make_classifier()
-    first, second = classifier.module.encoder.encoder.layer
-    second.load_state_dict(first.state_dict())
-    rows = classifier.tokenize(items)
-    model = build_graph(classifier)
-    before, size = logits(model, rows), len(model.SerializeToString())
-    constants_before = len(model.graph.initializer)
-    share_constants(model)
-    onnx.checker.check_model(model)
-    assert constants_before - len(model.graph.initializer) == 12  # all of a layer
-    layer = sum(4 * parameter.numel() for parameter in first.parameters())
-    assert len(model.SerializeToString()) < size - layer
-    np.testing.assert_array_equal(logits(model, rows), before)
-
-
-def test_constants_of_equal_bytes_but_another_type_or_shape_stay_apart():
-    values = [
-        np.zeros(4, np.float32), np.zeros((2, 2), np.float32), np.zeros(4, np.int32),
-    ]  # fmt: skip
-    stored = [numpy_helper.from_array(v, f"v{n}") for n, v in enumerate(values)]
-    model = helper.make_model(helper.make_graph([], "g", [], [], stored))
-    share_constants(model)
-    assert [one.name for one in model.graph.initializer] == ["v0", "v1", "v2"]
-
-
 def test_a_traced_model_is_quantized_but_for_its_head(make_classifier, compress_config, items):
     import transformers
 
@@ -176,13 +149,11 @@ def test_a_traced_model_is_quantized_but_for_its_head(make_classifier, compress_
         return np.concatenate([logits(model, [row]) for row in rows])
 
     before = alone(build_graph(classifier))
-    for precision in ("int8",):
-        settings = compress_config(f"dtype={precision}")
-        model = quantize(build_graph(classifier), settings)
-        found = constants(model)
-        head = {name: value.dtype for name, value in found.items() if name.startswith("head.")}
-        assert {*head.values()} == {np.dtype(np.float32)}
-        whole = [value for value in found.values() if value.dtype == np.int8 and value.ndim == 2]
-        assert len(whole) == 13  # six products a layer, and the tokens
-        difference = np.abs(alone(model) - before).max()
-        assert 0 < difference < 0.15 * np.ptp(before)
+    model = quantize(build_graph(classifier), compress_config("dtype=int8"))
+    found = constants(model)
+    head = {name: value.dtype for name, value in found.items() if name.startswith("head.")}
+    assert {*head.values()} == {np.dtype(np.float32)}
+    whole = [value for value in found.values() if value.dtype == np.int8 and value.ndim == 2]
+    assert len(whole) == 13  # six products a layer, and the tokens
+    difference = np.abs(alone(model) - before).max()
+    assert 0 < difference < 0.15 * np.ptp(before)

@@ -1,4 +1,3 @@
-import csv
 from collections.abc import Callable
 
 import numpy as np
@@ -8,10 +7,8 @@ from tagger.compression.refit import carry_over, compressed_calibration_rows
 from tagger.config.saved import save_config
 from tagger.data.tags import tag_positions
 from tagger.decision.calibrators import Temperature, fit_temperature
-from tagger.errors import UserError
 from tagger.evaluation.rows import own_items
-from tagger.files import csv_text
-from tagger.runs import RunFolder, read_calibration, write_calibration
+from tagger.runs import RunFolder, write_calibration
 from tagger.scores import softmax
 
 RNG = np.random.default_rng(0)
@@ -90,19 +87,3 @@ def test_rows_out_of_fold_keep_what_their_models_said(copy_run: Callable[..., Ru
     assert [item.id for item in chosen] == [item.id for item in train]
     np.testing.assert_allclose(rows.probabilities, kept, atol=1e-7)
     assert "3 folds" in rows.source
-
-
-def test_calibration_rows_that_the_source_lacks_are_damage(
-    copy_run: Callable[..., RunFolder],
-) -> None:
-    run = copy_run()
-    path = run.path / "calibration.csv"
-    table = list(csv.reader(path.open(encoding="utf-8", newline="")))
-    table[1][0] = "stranger"
-    path.write_text(csv_text(table), encoding="utf-8", newline="")
-    items = own_items(run)
-    some = softmax(logits(len(items)))
-    with pytest.raises(UserError, match="1 of its rows are not in toy") as error:
-        compressed_calibration_rows(run, items, some, some)
-    assert "stranger" in str(error.value)
-    assert len(read_calibration(path, run.tags)[1]) == len(table) - 1

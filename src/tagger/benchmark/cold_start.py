@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from tagger.benchmark.report import ColdStart
 from tagger.errors import BAD_INPUT, UserError
@@ -21,7 +20,7 @@ KILLED_HINT = "Was there too little memory? Benchmark fewer runs at a time."
 PARTS = ("start_ms", "import_ms", "load_ms", "decide_ms", "total_ms")
 
 
-def start_cold(run: Path, texts: Sequence[Text], program: str = PROGRAM) -> dict[str, Any]:
+def start_cold(run: Path, texts: Sequence[Text], program: str = PROGRAM) -> dict[str, float]:
     """Start a run in a fresh interpreter.
 
     Args:
@@ -63,13 +62,13 @@ def start_cold(run: Path, texts: Sequence[Text], program: str = PROGRAM) -> dict
             raise RuntimeError(f"the process that measured failed:\n{said}")
         if said:
             print(said, file=sys.stderr)
-        result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
+        result: dict[str, float] = json.loads(result_file.read_text(encoding="utf-8"))
     result["start_ms"] = (result["began_ns"] - begun) / 1e6
     result["total_ms"] = (result["decided_ns"] - begun) / 1e6
     return result
 
 
-def summarize_starts(results: Sequence[dict[str, Any]]) -> ColdStart:
+def summarize_starts(results: Sequence[dict[str, float]]) -> ColdStart:
     """Return the medians of several starts of one run."""
     medians = {part: statistics.median(one[part] for one in results) for part in PARTS}
-    return ColdStart(**medians, torch_imported=results[0]["torch_imported"])
+    return ColdStart(**medians, torch_imported=bool(results[0]["torch_imported"]))

@@ -7,7 +7,6 @@ import builtins
 import json
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -17,36 +16,24 @@ from tagger.errors import exit_on_user_error
 
 @exit_on_user_error
 def main() -> None:
-    """Read run and texts from standard input, measure, and write the result as JSON."""
+    """Load a run, decide on texts, and write what that took to the file RESULT, as JSON.
+
+    The path of the run and the texts (titles and descriptions, at least one) come as JSON from
+    standard input; the process has done nothing else. RESULT has `import_ms`, `load_ms` (files read
+    and checked, without what they import) and `decide_ms` (the first decision); `began_ns` and
+    `decided_ns`, by the monotonic clock that all processes share; `torch_imported`; and
+    `peak_memory_mib` after all texts were decided on.
+    """
     began = time.monotonic_ns()
     job = json.load(sys.stdin)
-    result = decide_first(job["run"], job["texts"]) | {"began_ns": began}
-    Path(sys.argv[1]).write_text(json.dumps(result), encoding="utf-8")
-
-
-def decide_first(path: str, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Load a run and decide, in a process that has done nothing else.
-
-    Args:
-        path: The run folder.
-        texts: Titles and descriptions, at least one; the first is the first decision.
-
-    Returns:
-        `import_ms`, `load_ms` (files read and checked, without what they import), `decide_ms` (the
-        first decision); `decided_ns`, when it was there, by the monotonic clock that all
-        processes share; `torch_imported`; `peak_memory_mib` after all texts were decided on.
-
-    Raises:
-        UserError: when the run cannot be loaded.
-    """
     begun = time.monotonic_ns()
     with ImportClock() as imports:
         from tagger.data.items import Item
         from tagger.decision.decider import load_decider
         from tagger.runs import RunFolder
 
-        items = [Item("", title, description) for title, description in texts]
-        run = RunFolder(Path(path))
+        items = [Item("", title, description) for title, description in job["texts"]]
+        run = RunFolder(Path(job["run"]))
         decider = load_decider(run.path, run.load_classifier())
         loaded, imported_to_load = time.monotonic_ns(), imports.nanoseconds
         decider.decide(items[:1])
@@ -54,7 +41,8 @@ def decide_first(path: str, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
     decider.decide(items)
     from tagger.environment import peak_memory_mib
 
-    return {
+    result = {
+        "began_ns": began,
         "import_ms": imported / 1e6,
         "load_ms": (loaded - begun - imported_to_load) / 1e6,
         "decide_ms": (decided - loaded - (imported - imported_to_load)) / 1e6,
@@ -62,6 +50,7 @@ def decide_first(path: str, texts: Sequence[Sequence[str]]) -> dict[str, Any]:
         "torch_imported": "torch" in sys.modules,
         "peak_memory_mib": peak_memory_mib(),
     }
+    Path(sys.argv[1]).write_text(json.dumps(result), encoding="utf-8")
 
 
 class ImportClock:

@@ -1,6 +1,6 @@
 """Data types of a benchmark: what `tagger benchmark --out` writes as JSON."""
 
-from typing import Any
+from typing import ClassVar
 
 from tagger.documents import Document, Record
 from tagger.environment import Environment
@@ -49,12 +49,6 @@ class Timing(Record):
     throughput: Throughput
 
 
-class UnderLoad(Record):
-    """What was timed on one thread while another core was busy."""
-
-    batch_1: SingleItems
-
-
 class ColdStart(Record):
     """What a fresh interpreter's first decision goes into, in medians."""
 
@@ -75,7 +69,6 @@ class RunCosts(Record):
     peak_memory_mib: float
     cold_start: ColdStart
     threads: dict[str, Timing]
-    under_load: UnderLoad | None
 
 
 class Settings(Record):
@@ -96,13 +89,9 @@ class Settings(Record):
 class BenchmarkReport(Document):
     """Runs by name, measured side by side; the others are compared with the first."""
 
+    WRITTEN_BY: ClassVar[str] = "tagger benchmark --out"
+
     runs: dict[str, RunCosts]
     settings: Settings
     instructions: list[str]
     environment: Environment
-
-    @classmethod
-    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        """Drop the limit of time, which there is no more."""
-        plain["settings"].pop("seconds")
-        return plain

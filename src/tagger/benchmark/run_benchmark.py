@@ -2,38 +2,33 @@
 
 import os
 import statistics
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
-from tagger.benchmark.busy_core import busy_core
 from tagger.benchmark.cold_start import start_cold, summarize_starts
 from tagger.benchmark.report import (
     BenchmarkReport,
     LengthTimes,
     RunCosts,
     Settings,
-    SingleItems,
     Timing,
-    UnderLoad,
 )
 from tagger.benchmark.timing import (
     BLOCK,
     fit_length,
-    summarize_length,
     summarize_single_items,
     time_batches,
     time_single_items,
 )
-from tagger.benchmark.worker import ServedRun, serve_run
+from tagger.benchmark.worker import serve_run
 from tagger.data.columns import TableFormat
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled, load_labelled
 from tagger.environment import describe_environment, instruction_sets
 from tagger.errors import UserError
-from tagger.evaluation.latency import Text
+from tagger.evaluation.latency import Text, summarize_times
 from tagger.files import folder_mib
 from tagger.models.base import read_settings
 from tagger.progress import progress_bar
@@ -56,7 +51,6 @@ def benchmark(
     *,
     threads: Sequence[int],
     rounds: int,
-    load: bool,
 ) -> BenchmarkReport:
     """Measure runs side by side, in processes of their own.
 
@@ -65,19 +59,18 @@ def benchmark(
         texts: What they answer, at least `FEWEST_TEXTS`.
         threads: Numbers of cores to give them, each a measurement of its own.
         rounds: Blocks of `tagger.benchmark.timing.BLOCK` items that each run answers.
-        load: Whether to measure also while another process keeps another core busy.
 
     Raises:
         UserError: when a run is given twice or cannot be loaded, or there are too few texts or
             cores.
     """
     names = name_runs(runs)
-    _check(texts, threads, rounds, load)
+    _check(texts, threads, rounds)
     # Asked before we make work ourselves.
     busy = os.getloadavg()[0]
     of_lengths = max(rounds // 4, 1)
     steps = len(threads) * (rounds + len(LENGTHS) * of_lengths + THROUGHPUT_ROUNDS)
-    steps += STARTS * len(runs) + (rounds if load else 0)
+    steps += STARTS * len(runs)
     starts: list[list[dict[str, float]]] = [[] for _ in runs]
     with progress_bar(steps, "benchmark", "round") as bar:
         for _ in range(STARTS):
@@ -87,11 +80,6 @@ def benchmark(
         timings = [
             _time_runs(runs, texts, count, rounds, of_lengths, bar.update) for count in threads
         ]
-        loaded: Sequence[SingleItems] = ()
-        if load:
-            with busy_core(sorted(os.sched_getaffinity(0))[1]), _served(runs, 1) as served:
-                times = time_single_items(served, texts, rounds, bar.update)
-                loaded = [summarize_single_items(times[0], own) for own in times]
     costs = {}
     for place, (name, run) in enumerate(zip(names, runs, strict=True)):
         costs[name] = RunCosts(
@@ -103,7 +91,6 @@ def benchmark(
             threads={
                 str(count): timing[place] for count, timing in zip(threads, timings, strict=True)
             },
-            under_load=UnderLoad(batch_1=loaded[place]) if load else None,
         )
     settings = Settings(
         texts=len(texts),
@@ -123,16 +110,15 @@ def benchmark(
 
 
 def name_runs(runs: Sequence[RunFolder]) -> list[str]:
-    """Return what to call runs: the folder's name, or its path where a name is not theirs alone.
+    """Return what to call runs: by the names of their folders, or by their paths if these repeat.
 
     Raises:
         UserError: when a run is given twice.
     """
-    places = Counter(run.path.resolve() for run in runs)
-    if twice := [str(path) for path, count in places.items() if count > 1]:
-        raise UserError("a run is given twice:", twice, "Give each --run once.")
-    known = Counter(run.name for run in runs)
-    return [run.name if known[run.name] == 1 else str(run.path) for run in runs]
+    paths, names = [run.path.resolve() for run in runs], [run.name for run in runs]
+    if twice := {str(path) for path in paths if paths.count(path) > 1}:
+        raise UserError("a run is given twice:", sorted(twice), "Give each --run once.")
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
 
 
 def choose_texts(run: RunFolder, data: Path | None) -> list[Text]:
@@ -156,7 +142,7 @@ def choose_texts(run: RunFolder, data: Path | None) -> list[Text]:
     return [(item.title, item.description) for item in islice(items, MOST_TEXTS)]
 
 
-def _check(texts: Sequence[Text], threads: Sequence[int], rounds: int, load: bool) -> None:
+def _check(texts: Sequence[Text], threads: Sequence[int], rounds: int) -> None:
     cores = available_cores()
     problems = []
     if len(texts) < FEWEST_TEXTS:
@@ -167,10 +153,6 @@ def _check(texts: Sequence[Text], threads: Sequence[int], rounds: int, load: boo
         problems.append(f"--threads {max(too_many)}: this process may use {cores} cores")
     if rounds < 1:
         problems.append(f"--rounds {rounds}: at least 1")
-    if load and cores < 2:
-        problems.append("--load: needs a second core, and this process may use 1")
-    if load and not hasattr(os, "sched_setaffinity"):
-        problems.append("--load: this system has no way to say which core a process runs on")
     if problems:
         raise UserError("the benchmark cannot be made:", problems)
 
@@ -184,15 +166,17 @@ def _time_runs(  # noqa: PLR0917
     done: Callable[[], object],
 ) -> list[Timing]:
     """Load the runs, and time them with one number of threads; a result a run."""
-    with _served(runs, threads) as served:
+    with ExitStack() as stack:
+        served = [stack.enter_context(serve_run(run.path, threads)) for run in runs]
         times = time_single_items(served, texts, rounds, done)
         lengths: list[dict[str, LengthTimes]] = [{} for _ in runs]
         for words in LENGTHS:
             fitted = fit_length(texts, words)
-            for found, own in zip(
-                lengths, time_single_items(served, fitted, of_lengths, done), strict=True
-            ):
-                found[str(words)] = summarize_length(own)
+            for place, own in enumerate(time_single_items(served, fitted, of_lengths, done)):
+                one = summarize_times(own)
+                lengths[place][str(words)] = LengthTimes(
+                    p50_ms=one.p50_ms, p99_ms=one.p99_ms, items=own.size
+                )
         throughput = time_batches(served, texts[:MOST_TOGETHER], THROUGHPUT_ROUNDS, done)
     return [
         Timing(
@@ -202,10 +186,3 @@ def _time_runs(  # noqa: PLR0917
         )
         for place in range(len(runs))
     ]
-
-
-@contextmanager
-def _served(runs: Sequence[RunFolder], threads: int) -> Iterator[list[ServedRun]]:
-    """Load each run in a process of its own."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(serve_run(run.path, threads)) for run in runs]

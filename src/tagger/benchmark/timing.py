@@ -6,11 +6,11 @@ answers the same block.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from tagger.benchmark.report import LengthTimes, Ratio, SingleItems, Throughput
+from tagger.benchmark.report import Ratio, SingleItems, Throughput
 from tagger.benchmark.worker import LocalRun, ServedRun
 from tagger.evaluation.latency import Text, summarize_times, take_in_turn
 from tagger.scores import FloatArray
@@ -33,11 +33,6 @@ RESAMPLES = 2000
 Runs = Sequence[LocalRun | ServedRun]
 
 
-def run_order(runs: int, number: int) -> list[int]:
-    """Return in which order runs answer in a round: forwards in even ones, backwards in odd."""
-    return list(range(runs))[:: -1 if number % 2 else 1]
-
-
 def time_single_items(
     runs: Runs, texts: Sequence[Text], rounds: int, done: Callable[[], object]
 ) -> FloatArray:
@@ -55,32 +50,22 @@ def time_single_items(
     for run in runs:
         run.time_each(take_in_turn(texts, WARMUP))
     milliseconds = np.empty((len(runs), rounds, BLOCK))
-    for number in range(rounds):
+    for number, place in _turns(len(runs), rounds, done):
         start = number * BLOCK
-        for place in run_order(len(runs), number):
-            time.sleep(SETTLE_SECONDS)
-            runs[place].time_each(take_in_turn(texts, LEAD_IN, start - LEAD_IN))
-            milliseconds[place, number] = runs[place].time_each(take_in_turn(texts, BLOCK, start))
-        done()
+        runs[place].time_each(take_in_turn(texts, LEAD_IN, start - LEAD_IN))
+        milliseconds[place, number] = runs[place].time_each(take_in_turn(texts, BLOCK, start))
     return milliseconds
 
 
 def time_batches(
     runs: Runs, texts: Sequence[Text], rounds: int, done: Callable[[], object]
 ) -> list[Throughput]:
-    """Let each run decide on all texts in one call, the runs interleaved; see the function above.
-
-    Returns:
-        The throughput of each run.
-    """
+    """Let each run decide on all texts in one call, interleaved as `time_single_items` does it."""
     for run in runs:
         run.time_batch(texts[:WARMUP])
     rates = np.empty((len(runs), rounds))
-    for number in range(rounds):
-        for place in run_order(len(runs), number):
-            time.sleep(SETTLE_SECONDS)
-            rates[place, number] = runs[place].time_batch(texts)
-        done()
+    for number, place in _turns(len(runs), rounds, done):
+        rates[place, number] = runs[place].time_batch(texts)
     return [
         Throughput(
             items_per_second=float(np.median(own)),
@@ -91,6 +76,15 @@ def time_batches(
         )
         for own in rates
     ]
+
+
+def _turns(runs: int, rounds: int, done: Callable[[], object]) -> Iterator[tuple[int, int]]:
+    """Yield each round and run, the runs forwards in even rounds and backwards in odd ones."""
+    for number in range(rounds):
+        for place in range(runs)[:: -1 if number % 2 else 1]:
+            time.sleep(SETTLE_SECONDS)
+            yield number, place
+        done()
 
 
 def fit_length(texts: Sequence[Text], words: int) -> list[Text]:
@@ -118,12 +112,6 @@ def summarize_single_items(first: FloatArray, own: FloatArray) -> SingleItems:
         items=own.size,
         ratio=paired_ratio(first, own),
     )
-
-
-def summarize_length(own: FloatArray) -> LengthTimes:
-    """Summarize the times of single items of one length."""
-    times = summarize_times(own)
-    return LengthTimes(p50_ms=times.p50_ms, p99_ms=times.p99_ms, items=own.size)
 
 
 def paired_ratio(first: FloatArray, own: FloatArray, seed: int = 0) -> Ratio:

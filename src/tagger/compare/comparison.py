@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tagger.compare.approaches import Approaches
 from tagger.compare.cross_validation import (
@@ -96,16 +95,26 @@ def compare_few_labels(
 def compare_sources(
     approaches: Approaches, sources: Sequence[LabelledFile], out: Path, *, seeds: int, folds: int
 ) -> SourcesReport:
-    """Train every approach on each of two sources and on both; score it on each of them.
+    """Train every approach on each of two sources with the same tags and on both; score it on each.
 
     Where a model was trained on what it is scored on, the scores are out of fold. What is published
     of the other source is decided by what was fitted to the own one.
 
     Raises:
-        UserError: for sources with other tags, or that share items.
+        UserError: for sources of one name, or that share items.
     """
     one, other = sources
-    _check_distinct(one, other)
+    if one.name == other.name:
+        raise UserError(
+            f"both sources are called {one.name}", hint="Give files with different names."
+        )
+    shared = len(other.items) - len(unseen_items(other.items, one.items))
+    if shared:
+        raise UserError(
+            f"{other.path} has {shared} rows that {one.path} has too, or near-duplicates of them",
+            hint="Leave them out of one of the files: `tagger audit --data ONE --against OTHER` "
+            "lists them.",
+        )
     promise = threshold_config()
     names = [*approaches.overrides, *approaches.ensembles]
     table: dict[str, dict[str, dict[str, Scores]]] = {
@@ -113,15 +122,14 @@ def compare_sources(
     }
     gains: dict[str, list[Difference]] = {}
     for in_domain, cross_domain in ((one, other), (other, one)):
-        repeats: dict[str, Any] = {"seeds": seeds, "folds": folds}
         name = in_domain.name
-        own = cross_validate(approaches, in_domain, out / name, **repeats)
+        own = cross_validate(approaches, in_domain, out / name, seeds=seeds, folds=folds)
         extra = f"data.extra=[{quoted(cross_domain.path)}]"
         wider = Approaches(
             {key: [*given, extra] for key, given in approaches.overrides.items()},
             approaches.ensembles,
         )
-        joint = cross_validate(wider, in_domain, out / f"{name}-both", **repeats)
+        joint = cross_validate(wider, in_domain, out / f"{name}-both", seeds=seeds, folds=folds)
         others = predict_other_source(
             approaches, in_domain, cross_domain, out / f"{name}-all", seeds=seeds
         )
@@ -150,19 +158,3 @@ def compare_sources(
 def threshold_config() -> DecisionConfig:
     """Return what the threshold policy of `configs/decision/threshold.yaml` promises."""
     return load_config(TrainConfig, compose_config("train", ["decision=threshold"])).decision
-
-
-def _check_distinct(one: LabelledFile, other: LabelledFile) -> None:
-    if one.tags != other.tags:
-        raise UserError("the sources have other tags", [str(one.tags), str(other.tags)])
-    if one.name == other.name:
-        raise UserError(
-            f"both sources are called {one.name}", hint="Give files with different names."
-        )
-    shared = len(other.items) - len(unseen_items(other.items, one.items))
-    if shared:
-        raise UserError(
-            f"{other.path} has {shared} rows that {one.path} has too, or near-duplicates of them",
-            hint="Leave them out of one of the files: `tagger audit --data ONE --against OTHER` "
-            "lists them.",
-        )

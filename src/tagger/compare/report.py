@@ -1,6 +1,6 @@
 """Data types of comparisons: what the JSON files of `tagger compare` hold."""
 
-from typing import Any
+from typing import ClassVar
 
 from tagger.documents import Document, Record
 from tagger.environment import Environment
@@ -65,6 +65,8 @@ class FewLabelsResult(Record):
 class ComparisonReport(Document):
     """What all comparisons have; one subclass a kind."""
 
+    WRITTEN_BY: ClassVar[str] = "tagger compare"
+
     environment: Environment
 
 
@@ -79,28 +81,11 @@ class ApproachesReport(ComparisonReport):
     approaches: dict[str, ApproachResult]
     differences: dict[str, list[Difference]]
 
-    @classmethod
-    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        """Rename `rungs`, and part their scores from their costs."""
-        promise = plain["promise"]
-        promise["target_precision"] = promise.pop("precision")
-        plain["approaches"] = {}
-        for name, one in plain.pop("rungs").items():
-            costs = {key: one.pop(key) for key in Costs.model_fields}
-            rest = {key: one.pop(key) for key in ("seconds", "better_than")}
-            plain["approaches"][name] = rest | {"costs": costs, "scores": one}
-        return plain
-
 
 class FewLabelsReport(ComparisonReport):
     """Approaches that are trained on few labels of each tag, by their number."""
 
     labels: dict[str, dict[str, FewLabelsResult]]
-
-    @classmethod
-    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        """Put what was at the top under `labels`."""
-        return {"environment": plain.pop("environment"), "labels": plain}
 
 
 class SourcesReport(ComparisonReport):
@@ -119,9 +104,3 @@ class SourcesReport(ComparisonReport):
     folds: int
     approaches: dict[str, dict[str, dict[str, Scores]]]
     gains_of_both: dict[str, list[Difference]]
-
-    @classmethod
-    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        """Rename `rungs`."""
-        plain["approaches"] = plain.pop("rungs")
-        return plain

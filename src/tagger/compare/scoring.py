@@ -81,15 +81,15 @@ def _score(
     rows: FloatArray, true: IntArray, corrected: FloatArray, decided: IntArray
 ) -> dict[str, float]:
     predicted = rows.argmax(axis=1)
-    counts = confusion_matrix(true, predicted, rows.shape[1])
-    values = {name: float(scores_from_confusion(counts)[name]) for name in SCORES}
+    scores = scores_from_confusion(confusion_matrix(true, predicted, rows.shape[1]))
     published = decided != REVIEW
     confidences, right = corrected.max(axis=1), corrected.argmax(axis=1) == true
-    values |= {
-        f"precision_at_{coverage:.0%}": precision_at_coverage(confidences, right, coverage)
-        for coverage in COVERAGES
-    }
-    return values | {
+    return {
+        **{name: float(scores[name]) for name in SCORES},
+        **{
+            f"precision_at_{coverage:.0%}": precision_at_coverage(confidences, right, coverage)
+            for coverage in COVERAGES
+        },
         "aurc": area_under_risk_coverage(confidences, right),
         "ece_before": adaptive_error(rows.max(axis=1), predicted == true),
         "ece": adaptive_error(confidences, right),

@@ -1,4 +1,4 @@
-"""Builds the ONNX graph of a fine-tuned model, node by node.
+"""Builds the ONNX graph of a fine-tuned model.
 
 Our own `BertEncoder` is written by hand. torch's exporter spells attention out in a dozen nodes,
 and onnxruntime's optimizer for transformers, tried on what it wrote, recognised none of them as
@@ -12,15 +12,15 @@ Every graph takes `input_ids` and `attention_mask`, both int64 (n, tokens), and 
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor
+from onnx import numpy_helper, parser
+from torch import nn
 
 from tagger.models.bert import BertEncoder
 from tagger.models.transformer import TransformerClassifier, TransformerModule
@@ -34,174 +34,155 @@ AXES = ["n", "tokens"]
 HEAD = "head."
 """Prefix of the names of the head's weights, by hand and traced."""
 
+# In the syntax of `onnx.parser`; of the types of casts, 1 is float, 6 int32 and 9 bool.
+MODEL = """
+<ir_version: {ir_version}, opset_import: ["" : {opset}, "com.microsoft" : 1]>
+tagger (int64[n, tokens] input_ids, int64[n, tokens] attention_mask) => (float[n, {tags}] logits)
+{{ {nodes} }}
+"""
+EMBEDDINGS = """
+words = Gather (word_embeddings, input_ids)
+width = Shape <start = 1, end = 2> (input_ids)
+places = Slice (position_embeddings, zero, width, zero)
+embedded = Add (words, places)
+states0 = LayerNormalization <epsilon = {epsilon}> (embedded, scale, shift)
+mask = Cast <to = 6> (attention_mask)
+"""
+# Biases are added to products first, so that onnxruntime makes them part of these.
+LAYER = """
+mixed{n} = com.microsoft.Attention <num_heads = {heads}>
+    (states{n}, joined{n}, joined_bias{n}, mask)
+projected{n} = MatMul (mixed{n}, projection{n})
+projected_biased{n} = Add (projected{n}, projection_bias{n})
+residual{n} = Add (projected_biased{n}, states{n})
+attended{n} = LayerNormalization <epsilon = {epsilon}> (residual{n}, scale{n}, shift{n})
+inner{n} = MatMul (attended{n}, inner_weight{n})
+active{n} = com.microsoft.BiasGelu (inner{n}, inner_bias{n})
+outer{n} = MatMul (active{n}, outer_weight{n})
+outer_biased{n} = Add (outer{n}, outer_bias{n})
+total{n} = Add (outer_biased{n}, attended{n})
+states{next} = LayerNormalization <epsilon = {epsilon}> (total{n}, outer_scale{n}, outer_shift{n})
+"""
+POOLINGS = {
+    "cls": "vectors = Gather <axis = 1> ({states}, first)",
+    "max": """
+        mask3 = Unsqueeze (attention_mask, last)
+        real = Cast <to = 9> (mask3)
+        masked = Where (real, {states}, lowest)
+        vectors = ReduceMax <axes = [1], keepdims = 0> (masked)
+    """,
+    "mean": """
+        mask3 = Unsqueeze (attention_mask, last)
+        real = Cast <to = 1> (mask3)
+        masked = Mul ({states}, real)
+        total = ReduceSum <keepdims = 0> (masked, one)
+        count = ReduceSum <keepdims = 0> (real, one)
+        vectors = Div (total, count)
+    """,
+}
+"""From states (n, tokens, hidden) to vectors (n, hidden), as `POOLINGS` of the transformer."""
+
+NORMALIZE = """
+length = ReduceL2 <axes = [1], keepdims = 1> (vectors)
+divisor = Max (length, smallest)
+units = Div (vectors, divisor)
+"""
+HEADS = {
+    "linear": """
+        head_outer = MatMul ({vectors}, "head.weight")
+        logits = Add (head_outer, "head.bias")
+    """,
+    "mlp": """
+        head_inner = MatMul ({vectors}, "head.0.weight")
+        head_active = com.microsoft.BiasGelu (head_inner, "head.0.bias")
+        head_outer = MatMul (head_active, "head.2.weight")
+        logits = Add (head_outer, "head.2.bias")
+    """,
+}
+"""From vectors (n, hidden) to logits (n, n_tags), as `build_head` builds it."""
+
+CONSTANTS = {
+    "zero": np.array([0]),
+    "one": np.array([1]),
+    "first": np.array(0),
+    "last": np.array([-1]),
+    "lowest": np.array(-np.inf, np.float32),
+    "smallest": np.array(1e-12, np.float32),  # as torch's `normalize`
+}
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+
 
 def build_graph(classifier: TransformerClassifier) -> onnx.ModelProto:
     """Write the graph of a classifier, in fp32."""
-    if isinstance(classifier.module.encoder, BertEncoder):
-        return _write(classifier)
-    return _trace(classifier.module)
-
-
-def _write(classifier: TransformerClassifier) -> onnx.ModelProto:
-    """Write the graph of a `BertEncoder`, its pooling and its head by hand."""
-    encoder: BertEncoder = classifier.module.encoder
-    shape = classifier.shape
-    graph = _Graph()
-    weights = _arrays(encoder.state_dict())
-    states = _embed(graph, encoder, weights, int(shape["max_length"]))
-    graph.add("Cast", [MASK], "mask", to=TensorProto.INT32)
-    for number in range(len(encoder.encoder.layer)):
-        states = _layer(graph, encoder, weights, number, states)
-    vectors = _pool(graph, states, str(shape["pooling"]))
-    if classifier.module.normalize:
-        vectors = _normalize(graph, vectors)
-    _head(graph, vectors, _arrays(classifier.module.head.state_dict()), str(shape["head"]))
-    return graph.finish(len(classifier.tags))
-
-
-class _Graph:
-    """Nodes and constants, as they come."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, name: str, value: Any) -> str:
-        self.constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
-        return name
-
-    def add(
-        self, kind: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any
-    ) -> str:
-        self.nodes.append(
-            helper.make_node(
-                kind, inputs, [output], name=f"{output}_{kind}", domain=domain, **attributes
-            )
-        )
-        return output
-
-    def finish(self, n_tags: int) -> onnx.ModelProto:
-        inputs = [helper.make_tensor_value_info(x, TensorProto.INT64, AXES) for x in (IDS, MASK)]
-        output = helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ["n", n_tags])
-        graph = helper.make_graph(self.nodes, "tagger", inputs, [output], self.constants)
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
-        model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets)
-        model.ir_version = IR_VERSION
-        return model
-
-
-def _arrays(state: dict[str, Tensor]) -> dict[str, Any]:
-    return {name: tensor.detach().float().cpu().numpy() for name, tensor in state.items()}
-
-
-def _embed(graph: _Graph, encoder: BertEncoder, weights: dict[str, Any], longest: int) -> str:
-    prefix = "embeddings."
-    words = graph.constant("word_embeddings", weights[prefix + "word_embeddings.weight"])
-    # Positions that no text reaches stay out of the file, and the one segment is added in advance.
-    places = weights[prefix + "position_embeddings.weight"][:longest]
-    segment = weights[prefix + "token_type_embeddings.weight"][0]
-    table = graph.constant("position_embeddings", places + segment)
-    graph.add("Gather", [words, IDS], "words")
-    graph.add("Shape", [IDS], "width", start=1, end=2)
-    graph.add("Slice", [table, graph.constant("zero", np.array([0])), "width", "zero"], "places")
-    graph.add("Add", ["words", "places"], "embedded")
-    scale = graph.constant("embeddings.scale", weights[prefix + "LayerNorm.weight"])
-    shift = graph.constant("embeddings.shift", weights[prefix + "LayerNorm.bias"])
-    return graph.add(
-        "LayerNormalization", ["embedded", scale, shift], "states",
-        epsilon=float(encoder.config.layer_norm_eps),
-    )  # fmt: skip
-
-
-def _layer(
-    graph: _Graph, encoder: BertEncoder, weights: dict[str, Any], number: int, states: str
-) -> str:
-    """Add one layer, and return the name of its states."""
-    heads, epsilon = encoder.config.num_attention_heads, float(encoder.config.layer_norm_eps)
-    there, here = f"encoder.layer.{number}.", f"layer.{number}."
-
-    def constant(name: str, value: Any) -> str:
-        return graph.constant(here + name, value)
-
-    def product(inputs: str, weight: str, output: str) -> str:
-        # ONNX multiplies from the right, torch's Linear by the transpose.
-        matrix = constant(f"{output}.weight", weights[there + weight + ".weight"].T)
-        return graph.add("MatMul", [inputs, matrix], here + output)
-
-    def add_and_normalize(inputs: str, residual: str, part: str, output: str) -> str:
-        bias, scale, shift = (
-            constant(f"{output}.{name}", weights[there + part + "." + key])
-            for name, key in (
-                ("bias", "dense.bias"), ("scale", "LayerNorm.weight"), ("shift", "LayerNorm.bias"),
-            )
-        )  # fmt: skip
-        # The bias first: onnxruntime makes it part of the product before it.
-        biased = graph.add("Add", [inputs, bias], f"{here}{output}.biased")
-        total = graph.add("Add", [biased, residual], f"{here}{output}.total")
-        return graph.add(
-            "LayerNormalization", [total, scale, shift], here + output, epsilon=epsilon
-        )
-
-    parts = [there + f"attention.self.{part}." for part in ("query", "key", "value")]
-    joined = [
-        constant("attention.weight", np.hstack([weights[part + "weight"].T for part in parts])),
-        constant("attention.bias", np.hstack([weights[part + "bias"] for part in parts])),
+    module, shape = classifier.module, classifier.shape
+    if not isinstance(module.encoder, BertEncoder):
+        return _trace(module)
+    config = module.encoder.config
+    layers = len(module.encoder.encoder.layer)
+    sizes = {"epsilon": float(config.layer_norm_eps), "heads": config.num_attention_heads}
+    parts = [
+        EMBEDDINGS.format(**sizes),
+        *(LAYER.format(n=number, next=number + 1, **sizes) for number in range(layers)),
+        POOLINGS[str(shape["pooling"])].format(states=f"states{layers}"),
+        NORMALIZE if module.normalize else "",
+        HEADS[str(shape["head"])].format(vectors="units" if module.normalize else "vectors"),
     ]
-    mixed = graph.add(
-        "Attention", [states, *joined, "mask"], here + "attention", CONTRIB, num_heads=heads
-    )
-    projected = product(mixed, "attention.output.dense", "projected")
-    attended = add_and_normalize(projected, states, "attention.output", "attended")
-    inner = product(attended, "intermediate.dense", "inner")
-    bias = constant("inner.bias", weights[there + "intermediate.dense.bias"])
-    active = graph.add("BiasGelu", [inner, bias], here + "active", CONTRIB)
-    outer = product(active, "output.dense", "outer")
-    return add_and_normalize(outer, attended, "output", "states")
-
-
-def _pool(graph: _Graph, states: str, pooling: str) -> str:
-    """Add the pooling, (n, tokens, hidden) to (n, hidden), as `POOLINGS` of the transformer."""
-    if pooling == "cls":
-        return graph.add(
-            "Gather", [states, graph.constant("first", np.array(0))], "vectors", axis=1
+    model: onnx.ModelProto = parser.parse_model(
+        MODEL.format(
+            ir_version=IR_VERSION, opset=OPSET, tags=len(classifier.tags), nodes="\n".join(parts)
         )
-    graph.add("Unsqueeze", [MASK, graph.constant("last", np.array([-1]))], "mask3")
-    if pooling == "max":
-        graph.add("Cast", ["mask3"], "real", to=TensorProto.BOOL)
-        lowest = graph.constant("lowest", np.array(-np.inf, np.float32))
-        graph.add("Where", ["real", states, lowest], "masked")
-        return graph.add("ReduceMax", ["masked"], "vectors", axes=[1], keepdims=0)
-    one = graph.constant("one", np.array([1]))
-    graph.add("Cast", ["mask3"], "real", to=TensorProto.FLOAT)
-    graph.add("Mul", [states, "real"], "masked")
-    graph.add("ReduceSum", ["masked", one], "total", keepdims=0)
-    graph.add("ReduceSum", ["real", one], "count", keepdims=0)
-    return graph.add("Div", ["total", "count"], "vectors")
+    )
+    head = {f"{HEAD}{name}": value.T for name, value in _arrays(module.head).items()}
+    constants = (
+        CONSTANTS | head | _weights(_arrays(module.encoder), layers, int(shape["max_length"]))
+    )
+    used = {name for node in model.graph.node for name in node.input}
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value, order="C"), name)
+        for name, value in constants.items()
+        if name in used
+    )
+    for node in model.graph.node:  # quantization knows nodes by their names
+        node.name = f"{node.output[0]}_{node.op_type}"
+    return model
 
 
-def _normalize(graph: _Graph, vectors: str) -> str:
-    graph.add("ReduceL2", [vectors], "length", axes=[1], keepdims=1)
-    smallest = graph.constant("smallest", np.array(1e-12, np.float32))  # as torch's `normalize`
-    graph.add("Max", ["length", smallest], "divisor")
-    return graph.add("Div", [vectors, "divisor"], "units")
+def _arrays(module: nn.Module) -> Arrays:
+    return {name: one.detach().float().cpu().numpy() for name, one in module.state_dict().items()}
 
 
-def _head(graph: _Graph, vectors: str, weights: dict[str, Any], kind: str) -> None:
-    """Add the head, (n, hidden) to logits (n, n_tags), as `build_head` builds it."""
+def _weights(found: Arrays, layers: int, longest: int) -> dict[str, npt.NDArray[np.generic]]:
+    """Return an encoder's weights by the names of `EMBEDDINGS` and `LAYER`.
 
-    def product(inputs: str, layer: str, output: str) -> str:
-        matrix = graph.constant(f"{HEAD}{layer}weight", weights[layer + "weight"].T)
-        return graph.add("MatMul", [inputs, matrix], output)
-
-    def bias(layer: str) -> str:
-        return graph.constant(f"{HEAD}{layer}bias", weights[layer + "bias"])
-
-    last = ""
-    if kind == "mlp":
-        last = "2."
-        inner = product(vectors, "0.", "head_inner")
-        vectors = graph.add("BiasGelu", [inner, bias("0.")], "head_active", CONTRIB)
-    graph.add("Add", [product(vectors, last, "head_outer"), bias(last)], LOGITS)
+    ONNX multiplies from the right, torch's Linear by the transpose: matrices are transposed.
+    """
+    at = "embeddings."
+    # Positions that no text reaches stay out of the file, and the one segment is added in advance.
+    places = found[f"{at}position_embeddings.weight"][:longest]
+    weights = {
+        "word_embeddings": found[f"{at}word_embeddings.weight"],
+        "position_embeddings": places + found[f"{at}token_type_embeddings.weight"][0],
+        "scale": found[f"{at}LayerNorm.weight"],
+        "shift": found[f"{at}LayerNorm.bias"],
+    }
+    for n in range(layers):
+        at = f"encoder.layer.{n}."
+        parts = [f"{at}attention.self.{part}" for part in ("query", "key", "value")]
+        weights |= {
+            f"joined{n}": np.hstack([found[f"{part}.weight"].T for part in parts]),
+            f"joined_bias{n}": np.hstack([found[f"{part}.bias"] for part in parts]),
+            f"projection{n}": found[f"{at}attention.output.dense.weight"].T,
+            f"projection_bias{n}": found[f"{at}attention.output.dense.bias"],
+            f"scale{n}": found[f"{at}attention.output.LayerNorm.weight"],
+            f"shift{n}": found[f"{at}attention.output.LayerNorm.bias"],
+            f"inner_weight{n}": found[f"{at}intermediate.dense.weight"].T,
+            f"inner_bias{n}": found[f"{at}intermediate.dense.bias"],
+            f"outer_weight{n}": found[f"{at}output.dense.weight"].T,
+            f"outer_bias{n}": found[f"{at}output.dense.bias"],
+            f"outer_scale{n}": found[f"{at}output.LayerNorm.weight"],
+            f"outer_shift{n}": found[f"{at}output.LayerNorm.bias"],
+        }
+    return weights
 
 
 def _trace(module: TransformerModule) -> onnx.ModelProto:
@@ -216,8 +197,8 @@ def _trace(module: TransformerModule) -> onnx.ModelProto:
     mask[1, 5:] = 0
     training = module.training
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is the older one, and what it holds constant
         path = Path(folder) / "model.onnx"
+        warnings.simplefilter("ignore")  # that it is the older one, and what it holds constant
         torch.onnx.export(
             module.eval(),
             (ids, mask),

@@ -16,9 +16,10 @@ from tagger.config.schema import CompressConfig
 from tagger.data.items import Item
 from tagger.data.tags import tag_positions
 from tagger.decision.decider import Decisions
-from tagger.decision.policies import NEEDS_REVIEW, REVIEW, most_probable
+from tagger.decision.policies import NEEDS_REVIEW, REVIEW
 from tagger.errors import UserError
 from tagger.evaluation.calibration import adaptive_error
+from tagger.evaluation.predictions import LabelledPredictions
 from tagger.evaluation.slices import Slice, slice_mask
 from tagger.scores import BoolArray, FloatArray, confusion_matrix, scores_from_confusion
 
@@ -77,7 +78,11 @@ class Answers:
     def take(self, mask: BoolArray) -> "Answers":
         """Return those about some of the texts, by a mask (n,)."""
         items = [self.items[index] for index in np.flatnonzero(mask)]
-        return Answers(self.name, items, _take(self.before, mask), _take(self.after, mask))
+        before, after = (
+            Decisions(one.raw[mask], one.probabilities[mask], one.tags[mask])
+            for one in (self.before, self.after)
+        )
+        return Answers(self.name, items, before, after)
 
 
 def describe_changes(answers: Answers) -> Changes:
@@ -104,16 +109,15 @@ def describe_quality(
         explanation: Which rows these are.
     """
     true = tag_positions(answers.items, tags)
-    sides = {"before": answers.before.probabilities, "after": answers.after.probabilities}
-    predicted = {side: most_probable(values) for side, values in sides.items()}
-    right = {side: values == true for side, values in predicted.items()}
+    sides = {
+        side: LabelledPredictions(answers.items, true, decided.probabilities, tags)
+        for side, decided in (("before", answers.before), ("after", answers.after))
+    }
     f1 = {
-        side: scores_from_confusion(confusion_matrix(true, own, len(tags)))["f1"]
-        for side, own in predicted.items()
+        side: scores_from_confusion(confusion_matrix(true, one.predicted, len(tags)))["f1"]
+        for side, one in sides.items()
     }
-    errors = {
-        side: adaptive_error(values.max(axis=1), right[side]) for side, values in sides.items()
-    }
+    errors = {side: adaptive_error(one.confidence, ~one.wrong) for side, one in sides.items()}
     masks = {one.name: slice_mask(one, answers.items) for one in slices}
     return Quality(
         explanation=explanation,
@@ -121,13 +125,15 @@ def describe_quality(
         ece_adaptive=BeforeAfter(**errors),
         f1={
             tag: RowsBeforeAfter(
-                rows=int((true == place).sum()), **{side: float(f1[side][place]) for side in sides}
+                rows=int((true == place).sum()),
+                **{side: float(f1[side][place]) for side in sides},
             )
             for place, tag in enumerate(tags)
         },
         slices={
             name: RowsBeforeAfter(
-                rows=int(mask.sum()), **{side: float(right[side][mask].mean()) for side in sides}
+                rows=int(mask.sum()),
+                **{side: float(1 - one.wrong[mask].mean()) for side, one in sides.items()},
             )
             for name, mask in masks.items()
             if mask.any()
@@ -227,10 +233,6 @@ def flipped_table(everything: Sequence[Answers], tags: Sequence[str]) -> Iterato
                 *(_name(tag, tags) for tag in decided),
                 *(f"{number:.6f}" for number in numbers),
             ]
-
-
-def _take(decisions: Decisions, mask: BoolArray) -> Decisions:
-    return Decisions(decisions.raw[mask], decisions.probabilities[mask], decisions.tags[mask])
 
 
 def _name(decided: int, tags: Sequence[str]) -> str:

@@ -6,12 +6,11 @@ not load a graph that asks for one.
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
@@ -38,7 +37,6 @@ def quantize(model: onnx.ModelProto, config: CompressConfig) -> onnx.ModelProto:
     if config.dtype == "int8":
         quantize_rows(model)
         model = quantize_products(model, config.per_channel)
-    share_constants(model)
     return model
 
 
@@ -50,11 +48,11 @@ def halve(model: onnx.ModelProto) -> None:
     """
     graph = model.graph
     casts = []
+    limit = np.finfo(np.float16).max
     for constant in graph.initializer:
         value = numpy_helper.to_array(constant)
         if constant.data_type == TensorProto.FLOAT and value.size >= SMALL:
             name, stored = constant.name, constant.name + ".half"
-            limit = np.finfo(np.float16).max
             half = np.clip(value, -limit, limit).astype(np.float16)
             constant.CopyFrom(numpy_helper.from_array(half, stored))
             cast = helper.make_node("Cast", [stored], [name], name=stored, to=TensorProto.FLOAT)
@@ -84,31 +82,28 @@ def quantize_rows(model: onnx.ModelProto) -> None:
     """
     graph = model.graph
     constants = {constant.name: constant for constant in graph.initializer}
-    nodes = list(graph.node)
-    for node in nodes:
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
         if node.op_type != "Gather" or node.input[1] != IDS or node.input[0] not in constants:
+            nodes.append(node)
             continue
         name, (output,) = node.input[0], node.output
         rounded, scales = round_rows(numpy_helper.to_array(constants[name]))
         graph.initializer.append(numpy_helper.from_array(rounded, f"{name}.int8"))
         graph.initializer.append(numpy_helper.from_array(scales, f"{name}.scales"))
-        lookup = [
-            helper.make_node("Gather", [f"{name}.int8", IDS], [f"{output}.int8"], f"{output}.int8"),
-            helper.make_node(
-                "Cast", [f"{output}.int8"], [f"{output}.whole"], f"{output}.whole",
-                to=TensorProto.FLOAT,
-            ),
-            helper.make_node(
-                "Gather", [f"{name}.scales", IDS], [f"{output}.scales"], f"{output}.scales"
-            ),
-            helper.make_node("Mul", [f"{output}.whole", f"{output}.scales"], [output], output),
-        ]  # fmt: skip
-        at = list(graph.node).index(node)
-        graph.node.remove(node)
-        for offset, new in enumerate(lookup):
-            graph.node.insert(at + offset, new)
-        if not any(name in other.input for other in graph.node):
-            graph.initializer.remove(constants[name])
+        lookup = f"""
+            "{output}.int8" = Gather ("{name}.int8", {IDS})
+            "{output}.whole" = Cast <to = {TensorProto.FLOAT}> ("{output}.int8")
+            "{output}.scales" = Gather ("{name}.scales", {IDS})
+            "{output}" = Mul ("{output}.whole", "{output}.scales")
+        """
+        nodes += [parser.parse_node(line) for line in lookup.strip().splitlines()]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    for name, constant in constants.items():
+        if name not in used:
+            graph.initializer.remove(constant)
 
 
 def quantize_products(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelProto:
@@ -121,7 +116,15 @@ def quantize_products(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelPr
         model: In fp32, tables of tokens aside.
         per_channel: Whether each column of a weight has a scale of its own.
     """
-    _prepare(model)
+    # Its own operators have no rules of types in ONNX, and what has no type it leaves out.
+    for node in model.graph.node:
+        if node.domain == CONTRIB:
+            value = helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)
+            model.graph.value_info.append(value)
+    # Else it asks for a rewriting of the graph first, which gains nothing here.
+    add_pre_process_metadata(model)
+    # The head; a Gemm, of which a traced head is made, is split before names are looked at.
+    head = [n.name for n in model.graph.node if any(name.startswith(HEAD) for name in n.input)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         quantize_dynamic(
@@ -130,47 +133,7 @@ def quantize_products(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelPr
             op_types_to_quantize=["Attention", "MatMul"],
             per_channel=per_channel,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_head_nodes(model),
+            nodes_to_exclude=head + [f"{name}_MatMul" for name in head],
             extra_options={"MatMulConstBOnly": True},
         )
         return onnx.load(path)
-
-
-def share_constants(model: onnx.ModelProto) -> None:
-    """Store constants of equal type, shape and content once, in place."""
-    graph = model.graph
-    first: dict[Any, str] = {}
-    instead: dict[str, str] = {}
-    for constant in list(graph.initializer):
-        value = numpy_helper.to_array(constant)
-        key = (constant.data_type, value.shape, value.tobytes())
-        if key in first:
-            instead[constant.name] = first[key]
-            graph.initializer.remove(constant)
-        else:
-            first[key] = constant.name
-    for node in graph.node:
-        for position, name in enumerate(node.input):
-            node.input[position] = instead.get(name, name)
-
-
-def _prepare(model: onnx.ModelProto) -> None:
-    """Tell onnxruntime's quantization what it cannot find out, or else asks to be given."""
-    # Its own operators have no rules of types in ONNX; what has no type it would leave out.
-    outputs = [name for node in model.graph.node if node.domain == CONTRIB for name in node.output]
-    known = {value.name for value in model.graph.value_info}
-    for name in outputs:
-        if name not in known:
-            value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-            model.graph.value_info.append(value)
-    # Else it asks for a rewriting of the graph first, which gains nothing here.
-    add_pre_process_metadata(model)
-
-
-def _head_nodes(model: onnx.ModelProto) -> list[str]:
-    """Return the names of the nodes that hold weights of the head."""
-    names = [
-        node.name for node in model.graph.node if any(name.startswith(HEAD) for name in node.input)
-    ]
-    # A Gemm, of which a traced head is made, is split before names are looked at.
-    return names + [f"{name}_MatMul" for name in names]

@@ -8,11 +8,8 @@ from tagger.data.items import Item
 from tagger.data.tags import tag_positions
 from tagger.decision.calibrators import TINY
 from tagger.decision.decider import CalibrationSet
-from tagger.errors import UserError
 from tagger.runs import RunFolder, read_calibration, read_ids
 from tagger.scores import FloatArray, softmax
-
-SHOWN = 10
 
 
 def compressed_calibration_rows(
@@ -41,11 +38,6 @@ def compressed_calibration_rows(
     kept, _, _ = read_calibration(path, run.tags)
     position = {item.id: index for index, item in enumerate(items)}
     ids = read_ids(path)
-    if unknown := [one for one in ids if one not in position]:
-        raise UserError(
-            f"{path} is damaged: {len(unknown)} of its rows are not in {run.data_config.name}",
-            [f"unknown: {', '.join(unknown[:SHOWN])}"],
-        )
     places = np.array([position[one] for one in ids], dtype=np.int64)
     chosen = [items[place] for place in places]
     if run.decision_config.folds is None:
@@ -72,11 +64,5 @@ def carry_over(out_of_fold: FloatArray, before: FloatArray, after: FloatArray) -
         before: By the final model, (n, n_tags).
         after: By the final model, compressed, (n, n_tags).
     """
-
-    def logs(probabilities: FloatArray) -> FloatArray:
-        values: FloatArray = np.log(np.maximum(probabilities, TINY))
-        return values
-
-    if not len(out_of_fold):
-        return out_of_fold
-    return softmax(logs(out_of_fold) + logs(after) - logs(before))
+    own, old, new = (np.log(np.maximum(one, TINY)) for one in (out_of_fold, before, after))
+    return softmax(own + new - old)

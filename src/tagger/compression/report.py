@@ -1,6 +1,6 @@
 """Data types of the parity gate: what `parity.json` of a compressed run holds."""
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from tagger.documents import Document, Record
 
@@ -68,14 +68,11 @@ class ParityReport(Document):
         worst: The rows that changed most, a line each.
     """
 
+    WRITTEN_BY: ClassVar[str] = "tagger export --replace"
+
     gate: Literal["passed", "skipped"]
     broken: list[str]
     texts: list[Changes]
     labelled: Quality
     size_mib: BeforeAfter
     worst: list[str]
-
-    @classmethod
-    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        """Add the rows that changed most, which version 1 had in `parity.md` alone."""
-        return plain | {"worst": []}

@@ -1,14 +1,11 @@
 """Compresses a finished run into a new run folder, behind the parity gate."""
 
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -32,7 +29,6 @@ from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled
 from tagger.decision.change import asked_last
 from tagger.decision.decider import fit_rule, load_rule, save_rule
-from tagger.documents import SCHEMA_VERSION
 from tagger.errors import UserError
 from tagger.evaluation.predictions import predict
 from tagger.evaluation.rows import own_items, rows_in, train_counts
@@ -49,10 +45,8 @@ from tagger.models.base import read_settings
 from tagger.models.cpu_features import SAMPLES
 from tagger.models.registry import load_classifier
 from tagger.models.transformer import TransformerClassifier
-from tagger.run_meta import FINISHED, Original, RunMeta, describe_training, hash_files
+from tagger.run_meta import Original, describe_training, hash_files
 from tagger.runs import RunFolder, open_run, write_calibration, write_predictions
-
-T = TypeVar("T")
 
 HINTS = {
     "ensemble": "Export one of its members, or train a student of it: distill.teachers=[RUN].",
@@ -60,17 +54,6 @@ HINTS = {
     "static": "It is compressed already: export the run that it was made from.",
 }
 """What to do about a model that is not exported, by its approach."""
-
-
-@dataclass(frozen=True)
-class _Original:
-    """A run that can be compressed, and the texts that it is compared on."""
-
-    run: RunFolder
-    classifier: TransformerClassifier
-    decision: DecisionConfig
-    items: list[Item]
-    further: list[Item]
 
 
 @dataclass(frozen=True)
@@ -96,40 +79,43 @@ def export_run(config: ExportConfig) -> Export:
     """
     run = open_run(config.run, config.runs_dir)
     folder = expand_home(config.runs_dir) / (config.name or f"{run.name}-{config.compress.name}")
-    _check_place(folder, run, replace=config.replace)
-    original = _open_original(run, config.rows)
     with only_process(folder, "writing"):
-        _check_place(folder, run, replace=config.replace)
+        _check_place(folder, replace=config.replace)
+        classifier, decision = _open_model(run)
+        texts = [(run.data_config.name, own_items(run))]
+        if config.rows is not None:
+            path = expand_home(config.rows)
+            texts.append((path.name, list(iter_unlabelled(path, TableFormat(known=run.columns)))))
+            if not texts[-1][1]:
+                raise UserError(f"--rows {path} has no rows to compare on")
         with _made_beside(folder) as scratch:
-            parity = _fill(scratch, folder.name, original, config)
+            parity = _fill(scratch, folder.name, run, classifier, decision, texts, config)
     title = f"{folder.name}: {run.name}, compressed to {config.compress.dtype}"
     return Export(folder, title, parity)
 
 
-def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -> ParityReport:
+def _fill(  # noqa: PLR0917
+    scratch: Path,
+    name: str,
+    run: RunFolder,
+    classifier: TransformerClassifier,
+    decision: DecisionConfig,
+    texts: Sequence[tuple[str, list[Item]]],
+    config: ExportConfig,
+) -> ParityReport:
     """Write all files of the new run, `meta.json` last; return what the gate found."""
-    run, items, tags = original.run, original.items, original.run.tags
-    model = scratch / "model"
-    export_model(original.classifier, config.compress, model)
+    tags, model = run.tags, scratch / "model"
+    export_model(classifier, config.compress, model)
     compressed = load_classifier(model)
 
-    before, after = predict(original.classifier, items), predict(compressed, items)
+    predicted = [(predict(classifier, one), predict(compressed, one)) for _, one in texts]
+    (_, items), (before, after) = texts[0], predicted[0]
     judged, rows = compressed_calibration_rows(run, items, before, after)
-    old_rule, rule = load_rule(run.path, len(tags)), fit_rule(original.decision, rows)
-    labelled = Answers(
-        run.data_config.name, items, old_rule.apply(before, None), rule.apply(after, None)
-    )
-    everything = [labelled]
-    if original.further:
-        assert config.rows is not None
-        everything.append(
-            Answers(
-                Path(config.rows).name,
-                original.further,
-                old_rule.apply(predict(original.classifier, original.further), None),
-                rule.apply(predict(compressed, original.further), None),
-            )
-        )
+    old_rule, rule = load_rule(run.path, len(tags)), fit_rule(decision, rows)
+    everything = [
+        Answers(source, own, old_rule.apply(old, None), rule.apply(new, None))
+        for (source, own), (old, new) in zip(texts, predicted, strict=True)
+    ]
 
     test = rows_in(run, items, {"test"})
     if test.any():
@@ -137,8 +123,8 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
         corrected = rule.calibrator.apply(after[test])
         write_predictions(scratch / "predictions.csv", ids, tags, after[test], corrected)
     write_calibration(scratch / "calibration.csv", judged, tags, rows.probabilities, None)
-    save_rule(scratch, original.decision, rule, rows)
-    samples = sample_rows(items, tags, config.compress.samples)
+    save_rule(scratch, decision, rule, rows)
+    samples = sample_rows(items, config.compress.samples)
     write_json(
         model / SAMPLES,
         {
@@ -148,7 +134,7 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
     )
 
     changes = [describe_changes(answers) for answers in everything]
-    quality = _judge(labelled, run)
+    quality = _judge(everything[0], run)
     mib = folder_mib(model)
     broken = broken_limits(changes, quality, mib, config.compress)
     worst = worst_rows(everything, tags)
@@ -174,7 +160,19 @@ def _fill(scratch: Path, name: str, original: _Original, config: ExportConfig) -
     shutil.copyfile(run.path / "splits.csv", scratch / "splits.csv")
     # As it stands, so that a run of an older version can be exported, and paths stay as recorded.
     write_yaml(read_yaml(run.path / "config.yaml") | {"name": name}, scratch / "config.yaml")
-    _meta(run, config, model, parity).write(scratch / "meta.json")
+    # How it was trained stays true.
+    meta = run.meta.model_copy(
+        update={
+            "finished_on": datetime.now(UTC).isoformat(timespec="seconds"),
+            "environment": describe_training(),
+            "model_files": hash_files(model),
+            "compressed_from": Original(name=run.name, model_files=run.meta.model_files),
+            "compress": config.compress.model_dump(),
+            "gate": parity.gate,
+            "size_mib": mib,
+        }
+    )
+    meta.write(scratch / "meta.json")
     return parity
 
 
@@ -194,44 +192,19 @@ def _judge(labelled: Answers, run: RunFolder) -> Quality:
     return describe_quality(labelled, run.tags, slices, explanation)
 
 
-def _meta(run: RunFolder, config: ExportConfig, model: Path, parity: ParityReport) -> RunMeta:
-    """Return the original's `meta.json` with what differs: how it was trained stays true."""
-    return run.meta.model_copy(
-        update={
-            "schema_version": SCHEMA_VERSION,
-            "status": FINISHED,
-            "finished_on": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": describe_training(),
-            "model_files": hash_files(model),
-            "compressed_from": Original(name=run.name, model_files=run.meta.model_files),
-            "compress": config.compress.model_dump(),
-            "gate": parity.gate,
-            "size_mib": parity.size_mib.after,
-        }
-    )
-
-
-def sample_rows(items: Sequence[Item], tags: Sequence[str], count: int) -> list[int]:
-    """Choose rows that are spread over the tags, and within a tag over the source.
+def sample_rows(items: Sequence[Item], count: int) -> list[int]:
+    """Choose rows that are spread evenly over the tags and, within a tag, over the source.
 
     Returns:
         Positions of `count` items, in order, each once; all of them if there are no more.
     """
-    by_tag = [[at for at, item in enumerate(items) if item.tag == tag] for tag in tags]
-    # Each tag gives a row in turn, until one has no more.
-    turns = sorted((turn, tag) for tag, rows in enumerate(by_tag) for turn in range(len(rows)))
-    shares = Counter(tag for _, tag in turns[:count])
-    return sorted(chain.from_iterable(spread(rows, shares[tag]) for tag, rows in enumerate(by_tag)))
+    by_tag = sorted(range(len(items)), key=lambda place: str(items[place].tag))
+    chosen = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return sorted(by_tag[place] for place in chosen)
 
 
-def spread(values: Sequence[T], count: int) -> list[T]:
-    """Return `count` values at even distances, in order; all of them if there are no more."""
-    places = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
-    return [values[place] for place in places]
-
-
-def _open_original(run: RunFolder, rows: str | None) -> _Original:
-    """Load all that is needed before any work is done."""
+def _open_model(run: RunFolder) -> tuple[TransformerClassifier, DecisionConfig]:
+    """Load the model of a run that can be compressed, and what was last asked of its decision."""
     classifier = run.load_classifier()
     if not isinstance(classifier, TransformerClassifier):
         approach = str(read_settings(run.path / "model")["approach"])
@@ -247,25 +220,10 @@ def _open_original(run: RunFolder, rows: str | None) -> _Original:
             f"(decision.ood={decision.ood}), for which a compressed model has no vectors",
             hint="Train it with decision.ood=none.",
         )
-    try:
-        items = own_items(run)
-    except UserError as error:
-        raise UserError(
-            f"{run.path} can't be compared with its compressed form without the items that it was "
-            f"made from: {error.summary}",
-            error.problems,
-            f"Bring {run.data_config.name} back to where it was.",
-        ) from None
-    further: list[Item] = []
-    if rows is not None:
-        path = expand_home(rows)
-        further = list(iter_unlabelled(path, TableFormat(known=run.columns)))
-        if not further:
-            raise UserError(f"--rows {path} has no rows to compare on")
-    return _Original(run, classifier, decision, items, further)
+    return classifier, decision
 
 
-def _check_place(folder: Path, run: RunFolder, *, replace: bool) -> None:
+def _check_place(folder: Path, *, replace: bool) -> None:
     """Refuse a name that is taken, unless by an earlier export that may go."""
     if not folder.exists():
         return

@@ -39,9 +39,6 @@ def benchmark_page(report: BenchmarkReport) -> Page:
             _lengths(timings, f"By number of words, {title}: p50 / p99 ms"),
             _throughput(timings, f"Many items a call, {title}"),
         ]
-    loaded = {name: one.under_load.batch_1 for name, one in runs.items() if one.under_load}
-    if loaded:
-        blocks.append(_single_items(loaded, "One item at a time, 1 thread, another core busy"))
     title = f"Cold start (median of {settings.starts}), memory, size"
     blocks.append(_starts(runs, title))
     return Page("Benchmark", blocks, blocks)
