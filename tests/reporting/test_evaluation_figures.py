@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from tagger.decision.decider import PLAIN
 from tagger.decision.policies import REVIEW
 from tagger.evaluation.calibration import describe_calibration
 from tagger.evaluation.report import (
@@ -75,12 +76,8 @@ def decision(
     probabilities: np.ndarray, decided: np.ndarray, true: np.ndarray, policy: str
 ) -> DecisionReport:
     tags = [str(tag) for tag in range(probabilities.shape[1])]
-    return DecisionReport(
-        **dict(describe_decisions(probabilities, decided, true, tags)),
-        policy=Fitted(kind=policy),
-        calibrator=Fitted(kind="none"),
-        ood_threshold=None,
-    )
+    described = describe_decisions(probabilities, decided, true, tags, PLAIN)
+    return described.model_copy(update={"policy": Fitted(kind=policy)})
 
 
 @pytest.mark.parametrize("n_tags", [2, 4, 30])

@@ -133,11 +133,6 @@ def test_any_damaged_report_is_listed(
     assert "Make it again: python evaluate.py run=" in output
 
 
-def test_a_report_of_version_1_is_read(copy_run: CopyRun, board: Callable[[], str]) -> None:
-    shutil.copy(GOLDEN, make(copy_run, "old").path / "report.json")
-    assert "0.744 .66-.83" in board()
-
-
 def test_an_empty_folder_is_no_error(board: Callable[[], str], tmp_path: Path) -> None:
     (tmp_path / "runs" / "not-a-run").mkdir(parents=True)
     assert board() == f"No runs in {tmp_path / 'runs'} yet; python train.py makes one.\n"

@@ -16,16 +16,6 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from tagger.scores import AVERAGES, PER_CLASS
 
-_DESCRIPTION = (
-    "Accuracy; micro, macro and weighted averages of precision, recall and F1; and precision, "
-    "recall, F1 and support of each approved tag."
-)
-_INPUTS = """
-Args:
-    predictions (`list` of `int`): positions of the predicted tags in the approved list.
-    references (`list` of `int`): positions of the true tags.
-"""
-
 
 class TaggingScores(evaluate.Metric):  # type: ignore[misc]
     """Accuracy, averages, and scores by tag, of tags given as positions in the approved list.
@@ -45,9 +35,9 @@ class TaggingScores(evaluate.Metric):  # type: ignore[misc]
     def _info(self) -> evaluate.MetricInfo:
         position = datasets.Value("int64")
         return evaluate.MetricInfo(
-            description=_DESCRIPTION,
+            description="Scores of tags that are given as positions in the approved list.",
             citation="",
-            inputs_description=_INPUTS,
+            inputs_description="",
             features=datasets.Features({"predictions": position, "references": position}),
         )
 
