@@ -116,7 +116,8 @@ def add_intervals(
         "recall": wilson_interval(hits, support),
         "f1": (2 * jaccard[0] / (1 + jaccard[0]), 2 * jaccard[1] / (1 + jaccard[1])),
     }
-    ends = dict.fromkeys(PROPORTIONS, wilson_interval(hits.sum(), total))
+    low, high = (float(end) for end in wilson_interval(hits.sum(), total))
+    ends = dict.fromkeys(PROPORTIONS, (low, high))
     if 0 < hits.sum() < total:
         occupied = np.flatnonzero(confusion)  # an empty cell stays empty: no need to draw it
 

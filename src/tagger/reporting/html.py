@@ -27,6 +27,7 @@ def render_html(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["kind"] = lambda block: type(block).__name__
     environment.filters["base64"] = lambda path: base64.b64encode(path.read_bytes()).decode("ascii")
     embedded = list(_embedded(page.blocks))
     scripts = [(FOLDER / one.script).read_text(encoding="utf-8") for one in embedded]
