@@ -142,7 +142,7 @@ def test_the_page_shows_text_as_text(page: Page) -> None:
 
 
 def test_the_page_ranks_trials_and_shows_what_they_chose(page: Page) -> None:
-    head = ["trial", "state", "from", "weighted f1", "folds", "seconds"]
+    head = ["trial", "state", "from", "weighted F1", "folds", "seconds"]
     start = next(at for at, cells in enumerate(page.cells) if cells[:6] == head)
     rows = [cells for cells in page.cells[start + 1 :] if len(cells) == len(page.cells[start])]
     assert [cells[0] for cells in rows] == ["1", "0", "4", "2", "5", "3"]
@@ -159,7 +159,7 @@ def test_the_page_ranks_trials_and_shows_what_they_chose(page: Page) -> None:
 
 def test_the_page_shows_the_best_beside_the_default_and_what_held(page: Page) -> None:
     assert ["parameter", "best", "default", "variation explained"] in page.cells
-    assert ["model.C", "1", "4", "70 %"] in page.cells
+    assert ["model.C", "1", "4", "70.0%"] in page.cells
     assert ["model.balanced", "True", "True", "-"] in page.cells
     assert ["winner", "0.9200", "0.8700"] in page.cells
     assert ["default", "0.7500", "0.8100"] in page.cells
