@@ -69,7 +69,7 @@ def evaluate_run(config: EvaluateConfig) -> Evaluation:
     """
     run = open_run(config.run, config.runs_dir)
     rows = load_rows(run, config)
-    folder = choose_folder(run, rows, config.out)
+    folder = choose_folder(run, rows, config)
     # Paired before any work is done: a mistake should not cost the wait for predictions.
     pairing = None if config.against is None else pair_rows(run, rows.items, config)
 
@@ -134,21 +134,26 @@ def evaluate_run(config: EvaluateConfig) -> Evaluation:
     return Evaluation(run, report, predictions, decisions.raw, folder)
 
 
-def choose_folder(run: RunFolder, rows: EvaluationRows, out: str | None) -> Path:
+def choose_folder(run: RunFolder, rows: EvaluationRows, config: EvaluateConfig) -> Path:
     """Return the folder that the report goes to, after trying whether files can be made in it.
+
+    The run folder itself keeps the report on the run's own test rows: one on rows that the run has
+    trained on must not take that place.
 
     Raises:
         UserError: when not, or when `out` is a run folder, whose report is about other rows.
     """
-    if out is None:
-        folder = run.path / rows.folder_name if rows.folder_name else run.path
-    else:
-        folder = expand_home(out)
+    if config.out is not None:
+        folder = expand_home(config.out)
         if (folder / "meta.json").exists():
             raise UserError(
-                f"out={out} is a run folder, which keeps the report on its own test rows",
+                f"out={config.out} is a run folder, which keeps the report on its own test rows",
                 hint="Give another folder, or leave it out.",
             )
+    elif rows.own and config.rows == "unseen":
+        folder = run.path
+    else:
+        folder = run.path / (f"on-{rows.source}" + ("-all" if config.rows == "all" else ""))
     try:
         check_writable(folder)
     except OSError as error:

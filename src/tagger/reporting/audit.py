@@ -190,23 +190,19 @@ def _label_summary(audit: AuditReport) -> list[Block]:
 
 
 def _suspected(rows: Sequence[SuspectedLabel], title: str = "", caption: str = "") -> Table:
-    head: Columns = [
-        Column("rank", "number"), Column("item", "prose"), "tag", "suggested",
-        Column("predictions", "prose"), Column("why", "prose"),
-    ]  # fmt: skip
     cells: list[Row] = []
     for row in rows:
         found = {"suspected": row.suspected, "not learned": row.unlearned}
         why = ", ".join(name for name, holds in found.items() if holds)
         if row.settled is not None:
             why = f"settled by {row.settled.by}: {row.settled.why}"
-        predictions = ", ".join(
-            f"{name} {tag} {p:.2f}" for name, (tag, p) in row.predictions.items()
-        )
-        title = f"{row.title} ({row.id}, {row.place})".lstrip()
-        item = Cell(title, shorten(row.description, 300, placeholder="..."))
-        suggested = f"{row.suggested} {row.probability:.2f}"
-        cells.append([f"{row.rank}", item, row.tag, suggested, predictions, why])
+        description = shorten(row.description, 300, placeholder="...")
+        item = Cell(row.title or row.id, description, items=[f"{row.id}, {row.place}"])
+        predictions = [f"{name} {tag} {p:.2f}" for name, (tag, p) in row.predictions.items()]
+        suggested = Cell(f"{row.suggested} {row.probability:.2f}", items=predictions)
+        cells.append([f"{row.rank}", item, row.tag, suggested, why])
+    prose = [Column(heading, "prose") for heading in ("item", "suggested, by each model", "why")]
+    head: Columns = [Column("rank", "number"), prose[0], "tag", *prose[1:]]
     return Table(head, cells, title, caption, "Suspected label errors")
 
 

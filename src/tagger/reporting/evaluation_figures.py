@@ -80,8 +80,10 @@ def plot_confusion(confusion: IntArray, tags: Sequence[str]) -> Figure:
     many = n_tags >= _MANY_TAGS
     names = [_cut(tag, 2 * _LABEL_WIDTH) if many else _wrap(tag) for tag in tags]
     # An upright text is level with its tick only if it is told to be.
-    place: dict[str, Any] = {"rotation": 90, "va": "center"} if many else {"rotation": 40}
-    axes.set_xticks(range(n_tags), names, ha="right", rotation_mode="anchor", **place)
+    rotation, va = (90, "center") if many else (40, "top")
+    axes.set_xticks(
+        range(n_tags), names, rotation=rotation, ha="right", va=va, rotation_mode="anchor"
+    )
     rows = [f"{name} ({n})" for name, n in zip(names, support[:, 0], strict=True)]
     axes.set_yticks(range(n_tags), rows)
     axes.set(xlabel="predicted tag", ylabel="true tag (rows)", title="Confusion matrix")
@@ -184,16 +186,16 @@ def plot_precision_recall(probabilities: FloatArray, true: IntArray, tags: Seque
     height = max(4.6, 0.24 * len(tags) + 1.2) if many else 5.0
     figure = Figure(figsize=(9.0 if many else 5.8, height), layout="constrained")
     axes = figure.subplots()
+    _set_styles(axes)
     for position, tag in enumerate(tags):
-        style = _style(position)
         name = _cut(tag, 40)
         positive = true == position
         if not positive.any():
-            axes.plot([], [], label=f"{name}: no rows", **style)
+            axes.plot([], [], label=f"{name}: no rows")
             continue
         precision, recall, _ = precision_recall_curve(positive, probabilities[:, position])
         average = average_precision_score(positive, probabilities[:, position])
-        axes.step(recall, precision, where="post", label=f"{name} (AP {average:.3f})", **style)
+        axes.step(recall, precision, where="post", label=f"{name} (AP {average:.3f})")
     axes.set(xlabel="recall", xlim=(-0.02, 1.02), ylabel="precision", ylim=(0, 1.03))
     axes.set_title("Precision and recall of each tag")
     axes.grid(alpha=0.3)
@@ -229,13 +231,14 @@ def plot_learning_curves(
     figure = Figure(figsize=(6.4, 3.2 * len(panels) + 0.4), layout="constrained")
     grid = figure.subplots(len(panels), 1, squeeze=False)
     for axes, (title, names) in zip(grid[:, 0], panels, strict=True):
+        _set_styles(axes)
         for position, (key, name) in enumerate(names.items()):
             points = [(line["step"], line[key]) for line in steps if line.get(key) is not None]
             if points:
                 x, y = zip(*points, strict=True)
                 # A marker on each point only where there are few: one a validation.
-                style = _style(position) | {"marker": MARKERS[position] if len(x) <= 40 else None}
-                axes.plot(x, y, label=name, markersize=5, **style)
+                marker = MARKERS[position] if len(x) <= 40 else None
+                axes.plot(x, y, label=name, marker=marker, markersize=5)
         if best_step is not None:
             axes.axvline(best_step, color="0.35", linestyle=":", label=f"kept: step {best_step}")
         axes.set(xlabel="step", title=title)
@@ -286,13 +289,14 @@ def _calibration_by_tag(calibration: CorrectedCalibration) -> str:
     )
 
 
-def _style(position: int) -> dict[str, Any]:
-    """Return a colour and line style. As 7 and 4 share no factor, 28 in a row differ."""
-    return {
-        "color": COLOURS[position % len(COLOURS)],
-        "linestyle": LINE_STYLES[position % len(LINE_STYLES)],
-        "linewidth": 1.8,
-    }
+def _set_styles(axes: Axes) -> None:
+    """Give lines colours and styles in turn. As 7 and 4 share no factor, 28 in a row differ."""
+    many = len(COLOURS) * len(LINE_STYLES)
+    axes.set_prop_cycle(
+        color=COLOURS * len(LINE_STYLES),
+        linestyle=LINE_STYLES * len(COLOURS),
+        linewidth=[1.8] * many,
+    )
 
 
 def _cut(name: str, width: int) -> str:
@@ -301,5 +305,4 @@ def _cut(name: str, width: int) -> str:
 
 def _wrap(name: str) -> str:
     """Break a tag's name into lines, at hyphens too; cut what is left over."""
-    lines = textwrap.wrap(name, _LABEL_WIDTH, break_on_hyphens=True) or [name]
-    return "\n".join(lines[:2]) + ("…" if len(lines) > 2 else "")
+    return "\n".join(textwrap.wrap(name, _LABEL_WIDTH, max_lines=2, placeholder="…")) or name
