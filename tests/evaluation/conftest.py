@@ -3,12 +3,15 @@
 import csv
 import json
 import random
+import runpy
+import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from tagger.config.composition import compose_config, load_config
 from tagger.config.saved import save_config
@@ -18,8 +21,10 @@ from tagger.data.sources import data_sha256
 from tagger.data.splits import Split
 from tagger.evaluation.evaluate_run import evaluate_run
 from tagger.evaluation.report import EvaluationReport
-from tagger.files import write_json, write_text
+from tagger.files import REPO_ROOT, write_json, write_text
 from tagger.reporting.evaluation import report_evaluation
+from tagger.reporting.evaluation_figures import draw_figures
+from tagger.reporting.figures import Plot
 from tagger.runs import RunFolder, write_predictions, write_splits
 
 TAGS = ("apples", "pears-and-other-fruit", "plums", "never seen")
@@ -152,6 +157,17 @@ class Runs:
         """Evaluate, write the report and print it."""
         return report_evaluation(evaluate_run(self.config(run, *overrides)))
 
+    def call_script(self, *arguments: str) -> int:
+        """Run `evaluate.py` in this process, and return its exit code."""
+        quick = ["latency.items=10", "resamples=100", "explore=off"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["evaluate.py", *quick, *arguments])
+            try:
+                runpy.run_path(str(REPO_ROOT / "evaluate.py"), run_name="__main__")
+            except SystemExit as stop:
+                return int(stop.code or 0)
+        return 0
+
     def other_source(self, items: Sequence[Item], name: str = "other") -> list[str]:
         """Overrides that evaluate on these items."""
         path = self.folder / f"source-{name}.csv"
@@ -165,7 +181,15 @@ class Runs:
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     made = Runs(tmp_path)
     monkeypatch.setattr(RunFolder, "load_classifier", lambda run: made.models[run.name])
+    # Drawing takes most of the time of a report; `real_figures` brings it back.
+    plots = {"confusion": Plot(Figure(figsize=(1, 1)), "Nothing.")}
+    monkeypatch.setattr("tagger.reporting.evaluation_figures.draw_figures", lambda _: plots)
     return made
+
+
+@pytest.fixture
+def real_figures(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tagger.reporting.evaluation_figures.draw_figures", draw_figures)
 
 
 @pytest.fixture

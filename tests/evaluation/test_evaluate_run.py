@@ -30,7 +30,7 @@ def listed_errors(report: EvaluationReport) -> list[WrongItem]:
     return [error for group in report.errors.groups for error in group.errors]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("real_figures")
 def test_own_test_rows_give_a_whole_report(runs, items, split, capsys) -> None:
     run = runs.make("r", items, split, errs_on=["i0-30", "i0-1"])
     report = runs.report("r")
