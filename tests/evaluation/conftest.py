@@ -7,6 +7,7 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,12 @@ def write_items(path: Path, items: Sequence[Item]) -> None:
             writer.writerow([item.id, item.created_on, item.title, item.description, item.tag])
 
 
+@cache  # composing takes a tenth of a second, and a config can't be changed
+def base_config(*overrides: str) -> TrainConfig:
+    given = ["data=file", "data.path=items.csv", "data.name=orchard", "model=tiny", *overrides]
+    return load_config(TrainConfig, compose_config("train", given))
+
+
 class Runs:
     """Makes run folders below one folder, and configs to evaluate them."""
 
@@ -83,6 +90,9 @@ class Runs:
         self.tag_file = folder / "tags.yaml"
         tags = [{"name": tag, "definition": f"About {tag}."} for tag in TAGS]
         self.tag_file.write_text(json.dumps({"tags": tags}))  # yaml reads JSON
+        # About no tag of a run: reading the project's own cases takes half a second.
+        self.cases = folder / "no-cases.yaml"
+        self.cases.write_text("x: {kind: minimum, about: x, cases: [{title: x, tag: nowhere}]}")
         self.models: dict[str, StandIn] = {}
 
     def make(
@@ -99,10 +109,9 @@ class Runs:
         path = self.folder / "runs" / name
         source = self.folder / f"{name}.csv"
         write_items(source, items)
-        given = ["data=file", f"data.path={source}", f"data.tags={self.tag_file}", *overrides]
-        config = load_config(
-            TrainConfig, compose_config("train", [*given, "data.name=orchard", "model=tiny"])
-        )
+        config = base_config(*overrides)
+        places = {"path": str(source), "tags": str(self.tag_file)}
+        config = config.model_copy(update={"data": config.data.model_copy(update=places)})
         path.mkdir(parents=True)
         save_config(config, path / "config.yaml")
         write_splits(path / "splits.csv", items, split)
@@ -145,7 +154,7 @@ class Runs:
     def config(self, run: str, *overrides: str) -> EvaluateConfig:
         quick = ["resamples=200", "latency.items=10", "latency.warmup=1", "latency.threads=1"]
         # What is about exploration asks for it: embedding the rows takes seconds.
-        quick += ["explore=off"]
+        quick += ["explore=off", f"behaviour_cases={self.cases}"]
         given = [f"run={run}", f"runs_dir={self.folder / 'runs'}", *quick, *overrides]
         return load_config(EvaluateConfig, compose_config("evaluate", given))
 
@@ -159,7 +168,7 @@ class Runs:
 
     def call_script(self, *arguments: str) -> int:
         """Run `evaluate.py` in this process, and return its exit code."""
-        quick = ["latency.items=10", "resamples=100", "explore=off"]
+        quick = ["latency.items=10", "resamples=100", "explore=off", "behaviour=off"]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["evaluate.py", *quick, *arguments])
             try:
