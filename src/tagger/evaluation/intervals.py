@@ -147,5 +147,5 @@ def add_intervals(
     return OverallScores(num_samples=total, **overall), per_class
 
 
-def _scored(value: float, low: FloatArray, high: FloatArray) -> Score:
+def _scored(value: float, low: float | FloatArray, high: float | FloatArray) -> Score:
     return Score(value=float(value), low=float(low), high=float(high))

@@ -143,7 +143,8 @@ def _draw_reliability(
         ("this run", after, BLUE, "-", "o"),
     ):
         filled = [one for one in block.bins if one.num_samples]
-        x, y = [one.confidence for one in filled], [one.accuracy for one in filled]
+        x = np.array([one.confidence for one in filled], np.float64)
+        y = np.array([one.accuracy for one in filled], np.float64)
         text = f"{name} (ECE {block.ece_adaptive:.3f})"
         axes.plot(x, y, color=color, linestyle=line, marker=marker, markersize=3, label=text)
         rows = np.array([one.num_samples for one in filled])

@@ -143,6 +143,8 @@ class Details:
 class Embedded:
     """Part of an HTML page that has a template of its own; other forms show its text alternative.
 
+    It stands among the blocks of the page itself, not within `Details`.
+
     Attributes:
         template: A file of this folder.
         values: What the template is filled with.

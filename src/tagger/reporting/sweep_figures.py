@@ -103,7 +103,7 @@ def plot_slices(
         axes.set_axis_off()
     for one, axes in zip(parameters, grid.flat, strict=False):
         shown = [trial for trial in trials if one.path in trial.chosen]
-        values = [trial.chosen[one.path] for trial in shown]
+        values: list[Any] = [trial.chosen[one.path] for trial in shown]
         _scatter(axes, shown, summary, [*map(one.choices.index, values)] if one.choices else values)
         if one.choices:
             axes.set_xticks(range(len(one.choices)), [str(choice) for choice in one.choices])
