@@ -21,7 +21,6 @@ from tagger.evaluation.parts import found_parts, named_parts
 from tagger.evaluation.predictions import LabelledPredictions, predict
 from tagger.evaluation.report import (
     ChangedItem,
-    DecisionComparison,
     Difference,
     McNemar,
     RunComparison,
@@ -115,63 +114,18 @@ def compare_runs(
         config: What to guard, resamples and seed.
     """
     theirs, recorded = _predicted(pairing, raw)
-    chosen, tags = pairing.positions, pairing.run.tags
+    items, tags, seed = pairing.items, pairing.run.tags, config.seed
+    chosen = pairing.positions
     true, ours = predictions.true[chosen], predictions.predicted[chosen]
     found = []
     if config.guard is None:  # clusters take seconds, and no found part can be chosen by name
-        own_vectors = None if vectors is None else vectors[chosen]
-        found = found_parts(pairing.items, true, tags, own_vectors)
-    guards = choose_guards(named_parts(pairing.items, tags, slices), found, config.guard)
-    repeats = {"resamples": config.resamples, "seed": config.seed}
-    compared = compare_decisions(pairing.items, true, ours, theirs, tags, **repeats)
-    return RunComparison(
-        against=pairing.other.name,
-        trained_on=TrainedOn(
-            **pairing.other.meta.data.model_dump(include={"name", "sha256", "rows"})
-        ),
-        explanation=pairing.explanation,
-        recorded_predictions=recorded,
-        **dict(compared),
-        guards=check_guards(guards, true, ours, theirs, config.seed),
+        found = found_parts(items, true, tags, None if vectors is None else vectors[chosen])
+    guards = choose_guards(named_parts(items, tags, slices), found, config.guard)
+    our_scores, their_scores = (
+        scores_from_confusion(confusion_matrix(true, decided, len(tags)))
+        for decided in (ours, theirs)
     )
-
-
-def compare_decisions(
-    items: Sequence[Item],
-    true: IntArray,
-    ours: IntArray,
-    theirs: IntArray,
-    tags: Sequence[str],
-    *,
-    resamples: int,
-    seed: int,
-) -> DecisionComparison:
-    """Compare two runs' decisions, row by row.
-
-    Args:
-        items: The rows, n >= 1.
-        true: Position of the true tag, shape (n,).
-        ours: Position of the tag that the evaluated run chose, shape (n,).
-        theirs: The same of the run it is compared with, shape (n,).
-        tags: Names, in the order of the approved list.
-        resamples: Of the paired bootstrap.
-        seed: Of the resampling.
-    """
-    values = [
-        scores_from_confusion(confusion_matrix(true, predicted, len(tags)))
-        for predicted in (ours, theirs)
-    ]
-    ends = paired_bootstrap(true, ours, theirs, len(tags), resamples=resamples, seed=seed)
-    differences = {
-        name: Difference(
-            ours=float(values[0][name]),
-            theirs=float(values[1][name]),
-            value=float(values[0][name] - values[1][name]),
-            low=ends[name][0],
-            high=ends[name][1],
-        )
-        for name in COMPARED
-    }
+    ends = paired_bootstrap(true, ours, theirs, len(tags), resamples=config.resamples, seed=seed)
     right, was_right = ours == true, theirs == true
 
     def describe(rows: BoolArray) -> list[ChangedItem]:
@@ -186,18 +140,34 @@ def compare_decisions(
             for row in np.flatnonzero(rows).tolist()
         ]
 
-    fixed, broken = right & ~was_right, ~right & was_right
-    return DecisionComparison(
+    fixed, broken = describe(right & ~was_right), describe(~right & was_right)
+    return RunComparison(
         num_samples=len(items),
-        differences=differences,
+        differences={
+            name: Difference(
+                ours=float(our_scores[name]),
+                theirs=float(their_scores[name]),
+                value=float(our_scores[name] - their_scores[name]),
+                low=ends[name][0],
+                high=ends[name][1],
+            )
+            for name in COMPARED
+        },
         mcnemar=McNemar(
-            fixed=int(fixed.sum()),
-            broken=int(broken.sum()),
-            p_value=mcnemar_p_value(int(fixed.sum()), int(broken.sum())),
+            fixed=len(fixed),
+            broken=len(broken),
+            p_value=mcnemar_p_value(len(fixed), len(broken)),
         ),
-        fixed=describe(fixed),
-        broken=describe(broken),
+        fixed=fixed,
+        broken=broken,
         still_wrong=describe(~right & ~was_right & (ours != theirs)),
+        against=pairing.other.name,
+        trained_on=TrainedOn(
+            **pairing.other.meta.data.model_dump(include={"name", "sha256", "rows"})
+        ),
+        explanation=pairing.explanation,
+        recorded_predictions=recorded,
+        guards=check_guards(guards, true, ours, theirs, seed),
     )
 
 

@@ -399,8 +399,8 @@ class Guards(Record):
     parts: list[GuardedPart]
 
 
-class DecisionComparison(Record):
-    """Two runs' decisions on the same rows.
+class RunComparison(Record):
+    """The decisions of the evaluated run beside those of another run, on the same rows.
 
     Attributes:
         num_samples: Rows paired.
@@ -409,6 +409,11 @@ class DecisionComparison(Record):
         fixed: Items that only the evaluated run gets right.
         broken: Items that only the other run gets right.
         still_wrong: Items that both get wrong, in different ways.
+        against: Name of the other run.
+        trained_on: Its data.
+        explanation: Which rows were paired, in words.
+        recorded_predictions: Rows whose predictions were read instead of made.
+        guards: Parts of the rows that must not get worse.
     """
 
     num_samples: int
@@ -417,19 +422,6 @@ class DecisionComparison(Record):
     fixed: list[ChangedItem]
     broken: list[ChangedItem]
     still_wrong: list[ChangedItem]
-
-
-class RunComparison(DecisionComparison):
-    """The evaluated run beside another run.
-
-    Attributes:
-        against: Name of the other run.
-        trained_on: Its data.
-        explanation: Which rows were paired, in words.
-        recorded_predictions: Rows whose predictions were read instead of made.
-        guards: Parts of the rows that must not get worse.
-    """
-
     against: str
     trained_on: TrainedOn
     explanation: str
