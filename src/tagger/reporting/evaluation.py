@@ -144,14 +144,11 @@ def _headline(report: EvaluationReport) -> Numbers:
     precision = "-" if decision.precision is None else f"{decision.precision.value:.3f}"
     before = f"before correction {calibration.before.ece_adaptive:.3f}"
     latency = f"{report.latency.p95_ms:.1f} ms"
-    scores = {
-        "Accuracy": overall.accuracy,
-        "Macro F1": overall.macro_f1,
-        "Weighted F1": overall.weighted_f1,
-    }
     return Numbers(
         [
-            *(Number(title, *score(one).split(" ", 1)) for title, one in scores.items()),
+            Number("Accuracy", *score(overall.accuracy).split(" ", 1)),
+            Number("Macro F1", *score(overall.macro_f1).split(" ", 1)),
+            Number("Weighted F1", *score(overall.weighted_f1).split(" ", 1)),
             Number("Published", share(decision.coverage), f"of the rows, precision {precision}"),
             Number("Calibration error", f"{calibration.ece_adaptive:.3f}", before),
             Number("Latency, 95th percentile", latency, "an item, end to end"),
@@ -173,17 +170,11 @@ def _tags(report: EvaluationReport, form: Callable[[Score], str], title: str) ->
 
 def _decisions(report: EvaluationReport) -> Table:
     calibration = report.calibration
-    rows = [
-        [
-            tag,
-            str(block.published),
-            score(block.precision),
-            score(block.recall),
-            f"{calibration.per_class[tag].ece_adaptive:.3f}",
-            f"{calibration.before.per_class[tag].ece_adaptive:.3f}",
-        ]
-        for tag, block in report.decision.per_class.items()
-    ]
+    rows = []
+    for tag, block in report.decision.per_class.items():
+        scores = map(score, (block.precision, block.recall))
+        both = (calibration.per_class[tag], calibration.before.per_class[tag])
+        rows.append([tag, str(block.published), *scores, *(f"{c.ece_adaptive:.3f}" for c in both)])
     published, *errors = numeric(["published", "calibration error", "before"])
     caption = f"{describe_decision(report.decision)} {describe_correction(calibration)}"
     columns: Columns = ["tag", published, "precision", "recall", *errors]
@@ -191,16 +182,10 @@ def _decisions(report: EvaluationReport) -> Table:
 
 
 def _slices(report: EvaluationReport) -> Table:
-    rows = [
-        [
-            name,
-            str(block.num_samples),
-            score(block.accuracy),
-            score(block.weighted_f1),
-            block.description,
-        ]
-        for name, block in report.slices.items()
-    ]
+    rows = []
+    for name, block in report.slices.items():
+        scores = map(score, (block.accuracy, block.weighted_f1))
+        rows.append([name, str(block.num_samples), *scores, block.description])
     columns: Columns = ["slice", ROWS, "accuracy", "weighted F1", Column("rule", "prose")]
     return Table(columns, rows, "Slices", "Intervals tell how little a slice of few rows can say.")
 
@@ -209,21 +194,15 @@ def _weak_slices(weak: WeakSlices) -> list[Block]:
     found = sentence(describe_weak_slices(weak))
     if not weak.slices:
         return [Heading("Weak slices"), Text(found)]
-    rows = [
-        [
-            one.name,
-            str(one.num_samples),
-            str(one.errors),
-            score(one.error_rate),
-            f"{one.elsewhere:.3f}",
-            f"{one.p_value:.3g}",
-            "; ".join(row.title or row.id for row in one.examples),
-        ]
-        for one in weak.slices
-    ]
+    rows = []
+    for one in weak.slices:
+        counts, rate = map(str, (one.num_samples, one.errors)), score(one.error_rate)
+        examples = "; ".join(row.title or row.id for row in one.examples)
+        compared = [f"{one.elsewhere:.3f}", f"{one.p_value:.3g}"]
+        rows.append([one.name, *counts, rate, *compared, examples])
     errors, *numbers = numeric(["errors", "elsewhere", "p, adjusted"])
-    examples = Column("examples", "prose")
-    columns: Columns = ["slice", ROWS, errors, "error rate", *numbers, examples]
+    last = Column("examples", "prose")
+    columns: Columns = ["slice", ROWS, errors, "error rate", *numbers, last]
     caption = (
         f"{found} p-values are adjusted for multiple comparisons; each slice stands without the "
         "rows of those above it."
@@ -295,25 +274,17 @@ def _errors(report: EvaluationReport) -> list[Block]:
 
 
 def _error_table(group: ErrorGroup) -> Table:
-    rows = [
-        (
-            _item(
-                one.title or one.id,
-                one.description,
-                "suspected label error" if one.suspected_label_error else "",
-            ),
-            one.true,
-            one.predicted,
-            f"{one.probability:.3f}",
-            Cell(items=[f"{near.tag}: {_shorten(near.title, 80)}" for near in one.nearest_items]),
-        )
-        for one in group.errors
-    ]
-    probability, nearest = (
-        Column("probability", "number"),
+    rows = []
+    for one in group.errors:
+        mark = "suspected label error" if one.suspected_label_error else ""
+        item = _item(one.title or one.id, one.description, mark)
+        near = Cell(items=[f"{n.tag}: {_shorten(n.title, 80)}" for n in one.nearest_items])
+        rows.append((item, one.true, one.predicted, f"{one.probability:.3f}", near))
+    columns: Columns = [
+        ITEM, "true", "predicted", *numeric(["probability"]),
         Column("nearest training items", "prose"),
-    )
-    return Table([ITEM, "true", "predicted", probability, nearest], rows, label=group.name)
+    ]  # fmt: skip
+    return Table(columns, rows, label=group.name)
 
 
 def _summary(report: EvaluationReport) -> list[Block]:
