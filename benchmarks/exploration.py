@@ -242,8 +242,8 @@ def _search_for(
         "error_rate": float(wrong[inside].mean()),
         "elsewhere": float(wrong[~inside].mean()),
         "weak": bool(chance < WEAK),
-        "found": any(inside[one.rows[wrong[one.rows]]].mean() >= 0.5 for one in found),
-        "reported": [one.part.name for one in found],
+        "found": any(inside[one.rows[wrong[one.rows]]].mean() >= 0.5 for one, _ in found),
+        "reported": [one.name for one, _ in found],
     }
 
 

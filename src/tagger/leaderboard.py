@@ -51,7 +51,9 @@ def load_standings(folder: Path) -> tuple[list[Standing], list[RunFolder], list[
             run = RunFolder(meta.parent)
             if run.finished:
                 test = (row.content_hash for row in run.split_rows() if row.split == "test")
-                standings.append(Standing(run, frozenset(test), _read_report(run)))
+                path = run.path / "report.json"
+                report = read_report(run, path) if path.exists() else None
+                standings.append(Standing(run, frozenset(test), report))
             else:
                 unfinished.append(run)
         except UserError as error:
@@ -60,11 +62,12 @@ def load_standings(folder: Path) -> tuple[list[Standing], list[RunFolder], list[
     return standings, unfinished, damaged
 
 
-def _read_report(run: RunFolder) -> EvaluationReport | None:
-    """Read a run's report on its own test rows; None where there is none."""
-    path = run.path / "report.json"
-    if not path.exists():
-        return None
+def read_report(run: RunFolder, path: Path) -> EvaluationReport:
+    """Read a report of a run.
+
+    Raises:
+        UserError: naming the command that writes it again, where it cannot be read.
+    """
     try:
         return EvaluationReport.read(path)
     except UserError as error:

@@ -3,12 +3,16 @@
 import csv
 import json
 import random
+import runpy
+import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from tagger.config.composition import compose_config, load_config
 from tagger.config.saved import save_config
@@ -18,8 +22,10 @@ from tagger.data.sources import data_sha256
 from tagger.data.splits import Split
 from tagger.evaluation.evaluate_run import evaluate_run
 from tagger.evaluation.report import EvaluationReport
-from tagger.files import write_json, write_text
+from tagger.files import REPO_ROOT, write_json, write_text
 from tagger.reporting.evaluation import report_evaluation
+from tagger.reporting.evaluation_figures import draw_figures
+from tagger.reporting.figures import Plot
 from tagger.runs import RunFolder, write_predictions, write_splits
 
 TAGS = ("apples", "pears-and-other-fruit", "plums", "never seen")
@@ -70,6 +76,12 @@ def write_items(path: Path, items: Sequence[Item]) -> None:
             writer.writerow([item.id, item.created_on, item.title, item.description, item.tag])
 
 
+@cache  # composing takes a tenth of a second, and a config can't be changed
+def base_config(*overrides: str) -> TrainConfig:
+    given = ["data=file", "data.path=items.csv", "data.name=orchard", "model=tiny", *overrides]
+    return load_config(TrainConfig, compose_config("train", given))
+
+
 class Runs:
     """Makes run folders below one folder, and configs to evaluate them."""
 
@@ -78,6 +90,9 @@ class Runs:
         self.tag_file = folder / "tags.yaml"
         tags = [{"name": tag, "definition": f"About {tag}."} for tag in TAGS]
         self.tag_file.write_text(json.dumps({"tags": tags}))  # yaml reads JSON
+        # About no tag of a run: reading the project's own cases takes half a second.
+        self.cases = folder / "no-cases.yaml"
+        self.cases.write_text("x: {kind: minimum, about: x, cases: [{title: x, tag: nowhere}]}")
         self.models: dict[str, StandIn] = {}
 
     def make(
@@ -94,10 +109,9 @@ class Runs:
         path = self.folder / "runs" / name
         source = self.folder / f"{name}.csv"
         write_items(source, items)
-        given = ["data=file", f"data.path={source}", f"data.tags={self.tag_file}", *overrides]
-        config = load_config(
-            TrainConfig, compose_config("train", [*given, "data.name=orchard", "model=tiny"])
-        )
+        config = base_config(*overrides)
+        places = {"path": str(source), "tags": str(self.tag_file)}
+        config = config.model_copy(update={"data": config.data.model_copy(update=places)})
         path.mkdir(parents=True)
         save_config(config, path / "config.yaml")
         write_splits(path / "splits.csv", items, split)
@@ -140,7 +154,7 @@ class Runs:
     def config(self, run: str, *overrides: str) -> EvaluateConfig:
         quick = ["resamples=200", "latency.items=10", "latency.warmup=1", "latency.threads=1"]
         # What is about exploration asks for it: embedding the rows takes seconds.
-        quick += ["explore=off"]
+        quick += ["explore=off", f"behaviour_cases={self.cases}"]
         given = [f"run={run}", f"runs_dir={self.folder / 'runs'}", *quick, *overrides]
         return load_config(EvaluateConfig, compose_config("evaluate", given))
 
@@ -151,6 +165,17 @@ class Runs:
     def report(self, run: str, *overrides: str) -> EvaluationReport:
         """Evaluate, write the report and print it."""
         return report_evaluation(evaluate_run(self.config(run, *overrides)))
+
+    def call_script(self, *arguments: str) -> int:
+        """Run `evaluate.py` in this process, and return its exit code."""
+        quick = ["latency.items=10", "resamples=100", "explore=off", "behaviour=off"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["evaluate.py", *quick, *arguments])
+            try:
+                runpy.run_path(str(REPO_ROOT / "evaluate.py"), run_name="__main__")
+            except SystemExit as stop:
+                return int(stop.code or 0)
+        return 0
 
     def other_source(self, items: Sequence[Item], name: str = "other") -> list[str]:
         """Overrides that evaluate on these items."""
@@ -165,7 +190,15 @@ class Runs:
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     made = Runs(tmp_path)
     monkeypatch.setattr(RunFolder, "load_classifier", lambda run: made.models[run.name])
+    # Drawing takes most of the time of a report; `real_figures` brings it back.
+    plots = {"confusion": Plot(Figure(figsize=(1, 1)), "Nothing.")}
+    monkeypatch.setattr("tagger.reporting.evaluation_figures.draw_figures", lambda _: plots)
     return made
+
+
+@pytest.fixture
+def real_figures(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tagger.reporting.evaluation_figures.draw_figures", draw_figures)
 
 
 @pytest.fixture

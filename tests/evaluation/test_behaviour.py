@@ -1,19 +1,16 @@
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tagger.config.composition import compose_config, load_config
-from tagger.config.schema import EvaluateConfig
 from tagger.data.items import Item
 from tagger.decision.decider import PLAIN, Decider
 from tagger.errors import UserError
 from tagger.evaluation.behaviour import Suite, check_behaviour, load_suite
-from tagger.evaluation.evaluate_run import choose_suite, evaluate_run
-from tagger.reporting.evaluation import report_evaluation
-from tagger.runs import RunFolder
+from tagger.evaluation.evaluate_run import choose_suite
 
 TAGS = ("fruit", "metal", "weather")
 SUITE = """
@@ -187,28 +184,23 @@ def test_cases_that_cannot_be_read_are_not_passed_over(runs, items, split, tmp_p
 
 
 def test_an_evaluation_reports_behaviour_if_the_tags_fit(
-    copy_run: Callable[..., RunFolder],
-    write: Callable[[str], Path],
-    capsys: pytest.CaptureFixture[str],
+    runs, items, split, write: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = copy_run()
-    text = """
+    case = replace(items[30], id="")
+    run = runs.make("r", items, split, answers=[case])
+    text = f"""
 words:
   kind: minimum
-  about: "Words of the toy file | settle the tag."
+  about: "Words | settle the tag."
   cases:
-    - {title: apple pear plum, description: juice sweet ripe, tag: fruit}
-    - {title: apple pear plum, description: juice sweet ripe, tag: metal}
+    - {{title: {case.title}, description: {case.description}, tag: {case.tag}}}
+    - {{title: {case.title}, description: {case.description}, tag: plums}}
 """
-    quick = ["resamples=100", "latency.items=10", "latency.warmup=0", "explore=off"]
-    given = [f"run={run.path}", *quick]
-    overrides = [*given, f"behaviour_cases={write(text)}"]
-    config = load_config(EvaluateConfig, compose_config("evaluate", overrides))
-    assert report_evaluation(evaluate_run(config)).behaviour.passed == 1
+    assert case.tag != "plums"
+    assert runs.report("r", f"behaviour_cases={write(text)}").behaviour.passed == 1
     assert "words" in capsys.readouterr().out
     for name in ("report.md", "report.html"):
         page = (run.path / name).read_text(encoding="utf-8")
         assert "1 of 2 cases" in page
         assert "settle the tag" in page
-    plain = evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", given)))
-    assert plain.report.behaviour is None
+    assert runs.evaluate("r").behaviour is None

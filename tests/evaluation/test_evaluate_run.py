@@ -20,17 +20,16 @@ from tagger.decision.policies import NEVER, Argmax, Threshold
 from tagger.errors import UserError
 from tagger.evaluation.evaluate_run import evaluate_run
 from tagger.evaluation.report import EvaluationReport, Fitted, McNemar, WrongItem
-from tagger.evaluation.rows import load_rows
 from tagger.files import write_text
 from tagger.reporting.errors import read_errors
-from tagger.runs import open_run, read_predictions, write_calibration
+from tagger.runs import read_predictions, write_calibration
 
 
 def listed_errors(report: EvaluationReport) -> list[WrongItem]:
     return [error for group in report.errors.groups for error in group.errors]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("real_figures")
 def test_own_test_rows_give_a_whole_report(runs, items, split, capsys) -> None:
     run = runs.make("r", items, split, errs_on=["i0-30", "i0-1"])
     report = runs.report("r")
@@ -175,32 +174,6 @@ def test_another_source_goes_into_its_own_folder(runs, items, split, new_items) 
     assert (run.path / "predictions.csv").read_bytes() == before
 
 
-def test_seen_rows_and_their_near_duplicates_are_left_out(runs, items, split, new_items) -> None:
-    fresh = new_items(6, seed=9)
-    words = items[1].description.split()
-    similar = replace(items[1], id="similar", description=" ".join([*words, "also"]))
-    shouted = replace(items[2], id="shouted", title=items[2].title.upper())
-    runs.make("r", items, split, answers=[*fresh, similar])
-    mixed = [*fresh, similar, shouted, items[21], items[30]]
-    report = runs.evaluate("r", *runs.other_source(mixed))
-    # Left: the fresh ones, and the test row, which the run has not seen.
-    assert report.overall.num_samples == 7
-    assert "left out 2 that r has seen and 1 near-duplicates" in report.data.explanation
-
-
-def test_rows_that_resemble_such_a_near_duplicate_alone_are_judged_on(
-    runs, items, split, new_items
-) -> None:
-    fresh = new_items(6, seed=9)
-    similar = replace(items[1], id="similar", title="Of a kind of its own here")
-    similar_to_it = replace(fresh[0], id="next", title=similar.title)
-    runs.make("r", items, split, answers=[*fresh, similar, similar_to_it])
-    config = runs.config("r", *runs.other_source([*fresh, similar, similar_to_it]))
-    report = evaluate_run(config).report
-    assert report.overall.num_samples == 7
-    assert "and 1 near-duplicates" in report.data.explanation
-
-
 def test_a_run_that_kept_nothing_apart_is_warned_of_everywhere(
     runs, items, split, new_items, capsys
 ) -> None:
@@ -313,21 +286,6 @@ def test_an_evaluation_that_fails_leaves_nothing(runs, items, split, tmp_path) -
     assert not (run.path / "on-file").exists()
 
 
-def test_a_run_whose_source_is_gone_is_evaluated_on_a_copy_of_it(
-    runs, items, split, tmp_path
-) -> None:
-    runs.make("r", items, split)
-    (tmp_path / "r.csv").unlink()
-    with pytest.raises(UserError, match="made from files that are not here") as raised:
-        runs.evaluate("r")
-    assert "evaluate.py data=file data.path=FILE" in raised.value.hint
-    rows = load_rows(
-        open_run("r", str(tmp_path / "runs")), runs.config("r", *runs.other_source(items))
-    )
-    assert rows.own
-    assert len(rows.items) == 15
-
-
 def test_a_run_of_an_older_version_is_evaluated(runs, items, split, capsys) -> None:
     run = runs.make("r", items, split)
     config = yaml.safe_load((run.path / "config.yaml").read_text(encoding="utf-8"))
@@ -339,32 +297,6 @@ def test_a_run_of_an_older_version_is_evaluated(runs, items, split, capsys) -> N
     assert report.run.model == "tiny"
     assert report.overall.num_samples == 15
     assert capsys.readouterr().err.count("data.extra, data.split.per_tag") == 1
-
-
-def test_a_run_without_test_rows_is_explained(runs, items) -> None:
-    runs.make("r", items, Split(train=list(range(40)), validation=[], test=[]))
-    with pytest.raises(UserError, match="no row of orchard is left") as raised:
-        runs.evaluate("r")
-    assert "rows=all" in raised.value.hint
-
-
-def test_unknown_tags_are_listed_with_the_known_ones(runs, items, split, new_items) -> None:
-    runs.make("r", items, split, tags=("apples", "pears-and-other-fruit", "plums"))
-    strange = new_items(6, seed=9, tags=("apples", "never seen"))
-    with pytest.raises(UserError, match="does not know") as raised:
-        runs.evaluate("r", *runs.other_source(strange))
-    text = str(raised.value)
-    assert "tags of the data: apples, never seen" in text
-    assert "tags of the run: apples, pears-and-other-fruit, plums" in text
-
-
-def test_changed_data_of_the_run_is_refused(runs, items, split, new_items, tmp_path) -> None:
-    runs.make("r", items, split)
-    from_elsewhere = runs.other_source([*items[:-1], *new_items(1, seed=9)], "changed")
-    changed = Path(from_elsewhere[1].partition("=")[2])
-    (tmp_path / "r.csv").write_bytes(changed.read_bytes())
-    with pytest.raises(UserError, match="are not those that r was made from"):
-        runs.evaluate("r")
 
 
 def test_comparison_of_two_runs(runs, items, split) -> None:

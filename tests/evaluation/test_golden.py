@@ -1,7 +1,7 @@
 """The figures of a report, held to those that were computed before its code was rewritten.
 
 `golden/items.csv` holds items and the probabilities that two runs gave them, `golden/report.json`
-what version 1 reported of them (at commit 35ad9b4). Latency, time and machine are left out.
+what was reported of them at commit 35ad9b4. Latency, time and machine are left out.
 """
 
 import csv
@@ -90,7 +90,7 @@ def assert_equal(found: Any, expected: Any, where: str = "report") -> None:
         assert found == expected, where
 
 
-def test_a_report_has_the_figures_of_version_1(golden_run: RunFolder, runs: Any) -> None:
+def test_a_report_has_the_figures_that_it_had(golden_run: RunFolder, runs: Any) -> None:
     evaluation = evaluate_run(runs.config("ours", "against=theirs", "behaviour=off"))
     expected = EvaluationReport.read(GOLDEN / "report.json")
     assert len(expected.weak_slices.slices) == 1

@@ -7,11 +7,17 @@ import pytest
 from tagger.evaluation.intervals import (
     PROPORTIONS,
     add_intervals,
-    bootstrap_confusions,
+    bootstrap_ends,
     wilson_interval,
 )
 from tagger.evaluation.report import OverallScores, Score, TagScores
-from tagger.scores import OVERALL, IntArray, confusion_matrix, scores_from_confusion
+from tagger.scores import (
+    OVERALL,
+    FloatArray,
+    IntArray,
+    confusion_matrix,
+    scores_from_confusion,
+)
 
 
 def measure(
@@ -52,13 +58,18 @@ def test_wilson_at_its_ends() -> None:
     assert (low[2], high[2]) == (0.0, 1.0)
 
 
-def test_a_resample_keeps_the_number_of_rows_and_invents_no_cell() -> None:
-    confusion = np.array([[5, 1, 0], [0, 3, 2], [0, 0, 0]])
-    drawn = bootstrap_confusions(confusion, 300, np.random.default_rng(0))
-    assert drawn.shape == (300, 3, 3)
-    assert (drawn.sum(axis=(1, 2)) == 11).all()
-    assert (drawn[:, confusion == 0] == 0).all()
-    assert np.allclose(drawn.mean(axis=0), confusion, atol=0.4)
+def test_a_resample_keeps_the_number_of_rows_in_chunks_of_bounded_size() -> None:
+    chunks = []
+
+    def score(drawn: IntArray) -> dict[str, FloatArray]:
+        chunks.append(drawn)
+        return {"first": drawn[:, 0] / 11}
+
+    low, high = bootstrap_ends(np.array([5, 1, 3, 2]), score, 1200, 0)["first"]
+    assert [len(drawn) for drawn in chunks] == [500, 500, 200]
+    assert all((drawn.sum(axis=1) == 11).all() for drawn in chunks)
+    assert np.allclose(np.concatenate(chunks).mean(axis=0), [5, 1, 3, 2], atol=0.3)
+    assert 0 < low < 5 / 11 < high < 1
 
 
 def test_drawing_counts_is_drawing_rows() -> None:

@@ -1,8 +1,6 @@
 import gc
-import runpy
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,6 @@ from tagger.evaluation.latency import (
     time_decisions,
 )
 from tagger.evaluation.report import EvaluationReport, Latency, LatencyTimes
-from tagger.files import REPO_ROOT
 from tagger.runs import RunFolder
 from tagger.threads import available_cores
 
@@ -233,34 +230,15 @@ def test_the_run_that_is_timed_was_loaded_on_as_many_cores(
     assert found == [available_cores(), 1]
 
 
-Evaluate = Callable[..., int]
-
-
-@pytest.fixture
-def evaluate(monkeypatch: pytest.MonkeyPatch) -> Evaluate:
-    """Runs `evaluate.py`, and returns its exit code."""
-
-    def run(*arguments: str) -> int:
-        quick = ["latency.items=10", "resamples=100", "explore=off"]
-        monkeypatch.setattr(sys, "argv", ["evaluate.py", *quick, *arguments])
-        try:
-            runpy.run_path(str(REPO_ROOT / "evaluate.py"), run_name="__main__")
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return run
-
-
 def test_a_run_over_its_budget_fails_and_has_its_report(
-    evaluate: Evaluate, copy_run: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]
+    runs, items, split, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = copy_run()
+    run = runs.make("r", items, split)
 
     def reported() -> Latency:
         return EvaluationReport.read(run.path / "report.json").latency
 
-    assert evaluate(f"run={run.path}", "latency_budget_ms=0.001") == REGRESSED == 3
+    assert runs.call_script(f"run={run.path}", "latency_budget_ms=0.001") == REGRESSED == 3
     ended = capsys.readouterr()
     assert ended.err.splitlines()[-1].startswith("too slow:")
     assert ended.err.count("too slow") == 1
@@ -270,13 +248,13 @@ def test_a_run_over_its_budget_fails_and_has_its_report(
     for name in ("report.md", "report.html"):
         assert "p99 over the budget of 0.001 ms" in (run.path / name).read_text()
 
-    assert evaluate(f"run={run.path}", "latency_budget_ms=1e6") == 0
+    assert runs.call_script(f"run={run.path}", "latency_budget_ms=1e6") == 0
     ended = capsys.readouterr()
     assert "too slow" not in ended.err
     assert "p99 within the budget of 1e+06 ms" in ended.out
     assert reported().within_budget is True
 
-    assert evaluate(f"run={run.path}", "latency_budget_ms=null") == 0
+    assert runs.call_script(f"run={run.path}", "latency_budget_ms=null") == 0
     assert "the budget of" not in capsys.readouterr().out
     assert reported().within_budget is None
     assert "the budget of" not in (run.path / "report.md").read_text()

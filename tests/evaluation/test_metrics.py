@@ -1,14 +1,10 @@
 """Slow because importing `evaluate` takes seconds, so little is tested beside what it adds."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tagger.files import REPO_ROOT
 from tagger.scores import OVERALL, confusion_matrix, scores_from_confusion
 
 pytestmark = pytest.mark.slow
@@ -62,27 +58,17 @@ def test_positions_outside_the_list_are_refused() -> None:
         TaggingScores(["a", "b"]).compute(predictions=[2], references=[1])
 
 
-def test_two_processes_at_once_leave_no_file_behind(tmp_path: Path) -> None:
-    code = (
-        "from tagger.evaluation.metrics import TaggingScores\n"
-        "metric = TaggingScores(['a', 'b'])\n"
-        "for _ in range(20):\n"
-        "    scores = metric.compute(predictions=[0, 1], references=[{0}, 1])\n"
-        "print(scores['accuracy'])"
-    )
-    home = {
-        key: value for key, value in os.environ.items() if not key.startswith(("HF_", "XDG_"))
-    } | {"HOME": str(tmp_path), "PYTHONPATH": str(REPO_ROOT / "src")}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-B", "-c", code.format(reference)],
-            cwd=tmp_path,
-            env=home,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for reference in (0, 1)
-    ]
-    answers = [process.communicate()[0].strip() for process in processes]
-    assert answers == ["1.0", "0.5"]
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+def test_two_metrics_at_once_leave_no_file_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tagger.evaluation.metrics import TaggingScores
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for cache in ("HF_METRICS_CACHE", "HF_EVALUATE_CACHE"):
+        monkeypatch.setattr(f"evaluate.config.{cache}", tmp_path / cache)
+    metrics = [TaggingScores(["a", "b"]) for _ in range(2)]
+    for metric, reference in zip(metrics, (0, 1), strict=True):
+        metric.add_batch(predictions=[0, 1], references=[reference, 1])
+    assert [metric.compute()["accuracy"] for metric in metrics] == [1.0, 0.5]
+    assert list(tmp_path.rglob("*")) == []

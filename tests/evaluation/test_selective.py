@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from tagger.decision.decider import PLAIN
 from tagger.decision.policies import REVIEW
 from tagger.evaluation.intervals import wilson_interval
 from tagger.evaluation.report import Score, TagDecisions
@@ -111,7 +112,7 @@ def proportion(successes, trials):
 
 
 def test_description_by_hand():
-    described = describe_decisions(PROBABILITIES, DECIDED, TRUE, ["a", "b", "c"])
+    described = describe_decisions(PROBABILITIES, DECIDED, TRUE, ["a", "b", "c"], PLAIN)
     assert described.num_samples == 5
     assert described.published == 3
     assert described.coverage == pytest.approx(0.6)
@@ -138,7 +139,7 @@ def test_description_by_hand():
 def test_a_tag_that_is_published_without_being_the_most_probable_counts_as_decided():
     # A conformal set may hold only the second; its rightness is that of what was published.
     described = describe_decisions(
-        np.array([[0.6, 0.4], [0.6, 0.4]]), np.array([1, 1]), np.array([1, 0]), ["a", "b"]
+        np.array([[0.6, 0.4], [0.6, 0.4]]), np.array([1, 1]), np.array([1, 0]), ["a", "b"], PLAIN
     )
     assert described.precision.value == 0.5
     assert described.per_class["b"].published == 2
@@ -147,7 +148,7 @@ def test_a_tag_that_is_published_without_being_the_most_probable_counts_as_decid
 
 def test_nothing_published_has_no_precision_but_all_the_rest():
     decided = np.full(5, REVIEW)
-    described = describe_decisions(PROBABILITIES, decided, TRUE, ["a", "b", "c"])
+    described = describe_decisions(PROBABILITIES, decided, TRUE, ["a", "b", "c"], PLAIN)
     assert (described.published, described.coverage) == (0, 0)
     assert described.review_per_1000 == 1000
     assert described.precision is None
@@ -158,14 +159,15 @@ def test_nothing_published_has_no_precision_but_all_the_rest():
 
 def test_everything_published_has_the_precision_of_the_whole_curve():
     decided = PROBABILITIES.argmax(axis=1)
-    described = describe_decisions(PROBABILITIES, decided, TRUE, ["a", "b", "c"])
+    described = describe_decisions(PROBABILITIES, decided, TRUE, ["a", "b", "c"], PLAIN)
     assert described.coverage == 1
     assert described.review_per_1000 == 0
     assert described.precision.value == pytest.approx(1 - described.curve[-1][1])
 
 
 def test_one_row_is_enough():
-    described = describe_decisions(PROBABILITIES[:1], np.array([0]), np.array([0]), ["a", "b", "c"])
+    first = np.array([0])
+    described = describe_decisions(PROBABILITIES[:1], first, first, ["a", "b", "c"], PLAIN)
     assert described.aurc == 0
     assert described.curve == [(1.0, 0.0)]
 
@@ -174,7 +176,8 @@ def test_a_curve_of_many_rows_is_thinned_out_and_keeps_its_ends():
     random = np.random.default_rng(0)
     probabilities = random.dirichlet([1, 1], size=3000)
     true = (random.random(3000) < probabilities[:, 1]).astype(np.int64)
-    described = describe_decisions(probabilities, probabilities.argmax(axis=1), true, ["a", "b"])
+    decided = probabilities.argmax(axis=1)
+    described = describe_decisions(probabilities, decided, true, ["a", "b"], PLAIN)
     assert len(described.curve) == CURVE_POINTS
     confidence = probabilities.max(axis=1)
     coverages, risks = risk_coverage(confidence, probabilities.argmax(axis=1) == true)

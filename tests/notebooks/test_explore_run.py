@@ -9,7 +9,6 @@ from nbclient import NotebookClient
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import EvaluateConfig
 from tagger.evaluation.evaluate_run import evaluate_run
-from tagger.reporting.evaluation import report_evaluation
 from tagger.training.train_run import train
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_run.ipynb"
@@ -20,9 +19,10 @@ def test_notebook_runs_on_a_finished_run(tiny_config, tmp_path, monkeypatch):
     # Hardly trained, so that there are errors to show.
     untaught = ["training.epochs=1", "training.head_init=random", "training.head_lr=1e-6"]
     path = train(tiny_config("name=explored", f"runs_dir={tmp_path / 'runs'}", *untaught))
-    overrides = [f"run={path}", "latency.items=10", "resamples=100", "explore=off"]
-    config = load_config(EvaluateConfig, compose_config("evaluate", overrides))
-    report = report_evaluation(evaluate_run(config))
+    quick = ["latency.items=10", "resamples=100", "explore=off", "behaviour=off"]
+    config = load_config(EvaluateConfig, compose_config("evaluate", [f"run={path}", *quick]))
+    report = evaluate_run(config).report
+    report.write(path / "report.json")
     wrong = [error for group in report.errors.groups for error in group.errors]
     assert wrong
     folder = tmp_path / "notebooks"

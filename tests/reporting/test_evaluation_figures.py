@@ -1,11 +1,11 @@
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from tagger.decision.decider import PLAIN
 from tagger.decision.policies import REVIEW
 from tagger.evaluation.calibration import describe_calibration
 from tagger.evaluation.report import (
@@ -24,28 +24,11 @@ from tagger.reporting.evaluation_figures import (
     plot_risk_coverage,
     plot_slices,
 )
-from tagger.reporting.figures import write_figure
 from tagger.scores import confusion_matrix
 
+Check = Callable[[Figure], None]
+
 GOLDEN = Path(__file__).parents[1] / "evaluation" / "golden" / "report.json"
-
-
-@pytest.fixture(autouse=True)
-def no_warnings() -> Iterator[None]:
-    """A layout that does not fit, or a glyph that the font lacks, is a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        yield
-
-
-def check(figure: Figure, path: Path) -> None:
-    write_figure(figure, path)
-    data = path.read_bytes()
-    assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
-    assert width >= 500
-    assert height >= 200
-    assert len(data) > 5000
 
 
 def texts(figure: Figure) -> str:
@@ -75,27 +58,23 @@ def decision(
     probabilities: np.ndarray, decided: np.ndarray, true: np.ndarray, policy: str
 ) -> DecisionReport:
     tags = [str(tag) for tag in range(probabilities.shape[1])]
-    return DecisionReport(
-        **dict(describe_decisions(probabilities, decided, true, tags)),
-        policy=Fitted(kind=policy),
-        calibrator=Fitted(kind="none"),
-        ood_threshold=None,
-    )
+    described = describe_decisions(probabilities, decided, true, tags, PLAIN)
+    return described.model_copy(update={"policy": Fitted(kind=policy)})
 
 
-@pytest.mark.parametrize("n_tags", [2, 4, 30])
-def test_any_number_of_tags_one_of_them_absent(n_tags: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_tags", [2, 13])  # from 12 on, names are cut and shares left out
+def test_any_number_of_tags_one_of_them_absent(n_tags: int, check: Check) -> None:
     tags = [f"a-tag-with-a-rather-long-name & number {number}" for number in range(n_tags)]
     true, probabilities = decisions(n_tags, absent=1)
     confusion = confusion_matrix(true, probabilities.argmax(axis=1), n_tags)
-    check(plot_confusion(confusion, tags), tmp_path / "confusion.png")
-    check(plot_precision_recall(probabilities, true, tags), tmp_path / "pr.png")
+    check(plot_confusion(confusion, tags))
+    check(plot_precision_recall(probabilities, true, tags))
     block = calibration(probabilities, probabilities**2, true)
-    check(plot_reliability(block), tmp_path / "reliability.png")
-    check(plot_reliability_by_tag(block), tmp_path / "reliability-by-tag.png")
+    check(plot_reliability(block))
+    check(plot_reliability_by_tag(block))
     decided = np.where(np.arange(60) % 3, probabilities.argmax(axis=1), REVIEW)
     published = decision(probabilities, decided, true, "threshold")
-    check(plot_risk_coverage(published), tmp_path / "risk-coverage.png")
+    check(plot_risk_coverage(published))
 
 
 def test_cells_hold_count_and_share_of_the_true_tag() -> None:
@@ -146,22 +125,22 @@ def test_the_risk_of_what_is_published_stands_beside_the_curve() -> None:
     assert point[0].get_xydata().tolist() == [[0.5, 0]]
 
 
-def test_where_nothing_is_published_there_is_the_curve_alone(tmp_path: Path) -> None:
+def test_where_nothing_is_published_there_is_the_curve_alone(check: Check) -> None:
     true, probabilities = decisions(3, absent=1)
     block = decision(probabilities, np.full(60, REVIEW), true, "threshold")
     figure = plot_risk_coverage(block)
     assert legend(figure) == [f"surest rows first (AURC {block.aurc:.4f})"]
-    check(figure, tmp_path / "risk-coverage.png")
+    check(figure)
 
 
-def test_learning_curves_mark_the_step_that_was_kept(tmp_path: Path) -> None:
+def test_learning_curves_mark_the_step_that_was_kept(check: Check) -> None:
     lines = [{"step": step, "train/loss": 1 / step} for step in range(1, 100)]
     lines += [{"step": step, "val/loss": 0.3, "val/macro_f1": 0.8} for step in (50, 99)]
     figure = plot_learning_curves(lines, best_step=50)
     assert figure is not None
     assert legend(figure) == ["training", "validation", "kept: step 50"]
     assert len(figure.axes) == 2
-    check(figure, tmp_path / "curves.png")
+    check(figure)
 
 
 def test_without_validation_there_is_one_panel() -> None:
@@ -175,19 +154,13 @@ def test_without_logs_there_is_no_figure() -> None:
     assert plot_learning_curves([]) is None
 
 
-def test_slices_stand_beside_all_rows(tmp_path: Path) -> None:
+def test_slices_stand_beside_all_rows(check: Check) -> None:
     report = EvaluationReport.read(GOLDEN)
     figure = plot_slices(report.overall, {"year 2020": report.slices["year 2020"]})
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["all rows  (n=100)", "year 2020  (n=34)"]
-    check(figure, tmp_path / "slices.png")
-    check(plot_slices(report.overall, {}), tmp_path / "none.png")
-
-
-def test_the_same_figure_is_the_same_file(tmp_path: Path) -> None:
-    for name in ("one.png", "two.png"):
-        write_figure(plot_confusion(np.array([[3, 1], [0, 2]]), ["a", "b"]), tmp_path / name)
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    check(figure)
+    check(plot_slices(report.overall, {}))
 
 
 def test_no_global_figure_is_left_open() -> None:

@@ -1,17 +1,15 @@
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tagger.cli import main
 from tagger.errors import UserError
 from tagger.evaluation.report import EvaluationReport, Score
-from tagger.files import REPO_ROOT, write_json
+from tagger.files import write_json
 from tagger.reporting.leaderboard import print_leaderboard
 from tagger.runs import RunFolder
 
@@ -123,21 +121,6 @@ def test_unfinished_and_damaged_runs_are_listed_below(
     assert "python evaluate.py run=" in damaged  # a report can be made again
 
 
-@pytest.mark.parametrize("value", ["null", "[]", "{", '{"overall": null}', '{"latency": 3}'])
-def test_any_damaged_report_is_listed(
-    copy_run: CopyRun, board: Callable[[], str], value: str
-) -> None:
-    (make(copy_run, "odd").path / "report.json").write_text(value)
-    output = board()
-    assert re.search(r"report\.json (is damaged|cannot be read|is no EvaluationReport)", output)
-    assert "Make it again: python evaluate.py run=" in output
-
-
-def test_a_report_of_version_1_is_read(copy_run: CopyRun, board: Callable[[], str]) -> None:
-    shutil.copy(GOLDEN, make(copy_run, "old").path / "report.json")
-    assert "0.744 .66-.83" in board()
-
-
 def test_an_empty_folder_is_no_error(board: Callable[[], str], tmp_path: Path) -> None:
     (tmp_path / "runs" / "not-a-run").mkdir(parents=True)
     assert board() == f"No runs in {tmp_path / 'runs'} yet; python train.py makes one.\n"
@@ -151,26 +134,26 @@ def test_a_missing_folder_is_one(board: Callable[[], str], tmp_path: Path) -> No
         board()
 
 
-def test_piped_output_has_whole_names_and_no_colours(copy_run: CopyRun) -> None:
+def test_piped_output_has_whole_names_and_no_colours(
+    copy_run: CopyRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     name = "a-very-long-name-" + "x" * 80
-    run = make(copy_run, name, 0.5)
+    make(copy_run, name, 0.5)
     make(copy_run, "[bold]markup :smile:", 0.6)
     shutil.rmtree(make(copy_run, "gone").path / "model")  # no matter for a list
-    code = "import sys; from tagger.cli import main; main(sys.argv[1:])"
-    environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "COLUMNS")}
-    done = subprocess.run(
-        [sys.executable, "-c", code, "leaderboard", "--runs-dir", str(run.path.parent)],
-        env={**environment, "PYTHONPATH": str(REPO_ROOT / "src")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert name in done.stdout
-    assert "[bold]markup :smile:" in done.stdout
-    assert "\x1b" not in done.stdout
-    assert "…" not in done.stdout
-    assert done.stderr == ""
-    assert max(len(line) for line in done.stdout.splitlines()) < 400
+    for variable in ("FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(variable, raising=False)
+    main(["leaderboard", "--runs-dir", str(tmp_path / "runs")])
+    printed = capsys.readouterr()
+    assert name in printed.out
+    assert "[bold]markup :smile:" in printed.out
+    assert "\x1b" not in printed.out
+    assert "…" not in printed.out
+    assert printed.err == ""
+    assert max(len(line) for line in printed.out.splitlines()) < 400
 
 
 def test_a_narrow_terminal_folds_names(

@@ -102,6 +102,12 @@ TRIALS = [
 ]  # fmt: skip
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes most of the time of a report."""
+    monkeypatch.setattr("tagger.reporting.sweep.sweep_figures", lambda _: {})
+
+
 @pytest.fixture(scope="module")
 def folder(config: OptimizeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a sweep that was reported; its name would be a tag of HTML."""
@@ -142,7 +148,7 @@ def test_the_page_shows_text_as_text(page: Page) -> None:
 
 
 def test_the_page_ranks_trials_and_shows_what_they_chose(page: Page) -> None:
-    head = ["trial", "state", "from", "weighted f1", "folds", "seconds"]
+    head = ["trial", "state", "from", "weighted F1", "folds", "seconds"]
     start = next(at for at, cells in enumerate(page.cells) if cells[:6] == head)
     rows = [cells for cells in page.cells[start + 1 :] if len(cells) == len(page.cells[start])]
     assert [cells[0] for cells in rows] == ["1", "0", "4", "2", "5", "3"]
@@ -159,16 +165,17 @@ def test_the_page_ranks_trials_and_shows_what_they_chose(page: Page) -> None:
 
 def test_the_page_shows_the_best_beside_the_default_and_what_held(page: Page) -> None:
     assert ["parameter", "best", "default", "variation explained"] in page.cells
-    assert ["model.C", "1", "4", "70 %"] in page.cells
+    assert ["model.C", "1", "4", "70.0%"] in page.cells
     assert ["model.balanced", "True", "True", "-"] in page.cells
     assert ["winner", "0.9200", "0.8700"] in page.cells
     assert ["default", "0.7500", "0.8100"] in page.cells
     texts = "".join(page.texts)
-    for number in ("What was found.", "+0.0600", "[+0.0200, +0.1000]", "+0.0300", "12.5 %"):
+    for number in ("What was found.", "+0.0600", "[+0.0200, +0.1000]", "+0.0300", "12.5%"):
         assert number in texts
     assert ["folds", "5, divided 1 time; seed 0"] in page.cells
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_terminal_shows_the_paragraph_and_what_comes_next(
     config: OptimizeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +210,7 @@ def test_a_front_has_a_table_and_a_figure(config: OptimizeConfig, tmp_path: Path
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_where_less_is_better_the_least_is_first(config: OptimizeConfig, tmp_path: Path) -> None:
     trials = [trial(number, {"aurc": score}) for number, score in enumerate((0.3, 0.1, 0.2))]
     report_sweep(results_of(tmp_path / "sweep", config, trials, objectives=["aurc"]))

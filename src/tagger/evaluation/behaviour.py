@@ -8,7 +8,7 @@ a tag must be more probable, or less.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -24,6 +24,7 @@ from tagger.evaluation.report import (
     BehaviourReport,
     CapabilityResult,
     CasesFile,
+    PassRate,
 )
 from tagger.files import sha256_of
 from tagger.scores import FloatArray
@@ -157,13 +158,15 @@ def check_behaviour(decider: Decider, suite: Suite) -> BehaviourReport:
     for row, (name, case) in enumerate(pairs):
         failure = _try(case, before.probabilities[row], after.probabilities[row], decider.tags)
         if case.moves is None and not answered[row]:
-            failure = _failure(case, "an answer", "none")
+            failure = ("an answer", "none")
         if failure is not None:
-            failures[name].append(failure)
+            text = {"title": case.after.title, "description": case.after.description}
+            expected, found = failure
+            failures[name].append(BehaviourFailure(**text, expected=expected, found=found))
 
-    def rate(failed: int, total: int) -> dict[str, Any]:
+    def rate(failed: int, total: int) -> PassRate:
         passed = total - failed
-        return {"num_cases": total, "passed": passed, "rate": measure_share(passed, total)}
+        return PassRate(num_cases=total, passed=passed, rate=measure_share(passed, total))
 
     return BehaviourReport(
         cases=CasesFile(path=str(suite.path), sha256=sha256_of(suite.path)),
@@ -172,18 +175,25 @@ def check_behaviour(decider: Decider, suite: Suite) -> BehaviourReport:
                 kind=one.kind,
                 about=one.about,
                 failures=failures[name],
-                **rate(len(failures[name]), len(one.cases)),
+                **dict(rate(len(failures[name]), len(one.cases))),
             )
             for name, one in suite.capabilities.items()
         },
-        **rate(sum(map(len, failures.values())), len(pairs)),
+        **dict(rate(sum(map(len, failures.values())), len(pairs))),
     )
 
 
 def _try(
     case: Case, before: FloatArray, after: FloatArray, tags: Sequence[str]
-) -> BehaviourFailure | None:
-    """Return how a case failed, given the probabilities (n_tags,) of its texts; None if passed."""
+) -> tuple[str, str] | None:
+    """Return what a case expects and what was found; None if it passed.
+
+    Args:
+        case: The case.
+        before: Probabilities of its text, (n_tags,).
+        after: Probabilities of what the text is changed to, (n_tags,).
+        tags: Names of the tags.
+    """
     was, now = tags[int(before.argmax())], tags[int(after.argmax())]
     if case.moves is not None:
         place = tags.index(case.tag)
@@ -195,9 +205,4 @@ def _try(
         passed, expected, found = was == now, f"{was}, as before", now
     else:
         passed, expected, found = was == case.tag, case.tag, was
-    return None if passed else _failure(case, expected, found)
-
-
-def _failure(case: Case, expected: str, found: str) -> BehaviourFailure:
-    title, description = case.after.title, case.after.description
-    return BehaviourFailure(title=title, description=description, expected=expected, found=found)
+    return None if passed else (expected, found)

@@ -16,12 +16,11 @@ from tagger.data.tags import list_tags
 from tagger.decision.decider import load_rule
 from tagger.errors import UserError
 from tagger.evaluation.guards import check_guards, choose_guards
-from tagger.evaluation.intervals import RESAMPLES_AT_ONCE, percentile_ends
+from tagger.evaluation.intervals import bootstrap_ends
 from tagger.evaluation.parts import found_parts, named_parts
 from tagger.evaluation.predictions import LabelledPredictions, predict
 from tagger.evaluation.report import (
     ChangedItem,
-    DecisionComparison,
     Difference,
     McNemar,
     RunComparison,
@@ -115,63 +114,18 @@ def compare_runs(
         config: What to guard, resamples and seed.
     """
     theirs, recorded = _predicted(pairing, raw)
-    chosen, tags = pairing.positions, pairing.run.tags
+    items, tags, seed = pairing.items, pairing.run.tags, config.seed
+    chosen = pairing.positions
     true, ours = predictions.true[chosen], predictions.predicted[chosen]
     found = []
     if config.guard is None:  # clusters take seconds, and no found part can be chosen by name
-        own_vectors = None if vectors is None else vectors[chosen]
-        found = found_parts(pairing.items, true, tags, own_vectors)
-    guards = choose_guards(named_parts(pairing.items, tags, slices), found, config.guard)
-    repeats = {"resamples": config.resamples, "seed": config.seed}
-    compared = compare_decisions(pairing.items, true, ours, theirs, tags, **repeats)
-    return RunComparison(
-        against=pairing.other.name,
-        trained_on=TrainedOn(
-            **pairing.other.meta.data.model_dump(include={"name", "sha256", "rows"})
-        ),
-        explanation=pairing.explanation,
-        recorded_predictions=recorded,
-        **dict(compared),
-        guards=check_guards(guards, true, ours, theirs, config.seed),
+        found = found_parts(items, true, tags, None if vectors is None else vectors[chosen])
+    guards = choose_guards(named_parts(items, tags, slices), found, config.guard)
+    our_scores, their_scores = (
+        scores_from_confusion(confusion_matrix(true, decided, len(tags)))
+        for decided in (ours, theirs)
     )
-
-
-def compare_decisions(
-    items: Sequence[Item],
-    true: IntArray,
-    ours: IntArray,
-    theirs: IntArray,
-    tags: Sequence[str],
-    *,
-    resamples: int,
-    seed: int,
-) -> DecisionComparison:
-    """Compare two runs' decisions, row by row.
-
-    Args:
-        items: The rows, n >= 1.
-        true: Position of the true tag, shape (n,).
-        ours: Position of the tag that the evaluated run chose, shape (n,).
-        theirs: The same of the run it is compared with, shape (n,).
-        tags: Names, in the order of the approved list.
-        resamples: Of the paired bootstrap.
-        seed: Of the resampling.
-    """
-    values = [
-        scores_from_confusion(confusion_matrix(true, predicted, len(tags)))
-        for predicted in (ours, theirs)
-    ]
-    ends = paired_bootstrap(true, ours, theirs, len(tags), resamples=resamples, seed=seed)
-    differences = {
-        name: Difference(
-            ours=float(values[0][name]),
-            theirs=float(values[1][name]),
-            value=float(values[0][name] - values[1][name]),
-            low=float(ends[name][0]),
-            high=float(ends[name][1]),
-        )
-        for name in COMPARED
-    }
+    ends = paired_bootstrap(true, ours, theirs, len(tags), resamples=config.resamples, seed=seed)
     right, was_right = ours == true, theirs == true
 
     def describe(rows: BoolArray) -> list[ChangedItem]:
@@ -186,33 +140,42 @@ def compare_decisions(
             for row in np.flatnonzero(rows).tolist()
         ]
 
-    fixed, broken = right & ~was_right, ~right & was_right
-    return DecisionComparison(
+    fixed, broken = describe(right & ~was_right), describe(~right & was_right)
+    return RunComparison(
         num_samples=len(items),
-        differences=differences,
+        differences={
+            name: Difference(
+                ours=float(our_scores[name]),
+                theirs=float(their_scores[name]),
+                value=float(our_scores[name] - their_scores[name]),
+                low=ends[name][0],
+                high=ends[name][1],
+            )
+            for name in COMPARED
+        },
         mcnemar=McNemar(
-            fixed=int(fixed.sum()),
-            broken=int(broken.sum()),
-            p_value=mcnemar_p_value(int(fixed.sum()), int(broken.sum())),
+            fixed=len(fixed),
+            broken=len(broken),
+            p_value=mcnemar_p_value(len(fixed), len(broken)),
         ),
-        fixed=describe(fixed),
-        broken=describe(broken),
+        fixed=fixed,
+        broken=broken,
         still_wrong=describe(~right & ~was_right & (ours != theirs)),
+        against=pairing.other.name,
+        trained_on=TrainedOn(
+            **pairing.other.meta.data.model_dump(include={"name", "sha256", "rows"})
+        ),
+        explanation=pairing.explanation,
+        recorded_predictions=recorded,
+        guards=check_guards(guards, true, ours, theirs, seed),
     )
 
 
 def mcnemar_p_value(fixed: int, broken: int) -> float:
-    """Compute the exact, two-sided p-value of McNemar's test.
+    """Compute the exact, two-sided p-value of McNemar's test; 1 when no row tells the runs apart.
 
     Were both runs equally good, each row that only one of them gets right would be a fair coin's
     toss. Source: McNemar, Psychometrika 12 (1947), with the binomial law instead of its limit.
-
-    Args:
-        fixed: Rows that only the first run gets right.
-        broken: Rows that only the second one gets right.
-
-    Returns:
-        The probability of a split at least this uneven; 1 when no row tells the runs apart.
     """
     from scipy.stats import binomtest
 
@@ -223,39 +186,24 @@ def mcnemar_p_value(fixed: int, broken: int) -> float:
 
 def paired_bootstrap(
     true: IntArray, ours: IntArray, theirs: IntArray, n_tags: int, *, resamples: int, seed: int
-) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """Put a 95% percentile interval around the differences, ours minus theirs.
+) -> dict[str, tuple[float, float]]:
+    """Put 95% percentile intervals around the differences of `COMPARED`, ours minus theirs.
 
-    Rows are drawn in pairs. As in `tagger.evaluation.intervals`, counts are drawn in place of
-    rows: here those of each (true, ours, theirs) that occurs.
-
-    Args:
-        true: Shape (n,), n >= 1.
-        ours: Shape (n,).
-        theirs: Shape (n,).
-        n_tags: Length of the approved list.
-        resamples: Number of resamples.
-        seed: Of the resampling.
-
-    Returns:
-        Lower and upper end for each of `COMPARED`.
+    Rows are drawn in pairs: what is drawn are the counts of each (true, ours, theirs) that occurs.
     """
     cells = (true * n_tags + ours) * n_tags + theirs
     occurring, counts = np.unique(cells, return_counts=True)
-    row, column_ours, column_theirs = np.unravel_index(occurring, (n_tags, n_tags, n_tags))
-    rng = np.random.default_rng(seed)
-    drawn: dict[str, list[FloatArray]] = {name: [] for name in COMPARED}
-    for start in range(0, resamples, RESAMPLES_AT_ONCE):
-        many = min(RESAMPLES_AT_ONCE, resamples - start)
-        sample = rng.multinomial(counts.sum(), counts / counts.sum(), size=many)
+    row, *columns = np.unravel_index(occurring, (n_tags, n_tags, n_tags))
+
+    def score(drawn: IntArray) -> dict[str, FloatArray]:
         pair = []
-        for column in (column_ours, column_theirs):
-            flat = np.zeros((n_tags * n_tags, many), dtype=np.int64)
-            np.add.at(flat, row * n_tags + column, sample.T)
-            pair.append(scores_from_confusion(flat.T.reshape(many, n_tags, n_tags)))
-        for name in COMPARED:
-            drawn[name].append(pair[0][name] - pair[1][name])
-    return percentile_ends(drawn)
+        for column in columns:
+            flat = np.zeros((n_tags * n_tags, len(drawn)), dtype=np.int64)
+            np.add.at(flat, row * n_tags + column, drawn.T)
+            pair.append(scores_from_confusion(flat.T.reshape(-1, n_tags, n_tags)))
+        return {name: pair[0][name] - pair[1][name] for name in COMPARED}
+
+    return bootstrap_ends(counts, score, resamples, seed)
 
 
 def _predicted(pairing: Pairing, raw: FloatArray) -> tuple[IntArray, int]:

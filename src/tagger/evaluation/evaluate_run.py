@@ -1,7 +1,6 @@
 """Evaluates a finished run: predictions, scores, and all else that its report says."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,9 +19,7 @@ from tagger.evaluation.predictions import LabelledPredictions, decide
 from tagger.evaluation.report import (
     CorrectedCalibration,
     DataFacts,
-    DecisionReport,
     EvaluationReport,
-    Fitted,
     IntervalSettings,
     OverallScores,
     RunFacts,
@@ -57,16 +54,6 @@ class Evaluation:
     folder: Path
 
 
-@dataclass(frozen=True)
-class RowScores:
-    """The scores of all rows, of each tag, and of each slice that has rows."""
-
-    overall: OverallScores
-    per_class: Mapping[str, TagScores]
-    slices: Mapping[str, SliceScores]
-    empty_slices: list[str]
-
-
 def evaluate_run(config: EvaluateConfig) -> Evaluation:
     """Evaluate a finished run; `tagger.reporting.evaluation` writes and prints the result.
 
@@ -82,7 +69,7 @@ def evaluate_run(config: EvaluateConfig) -> Evaluation:
     """
     run = open_run(config.run, config.runs_dir)
     rows = load_rows(run, config)
-    folder = choose_folder(run, rows, config.out)
+    folder = choose_folder(run, rows, config)
     # Paired before any work is done: a mistake should not cost the wait for predictions.
     pairing = None if config.against is None else pair_rows(run, rows.items, config)
 
@@ -99,7 +86,7 @@ def evaluate_run(config: EvaluateConfig) -> Evaluation:
     latency = measure_within_budget(timed, rows.items, config.latency, config.latency_budget_ms)
     del timed  # memory
 
-    scores = score_rows(predictions, rows, config)
+    overall, per_class, slices = score_rows(predictions, rows, config)
     weak_slices, errors, points = explore(run, predictions, rows.slices, vectors, config.seed)
     comparison = None
     if pairing is not None:
@@ -125,21 +112,16 @@ def evaluate_run(config: EvaluateConfig) -> Evaluation:
         ),
         intervals=IntervalSettings(level=LEVEL, resamples=config.resamples, seed=config.seed),
         tags=list(run.tags),
-        overall=scores.overall,
-        per_class=dict(scores.per_class),
-        slices=dict(scores.slices),
-        empty_slices=scores.empty_slices,
+        overall=overall,
+        per_class=per_class,
+        slices=slices,
+        empty_slices=[one.name for one in rows.slices if one.name not in slices],
         confusion=confusion_matrix(true, predictions.predicted, len(run.tags)).tolist(),
         calibration=CorrectedCalibration(
             **dict(describe_calibration(probabilities, true, run.tags)),
             before=describe_calibration(decisions.raw, true, run.tags),
         ),
-        decision=DecisionReport(
-            **dict(describe_decisions(probabilities, decisions.tags, true, run.tags)),
-            policy=Fitted.model_validate(asdict(decider.rule.policy)),
-            calibrator=Fitted.model_validate(asdict(decider.rule.calibrator)),
-            ood_threshold=decider.rule.ood_threshold,
-        ),
+        decision=describe_decisions(probabilities, decisions.tags, true, run.tags, decider.rule),
         behaviour=None if suite is None else check_behaviour(decider, suite),
         weak_slices=weak_slices,
         errors=errors,
@@ -152,21 +134,26 @@ def evaluate_run(config: EvaluateConfig) -> Evaluation:
     return Evaluation(run, report, predictions, decisions.raw, folder)
 
 
-def choose_folder(run: RunFolder, rows: EvaluationRows, out: str | None) -> Path:
+def choose_folder(run: RunFolder, rows: EvaluationRows, config: EvaluateConfig) -> Path:
     """Return the folder that the report goes to, after trying whether files can be made in it.
+
+    The run folder itself keeps the report on the run's own test rows: one on rows that the run has
+    trained on must not take that place.
 
     Raises:
         UserError: when not, or when `out` is a run folder, whose report is about other rows.
     """
-    if out is None:
-        folder = run.path / rows.folder_name if rows.folder_name else run.path
-    else:
-        folder = expand_home(out)
+    if config.out is not None:
+        folder = expand_home(config.out)
         if (folder / "meta.json").exists():
             raise UserError(
-                f"out={out} is a run folder, which keeps the report on its own test rows",
+                f"out={config.out} is a run folder, which keeps the report on its own test rows",
                 hint="Give another folder, or leave it out.",
             )
+    elif rows.own and config.rows == "unseen":
+        folder = run.path
+    else:
+        folder = run.path / (f"on-{rows.source}" + ("-all" if config.rows == "all" else ""))
     try:
         check_writable(folder)
     except OSError as error:
@@ -210,8 +197,8 @@ def open_decider(run: RunFolder, config: EvaluateConfig) -> Decider:
 
 def score_rows(
     predictions: LabelledPredictions, rows: EvaluationRows, config: EvaluateConfig
-) -> RowScores:
-    """Score all rows, each tag and each slice, with intervals."""
+) -> tuple[OverallScores, dict[str, TagScores], dict[str, SliceScores]]:
+    """Score all rows, each tag, and each slice that has rows, with intervals."""
     # Imported here: the `evaluate` library costs seconds that a mistake need not wait.
     from tagger.evaluation.metrics import TaggingScores
 
@@ -223,16 +210,12 @@ def score_rows(
         confusion = confusion_matrix(true, predicted, len(predictions.tags))
         return add_intervals(values, confusion, config.resamples, config.seed)
 
-    overall, per_class = score(slice(None))
-    slices: dict[str, SliceScores] = {}
-    empty = []
-    for one in rows.slices:
-        mask = slice_mask(one, rows.items)
-        if not mask.any():
-            empty.append(one.name)
-            continue
-        slices[one.name] = SliceScores(description=one.description, **dict(score(mask)[0]))
-    return RowScores(overall, per_class, slices, empty)
+    slices = {
+        one.name: SliceScores(description=one.description, **dict(score(mask)[0]))
+        for one in rows.slices
+        if (mask := slice_mask(one, rows.items)).any()
+    }
+    return *score(slice(None)), slices
 
 
 def describe_run(run: RunFolder) -> RunFacts:

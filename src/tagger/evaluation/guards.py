@@ -75,10 +75,9 @@ def check_guards(
     discordant = members.sum(axis=1).astype(np.int64)
     broken = members @ was_right[changed].astype(np.float32)
     tosses = np.random.default_rng(seed).integers(0, 2, (len(changed), TOSSES), dtype=np.int8)
-    p_values = _p_values(broken, discordant)
     by_chance = _p_values(members @ tosses.astype(np.float32), discordant)
-    smallest = by_chance.min(axis=0) if len(parts) else np.ones(TOSSES)
-    adjusted = adjust_p_values(p_values, smallest)
+    p_values = _p_values(broken[:, None], discordant)[:, 0]
+    adjusted = adjust_p_values(p_values, by_chance.min(axis=0, initial=1.0))
     results = [
         GuardedPart(
             name=part.name,
@@ -114,15 +113,12 @@ def _p_values(broken: FloatArray, discordant: IntArray) -> FloatArray:
     """Return the chance of at least so many broken ones among the discordant rows of a part.
 
     Args:
-        broken: (n_parts,) or (n_parts, tosses).
+        broken: (n_parts, n).
         discordant: (n_parts,).
     """
-    from scipy.stats import binom
+    from scipy.special import bdtrc
 
-    broken = broken.astype(np.int64)
-    p_values = np.empty(broken.shape)
-    for many in np.unique(discordant):
-        table = binom.sf(np.arange(-1, many), many, 0.5)
-        same = discordant == many
-        p_values[same] = table[broken[same]]
+    sizes, place = np.unique(discordant, return_inverse=True)
+    table = bdtrc(np.arange(-1, sizes.max(initial=0)), sizes[:, None], 0.5)
+    p_values: FloatArray = table[place[:, None], broken.astype(np.int64)]
     return p_values

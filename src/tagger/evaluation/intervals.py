@@ -15,19 +15,14 @@ how often an interval holds the true value (95% is the aim):
   missing is then the average of the tags' own: wider than needed, but no false certainty.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tagger.evaluation.report import OverallScores, Score, TagScores
-from tagger.scores import (
-    OVERALL,
-    FloatArray,
-    IntArray,
-    scores_from_confusion,
-)
+from tagger.scores import OVERALL, FloatArray, IntArray, scores_from_confusion
 
 LEVEL = 0.95
 Z = 1.959963984540054  # the normal quantile at 0.975
@@ -67,25 +62,34 @@ def measure_share(successes: int, trials: int) -> Score:
     return _scored(successes / trials, low, high)
 
 
-def bootstrap_confusions(confusion: IntArray, resamples: int, rng: np.random.Generator) -> IntArray:
-    """Draw rows with replacement, as confusion matrices.
+def bootstrap_ends(
+    counts: IntArray,
+    score: Callable[[IntArray], Mapping[str, FloatArray]],
+    resamples: int,
+    seed: int,
+) -> dict[str, tuple[float, float]]:
+    """Compute the ends of 95% percentile intervals, by a bootstrap over rows.
 
-    The scores depend on rows only through their counts, and the counts of n rows drawn with
+    The scores depend on rows only through the counts of cells, and the counts of n rows drawn with
     replacement follow a multinomial law: one draw of the cells replaces n draws of rows.
 
     Args:
-        confusion: Counts, shape (n_tags, n_tags), with at least one row counted.
-        resamples: How many matrices to draw.
-        rng: Source of randomness.
-
-    Returns:
-        Counts, shape (resamples, n_tags, n_tags); each sums to the same number of rows.
+        counts: Rows of each cell that occurs, (n_cells,).
+        score: Returns the scores of drawn counts (many, n_cells) by name, each (many,).
+        resamples: How often to draw.
+        seed: Of the resampling; the same seed gives the same intervals.
     """
-    occupied = np.flatnonzero(confusion)  # an empty cell stays empty: no need to draw it
-    counts = confusion.ravel()[occupied]
-    drawn = np.zeros((resamples, confusion.size), dtype=np.int64)
-    drawn[:, occupied] = rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
-    return drawn.reshape(resamples, *confusion.shape)
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for start in range(0, resamples, RESAMPLES_AT_ONCE):
+        many = min(RESAMPLES_AT_ONCE, resamples - start)
+        drawn.append(score(rng.multinomial(counts.sum(), counts / counts.sum(), size=many)))
+    ends = {}
+    for name in drawn[0]:
+        values = np.concatenate([scores[name] for scores in drawn])
+        low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+        ends[name] = (low, high)
+    return ends
 
 
 def add_intervals(
@@ -112,16 +116,25 @@ def add_intervals(
         "recall": wilson_interval(hits, support),
         "f1": (2 * jaccard[0] / (1 + jaccard[0]), 2 * jaccard[1] / (1 + jaccard[1])),
     }
-    ends = dict.fromkeys(PROPORTIONS, wilson_interval(hits.sum(), total))
+    low, high = (float(end) for end in wilson_interval(hits.sum(), total))
+    ends = dict.fromkeys(PROPORTIONS, (low, high))
     if 0 < hits.sum() < total:
-        ends |= _bootstrap_ends(confusion, resamples, seed)
+        occupied = np.flatnonzero(confusion)  # an empty cell stays empty: no need to draw it
+
+        def score(drawn: IntArray) -> Mapping[str, FloatArray]:
+            cells = np.zeros((len(drawn), confusion.size), dtype=np.int64)
+            cells[:, occupied] = drawn
+            scores = scores_from_confusion(cells.reshape(-1, *confusion.shape))
+            return {name: scores[name] for name in BOOTSTRAPPED}
+
+        ends |= bootstrap_ends(confusion.ravel()[occupied], score, resamples, seed)
     else:
         for name in BOOTSTRAPPED:
-            average, score = name.split("_")
+            average, metric = name.split("_")
             weights = (
                 support / total if average == "weighted" else np.full(len(hits), 1 / len(hits))
             )
-            low, high = (ends_of_tags @ weights for ends_of_tags in class_ends[score])
+            low, high = (ends_of_tags @ weights for ends_of_tags in class_ends[metric])
             ends[name] = (values[name], high) if not hits.any() else (low, values[name])
     overall = {name: _scored(values[name], *ends[name]) for name in OVERALL}
     per_class = {}
@@ -134,30 +147,5 @@ def add_intervals(
     return OverallScores(num_samples=total, **overall), per_class
 
 
-def _bootstrap_ends(
-    confusion: IntArray, resamples: int, seed: int
-) -> dict[str, tuple[FloatArray, FloatArray]]:
-    rng = np.random.default_rng(seed)
-    drawn: dict[str, list[FloatArray]] = {name: [] for name in BOOTSTRAPPED}
-    for start in range(0, resamples, RESAMPLES_AT_ONCE):
-        many = min(RESAMPLES_AT_ONCE, resamples - start)
-        scores = scores_from_confusion(bootstrap_confusions(confusion, many, rng))
-        for name in BOOTSTRAPPED:
-            drawn[name].append(scores[name])
-    return percentile_ends(drawn)
-
-
-def percentile_ends(
-    drawn: Mapping[str, Sequence[FloatArray]],
-) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """Return the ends of the percentile interval of each score, given its resampled values."""
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    ends = {}
-    for name, parts in drawn.items():
-        low, high = np.quantile(np.concatenate(parts), tails)
-        ends[name] = (low, high)
-    return ends
-
-
-def _scored(value: float, low: FloatArray, high: FloatArray) -> Score:
+def _scored(value: float, low: float | FloatArray, high: float | FloatArray) -> Score:
     return Score(value=float(value), low=float(low), high=float(high))

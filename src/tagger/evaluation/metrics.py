@@ -8,23 +8,12 @@ are scored by `tagger.scores`, thousands at once; a test holds both to the same 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import datasets
 import evaluate
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from tagger.scores import AVERAGES, PER_CLASS
-
-_DESCRIPTION = (
-    "Accuracy; micro, macro and weighted averages of precision, recall and F1; and precision, "
-    "recall, F1 and support of each approved tag."
-)
-_INPUTS = """
-Args:
-    predictions (`list` of `int`): positions of the predicted tags in the approved list.
-    references (`list` of `int`): positions of the true tags.
-"""
 
 
 class TaggingScores(evaluate.Metric):  # type: ignore[misc]
@@ -45,9 +34,9 @@ class TaggingScores(evaluate.Metric):  # type: ignore[misc]
     def _info(self) -> evaluate.MetricInfo:
         position = datasets.Value("int64")
         return evaluate.MetricInfo(
-            description=_DESCRIPTION,
+            description="Scores of tags that are given as positions in the approved list.",
             citation="",
-            inputs_description=_INPUTS,
+            inputs_description="",
             features=datasets.Features({"predictions": position, "references": position}),
         )
 
@@ -55,27 +44,26 @@ class TaggingScores(evaluate.Metric):  # type: ignore[misc]
         # The library makes a folder in the home directory here, even for metrics kept in memory.
         return ""
 
-    def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, Any]:
+    def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, object]:
         labels = list(range(len(self.tags)))
         if strangers := sorted({*predictions, *references} - {*labels}):
             raise ValueError(f"positions count from 0 to {len(labels) - 1}, found {strangers}")
 
-        def scores(average: str | None) -> dict[str, Any]:
-            columns = precision_recall_fscore_support(
+        by_average = {
+            average: precision_recall_fscore_support(
                 references, predictions, labels=labels, average=average, zero_division=0
             )
-            return dict(zip(PER_CLASS, columns, strict=False))
-
-        by_tag = scores(None)
+            for average in (*AVERAGES, None)
+        }
         return {
             "accuracy": float(accuracy_score(references, predictions)),
             **{
-                f"{average}_{name}": float(value)
+                f"{average}_{name}": float(by_average[average][column])
                 for average in AVERAGES
-                for name, value in scores(average).items()
+                for column, name in enumerate(PER_CLASS)
             },
             "per_class": {
-                tag: {name: float(column[at]) for name, column in by_tag.items()}
+                tag: {n: float(by_average[None][column][at]) for column, n in enumerate(PER_CLASS)}
                 for at, tag in enumerate(self.tags)
             },
         }

@@ -5,10 +5,8 @@ depends on the texts and their tags alone, never on what a model predicted; so a
 is a fair one, once multiple comparisons are accounted for.
 """
 
-import math
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,17 +73,25 @@ def found_parts(
         tags: Names of the tags.
         vectors: Vectors of the texts, (n_items, width); None to leave clusters out.
     """
-    words = [frozenset(_content_words(item.text)) for item in items]
-    parts = [*_by_word(words), *_by_length(items)]
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+    from sklearn.preprocessing import MultiLabelBinarizer
+
+    binarizer = MultiLabelBinarizer(sparse_output=True)
+    found = (set(_WORD.findall(item.text.casefold())) for item in items)
+    words = binarizer.fit_transform([own - ENGLISH_STOP_WORDS for own in found]).tocsc()
+    rows_of_words = np.split(words.indices.astype(np.int64), words.indptr[1:-1])
+    parts = [
+        Part("word", f'word "{word}"', rows)
+        for word, rows in zip(binarizer.classes_, rows_of_words, strict=False)
+    ]
+    parts += _by_length(items)
     if vectors is not None:
-        units = unit_rows(vectors)
-        groups: dict[str, tuple[IntArray, Sequence[int]]] = {
-            "": (np.arange(len(items)), ROWS_A_CLUSTER)
-        }
-        for position, tag in enumerate(tags):
-            groups[f"{tag} "] = (np.flatnonzero(true == position), ROWS_A_CLUSTER_OF_A_TAG)
-        frequency = Counter(word for own in words for word in own)
-        parts += _by_cluster(units, words, frequency, groups)
+        units, words = unit_rows(vectors), words.tocsr()
+        groups = {f"{tag} ": np.flatnonzero(true == at) for at, tag in enumerate(tags)}
+        for prefix, rows in {"": np.arange(len(items)), **groups}.items():
+            for own in _cluster(units, rows, ROWS_A_CLUSTER_OF_A_TAG if prefix else ROWS_A_CLUSTER):
+                about = ", ".join(binarizer.classes_[_characteristic(words, own)])
+                parts.append(Part("cluster", f"{prefix}about {about}", own))
     return [part for part in parts if len(part.rows) >= FEWEST_ROWS]
 
 
@@ -95,20 +101,6 @@ def membership(parts: Sequence[Part], n_rows: int) -> "csr_array[np.float32]":
     columns = np.concatenate([part.rows for part in parts]) if parts else np.empty(0, np.int64)
     ones = np.ones(len(columns), dtype=np.float32)
     return csr_array((ones, columns, ends), shape=(len(parts), n_rows))
-
-
-def _content_words(text: str) -> Iterable[str]:
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return (word for word in _WORD.findall(text.casefold()) if word not in ENGLISH_STOP_WORDS)
-
-
-def _by_word(words: Sequence[frozenset[str]]) -> list[Part]:
-    rows = defaultdict(list)
-    for row, own in enumerate(words):
-        for word in sorted(own):
-            rows[word].append(row)
-    return [Part("word", f'word "{word}"', np.array(rows[word])) for word in sorted(rows)]
 
 
 def _by_length(items: Sequence[Item]) -> list[Part]:
@@ -124,46 +116,27 @@ def _by_length(items: Sequence[Item]) -> list[Part]:
     return parts
 
 
-def _by_cluster(
-    units: FloatArray,
-    words: Sequence[frozenset[str]],
-    frequency: Mapping[str, int],
-    groups: Mapping[str, tuple[IntArray, Sequence[int]]],
-) -> list[Part]:
-    """Cluster groups of rows, each at several resolutions, by k-means on vectors of length 1.
-
-    Args:
-        units: (n_rows, width).
-        words: Of each row.
-        frequency: In how many rows each word is.
-        groups: What names of clusters begin with, rows, and the average sizes of their clusters.
-    """
+def _cluster(units: FloatArray, rows: IntArray, sizes: Sequence[int]) -> Iterator[IntArray]:
+    """Cluster some rows, once for each average size, by k-means on vectors of length 1."""
     from sklearn.cluster import KMeans
 
-    parts = []
-    for prefix, (rows, sizes) in groups.items():
-        for size in sizes:
-            many = min(len(rows) // size, MOST_CLUSTERS)
-            if many < 2:
-                continue
+    for size in sizes:
+        many = min(len(rows) // size, MOST_CLUSTERS)
+        if many >= 2:
             place = KMeans(many, n_init=2, max_iter=100, random_state=0).fit_predict(units[rows])
-            for number in range(many):
-                own = rows[place == number]
-                about = ", ".join(_characteristic(words, frequency, own))
-                parts.append(Part("cluster", f"{prefix}about {about}", own))
-    return parts
+            yield from (rows[place == number] for number in np.unique(place))
 
 
-def _characteristic(
-    words: Sequence[frozenset[str]], frequency: Mapping[str, int], rows: IntArray
-) -> list[str]:
-    """Name the words that set some rows apart from the others: frequent here, rare elsewhere."""
-    inside = Counter(word for row in rows.tolist() for word in words[row])
-    others = max(len(words) - len(rows), 1)
+def _characteristic(words: "csr_array[np.int64]", rows: IntArray) -> IntArray:
+    """Choose the words that set some rows apart from the others: frequent here, rare elsewhere.
 
-    def weight(word: str) -> float:
-        here = inside[word] / len(rows)
-        there = (frequency[word] - inside[word]) / others
-        return here * math.log((here + 0.01) / (there + 0.01))
-
-    return sorted(inside, key=lambda word: (-weight(word), word))[:SHOWN_WORDS]
+    Args:
+        words: Which row has which word, (n_rows, n_words).
+        rows: Some of the rows.
+    """
+    inside = np.asarray(words[rows].sum(axis=0)).ravel()
+    outside = np.asarray(words.sum(axis=0)).ravel() - inside
+    here, there = inside / len(rows), outside / max(words.shape[0] - len(rows), 1)
+    weight = here * np.log((here + 0.01) / (there + 0.01))
+    order: IntArray = np.argsort(-weight, kind="stable")
+    return order[inside[order] > 0][:SHOWN_WORDS]

@@ -1,6 +1,6 @@
-"""The data types of an evaluation's report, `report.json`, and how those of version 1 are read."""
+"""The data types of an evaluation's report, `report.json`."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ConfigDict
 
@@ -156,7 +156,7 @@ class TagDecisions(Record):
     recall: Score | None
 
 
-class DecisionQuality(Record):
+class DecisionReport(Record):
     """Selective classification: what is published, what goes to review, at which precision.
 
     Attributes:
@@ -169,6 +169,9 @@ class DecisionQuality(Record):
         at_coverage: Precision of the surest 80, 90 and 95 %.
         aurc: Area under the risk-coverage curve.
         curve: Points (coverage, risk).
+        policy: The rule that decided.
+        calibrator: The correction of probabilities before it.
+        ood_threshold: Limit of the OOD score; None where there is none.
     """
 
     num_samples: int
@@ -180,11 +183,6 @@ class DecisionQuality(Record):
     at_coverage: dict[str, float]
     aurc: float
     curve: list[tuple[float, float]]
-
-
-class DecisionReport(DecisionQuality):
-    """Decision quality with the rule that made the decisions."""
-
     policy: Fitted
     calibrator: Fitted
     ood_threshold: float | None
@@ -401,8 +399,8 @@ class Guards(Record):
     parts: list[GuardedPart]
 
 
-class DecisionComparison(Record):
-    """Two runs' decisions on the same rows.
+class RunComparison(Record):
+    """The decisions of the evaluated run beside those of another run, on the same rows.
 
     Attributes:
         num_samples: Rows paired.
@@ -411,6 +409,11 @@ class DecisionComparison(Record):
         fixed: Items that only the evaluated run gets right.
         broken: Items that only the other run gets right.
         still_wrong: Items that both get wrong, in different ways.
+        against: Name of the other run.
+        trained_on: Its data.
+        explanation: Which rows were paired, in words.
+        recorded_predictions: Rows whose predictions were read instead of made.
+        guards: Parts of the rows that must not get worse.
     """
 
     num_samples: int
@@ -419,19 +422,6 @@ class DecisionComparison(Record):
     fixed: list[ChangedItem]
     broken: list[ChangedItem]
     still_wrong: list[ChangedItem]
-
-
-class RunComparison(DecisionComparison):
-    """The evaluated run beside another run.
-
-    Attributes:
-        against: Name of the other run.
-        trained_on: Its data.
-        explanation: Which rows were paired, in words.
-        recorded_predictions: Rows whose predictions were read instead of made.
-        guards: Parts of the rows that must not get worse.
-    """
-
     against: str
     trained_on: TrainedOn
     explanation: str
@@ -461,25 +451,3 @@ class EvaluationReport(Document):
     comparison: RunComparison | None
     environment: Environment
     evaluated_on: str
-
-    @classmethod
-    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        """Rename the keys of version 1, and add what its first reports did not have yet."""
-        plain["data"].setdefault("warning", None)
-        plain["environment"].setdefault("command", [])
-        recorded = plain["run"]["environment"]
-        plain["run"]["environment"] = {k: v for k, v in recorded.items() if v is not None}
-        _rename(plain["decision"], novelty_limit="ood_threshold")
-        _rename(plain["weak_slices"], looked_at="comparisons")
-        _rename(plain["errors"], doubtful_labels="suspected_label_errors")
-        for group in plain["errors"]["groups"]:
-            for one in group["errors"]:
-                _rename(one, label_doubtful="suspected_label_error", neighbours="nearest_items")
-        if plain["comparison"] is not None:
-            _rename(plain["comparison"]["guards"], looked_at="comparisons")
-        return plain
-
-
-def _rename(plain: dict[str, Any], **names: str) -> None:
-    for old, new in names.items():
-        plain[new] = plain.pop(old)

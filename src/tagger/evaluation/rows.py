@@ -26,7 +26,6 @@ class EvaluationRows:
         items: Labelled, at least one, every tag known to the run.
         source: Name of the data source.
         sha256: Hash of all of the source's items.
-        policy: `unseen` or `all`, as asked for.
         loaded: Number of items in the source.
         own: Whether the source is the one that the run was trained on.
         explanation: A sentence that says which rows these are.
@@ -37,23 +36,11 @@ class EvaluationRows:
     items: list[Item]
     source: str
     sha256: str
-    policy: str
     loaded: int
     own: bool
     explanation: str
     warning: str | None
     slices: list[Slice]
-
-    @property
-    def folder_name(self) -> str | None:
-        """Subfolder of the run folder for the results; None for the run folder itself.
-
-        The run folder itself describes the run's own test rows, and nothing else: a report on
-        rows that the run has trained on must not take that place.
-        """
-        if self.own and self.policy == "unseen":
-            return None
-        return f"on-{self.source}" + ("-all" if self.policy == "all" else "")
 
 
 def load_rows(run: RunFolder, config: EvaluateConfig) -> EvaluationRows:
@@ -98,9 +85,7 @@ def load_rows(run: RunFolder, config: EvaluateConfig) -> EvaluationRows:
     if config.slice_columns:
         slices += slices_by_column(read_columns(data, config.slice_columns))
     warning = _warn_of_duplicates(run, chosen)
-    return EvaluationRows(
-        chosen, data.name, found, config.rows, len(items), own, explanation, warning, slices
-    )
+    return EvaluationRows(chosen, data.name, found, len(items), own, explanation, warning, slices)
 
 
 def own_items(run: RunFolder) -> list[Item]:

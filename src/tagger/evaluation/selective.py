@@ -1,12 +1,14 @@
 """Selective classification: coverage and risk of the decisions that are published."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
+from tagger.decision.decider import Rule
 from tagger.decision.policies import REVIEW, most_probable
 from tagger.evaluation.intervals import measure_share
-from tagger.evaluation.report import DecisionQuality, Score, TagDecisions
+from tagger.evaluation.report import DecisionReport, Fitted, Score, TagDecisions
 from tagger.scores import BoolArray, FloatArray, IntArray
 
 COVERAGES = (0.80, 0.90, 0.95)
@@ -39,8 +41,8 @@ def precision_at_coverage(confidence: FloatArray, right: BoolArray, coverage: fl
 
 
 def describe_decisions(
-    probabilities: FloatArray, decided: IntArray, true: IntArray, tags: Sequence[str]
-) -> DecisionQuality:
+    probabilities: FloatArray, decided: IntArray, true: IntArray, tags: Sequence[str], rule: Rule
+) -> DecisionReport:
     """Measure coverage and precision of decisions, and of other thresholds on confidence.
 
     Args:
@@ -48,6 +50,7 @@ def describe_decisions(
         decided: Positions of tags, or `REVIEW`, (n,).
         true: Position of each row's tag, (n,).
         tags: Names, in that order.
+        rule: The fitted rule that decided.
 
     Returns:
         The `recall` of a tag is the share of its rows that are published under it.
@@ -57,7 +60,7 @@ def describe_decisions(
     confidence, best = probabilities.max(axis=1), most_probable(probabilities)
     coverages, risks = risk_coverage(confidence, best == true)
     shown = np.unique(np.linspace(0, len(true) - 1, CURVE_POINTS).round().astype(int))
-    return DecisionQuality(
+    return DecisionReport(
         num_samples=len(true),
         published=int(published.sum()),
         coverage=float(published.mean()),
@@ -77,6 +80,9 @@ def describe_decisions(
         },
         aurc=area_under_risk_coverage(confidence, best == true),
         curve=[(float(coverages[at]), float(risks[at])) for at in shown],
+        policy=Fitted.model_validate(asdict(rule.policy)),
+        calibrator=Fitted.model_validate(asdict(rule.calibrator)),
+        ood_threshold=rule.ood_threshold,
     )
 
 

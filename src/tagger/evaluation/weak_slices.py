@@ -12,7 +12,7 @@ the share of reports that name any slice is at most `LEVEL`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,33 +33,23 @@ SHOWN_EXAMPLES = 5
 Counts = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class WeakPart:
-    """A part on which the run errs more than elsewhere.
-
-    Attributes:
-        part: With the rows that it shares with weak parts found before it.
-        rows: Positions of those that it does not share.
-        p_value: Adjusted for all parts tested.
-    """
-
-    part: Part
-    rows: IntArray
-    p_value: float
-
-
-def find_weak_slices(parts: Sequence[Part], wrong: BoolArray, seed: int) -> list[WeakPart]:
+def find_weak_slices(
+    parts: Sequence[Part], wrong: BoolArray, seed: int
+) -> list[tuple[Part, float]]:
     """Search for at most `MOST` weak parts, the worst first.
 
     Args:
         parts: What to test; those of fewer than `FEWEST_ROWS` rows are passed over.
         wrong: Whether the run erred, (n_rows,).
         seed: Of the permutations.
+
+    Returns:
+        Each part without the rows that it shares with those before it, and its p-value, adjusted.
     """
     all_members = membership(parts, len(wrong))
     random = np.random.default_rng(seed)
     left = np.ones(len(wrong), dtype=np.bool_)
-    found: list[WeakPart] = []
+    found: list[tuple[Part, float]] = []
     while len(found) < MOST:
         rows = np.flatnonzero(left)
         members = all_members[:, rows]
@@ -83,13 +73,13 @@ def find_weak_slices(parts: Sequence[Part], wrong: BoolArray, seed: int) -> list
         worst = int(weak[lowest_rate.argmax()])
         part = parts[int(tested[worst])]
         own = part.rows[left[part.rows]]
-        found.append(WeakPart(part, own, float(adjusted[worst])))
+        found.append((replace(part, rows=own), float(adjusted[worst])))
         left[own] = False
     return found
 
 
 def describe_weak_slices(
-    found: Sequence[WeakPart], comparisons: int, predictions: LabelledPredictions
+    found: Sequence[tuple[Part, float]], comparisons: int, predictions: LabelledPredictions
 ) -> WeakSlices:
     """Describe weak parts, with their most confident errors as examples.
 
@@ -100,20 +90,20 @@ def describe_weak_slices(
     """
     items, wrong = predictions.items, predictions.wrong
     slices = []
-    for one in found:
-        wrong_rows = one.rows[wrong[one.rows]]
+    for part, p_value in found:
+        wrong_rows = part.rows[wrong[part.rows]]
         errors = len(wrong_rows)
         surest = np.argsort(-predictions.confidence[wrong_rows], kind="stable")
         examples = wrong_rows[surest][:SHOWN_EXAMPLES].tolist()
         slices.append(
             WeakSlice(
-                name=one.part.name,
-                kind=one.part.kind,
-                num_samples=len(one.rows),
+                name=part.name,
+                kind=part.kind,
+                num_samples=len(part.rows),
                 errors=errors,
-                error_rate=measure_share(errors, len(one.rows)),
-                elsewhere=float((wrong.sum() - errors) / max(len(wrong) - len(one.rows), 1)),
-                p_value=one.p_value,
+                error_rate=measure_share(errors, len(part.rows)),
+                elsewhere=float((wrong.sum() - errors) / max(len(wrong) - len(part.rows), 1)),
+                p_value=p_value,
                 examples=[ItemReference(id=items[r].id, title=items[r].title) for r in examples],
             )
         )

@@ -9,17 +9,18 @@ from tagger.reporting.page import (
     Block,
     Cell,
     Column,
+    Columns,
     Details,
     Heading,
     Listing,
     Number,
     Numbers,
     Page,
+    Row,
     Table,
     Text,
+    numeric,
 )
-
-Columns = list[Column | str]
 
 SUMMARY_ROWS = 15
 PAGE_ROWS = 200
@@ -31,10 +32,11 @@ SURE = 0.01
 def audit_page(audit: AuditReport) -> Page:
     """Build the page of an audit; its summary says what a reader should know first."""
     data, labels, problems = audit.data, audit.labels, audit.problems
+    repeated = f"{audit.repeats.kinds['near'].repeated_rows:,}"
     numbers = [
         Number("Rows", f"{data.rows:,}", "that can be used"),
         Number("Schema", f"{problems.count:,}", "problems"),
-        Number("Near-duplicates", _repeated(audit), "rows beyond the first"),
+        Number("Near-duplicates", repeated, "rows beyond the first"),
     ]
     if labels:
         suspected = f"{share(labels.share)} of the tagged rows"
@@ -51,15 +53,15 @@ def audit_page(audit: AuditReport) -> Page:
         *words, *_years(audit), repeats, *_groups(audit.repeats.groups), *_labels(labels),
         *_coverage(audit), *drift,
     ]  # fmt: skip
+    fit = Text("Schema: every row can be used.")
     summary = [
-        Text(head), *notes, *(_problems(audit, SUMMARY_ROWS) or [Text(_FIT)]), tags,
-        Text(_dates(audit)), *words, repeats, *_label_summary(audit), Text(_thin(audit)),
+        Text(head), *notes, *(_problems(audit, SUMMARY_ROWS) or [fit]), tags, Text(_dates(audit)),
+        *words, repeats, *_label_summary(audit), Text(_thin(audit)),
         drift[-1],
     ]  # fmt: skip
     return Page(f"Audit of {data.path}", blocks, summary)
 
 
-_FIT = "Schema: every row can be used."
 _NOT_CHECKED = "Labels: not checked; that takes two tags and ten different rows at least."
 
 
@@ -75,19 +77,16 @@ def _problems(audit: AuditReport, shown: int) -> list[Block]:
 def _tags(audit: AuditReport) -> Table:
     rows = []
     for tag, count in [*audit.tags.rows.items(), ("(none)", audit.tags.untagged)]:
-        words = audit.sample.words.get(tag)
-        if words is None:
-            lengths = ["", "", ""]
-        else:
-            medians = [
-                number(one[3], 0) if one else "0" for one in (words.title, words.description)
-            ]
-            lengths = [*medians, f"{audit.sample.no_description[tag]:,}"]
+        lengths = [""] * 3
+        if words := audit.sample.words.get(tag):
+            medians = (one[3] if one else 0.0 for one in (words.title, words.description))
+            lengths = [*(number(one, 0) for one in medians)]
+            lengths.append(f"{audit.sample.no_description[tag]:,}")
         if count or tag != "(none)":
             rows.append([tag, f"{count:,}", share(count / audit.data.rows), *lengths])
     head = ["rows", "share", "title", "description", "no description"]
     caption = "Rows of each tag, and the median words of their titles and descriptions."
-    return Table(["tag", *_numeric(head)], rows, "Tags", caption)
+    return Table(["tag", *numeric(head)], rows, "Tags", caption)
 
 
 def _differences(audit: AuditReport) -> list[Block]:
@@ -114,27 +113,29 @@ def _years(audit: AuditReport) -> list[Block]:
         for year, counts in audit.sample.years.items()
     ]
     caption = f"{audit.sample.undated:,} rows have no date."
-    return [Table(["year", *_numeric(["rows", *tags])], rows, "Years", caption)] if rows else []
+    return [Table(["year", *numeric(["rows", *tags])], rows, "Years", caption)] if rows else []
 
 
 def _repeats(audit: AuditReport) -> Table:
-    rows = []
-    for kind, one in audit.repeats.kinds.items():
-        cells = [one.groups, one.repeated_rows, one.conflicts, one.across]
-        absent = kind == "meaning" and audit.model is None
-        rows.append([kind, *(["not looked for"] if absent else map("{:,}".format, cells))])
-        rows[-1] += [""] * (5 - len(rows[-1]))
+    rows = [
+        [kind, *map("{:,}".format, (one.groups, one.repeated_rows, one.conflicts, one.across))]
+        for kind, one in audit.repeats.kinds.items()
+    ]
+    if audit.model is None:
+        rows = [
+            [*row[:1], "not looked for", "", "", ""] if row[0] == "meaning" else row for row in rows
+        ]
     head = ["groups", "rows beyond the first", "conflicts", "across parts"]
     caption = (
         "Rows that repeat another row. A conflict is one thing with two tags; across parts is a "
         "leak."
     )
-    return Table(["same", *_numeric(head)], rows, "Repeats", caption)
+    return Table(["same", *numeric(head)], rows, "Repeats", caption)
 
 
 def _groups(groups: Sequence[RepeatGroup]) -> list[Block]:
     ranked = sorted(groups, key=lambda one: (one.conflict, one.across), reverse=True)
-    rows: list[list[str | Cell]] = []
+    rows: list[Row] = []
     for group in ranked[:PAGE_ROWS]:
         known = {"conflict": group.conflict, "leak": group.across, "(settled)": group.settled}
         members = []
@@ -162,12 +163,12 @@ def _labels(labels: Labels | None) -> list[Block]:
         taken = ", ".join(f"{other} {count}" for other, count in one.taken_for.items())
         agreed = share(one.agreed / one.rows)
         rows.append([tag, f"{one.rows:,}", agreed, f"{one.suspected:,}", taken])
-    numeric = _numeric(["rows", "agreed with", "suspected"])
-    head: Columns = ["tag", *numeric, Column("taken for", "prose")]
+    columns = numeric(["rows", "agreed with", "suspected"])
     caption = (
         f"Cross-validated models predict a row's own tag in {share(labels.agreement)} of the rows. "
         f"{labels.unlearned} rows are not learned by any."
     )
+    head: Columns = ["tag", *columns, Column("taken for", "prose")]
     by_tag = Table(head, rows, "Labels by tag", caption)
     caption = "The most doubtful first."
     if len(labels.rows) > PAGE_ROWS:
@@ -189,26 +190,24 @@ def _label_summary(audit: AuditReport) -> list[Block]:
 
 
 def _suspected(rows: Sequence[SuspectedLabel], title: str = "", caption: str = "") -> Table:
-    head: Columns = [Column("rank", "number"), "row", Column("item", "prose"), "tag", "suggested"]
-    head += [Column("predictions", "prose"), Column("why", "prose")]
-    cells: list[list[str | Cell]] = []
+    cells: list[Row] = []
     for row in rows:
         found = {"suspected": row.suspected, "not learned": row.unlearned}
         why = ", ".join(name for name, holds in found.items() if holds)
         if row.settled is not None:
             why = f"settled by {row.settled.by}: {row.settled.why}"
-        predictions = ", ".join(
-            f"{name} {tag} {p:.2f}" for name, (tag, p) in row.predictions.items()
-        )
-        item = Cell(row.title or row.id, shorten(row.description, 300, placeholder="..."))
-        place, suggested = f"{row.id}, {row.place}", f"{row.suggested} {row.probability:.2f}"
-        cells.append([f"{row.rank}", place, item, row.tag, suggested, predictions, why])
+        description = shorten(row.description, 300, placeholder="...")
+        item = Cell(row.title or row.id, description, items=[f"{row.id}, {row.place}"])
+        predictions = [f"{name} {tag} {p:.2f}" for name, (tag, p) in row.predictions.items()]
+        suggested = Cell(f"{row.suggested} {row.probability:.2f}", items=predictions)
+        cells.append([f"{row.rank}", item, row.tag, suggested, why])
+    prose = [Column(heading, "prose") for heading in ("item", "suggested, by each model", "why")]
+    head: Columns = [Column("rank", "number"), prose[0], "tag", *prose[1:]]
     return Table(head, cells, title, caption, "Suspected label errors")
 
 
 def _coverage(audit: AuditReport) -> list[Block]:
     tags = list(audit.tags.rows)
-    head: Columns = ["value", *_numeric(["rows", "models agree", *tags]), ""]
     tables: list[Block] = []
     for facet, values in audit.coverage.items():
         rows = []
@@ -216,7 +215,8 @@ def _coverage(audit: AuditReport) -> list[Block]:
             agreement = "" if one.agreement is None else share(one.agreement)
             cells = [f"{one.rows:,}", agreement, *_counts(one.tags, tags)]
             rows.append([value, *cells, "thin" if one.thin else ""])
-        tables.append(Table(head, rows, f"Coverage: {facet}"))
+        columns: Columns = ["value", *numeric(["rows", "models agree", *tags]), ""]
+        tables.append(Table(columns, rows, f"Coverage: {facet}"))
     return tables
 
 
@@ -250,7 +250,7 @@ def _drift(drift: Drift | None) -> list[Block]:
         "Four periods with the same number of rows. AUC says how well a linear model tells the "
         "texts of the first from those of the last; 0.5 is not at all."
     )
-    head: Columns = ["from", "to", *_numeric(["rows", *tags, "distance of tags"])]
+    head: Columns = ["from", "to", *numeric(["rows", *tags, "distance of tags"])]
     first, last = drift.periods[0], drift.periods[-1]
     told = (
         f"Drift from {first.first_day}..{first.last_day} to {last.first_day}..{last.last_day}: "
@@ -264,13 +264,5 @@ def _words(changed: Sequence[ChangedWord]) -> str:
     return ", ".join(f"{one.word} ({one.before} to {one.after})" for one in changed) or "none"
 
 
-def _repeated(audit: AuditReport) -> str:
-    return f"{audit.repeats.kinds['near'].repeated_rows:,}"
-
-
 def _counts(counts: dict[str, int], tags: Sequence[str]) -> list[str]:
     return [f"{counts.get(tag, 0):,}" for tag in tags]
-
-
-def _numeric(headings: Sequence[str]) -> list[Column]:
-    return [Column(heading, "number") for heading in headings]

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from tagger.benchmark.report import BenchmarkReport, RunCosts, SingleItems, Timing
-from tagger.reporting.numbers import milliseconds, number, plural
-from tagger.reporting.page import Block, Column, Page, Table, Text
+from tagger.reporting.numbers import milliseconds, number, plural, score
+from tagger.reporting.page import Block, Page, Table, Text, numeric
 
 BUSY = 0.5
 """Mean number of processes that wanted a core in the minute before: more disturbs the figures."""
@@ -39,8 +39,7 @@ def benchmark_page(report: BenchmarkReport) -> Page:
             _lengths(timings, f"By number of words, {title}: p50 / p99 ms"),
             _throughput(timings, f"Many items a call, {title}"),
         ]
-    title = f"Cold start (median of {settings.starts}), memory, size"
-    blocks.append(_starts(runs, title))
+    blocks.append(_starts(runs, f"Cold start (median of {settings.starts}), memory, size"))
     return Page("Benchmark", blocks, blocks)
 
 
@@ -50,10 +49,9 @@ def _single_items(runs: Mapping[str, SingleItems], title: str) -> Table:
     rows = []
     for name, one in runs.items():
         times = [one.p50_ms, one.p95_ms, one.p99_ms, one.p999_ms, one.mean_ms]
-        ratio = f"{one.ratio.value:.3f} [{one.ratio.low:.3f}, {one.ratio.high:.3f}]"
-        compared = "-" if name == first else ratio
+        compared = "-" if name == first else score(one.ratio)
         rows.append([name, *map(milliseconds, times), compared, str(one.items)])
-    return _table(head, rows, title)
+    return Table(["run", *numeric(head)], rows, title)
 
 
 def _lengths(runs: Mapping[str, Timing], title: str) -> Table:
@@ -63,7 +61,7 @@ def _lengths(runs: Mapping[str, Timing], title: str) -> Table:
         + [f"{milliseconds(t.p50_ms)} / {milliseconds(t.p99_ms)}" for t in one.lengths.values()]
         for name, one in runs.items()
     ]
-    return _table(head, rows, title)
+    return Table(["run", *numeric(head)], rows, title)
 
 
 def _throughput(runs: Mapping[str, Timing], title: str) -> Table:
@@ -74,7 +72,7 @@ def _throughput(runs: Mapping[str, Timing], title: str) -> Table:
         spread = f"{one.lowest:,.0f} to {one.highest:,.0f}"
         counts = [str(one.items), str(one.rounds)]
         rows.append([name, number(one.items_per_second, 0), spread, *counts])
-    return _table(head, rows, title)
+    return Table(["run", *numeric(head)], rows, title)
 
 
 def _starts(runs: Mapping[str, RunCosts], title: str) -> Table:
@@ -87,8 +85,4 @@ def _starts(runs: Mapping[str, RunCosts], title: str) -> Table:
         torch = "imported" if one.torch_imported else "no"
         sizes = [number(costs.peak_memory_mib, 0), number(costs.mib, 1)]
         rows.append([name, *map(milliseconds, parts), torch, *sizes])
-    return _table(head, rows, title)
-
-
-def _table(head: list[str], rows: list[list[str]], title: str) -> Table:
-    return Table(["run", *(Column(heading, "number") for heading in head)], rows, title)
+    return Table(["run", *numeric(head)], rows, title)

@@ -1,7 +1,5 @@
 """Builds the pages of comparisons."""
 
-from collections.abc import Sequence
-
 from tagger.compare.report import (
     ApproachesReport,
     ComparisonReport,
@@ -10,7 +8,7 @@ from tagger.compare.report import (
     SourcesReport,
 )
 from tagger.reporting.numbers import difference, number
-from tagger.reporting.page import Block, Column, Listing, Page, Table, Text
+from tagger.reporting.page import Block, Listing, Page, Table, Text, numeric
 
 COLUMNS = {
     "weighted P": "weighted_precision",
@@ -65,7 +63,7 @@ def _approaches(report: ApproachesReport) -> list[Block]:
             f"{report.source}: {report.rows} rows, {report.folds} folds x {report.seeds} seeds, "
             "out of fold; in brackets the standard deviation over seeds"
         ),
-        Table(["approach", *_numeric([*COLUMNS, "train s", "p50 ms", "p99 ms", "MiB"])], rows),
+        Table(["approach", *numeric([*COLUMNS, "train s", "p50 ms", "p99 ms", "MiB"])], rows),
         Text(
             "published: share of the items that a threshold policy publishes which promises a "
             f"precision of {promise.target_precision:g} with {promise.confidence:.0%} confidence; "
@@ -95,7 +93,7 @@ def _few_labels(report: FewLabelsReport) -> list[Block]:
         ]
         proven.append(f"{few}: {'; '.join(better) or 'none'}")
     return [
-        Table(["labels a tag, at most", *_numeric(names)], rows),
+        Table(["labels a tag, at most", *numeric(names)], rows),
         Text("weighted / macro F1. Better in weighted F1, by simultaneous intervals:"),
         Listing(proven),
     ]
@@ -115,14 +113,10 @@ def _sources(report: SourcesReport) -> list[Block]:
         for pair in pairs
     ]
     return [
-        Table(["approach", "trained on", *_numeric(head)], rows),
+        Table(["approach", "trained on", *numeric(head)], rows),
         Table(["scored on", "difference (*: leaves out 0)", "weighted F1"], gains),
     ]
 
 
 def _interval(one: Difference) -> str:
     return difference(one, 4) + (" *" if one.proven else "")
-
-
-def _numeric(headings: Sequence[str]) -> list[Column]:
-    return [Column(heading, "number") for heading in headings]

@@ -2,8 +2,9 @@
 
 from tagger.config.overrides import script_command
 from tagger.errors import UserError
-from tagger.evaluation.report import ErrorGroup, Errors, EvaluationReport
+from tagger.evaluation.report import ErrorGroup, Errors
 from tagger.files import expand_home
+from tagger.leaderboard import read_report
 from tagger.reporting.numbers import plural, score
 from tagger.reporting.page import Block, Listing, Text
 from tagger.reporting.terminal import print_blocks
@@ -24,17 +25,14 @@ def read_errors(run: RunFolder, on: str | None) -> Errors:
     path = run.path / (f"on-{on}" if on else ".") / "report.json"
     if on and not path.exists() and (expand_home(on) / "report.json").exists():
         path = expand_home(on) / "report.json"
-    command = script_command("evaluate.py", run=run.path)
-    if on:
-        command += " data=..., with the source of that name"
     if not path.exists():
+        command = script_command("evaluate.py", run=run.path)
+        if on:
+            command += " data=..., with the source of that name"
         evaluated = sorted(one.parent.name for one in run.path.glob("on-*/report.json"))
         known = f"There are evaluations {', '.join(evaluated)}. " if evaluated else ""
         raise UserError(f"{path} does not exist", hint=f"{known}Evaluate first: {command}")
-    try:
-        report = EvaluationReport.read(path)
-    except UserError as error:
-        raise UserError(error.summary, hint=f"Evaluate again: {command}") from None
+    report = read_report(run, path)
     if not path.is_relative_to(run.path) and report.run.name != run.name:
         raise UserError(f"{path} is about the run {report.run.name}, not {run.name}")
     return report.errors

@@ -1,5 +1,6 @@
 """Reports an evaluation: its page, the files that are written, and what the terminal shows."""
 
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
 
@@ -13,11 +14,9 @@ from tagger.evaluation.report import (
     EvaluationReport,
     Guards,
     Latency,
-    McNemar,
     OverallScores,
     RunComparison,
     Score,
-    WeakSlice,
     WeakSlices,
 )
 from tagger.reporting.errors import describe_error_group, describe_error_total
@@ -27,6 +26,7 @@ from tagger.reporting.markdown import write_markdown
 from tagger.reporting.numbers import (
     difference,
     label,
+    number,
     plural,
     score,
     sentence,
@@ -37,6 +37,7 @@ from tagger.reporting.page import (
     Block,
     Cell,
     Column,
+    Columns,
     Details,
     Figures,
     Heading,
@@ -46,19 +47,18 @@ from tagger.reporting.page import (
     Page,
     Table,
     Text,
+    numeric,
 )
 from tagger.reporting.terminal import print_page
 from tagger.runs import write_predictions
 from tagger.scores import OVERALL, PER_CLASS
 
-HEADLINE = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "weighted_f1": "Weighted F1"}
 CHANGES = {"fixed": "Fixed", "broken": "Broken", "still_wrong": "Wrong in another way"}
 MOST_LETTERS = 400
 """Of a description that a page shows."""
 
-TAG, ROWS, ITEM = Column("tag"), Column("rows", "number"), Column("item", "prose")
-RULE = Column("rule", "prose")
-COUNTS = [Column("cases", "number"), Column("passed", "number")]
+ROWS, *COUNTS = numeric(["rows", "cases", "passed"])
+ITEM = Column("item", "prose")
 
 
 def report_evaluation(evaluation: Evaluation) -> EvaluationReport:
@@ -104,7 +104,7 @@ def evaluation_page(report: EvaluationReport, figures: Figures) -> Page:
         Text(f"Evaluated on {data.explanation}. Square brackets hold 95% intervals."),
         *([Text(f"{data.warning}.", "warning")] if data.warning else []),
         _headline(report),
-        _tags(report),
+        _tags(report, score, "Tags"),
         _decisions(report),
         _slices(report),
     ]
@@ -134,73 +134,59 @@ def evaluation_page(report: EvaluationReport, figures: Figures) -> Page:
             "encoder's vectors). Distances between clusters say little."
         )
         blocks += [Heading("Map"), Text(about), draw_map(report.map, report.tags)]
-    facts = [[name, value] for name, value in provenance(report).items()]
-    blocks.append(Table(["fact", Column("value", "prose")], facts, "Provenance"))
+    value = Column("value", "prose")
+    blocks.append(Table(["fact", value], _provenance(report), "Provenance"))
     return Page(f"{report.run.name} on {data.name}", blocks, _summary(report))
 
 
 def _headline(report: EvaluationReport) -> Numbers:
-    numbers = []
-    for key, title in HEADLINE.items():
-        one: Score = getattr(report.overall, key)
-        numbers.append(Number(title, f"{one.value:.3f}", f"[{one.low:.3f}, {one.high:.3f}]"))
-    decision, calibration = report.decision, report.calibration
+    overall, decision, calibration = report.overall, report.decision, report.calibration
     precision = "-" if decision.precision is None else f"{decision.precision.value:.3f}"
-    before = f"{calibration.before.ece_adaptive:.3f}"
-    numbers += [
-        Number("Published", share(decision.coverage), f"of the rows, precision {precision}"),
-        Number(
-            "Calibration error", f"{calibration.ece_adaptive:.3f}", f"before correction {before}"
-        ),
-        Number(
-            "Latency, 95th percentile", f"{report.latency.p95_ms:.1f} ms", "an item, end to end"
-        ),
-    ]
-    return Numbers(numbers)
+    before = f"before correction {calibration.before.ece_adaptive:.3f}"
+    latency = f"{report.latency.p95_ms:.1f} ms"
+    return Numbers(
+        [
+            Number("Accuracy", *score(overall.accuracy).split(" ", 1)),
+            Number("Macro F1", *score(overall.macro_f1).split(" ", 1)),
+            Number("Weighted F1", *score(overall.weighted_f1).split(" ", 1)),
+            Number("Published", share(decision.coverage), f"of the rows, precision {precision}"),
+            Number("Calibration error", f"{calibration.ece_adaptive:.3f}", before),
+            Number("Latency, 95th percentile", latency, "an item, end to end"),
+        ]
+    )
 
 
-def _tags(report: EvaluationReport) -> Table:
+def _tags(report: EvaluationReport, form: Callable[[Score], str], title: str) -> Table:
+    """Build the table of tags and averages, each score in one of the forms of `numbers`."""
     rows = [
-        [tag, str(block.num_samples), *(score(getattr(block, name)) for name in PER_CLASS)]
+        [tag, str(block.num_samples), *(form(getattr(block, name)) for name in PER_CLASS)]
         for tag, block in report.per_class.items()
     ]
     for average in ("macro", "weighted"):
-        scores = [score(getattr(report.overall, f"{average}_{name}")) for name in PER_CLASS]
+        scores = [form(getattr(report.overall, f"{average}_{name}")) for name in PER_CLASS]
         rows.append([f"{average} average", str(report.overall.num_samples), *scores])
-    return Table(["tag", ROWS, *map(label, PER_CLASS)], rows, "Tags")
+    return Table(["tag", ROWS, *map(label, PER_CLASS)], rows, title)
 
 
 def _decisions(report: EvaluationReport) -> Table:
     calibration = report.calibration
-    rows = [
-        [
-            tag,
-            str(block.published),
-            score(block.precision),
-            score(block.recall),
-            f"{calibration.per_class[tag].ece_adaptive:.3f}",
-            f"{calibration.before.per_class[tag].ece_adaptive:.3f}",
-        ]
-        for tag, block in report.decision.per_class.items()
-    ]
-    columns = [TAG, Column("published", "number"), Column("precision"), Column("recall")]
-    errors = [Column("calibration error", "number"), Column("before", "number")]
+    rows = []
+    for tag, block in report.decision.per_class.items():
+        scores = map(score, (block.precision, block.recall))
+        both = (calibration.per_class[tag], calibration.before.per_class[tag])
+        rows.append([tag, str(block.published), *scores, *(f"{c.ece_adaptive:.3f}" for c in both)])
+    published, *errors = numeric(["published", "calibration error", "before"])
     caption = f"{describe_decision(report.decision)} {describe_correction(calibration)}"
-    return Table([*columns, *errors], rows, "Decisions", caption)
+    columns: Columns = ["tag", published, "precision", "recall", *errors]
+    return Table(columns, rows, "Decisions", caption)
 
 
 def _slices(report: EvaluationReport) -> Table:
-    rows = [
-        [
-            name,
-            str(block.num_samples),
-            score(block.accuracy),
-            score(block.weighted_f1),
-            block.description,
-        ]
-        for name, block in report.slices.items()
-    ]
-    columns = [Column("slice"), ROWS, Column("accuracy"), Column("weighted F1"), RULE]
+    rows = []
+    for name, block in report.slices.items():
+        scores = map(score, (block.accuracy, block.weighted_f1))
+        rows.append([name, str(block.num_samples), *scores, block.description])
+    columns: Columns = ["slice", ROWS, "accuracy", "weighted F1", Column("rule", "prose")]
     return Table(columns, rows, "Slices", "Intervals tell how little a slice of few rows can say.")
 
 
@@ -208,25 +194,20 @@ def _weak_slices(weak: WeakSlices) -> list[Block]:
     found = sentence(describe_weak_slices(weak))
     if not weak.slices:
         return [Heading("Weak slices"), Text(found)]
-    rows = [
-        [
-            one.name,
-            str(one.num_samples),
-            str(one.errors),
-            score(one.error_rate),
-            f"{one.elsewhere:.3f}",
-            f"{one.p_value:.3g}",
-            "; ".join(row.title or row.id for row in one.examples),
-        ]
-        for one in weak.slices
-    ]
-    columns = [Column("slice"), ROWS, Column("errors", "number"), Column("error rate")]
-    columns += [Column("elsewhere", "number"), Column("p, adjusted", "number")]
+    rows = []
+    for one in weak.slices:
+        counts, rate = map(str, (one.num_samples, one.errors)), score(one.error_rate)
+        examples = "; ".join(row.title or row.id for row in one.examples)
+        compared = [f"{one.elsewhere:.3f}", f"{one.p_value:.3g}"]
+        rows.append([one.name, *counts, rate, *compared, examples])
+    errors, *numbers = numeric(["errors", "elsewhere", "p, adjusted"])
+    last = Column("examples", "prose")
+    columns: Columns = ["slice", ROWS, errors, "error rate", *numbers, last]
     caption = (
         f"{found} p-values are adjusted for multiple comparisons; each slice stands without the "
         "rows of those above it."
     )
-    return [Table([*columns, Column("examples", "prose")], rows, "Weak slices", caption)]
+    return [Table(columns, rows, "Weak slices", caption)]
 
 
 def _behaviour(behaviour: BehaviourReport) -> list[Block]:
@@ -234,21 +215,19 @@ def _behaviour(behaviour: BehaviourReport) -> list[Block]:
         [name, str(block.num_cases), str(block.passed), score(block.rate), block.about]
         for name, block in behaviour.capabilities.items()
     ]
-    columns = [Column("capability"), *COUNTS, Column("rate")]
+    columns: Columns = ["capability", *COUNTS, "rate", Column("what it is", "prose")]
     caption = (
         f"{behaviour.passed} of {behaviour.num_cases} cases of {behaviour.cases.path} pass: "
         f"{score(behaviour.rate)}."
     )
-    table = Table([*columns, Column("what it is", "prose")], rows, "Behaviour", caption)
-    blocks: list[Block] = [table]
+    blocks: list[Block] = [Table(columns, rows, "Behaviour", caption)]
     for name, block in behaviour.capabilities.items():
-        failures: list[list[str | Cell]] = [
-            [_item(one.title, one.description), one.expected, one.found] for one in block.failures
+        failures = [
+            (_item(one.title, one.description), one.expected, one.found) for one in block.failures
         ]
         if failures:
             title = f"Failed, {name}"
-            columns = [ITEM, Column("expected"), Column("found")]
-            inner = Table(columns, failures, label=title)
+            inner = Table([ITEM, "expected", "found"], failures, label=title)
             blocks.append(Details(f"{title}: {len(failures)}", [inner]))
     return blocks
 
@@ -259,7 +238,7 @@ def _comparison(comparison: RunComparison) -> list[Block]:
         for key, one in comparison.differences.items()
     ]
     test = comparison.mcnemar
-    columns = [*map(Column, ("score", "this run", "the other", "difference"))]
+    columns = ["score", "this run", "the other", "difference"]
     blocks: list[Block] = [
         Table(columns, rows, f"Against {comparison.against}", f"{comparison.explanation}."),
         Text(
@@ -271,9 +250,9 @@ def _comparison(comparison: RunComparison) -> list[Block]:
     for kind, title in CHANGES.items():
         items = getattr(comparison, kind)
         cells = [[one.title or one.id, one.true, one.ours, one.theirs] for one in items]
-        columns = [ITEM, Column("true"), Column("this run"), Column("the other")]
         if cells:
-            blocks.append(Details(f"{title}: {len(items)}", [Table(columns, cells, label=title)]))
+            inner = Table([ITEM, "true", "this run", "the other"], cells, label=title)
+            blocks.append(Details(f"{title}: {len(items)}", [inner]))
     return blocks
 
 
@@ -295,38 +274,25 @@ def _errors(report: EvaluationReport) -> list[Block]:
 
 
 def _error_table(group: ErrorGroup) -> Table:
-    rows: list[list[str | Cell]] = [
-        [
-            _item(
-                one.title or one.id,
-                one.description,
-                "suspected label error" if one.suspected_label_error else "",
-            ),
-            one.true,
-            one.predicted,
-            f"{one.probability:.3f}",
-            Cell(items=[f"{near.tag}: {_shorten(near.title, 80)}" for near in one.nearest_items]),
-        ]
-        for one in group.errors
-    ]
-    columns = [ITEM, Column("true"), Column("predicted"), Column("probability", "number")]
-    nearest = Column("nearest training items", "prose")
-    return Table([*columns, nearest], rows, label=group.name)
+    rows = []
+    for one in group.errors:
+        mark = "suspected label error" if one.suspected_label_error else ""
+        item = _item(one.title or one.id, one.description, mark)
+        near = Cell(items=[f"{n.tag}: {_shorten(n.title, 80)}" for n in one.nearest_items])
+        rows.append((item, one.true, one.predicted, f"{one.probability:.3f}", near))
+    columns: Columns = [
+        ITEM, "true", "predicted", *numeric(["probability"]),
+        Column("nearest training items", "prose"),
+    ]  # fmt: skip
+    return Table(columns, rows, label=group.name)
 
 
 def _summary(report: EvaluationReport) -> list[Block]:
     """Build what the terminal shows: tables of tags, slices and behaviour, then lines."""
-    overall, data = report.overall, report.data
-    rows = [
-        [tag, str(block.num_samples), *(short_score(getattr(block, key)) for key in PER_CLASS)]
-        for tag, block in report.per_class.items()
-    ]
-    for average in ("macro", "weighted"):
-        scores = [short_score(getattr(overall, f"{average}_{key}")) for key in PER_CLASS]
-        rows.append([average, str(overall.num_samples), *scores])
+    data, latency = report.data, report.latency
     title = f"{report.run.name} on {data.name}, with 95% intervals"
-    blocks: list[Block] = [Table(["tag", ROWS, *map(label, PER_CLASS)], rows, title)]
-    slices: dict[str, OverallScores] = {"all rows": overall, **report.slices}
+    blocks: list[Block] = [_tags(report, short_score, title)]
+    slices: dict[str, OverallScores] = {"all rows": report.overall, **report.slices}
     rows = [
         [name, str(one.num_samples), short_score(one.accuracy), short_score(one.weighted_f1)]
         for name, one in slices.items()
@@ -344,14 +310,28 @@ def _summary(report: EvaluationReport) -> list[Block]:
     blocks += [
         Text(f"decision: {describe_decision(report.decision)}"),
         Text(f"calibration: {describe_correction(report.calibration)}"),
-        Text(f"latency p50/p95/p99: {describe_latency(report.latency)}"),
+        Text(
+            f"latency p50/p95/p99: {latency.p50_ms:.1f} / {latency.p95_ms:.1f} / "
+            f"{latency.p99_ms:.1f} ms an item, end to end ({latency.items} items one by one, "
+            f"{plural(latency.threads, 'thread')}){describe_budget(latency)}"
+        ),
         Text(f"weak slices: {describe_weak_slices(report.weak_slices)}"),
-        Listing([_weak_slice(one) for one in report.weak_slices.slices]),
+        Listing(
+            [
+                f"{one.name}: {one.errors} of {one.num_samples} wrong, elsewhere "
+                f"{share(one.elsewhere)}"
+                for one in report.weak_slices.slices
+            ]
+        ),
         Text(f"errors: {describe_error_total(report.errors)}"),
     ]
     if comparison := report.comparison:
+        test = comparison.mcnemar
         lines = [f"{label(key)}: {difference(one)}" for key, one in comparison.differences.items()]
-        lines += [describe_mcnemar(comparison.mcnemar), describe_guards(comparison.guards)]
+        lines.append(
+            f"{test.fixed} rows fixed, {test.broken} broken, exact McNemar p = {test.p_value:.3g}"
+        )
+        lines.append(describe_guards(comparison.guards))
         blocks.append(Text(f"against {comparison.against}: {comparison.explanation}"))
         blocks.append(Listing(lines))
     return blocks
@@ -382,13 +362,6 @@ def describe_correction(calibration: CorrectedCalibration) -> str:
     )
 
 
-def describe_latency(latency: Latency) -> str:
-    """Say in a line how long an item takes, and how that was measured."""
-    times = f"{latency.p50_ms:.1f} / {latency.p95_ms:.1f} / {latency.p99_ms:.1f}"
-    measured = f"{latency.items} items one by one, {plural(latency.threads, 'thread')}"
-    return f"{times} ms an item, end to end ({measured}){describe_budget(latency)}"
-
-
 def describe_budget(latency: Latency) -> str:
     """Say how p99 stands to the budget, as the end of a sentence; nothing without one."""
     if latency.within_budget is None:
@@ -400,19 +373,8 @@ def describe_budget(latency: Latency) -> str:
 def describe_weak_slices(weak: WeakSlices) -> str:
     """Say in a line what the search found."""
     found = len(weak.slices)
-    searched = f"of {plural(weak.comparisons, 'part')} compared"
-    if not found:
-        return f"none {searched} has more errors than chance allows"
-    return f"{found} {searched} {'has' if found == 1 else 'have'} more errors than chance allows"
-
-
-def _weak_slice(one: WeakSlice) -> str:
-    return f"{one.name}: {one.errors} of {one.num_samples} wrong, elsewhere {share(one.elsewhere)}"
-
-
-def describe_mcnemar(test: McNemar) -> str:
-    """Say in a line how many rows changed, and how likely that is by chance."""
-    return f"{test.fixed} rows fixed, {test.broken} broken, exact McNemar p = {test.p_value:.3g}"
+    searched = f"{found or 'none'} of {plural(weak.comparisons, 'part')} compared"
+    return f"{searched} {'have' if found > 1 else 'has'} more errors than chance allows"
 
 
 def describe_guards(guards: Guards) -> str:
@@ -422,8 +384,8 @@ def describe_guards(guards: Guards) -> str:
     return f"{guards.comparisons:,} guarded parts, {found}"
 
 
-def provenance(report: EvaluationReport) -> dict[str, str]:
-    """Return in a flat table what the numbers depend on."""
+def _provenance(report: EvaluationReport) -> list[list[str]]:
+    """Return what the numbers depend on, without what is not known."""
     run, data, environment = report.run, report.data, report.environment
     trained, hardware = run.trained_on, environment.hardware
     machine = f"{hardware.cpu}, {hardware.cores} cores, {hardware.memory_gib} GiB memory"
@@ -433,12 +395,12 @@ def provenance(report: EvaluationReport) -> dict[str, str]:
     facts = {
         "Run": run.path,
         "Model": run.model,
-        "Parameters": _count(run.parameters),
+        "Parameters": number(run.parameters, 0),
         "Seed": run.seed,
-        "Steps": _count(run.steps),
-        "Kept step": _count(run.best_step),
-        "Training time": _unit(run.train_seconds, "s"),
-        "Peak memory of training": _unit(run.peak_memory_mib, "MiB"),
+        "Steps": number(run.steps, 0),
+        "Kept step": number(run.best_step, 0),
+        "Training time in s": number(run.train_seconds, 1),
+        "Peak memory of training in MiB": number(run.peak_memory_mib, 1),
         "Trained on": f"{trained.name}: {rows}",
         "Trained on, SHA-256": trained.sha256,
         "Trained at revision": _revision(run.environment.git),
@@ -451,7 +413,7 @@ def provenance(report: EvaluationReport) -> dict[str, str]:
         "Bootstrap": f"{report.intervals.resamples} resamples, seed {report.intervals.seed}",
         "Versions": ", ".join(f"{k} {v}" for k, v in environment.versions.items()),
     }
-    return {key: str(value) for key, value in facts.items() if value is not None}
+    return [[key, str(value)] for key, value in facts.items() if value not in (None, "-")]
 
 
 def _attach_to_tracker(evaluation: Evaluation) -> None:
@@ -477,11 +439,3 @@ def _revision(git: Revision | None) -> str | None:
     if git is None:
         return None
     return git.revision + (" with changed files" if git.changed_files else "")
-
-
-def _count(number: int | None) -> str | None:
-    return None if number is None else f"{number:,}"
-
-
-def _unit(number: float | None, unit: str) -> str | None:
-    return None if number is None else f"{number:,.1f} {unit}"

@@ -17,19 +17,10 @@ from tagger.evaluation.report import (
     CorrectedCalibration,
     DecisionReport,
     OverallScores,
-    Score,
     TagCalibration,
 )
 from tagger.reporting.evaluation import describe_correction, describe_decision
-from tagger.reporting.figures import (
-    BLUE,
-    COLOURS,
-    LINE_STYLES,
-    MARKERS,
-    SKY,
-    VERMILION,
-    Plot,
-)
+from tagger.reporting.figures import BLUE, COLOURS, LINE_STYLES, MARKERS, SKY, VERMILION, Plot
 from tagger.reporting.numbers import label, score
 from tagger.scores import FloatArray, IntArray
 from tagger.training.tracking import read_metrics
@@ -45,6 +36,7 @@ def draw_figures(evaluation: Evaluation) -> dict[str, Plot | None]:
     confusion = np.array(report.confusion)
     steps = read_metrics(evaluation.run.path / "metrics.jsonl")
     curves = plot_learning_curves(steps, report.run.best_step)
+    learning = "Training and validation loss, and validation scores, over the steps of training."
     return {
         "confusion": Plot(plot_confusion(confusion, tags), _confusion_text(confusion, tags)),
         "precision-recall": Plot(
@@ -71,22 +63,12 @@ def draw_figures(evaluation: Evaluation) -> dict[str, Plot | None]:
             f"Accuracy of {len(report.slices)} slices with 95% intervals; on all "
             f"{report.overall.num_samples} rows it is {score(report.overall.accuracy)}.",
         ),
-        "learning-curves": None
-        if curves is None
-        else Plot(
-            curves,
-            "Training and validation loss, and validation scores, over the steps of training.",
-        ),
+        "learning-curves": None if curves is None else Plot(curves, learning),
     }
 
 
 def plot_confusion(confusion: IntArray, tags: Sequence[str]) -> Figure:
-    """Draw a confusion matrix: the count of each cell and its share of the true tag's rows.
-
-    Args:
-        confusion: Counts, shape (n_tags, n_tags), rows true. Rows of zeros stay blank.
-        tags: Names, in that order.
-    """
+    """Draw a confusion matrix (rows true): each cell's count and share of the true tag's rows."""
     n_tags = len(tags)
     support = confusion.sum(axis=1, keepdims=True)
     share = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
@@ -97,15 +79,13 @@ def plot_confusion(confusion: IntArray, tags: Sequence[str]) -> Figure:
     figure.colorbar(image, ax=axes, label="share of the true tag's rows", shrink=0.8)
     many = n_tags >= _MANY_TAGS
     names = [_cut(tag, 2 * _LABEL_WIDTH) if many else _wrap(tag) for tag in tags]
+    # An upright text is level with its tick only if it is told to be.
+    rotation, va = (90, "center") if many else (40, "top")
     axes.set_xticks(
-        range(n_tags), names, rotation=90 if many else 40, ha="right", rotation_mode="anchor"
+        range(n_tags), names, rotation=rotation, ha="right", va=va, rotation_mode="anchor"
     )
-    if many:  # level with the tick, which a text turned upright and anchored is not by itself
-        for label in axes.get_xticklabels():
-            label.set_verticalalignment("center")
-    axes.set_yticks(
-        range(n_tags), [f"{name} ({n})" for name, n in zip(names, support[:, 0], strict=True)]
-    )
+    rows = [f"{name} ({n})" for name, n in zip(names, support[:, 0], strict=True)]
+    axes.set_yticks(range(n_tags), rows)
     axes.set(xlabel="predicted tag", ylabel="true tag (rows)", title="Confusion matrix")
     for (row, column), count in np.ndenumerate(confusion):
         if not count:
@@ -126,13 +106,9 @@ def plot_reliability(calibration: CorrectedCalibration) -> Figure:
     upper.set(ylabel="share of right decisions", title="Reliability")
     counts = [one.num_samples for one in bins]
     bars = lower.bar(
-        [one.low for one in bins],
-        counts,
-        width=1 / len(bins),
-        align="edge",
-        color=SKY,
+        [one.low for one in bins], counts, width=1 / len(bins), align="edge", color=SKY,
         edgecolor="white",
-    )
+    )  # fmt: skip
     lower.bar_label(bars, [str(count) if count else "" for count in counts], fontsize=8)
     lower.margins(y=0.25)
     lower.set(xlabel="probability of the tag decided for", ylabel="rows", xlim=(0, 1))
@@ -167,9 +143,8 @@ def _draw_reliability(
         ("this run", after, BLUE, "-", "o"),
     ):
         filled = [one for one in block.bins if one.num_samples]
-        x, y = (
-            np.array([getattr(one, key) for one in filled]) for key in ("confidence", "accuracy")
-        )
+        x = np.array([one.confidence for one in filled], np.float64)
+        y = np.array([one.accuracy for one in filled], np.float64)
         text = f"{name} (ECE {block.ece_adaptive:.3f})"
         axes.plot(x, y, color=color, linestyle=line, marker=marker, markersize=3, label=text)
         rows = np.array([one.num_samples for one in filled])
@@ -187,22 +162,14 @@ def plot_risk_coverage(decision: DecisionReport) -> Figure:
     text = f"surest rows first (AURC {decision.aurc:.4f})"
     axes.plot(coverages, risks, color=BLUE, label=text)
     if (precision := decision.precision) is not None:
+        ends = [[precision.high - precision.value], [precision.value - precision.low]]
+        text = f"published under {decision.policy.kind}, 95% interval"
         axes.errorbar(
-            [decision.coverage],
-            [1 - precision.value],
-            yerr=[[precision.high - precision.value], [precision.value - precision.low]],
-            color=VERMILION,
-            marker="D",
-            capsize=4,
-            label=f"published under {decision.policy.kind}, 95% interval",
-        )
-    axes.set(
-        xlabel="share of rows that are published",
-        ylabel="share of these that are wrong",
-        xlim=(0, 1.02),
-        title="Risk and coverage",
-    )
-    axes.set_ylim(bottom=0)
+            [decision.coverage], [1 - precision.value], yerr=ends, color=VERMILION, marker="D",
+            capsize=4, label=text,
+        )  # fmt: skip
+    axes.set(xlim=(0, 1.02), ylim=(0, None), title="Risk and coverage")
+    axes.set(xlabel="share of rows that are published", ylabel="share of these that are wrong")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", fontsize=9)
     return figure
@@ -220,25 +187,23 @@ def plot_precision_recall(probabilities: FloatArray, true: IntArray, tags: Seque
     height = max(4.6, 0.24 * len(tags) + 1.2) if many else 5.0
     figure = Figure(figsize=(9.0 if many else 5.8, height), layout="constrained")
     axes = figure.subplots()
+    _set_styles(axes)
     for position, tag in enumerate(tags):
-        style = _style(position)
         name = _cut(tag, 40)
         positive = true == position
         if not positive.any():
-            axes.plot([], [], label=f"{name}: no rows", **style)
+            axes.plot([], [], label=f"{name}: no rows")
             continue
         precision, recall, _ = precision_recall_curve(positive, probabilities[:, position])
         average = average_precision_score(positive, probabilities[:, position])
-        axes.step(recall, precision, where="post", label=f"{name} (AP {average:.3f})", **style)
-    axes.set(
-        xlabel="recall",
-        ylabel="precision",
-        xlim=(-0.02, 1.02),
-        ylim=(0, 1.03),
-        title="Precision and recall of each tag",
-    )
+        axes.step(recall, precision, where="post", label=f"{name} (AP {average:.3f})")
+    axes.set(xlabel="recall", xlim=(-0.02, 1.02), ylabel="precision", ylim=(0, 1.03))
+    axes.set_title("Precision and recall of each tag")
     axes.grid(alpha=0.3)
-    _legend(axes, outside=many)
+    if many:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
+    else:
+        axes.legend(loc="lower left", fontsize=9)
     return figure
 
 
@@ -255,10 +220,7 @@ def plot_learning_curves(
         None when nothing was logged. Without validation, the training loss alone.
     """
     losses = {"train/loss": "training", "val/loss": "validation"}
-    scores = {
-        key: key.removeprefix("val/").replace("_f1", " F1")
-        for key in ("val/accuracy", "val/macro_f1", "val/weighted_f1")
-    }
+    scores = {f"val/{key}": label(key) for key in ("accuracy", "macro_f1", "weighted_f1")}
     panels = [
         (title, names)
         for title, names in (("Loss", losses), ("Validation scores", scores))
@@ -270,13 +232,14 @@ def plot_learning_curves(
     figure = Figure(figsize=(6.4, 3.2 * len(panels) + 0.4), layout="constrained")
     grid = figure.subplots(len(panels), 1, squeeze=False)
     for axes, (title, names) in zip(grid[:, 0], panels, strict=True):
+        _set_styles(axes)
         for position, (key, name) in enumerate(names.items()):
             points = [(line["step"], line[key]) for line in steps if line.get(key) is not None]
             if points:
                 x, y = zip(*points, strict=True)
                 # A marker on each point only where there are few: one a validation.
-                style = _style(position) | {"marker": MARKERS[position] if len(x) <= 40 else None}
-                axes.plot(x, y, label=name, markersize=5, **style)
+                marker = MARKERS[position] if len(x) <= 40 else None
+                axes.plot(x, y, label=name, marker=marker, markersize=5)
         if best_step is not None:
             axes.axvline(best_step, color="0.35", linestyle=":", label=f"kept: step {best_step}")
         axes.set(xlabel="step", title=title)
@@ -286,47 +249,22 @@ def plot_learning_curves(
     return figure
 
 
-def plot_slices(
-    overall: OverallScores, slices: Mapping[str, OverallScores], metric: str = "accuracy"
-) -> Figure:
-    """Draw a score of each slice with its interval, beside that of all rows.
-
-    Args:
-        overall: The scores of all rows.
-        slices: Those of the slices, by name; those without rows must be left out.
-        metric: Which score.
-    """
+def plot_slices(overall: OverallScores, slices: Mapping[str, OverallScores]) -> Figure:
+    """Draw the accuracy of each slice that has rows with its interval, below that of all rows."""
     blocks = {"all rows": overall, **slices}
     figure = Figure(figsize=(7.2, 0.36 * len(blocks) + 1.3), layout="constrained")
     axes = figure.subplots()
-    reference: Score = getattr(overall, metric)
-    axes.axvspan(reference.low, reference.high, color=SKY, alpha=0.25, linewidth=0)
-    axes.axvline(reference.value, color=BLUE, linewidth=1, linestyle="--")
-    for height, (name, block) in enumerate(blocks.items()):
-        one: Score = getattr(block, metric)
-        first = name == "all rows"
-        axes.plot(
-            [one.low, one.high],
-            [height, height],
-            color=BLUE if first else "0.35",
-            linewidth=2,
-            solid_capstyle="butt",
-        )
-        axes.plot(
-            one.value,
-            height,
-            marker="D" if first else "o",
-            color=BLUE if first else VERMILION,
-            markersize=7,
-        )
+    axes.axvspan(overall.accuracy.low, overall.accuracy.high, color=SKY, alpha=0.25, linewidth=0)
+    axes.axvline(overall.accuracy.value, color=BLUE, linewidth=1, linestyle="--")
+    for height, block in enumerate(blocks.values()):
+        one = block.accuracy
+        line, marker, colour = ("0.35", "o", VERMILION) if height else (BLUE, "D", BLUE)
+        axes.hlines(height, one.low, one.high, color=line, linewidth=2)
+        axes.plot(one.value, height, marker=marker, color=colour, markersize=7)
     labels = [f"{name}  (n={block.num_samples})" for name, block in blocks.items()]
     axes.set_yticks(range(len(blocks)), labels)
     axes.invert_yaxis()
-    axes.set(
-        xlabel=f"{label(metric)}, 95% interval",
-        xlim=(-0.02, 1.02),
-        title=f"Slices: {label(metric)}",
-    )
+    axes.set(xlabel="accuracy, 95% interval", xlim=(-0.02, 1.02), title="Slices: accuracy")
     axes.grid(axis="x", alpha=0.3)
     return figure
 
@@ -352,20 +290,14 @@ def _calibration_by_tag(calibration: CorrectedCalibration) -> str:
     )
 
 
-def _style(position: int) -> dict[str, Any]:
-    """Return a colour and line style. As 7 and 4 share no factor, 28 in a row differ."""
-    return {
-        "color": COLOURS[position % len(COLOURS)],
-        "linestyle": LINE_STYLES[position % len(LINE_STYLES)],
-        "linewidth": 1.8,
-    }
-
-
-def _legend(axes: Axes, outside: bool) -> None:
-    if outside:
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
-    else:
-        axes.legend(loc="lower left", fontsize=9)
+def _set_styles(axes: Axes) -> None:
+    """Give lines colours and styles in turn. As 7 and 4 share no factor, 28 in a row differ."""
+    many = len(COLOURS) * len(LINE_STYLES)
+    axes.set_prop_cycle(
+        color=COLOURS * len(LINE_STYLES),
+        linestyle=LINE_STYLES * len(COLOURS),
+        linewidth=[1.8] * many,
+    )
 
 
 def _cut(name: str, width: int) -> str:
@@ -374,5 +306,4 @@ def _cut(name: str, width: int) -> str:
 
 def _wrap(name: str) -> str:
     """Break a tag's name into lines, at hyphens too; cut what is left over."""
-    lines = textwrap.wrap(name, _LABEL_WIDTH, break_on_hyphens=True) or [name]
-    return "\n".join(lines[:2]) + ("…" if len(lines) > 2 else "")
+    return "\n".join(textwrap.wrap(name, _LABEL_WIDTH, max_lines=2, placeholder="…")) or name

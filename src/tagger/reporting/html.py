@@ -2,13 +2,12 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jinja2
 
 from tagger.files import write_text
-from tagger.reporting.page import Block, Details, Embedded, Page
+from tagger.reporting.page import Embedded, Page
 
 FOLDER = Path(__file__).parent
 
@@ -27,8 +26,9 @@ def render_html(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["kind"] = lambda block: type(block).__name__
     environment.filters["base64"] = lambda path: base64.b64encode(path.read_bytes()).decode("ascii")
-    embedded = list(_embedded(page.blocks))
+    embedded = [block for block in page.blocks if isinstance(block, Embedded)]
     scripts = [(FOLDER / one.script).read_text(encoding="utf-8") for one in embedded]
     return environment.get_template("page.html.j2").render(
         page=page,
@@ -39,11 +39,3 @@ def render_html(page: Page) -> str:
             for script in scripts
         ],
     )
-
-
-def _embedded(blocks: Sequence[Block]) -> Iterator[Embedded]:
-    for block in blocks:
-        if isinstance(block, Embedded):
-            yield block
-        elif isinstance(block, Details):
-            yield from _embedded(block.blocks)

@@ -1,36 +1,21 @@
 """Formats numbers for people, the same way in all reports."""
 
-from typing import Protocol
+from tagger.compare.report import Difference
+from tagger.evaluation.report import Score
 
 
-class Interval(Protocol):
-    """A value with the ends of its interval."""
-
-    @property
-    def value(self) -> float:
-        """The estimate."""
-
-    @property
-    def low(self) -> float:
-        """The lower end."""
-
-    @property
-    def high(self) -> float:
-        """The upper end."""
-
-
-def score(one: Interval | None) -> str:
+def score(one: Score | None) -> str:
     """Format a value with its interval, `0.913 [0.848, 0.952]`; `-` for none."""
     return "-" if one is None else f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
 
 
-def short_score(one: Interval) -> str:
+def short_score(one: Score) -> str:
     """Format a value with its interval for a terminal of 80 columns: `0.913 .85-1.0`."""
     ends = [f"{end:.2f}".removeprefix("0").replace("1.00", "1.0") for end in (one.low, one.high)]
     return f"{one.value:.3f} {'-'.join(ends)}"
 
 
-def difference(one: Interval, digits: int = 3) -> str:
+def difference(one: Score | Difference, digits: int = 3) -> str:
     """Format a difference with its interval: `+0.026 [-0.009, +0.061]`."""
     value, low, high = (f"{number:+.{digits}f}" for number in (one.value, one.low, one.high))
     return f"{value} [{low}, {high}]"

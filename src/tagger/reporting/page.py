@@ -4,10 +4,10 @@ One function a document builds its page (`tagger.reporting.audit` and others); h
 said once for each form, in `html.py`, `markdown.py` and `terminal.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,15 @@ class Column:
     kind: Literal["text", "number", "prose"] = "text"
 
 
+def numeric(headings: Iterable[str]) -> list[Column]:
+    """Return columns of numbers with these headings."""
+    return [Column(heading, "number") for heading in headings]
+
+
+Columns = Sequence[Column | str]
+Row = Sequence[str | Cell]
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows under headings; the first column names the row.
@@ -47,9 +56,8 @@ class Table:
         label: Names it for screen readers; default: its title.
     """
 
-    kind: ClassVar[str] = "table"
-    columns: Sequence[Column | str]
-    rows: Sequence[Sequence[str | Cell]]
+    columns: Columns
+    rows: Sequence[Row]
     title: str = ""
     caption: str = ""
     label: str = ""
@@ -64,7 +72,6 @@ class Table:
 class Heading:
     """The title of what follows."""
 
-    kind: ClassVar[str] = "heading"
     text: str
 
 
@@ -72,7 +79,6 @@ class Heading:
 class Text:
     """A paragraph; a warning stands out, and what is soft stands back."""
 
-    kind: ClassVar[str] = "text"
     text: str
     tone: Literal["plain", "soft", "warning"] = "plain"
 
@@ -81,7 +87,6 @@ class Text:
 class Listing:
     """Lines, each with a bullet."""
 
-    kind: ClassVar[str] = "listing"
     lines: Sequence[str]
 
 
@@ -89,7 +94,6 @@ class Listing:
 class Command:
     """A command to paste into a shell, and what it is for."""
 
-    kind: ClassVar[str] = "command"
     text: str
     command: str
 
@@ -107,7 +111,6 @@ class Number:
 class Numbers:
     """Figures side by side."""
 
-    kind: ClassVar[str] = "numbers"
     numbers: Sequence[Number]
 
 
@@ -124,7 +127,6 @@ class Figure:
 class Figures:
     """Pictures side by side."""
 
-    kind: ClassVar[str] = "figures"
     figures: Sequence[Figure]
 
 
@@ -132,7 +134,6 @@ class Figures:
 class Details:
     """Blocks that a reader unfolds."""
 
-    kind: ClassVar[str] = "details"
     summary: str
     blocks: Sequence["Block"]
     opened: bool = False
@@ -142,6 +143,8 @@ class Details:
 class Embedded:
     """Part of an HTML page that has a template of its own; other forms show its text alternative.
 
+    It stands among the blocks of the page itself, not within `Details`.
+
     Attributes:
         template: A file of this folder.
         values: What the template is filled with.
@@ -150,7 +153,6 @@ class Embedded:
         text: What it shows, in words.
     """
 
-    kind: ClassVar[str] = "embedded"
     template: str
     values: object
     style: str

@@ -1,7 +1,7 @@
 """Builds the page of a parity gate."""
 
 from tagger.compression.report import BeforeAfter, ParityReport
-from tagger.reporting.page import Block, Column, Heading, Listing, Page, Table, Text
+from tagger.reporting.page import Block, Heading, Listing, Page, Table, Text, numeric
 
 GATES = {
     "passed": "Every limit is kept.",
@@ -27,13 +27,13 @@ def parity_page(report: ParityReport, title: str) -> Page:
         Text(GATES[report.gate]),
         *([Listing(report.broken)] if report.broken else []),
         Text(f"Size of model/: {size.before:.1f} MiB before, {size.after:.1f} after."),
-        Table(["texts", *_numeric(head)], changes, "What changed"),
+        Table(["texts", *numeric(head)], changes, "What changed"),
         Text(
             "The decision was fitted again after compression: each model decides by its own rule. "
             "A shift is the share of probability that went to another tag."
         ),
         Table(
-            ["score", *_numeric(["rows", "before", "after", "difference"])],
+            ["score", *numeric(["rows", "before", "after", "difference"])],
             [[name, *cells] for name, cells in scores.items()],
             f"Scores on {labelled.explanation}",
         ),
@@ -58,7 +58,3 @@ def parity_page(report: ParityReport, title: str) -> Page:
 def _row(one: BeforeAfter, rows: int) -> list[str]:
     difference = f"{one.after - one.before:+.4f}"
     return [str(rows), f"{one.before:.4f}", f"{one.after:.4f}", difference]
-
-
-def _numeric(headings: list[str]) -> list[Column]:
-    return [Column(heading, "number") for heading in headings]

@@ -6,10 +6,11 @@ import shutil
 from tagger.config.overrides import script_command
 from tagger.reporting.figures import write_figures
 from tagger.reporting.html import write_html
-from tagger.reporting.numbers import plural
+from tagger.reporting.numbers import label, number, plural, share
 from tagger.reporting.page import (
     Block,
     Column,
+    Columns,
     Command,
     Figures,
     Heading,
@@ -18,6 +19,7 @@ from tagger.reporting.page import (
     Page,
     Table,
     Text,
+    numeric,
 )
 from tagger.reporting.sweep_figures import sweep_figures
 from tagger.reporting.terminal import print_page
@@ -69,107 +71,96 @@ def _numbers(results: SweepResults) -> Numbers:
     by_number = {trial.number: trial for trial in results.trials}
     best = by_number[summary.best].scores[metric]
     note = f"± {best.error:.4f}, trial {summary.best}"
-    numbers = [Number(f"Best {_name(metric)}", f"{best.mean:.4f}", note)]
+    numbers = [Number(f"Best {label(metric)}", f"{best.mean:.4f}", note)]
     if summary.default is not None and summary.default != summary.best:
         default = by_number[summary.default].scores[metric]
         note = f"± {default.error:.4f}, trial {summary.default}"
         numbers.append(Number("Default", f"{default.mean:.4f}", note))
     if summary.confirmation is not None:
         found = summary.confirmation
-        numbers += [
-            Number(
-                "Confirmed gain", f"{found.gain:+.4f}", f"[{found.low:+.4f}, {found.high:+.4f}]"
-            ),
-            Number("Luck in the best score", f"{found.luck:+.4f}", "search minus fresh seeds"),
-        ]
+        gain, ends = f"{found.gain:+.4f}", f"[{found.low:+.4f}, {found.high:+.4f}]"
+        numbers.append(Number("Confirmed gain", gain, ends))
+        luck = f"{found.luck:+.4f}"
+        numbers.append(Number("Luck in the best score", luck, "search minus fresh seeds"))
     numbers.append(Number("Trials", str(len(results.trials)), duration(summary.hours)))
     if summary.overhead is not None:
-        share = f"{100 * summary.overhead:.1f} %"
-        numbers.append(Number("Overhead", share, "of the trials' time"))
+        numbers.append(Number("Overhead", share(summary.overhead), "of the trials' time"))
     return Numbers(numbers)
 
 
 def _best(results: SweepResults) -> Table:
     summary = results.summary
-    shown = {"best": summary.best} | (
-        {} if summary.default is None else {"default": summary.default}
-    )
-    chosen = {trial.number: trial.chosen for trial in results.trials}
-    rows = []
-    for one in results.parameters:
-        share = summary.importances.get(one.path)
-        rows.append(
-            [
-                one.path,
-                *(_value(chosen[number].get(one.path)) for number in shown.values()),
-                "-" if share is None else f"{100 * share:.0f} %",
-            ]
-        )
-    return Table(
-        ["parameter", *shown, Column("variation explained", "number")],
-        rows,
-        "The best trial",
-        "What it chose, beside where the search started.",
-    )
+    shown = {"best": summary.best, "default": summary.default}
+    chosen = {
+        name: trial.chosen
+        for name, number in shown.items()
+        for trial in results.trials
+        if trial.number == number
+    }
+    rows = [
+        [
+            one.path,
+            *(_value(values.get(one.path)) for values in chosen.values()),
+            share(summary.importances.get(one.path)),
+        ]
+        for one in results.parameters
+    ]
+    caption = "What it chose, beside where the search started."
+    columns: Columns = ["parameter", *chosen, *numeric(["variation explained"])]
+    return Table(columns, rows, "The best trial", caption)
 
 
 def _confirmation(results: SweepResults) -> Table | None:
     found = results.summary.confirmation
     if found is None:
         return None
-    return Table(
-        ["", Column("in the search", "number"), Column("on fresh seeds", "number")],
-        [
-            [one, f"{found.searched[one]:.4f}", f"{found.confirmed[one]:.4f}"]
-            for one in ("winner", "default")
-        ],
-        "Confirmation",
+    columns: Columns = ["", *numeric(["in the search", "on fresh seeds"])]
+    rows = [
+        [one, f"{found.searched[one]:.4f}", f"{found.confirmed[one]:.4f}"]
+        for one in ("winner", "default")
+    ]
+    caption = (
         f"Winner and default on {found.seeds} fresh divisions of the rows, which had no part in "
-        "the choice.",
+        "the choice."
     )
+    return Table(columns, rows, "Confirmation", caption)
 
 
 def _front(results: SweepResults) -> Table | None:
     summary = results.summary
     if len(summary.front) < 2:
         return None
-    metrics = [Column(_name(metric), "number") for metric in summary.objectives]
-    return Table(
-        ["trial", *metrics, *(one.path for one in results.parameters)],
+    metrics, paths = summary.objectives, [one.path for one in results.parameters]
+    rows = [
         [
-            [
-                str(trial.number),
-                *(_value(trial.mean(metric)) for metric in summary.objectives),
-                *(_value(trial.chosen.get(one.path)) for one in results.parameters),
-            ]
-            for trial in _ranked(results)
-            if trial.number in summary.front
-        ],
-        "Pareto front",
-        "Each as an experiment in front/.",
-    )
+            str(trial.number),
+            *(_value(trial.mean(metric)) for metric in metrics),
+            *(_value(trial.chosen.get(path)) for path in paths),
+        ]
+        for trial in _ranked(results)
+        if trial.number in summary.front
+    ]
+    columns: Columns = ["trial", *numeric(map(label, metrics)), *paths]
+    return Table(columns, rows, "Pareto front", "Each as an experiment in front/.")
 
 
 def _all_trials(results: SweepResults) -> list[Block]:
-    metrics = results.summary.objectives
-    table = Table(
+    metrics, paths = results.summary.objectives, [one.path for one in results.parameters]
+    rows = [
         [
-            "trial", "state", "from", *(Column(_name(metric), "number") for metric in metrics),
-            Column("folds", "number"), Column("seconds", "number"),
-            *(one.path for one in results.parameters),
-        ],
-        [
-            [
-                str(trial.number), trial.state, trial.origin,
-                *(_score(trial.scores.get(metric)) for metric in metrics),
-                str(trial.folds), f"{trial.model_seconds:.0f}",
-                *(_value(trial.chosen.get(one.path)) for one in results.parameters),
-            ]
-            for trial in _ranked(results)
-        ],
-        "All trials",
-        "The best first; then those that were stopped early, by the folds that they have seen.",
-    )  # fmt: skip
+            str(trial.number), trial.state, trial.origin,
+            *(_score(trial.scores.get(metric)) for metric in metrics),
+            str(trial.folds), number(trial.model_seconds, 0),
+            *(_value(trial.chosen.get(path)) for path in paths),
+        ]
+        for trial in _ranked(results)
+    ]  # fmt: skip
+    numbers = numeric([*map(label, metrics), "folds", "seconds"])
+    columns: Columns = ["trial", "state", "from", *numbers, *paths]
+    caption = (
+        "The best first; then those that were stopped early, by the folds that they have seen."
+    )
+    table = Table(columns, rows, "All trials", caption)
     failed = [trial for trial in results.trials if trial.error is not None]
     return [table, *(Text(f"trial {one.number} failed: {one.error}", "soft") for one in failed)]
 
@@ -213,7 +204,3 @@ def _value(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _name(metric: str) -> str:
-    return metric.replace("_", " ")

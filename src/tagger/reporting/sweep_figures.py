@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from optuna.distributions import IntDistribution
 
 from tagger.reporting.figures import BLUE, GREEN, ORANGE, VERMILION, Plot
+from tagger.reporting.numbers import label
 from tagger.search.metrics import is_better
 from tagger.search.results import COMPLETE, FAILED, STOPPED, SweepResults
 from tagger.search.space import Parameter
@@ -29,9 +30,9 @@ _COLUMNS = 3
 def sweep_figures(results: SweepResults) -> dict[str, Plot]:
     """Draw all figures of a sweep, by the name of the file of each."""
     summary, parameters = results.summary, results.parameters
-    metric = summary.objectives[0]
+    metric, wide = summary.objectives[0], len(results.parameters) > FEW
     trials = [one for one in results.trials if metric in one.scores and one.state != FAILED]
-    name = _name(metric)
+    name = label(metric)
     figures = {
         "history": Plot(
             plot_history(trials, summary),
@@ -51,16 +52,10 @@ def sweep_figures(results: SweepResults) -> dict[str, Plot]:
             "The Pareto front: trials that nothing surpasses in all objectives.",
             wide=len(summary.objectives) >= FEW,
         )
-    figures["slices"] = Plot(
-        plot_slices(trials, parameters, summary),
-        f"{name} over each parameter.",
-        wide=len(parameters) > FEW,
-    )
-    figures["parallel"] = Plot(
-        plot_parallel(trials, parameters, summary),
-        "A line through the values of each trial; the darker, the better.",
-        wide=len(parameters) > FEW,
-    )
+    drawn = plot_slices(trials, parameters, summary)
+    figures["slices"] = Plot(drawn, f"{name} over each parameter.", wide)
+    text = "A line through the values of each trial; the darker, the better."
+    figures["parallel"] = Plot(plot_parallel(trials, parameters, summary), text, wide)
     return figures
 
 
@@ -77,7 +72,7 @@ def plot_history(trials: Sequence[TrialResult], summary: SweepSummary) -> Figure
             reached.append((trial.number, score))
     numbers, scores = zip(*reached, (trials[-1].number, reached[-1][1]), strict=True)
     axes.step(numbers, scores, where="post", color=GREEN, label="best so far")
-    axes.set(xlabel="trial", ylabel=_name(metric), title="History")
+    axes.set(xlabel="trial", ylabel=label(metric), title="History")
     axes.legend(fontsize=8)
     _zoom(axes, trials, metric)
     return figure
@@ -108,7 +103,8 @@ def plot_slices(
         axes.set_axis_off()
     for one, axes in zip(parameters, grid.flat, strict=False):
         shown = [trial for trial in trials if one.path in trial.chosen]
-        _scatter(axes, shown, summary, [_place(one, trial.chosen[one.path]) for trial in shown])
+        values: list[Any] = [trial.chosen[one.path] for trial in shown]
+        _scatter(axes, shown, summary, [*map(one.choices.index, values)] if one.choices else values)
         if one.choices:
             axes.set_xticks(range(len(one.choices)), [str(choice) for choice in one.choices])
             axes.set_xlim(-0.5, len(one.choices) - 0.5)
@@ -121,7 +117,7 @@ def plot_slices(
         axes.tick_params(labelsize=8)
         _zoom(axes, trials, metric)
     for axes in grid[:, 0]:
-        axes.set_ylabel(_name(metric), fontsize=9)
+        axes.set_ylabel(label(metric), fontsize=9)
     return figure
 
 
@@ -154,7 +150,7 @@ def plot_parallel(
             label=f"trial {summary.best}, the best" if is_best else None,
         )
     names = [one.path.replace(".", ".\n", 1) for one in parameters]
-    axes.set_xticks(range(len(names) + 1), [*names, _name(metric)], fontsize=8)
+    axes.set_xticks(range(len(names) + 1), [*names, label(metric)], fontsize=8)
     for x, (bottom, top) in enumerate([*map(_ends, parameters), (f"{low:.3f}", f"{high:.3f}")]):
         axes.axvline(x, color="0.8", linewidth=1, zorder=0)
         axes.text(x, -0.04, bottom, ha="center", va="top", fontsize=7)
@@ -182,10 +178,10 @@ def plot_front(trials: Sequence[TrialResult], summary: SweepSummary) -> Figure:
                 str(number), points[number], xytext=(4, 4), textcoords="offset points", fontsize=8
             )
         _mark(axes, complete, summary, [trial.mean(other) for trial in complete])
-        axes.set_xlabel(_name(other))
+        axes.set_xlabel(label(other))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    grid[0, 0].set_ylabel(_name(first))
+    grid[0, 0].set_ylabel(label(first))
     return figure
 
 
@@ -216,10 +212,7 @@ def _scatter(
 
 
 def _mark(
-    axes: Axes,
-    trials: Sequence[TrialResult],
-    summary: SweepSummary,
-    places: Sequence[float],
+    axes: Axes, trials: Sequence[TrialResult], summary: SweepSummary, places: Sequence[float]
 ) -> None:
     """Set marks where the best trial and the default are."""
     for place, trial in zip(places, trials, strict=True):
@@ -243,10 +236,6 @@ def _zoom(axes: Axes, trials: Sequence[TrialResult], metric: str) -> None:
     axes.set_ylim(max(low, median - span) - 0.15 * span, min(high, median + span) + 0.15 * span)
 
 
-def _place(one: Parameter, value: Any) -> float:
-    return float(one.choices.index(value)) if one.choices else float(value)
-
-
 def _height(one: Parameter, value: Any) -> float:
     if one.choices:
         return one.choices.index(value) / max(1, len(one.choices) - 1)
@@ -260,7 +249,3 @@ def _ends(one: Parameter) -> tuple[str, str]:
     if one.choices:
         return str(one.choices[0]), str(one.choices[-1])
     return f"{one.range.low:.4g}", f"{one.range.high:.4g}"
-
-
-def _name(metric: str) -> str:
-    return metric.replace("_", " ")

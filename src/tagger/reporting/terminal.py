@@ -59,5 +59,10 @@ def _rich(table: Table) -> RichTable:
             no_wrap=number,  # half a number would be another one
         )
     for row in table.rows:
-        rich.add_row(*(cell if isinstance(cell, str) else cell.title for cell in row))
+        rich.add_row(
+            *(
+                cell if isinstance(cell, str) else "; ".join([cell.title, *cell.items])
+                for cell in row
+            )
+        )
     return rich
