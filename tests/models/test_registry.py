@@ -15,7 +15,8 @@ from tagger.errors import UserError
 from tagger.models.ensemble import EnsembleClassifier
 from tagger.models.linear import LinearClassifier
 from tagger.models.onnx import OnnxClassifier
-from tagger.models.registry import CLASSES as WRITERS, load_classifier
+from tagger.models.registry import CLASSES as WRITERS
+from tagger.models.registry import load_classifier
 from tagger.models.rules import RulesClassifier
 from tagger.models.static import StaticClassifier, StaticWeights
 from tagger.models.transformer import TransformerClassifier

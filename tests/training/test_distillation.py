@@ -159,16 +159,15 @@ def test_labelled_items_come_first_with_their_own_tags_and_weights(bench, text_f
     items = bench.items("train")[:4]
     given_set = bench.distillation_set(
         items, *TAUGHT, "distill.teachers=[words]", f"distill.transfer=[{text_file(STRANGE)}]",
-        "distill.transfer_weight=0.25", "distill.copies=1", weights=[1.0, 0.5, 2.0, 1.0],
+        "distill.transfer_weight=0.25", weights=[1.0, 0.5, 2.0, 1.0],
     )  # fmt: skip
     assert given_set.items[:4] == items
-    assert len(given_set.items) == 2 * (4 + 4)
-    assert given_set.weights == [1.0, 0.5, 2.0, 1.0, *[0.25] * 12]
-    assert given_set.labelled.tolist() == [True] * 4 + [False] * 12
-    assert given_set.teacher_predictions.shape == (16, 3)
+    assert given_set.weights == [1.0, 0.5, 2.0, 1.0, *[0.25] * 4]
+    assert given_set.labelled.tolist() == [True] * 4 + [False] * 4
+    assert given_set.teacher_predictions.shape == (8, 3)
     best = [TAGS[at] for at in given_set.teacher_predictions.argmax(1)]
     assert [item.tag for item in given_set.items[4:]] == best[4:]
-    texts = [(item.title, item.description.split()) for item in given_set.items[4:8]]
+    texts = [(item.title, item.description.split()) for item in given_set.items[4:]]
     assert texts == [(item.title, item.description.split()) for item in STRANGE]
 
 
@@ -235,25 +234,6 @@ def test_so_many_texts_are_drawn_by_the_seed(transfer, text_file):
     assert [int(item.id) for item in one] == sorted(int(item.id) for item in one)
     assert len(transfer([path], "distill.transfer_most=50")) == 50
     assert len(transfer([path], "distill.transfer_most=99")) == 50
-
-
-def test_labelled_and_other_texts_are_copied_alike(transfer, text_file, shared):
-    items = shared.items("train")[:3]
-    given = ("distill.copies=2", "distill.changes=[drop]")
-    found = transfer([text_file(STRANGE)], *given, items=items)
-    ids = [item.id for item in (*items, *STRANGE)]
-    assert [item.id for item in found] == [i.id for i in STRANGE] + [i for i in ids for _ in "ab"]
-    assert all(item.tag is None and item.text for item in found)
-    assert found == transfer([text_file(STRANGE)], *given, items=items)
-    assert found != transfer([text_file(STRANGE)], *given, items=items, seed=1)
-    assert len(transfer([], *given, items=items)) == 6
-
-
-def test_copies_are_made_of_no_text_that_is_held_out(transfer, text_file, shared):
-    tested = shared.items("test")[0]
-    path = text_file([replace(tested, id="held")])
-    found = transfer([path], "distill.copies=3", items=STRANGE[:1], held_out=[tested])
-    assert {item.id for item in found} == {"s1"}
 
 
 def test_a_file_that_can_not_be_read_is_named_with_all_that_is_wrong(transfer, tmp_path):

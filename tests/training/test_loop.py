@@ -16,6 +16,7 @@ from tagger.runs import RunFolder
 from tagger.training import fitting
 from tagger.training.distillation import build_distillation_set
 from tagger.training.objectives import Objective
+from tagger.training.optimizer import schedule_factor
 from tagger.training.probe import start_from_probe
 from tagger.training.tracking import read_metrics
 from tagger.training.train_run import train
@@ -266,6 +267,11 @@ def test_metrics_have_one_line_a_step_and_one_a_validation(run):
     steps = [line["step"] for line in lines if "train/loss" in line]
     assert steps == list(range(1, folder.meta.steps + 1))
     assert [line["epoch"] for line in lines if "val/loss" in line] == [1, 2, 3]
+    asked, total = folder.config.training, folder.meta.steps
+    assert [line["train/lr"] for line in lines if "train/lr" in line] == [
+        asked.lr * schedule_factor(asked.schedule, step, total, asked.warmup)
+        for step in range(total)
+    ]
 
 
 @pytest.fixture
@@ -341,7 +347,7 @@ def test_killed_and_resumed_a_student_comes_to_the_same_end(
 ):
     recipe = (
         *bench[1], *encoder_folder, "training.epochs=2", "training.checkpoint_seconds=0",
-        "model.keep_layers=[1]", "distill.copies=1", "distill.vector_loss_weight=1",
+        "model.keep_layers=[1]", "distill.vector_loss_weight=1",
         "model.encoder_dropout=0.1", f"model.vocabulary_from=[{bench[0]}]",
     )  # fmt: skip
     whole, killed = killed_and_resumed(run, tmp_path, monkeypatch, recipe)

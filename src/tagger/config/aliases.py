@@ -37,6 +37,8 @@ REMOVED: Mapping[str, object] = {
     "distill.states": 0.0,
     "distill.attention": 0.0,
     "distill.layers": None,
+    "distill.copies": 0,
+    "distill.changes": ["drop", "swap", "cross"],
     "compress.calibration_rows": 200,
 }
 """Keys that are no more, with the value that asked for nothing; docs/experiment-log.md says why."""

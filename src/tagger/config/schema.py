@@ -397,10 +397,6 @@ class DistillConfig(Section):
         ge=1, description="Number of these items that are drawn by the seed; null: all."
     )
     transfer_weight: float = Field(gt=0, le=100, description="Weight of each of their rows.")
-    copies: int = Field(ge=0, le=100, description="Number of augmented copies of each text.")
-    changes: list[Literal["drop", "swap", "cross"]] = Field(
-        min_length=1, description="Augmentations, one of which is drawn for each copy."
-    )
 
     @model_validator(mode="after")
     def _check(self) -> "DistillConfig":

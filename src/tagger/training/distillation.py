@@ -20,7 +20,6 @@ from tagger.models.transformer import TransformerClassifier
 from tagger.oof.recorded import predict_as_teacher, teacher_predictions
 from tagger.runs import open_run
 from tagger.scores import FloatArray
-from tagger.training.augmentation import changed_copies
 from tagger.training.inputs import DistillationSet, TrainingSet
 from tagger.training.objectives import SourceEncoder
 
@@ -80,7 +79,7 @@ def transfer_items(
     group: Grouping,
     seed: int,
 ) -> list[Item]:
-    """Return the texts without labels: those of files, each once, and changed copies of all.
+    """Return the texts without labels, each once.
 
     Raises:
         UserError: for files that can't be read.
@@ -95,7 +94,7 @@ def transfer_items(
         texts = [texts[index] for index in sorted(drawn)]
     if held_out:
         texts = [texts[index] for index in unseen_items(texts, held_out, group)]
-    return [*texts, *changed_copies([*items, *texts], distill.copies, distill.changes, seed)]
+    return texts
 
 
 def load_source(
