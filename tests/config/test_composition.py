@@ -291,8 +291,6 @@ def test_without_a_distillation_its_keys_have_no_place() -> None:
         (["model=frozen", "model.random={layers: 1, hidden: 8, heads: 1, intermediate: 8}"],
          "model: `random` (a shape) is given exactly when"),
         (["model=ensemble", "model.runs=[one]"], "model.runs: found ['one'], "),
-        (["model=ensemble", "model.runs=[a,b]", "model.combine=vote"],
-         "model.combine: found 'vote', expected 'probabilities' or 'weights'"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_of_another_approach_is_named_by_its_key(
@@ -326,16 +324,6 @@ STATIC = ["model.static=64", "model.freeze_embeddings=false"]
             ["decision.ood=knn", *ENSEMBLE],
             "decision.ood=knn needs a model with an encoder, and approach=ensemble has none",
             ["decision.ood=none", *ENSEMBLE],
-        ),
-        (
-            ["decision.folds=5", "model.combine=weights", *ENSEMBLE],
-            "decision.folds can't be given with model.combine=weights",
-            ["decision.folds=5", *ENSEMBLE],
-        ),
-        (
-            ["decision=threshold", "model.combine=weights", *ENSEMBLE],
-            "decision.folds can't be given with model.combine=weights",
-            ["decision=threshold", "decision.folds=null", "model.combine=weights", *ENSEMBLE],
         ),
         (
             ["decision.policy=threshold", NO_VALIDATION],

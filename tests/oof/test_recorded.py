@@ -229,9 +229,7 @@ def test_damaged_answers_are_named(bench, content):
 
 
 def test_an_ensemble_of_teachers_is_a_teacher(bench):
-    members = EnsembleConfig(
-        approach="ensemble", name="both", runs=["words", "rough"], combine="probabilities"
-    )
+    members = EnsembleConfig(approach="ensemble", name="both", runs=["words", "rough"])
     run = bench.of(members, "both", FOLDS)
     check_teachers(["both"], str(bench.folder), TAGS)
     items = bench.items("train")

@@ -13,7 +13,6 @@ from tagger.data.sources import load_labelled
 from tagger.errors import UserError
 from tagger.files import sha256_of, write_json
 from tagger.models.ensemble import EnsembleClassifier
-from tagger.models.transformer import TransformerClassifier
 from tagger.oof.recorded import mean_of_members
 from tagger.runs import RunFolder, read_calibration, read_ids, read_predictions
 from tagger.training.ensembles import check_unseen, combine_runs, seen_rows
@@ -29,8 +28,8 @@ LINEAR = LinearConfig(
 )
 
 
-def ensemble(*runs, combine="probabilities"):
-    return EnsembleConfig(approach="ensemble", name="ensemble", runs=list(runs), combine=combine)
+def ensemble(*runs):
+    return EnsembleConfig(approach="ensemble", name="ensemble", runs=list(runs))
 
 
 class Bench:
@@ -90,23 +89,6 @@ def test_runs_may_be_given_by_name_or_by_folder(shared, tmp_path):
     folders = [str(shared.folder / name) for name in ("one", "two")]
     by_folder = combine_runs(ensemble(*folders), str(tmp_path), TAGS)
     np.testing.assert_array_equal(by_name.predict_proba(ITEMS), by_folder.predict_proba(ITEMS))
-
-
-def test_weights_of_runs_become_one_model(shared):
-    soup = combine_runs(ensemble("one", "two", combine="weights"), str(shared.folder), TAGS)
-    assert isinstance(soup, TransformerClassifier)
-    heads = [
-        member(shared, name).load_classifier().module.head.weight.detach().numpy()
-        for name in ("one", "two")
-    ]
-    found = soup.module.head.weight.detach().numpy()
-    np.testing.assert_allclose(found, (heads[0] + heads[1]) / 2, atol=1e-6)
-    assert np.abs(heads[0] - heads[1]).max() > 1e-3
-
-
-def test_weights_of_a_run_that_is_no_transformer_are_refused_by_name(shared):
-    with pytest.raises(UserError, match="words is no transformer"):
-        combine_runs(ensemble("one", "words", combine="weights"), str(shared.folder), TAGS)
 
 
 def test_an_ensemble_is_a_run_like_any(bench):

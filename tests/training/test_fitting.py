@@ -41,7 +41,6 @@ CLASSES = {
     "linear": LinearClassifier,
     "rules": RulesClassifier,
     "ensemble": EnsembleClassifier,
-    "soup": TransformerClassifier,
 }
 
 
@@ -58,7 +57,6 @@ def models(tiny_config, rules_file):
     encoder = tiny_config().model.model_dump(
         include={"name", "encoder", "revision", "sha256", "random", "pooling", "max_length"}
     )
-    members = {"approach": "ensemble", "name": "ensemble", "runs": ["one", "two"]}
     return {
         "transformer": tiny_config().model,
         "frozen": FrozenConfig.model_validate(
@@ -69,8 +67,7 @@ def models(tiny_config, rules_file):
             balanced=True,
         ),
         "rules": RulesConfig(approach="rules", name="rules", rules=str(rules_file)),
-        "ensemble": EnsembleConfig.model_validate(members | {"combine": "probabilities"}),
-        "soup": EnsembleConfig.model_validate(members | {"combine": "weights"}),
+        "ensemble": EnsembleConfig(approach="ensemble", name="ensemble", runs=["one", "two"]),
     }  # fmt: skip
 
 
@@ -146,7 +143,7 @@ def test_every_run_leaves_its_facts_its_decision_and_nothing_else(finished, appr
         p.relative_to(run.path / "model").as_posix() for p in (run.path / "model").rglob("*.*")
     }
     assert run.meta.model_files.keys() == saved
-    assert run.config.model.approach == {"soup": "ensemble"}.get(approach, approach)
+    assert run.config.model.approach == approach
     assert run.meta.data.rows == {"train": 36, "validation": 12, "test": 12}
     assert run.meta.train_seconds >= 0
 
@@ -390,9 +387,8 @@ def test_what_is_made_of_its_items_alone_notes_nothing_else(finished, approach):
     assert finished[approach].meta.inputs == {}
 
 
-@pytest.mark.parametrize("approach", ["ensemble", "soup"])
-def test_ensembles_note_the_runs_that_they_are_made_of(finished, approach):
-    run = finished[approach]
+def test_ensembles_note_the_runs_that_they_are_made_of(finished):
+    run = finished["ensemble"]
     members = (run.path.parent / name for name in ("one", "two"))
     assert run.meta.inputs == {str(one): sha256_of(one / "meta.json") for one in members}
 

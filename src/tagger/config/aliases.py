@@ -29,6 +29,7 @@ RENAMED = {
 
 REMOVED: Mapping[str, object] = {
     "model.keep_width": None,
+    "model.combine": "probabilities",
     "training.average_from": None,
     "training.field_dropout": 0.0,
     "training.r_drop": 0.0,

@@ -277,9 +277,6 @@ class EnsembleConfig(Section):
     runs: list[str] = Field(
         min_length=2, max_length=100, description="Folders or names of the member runs."
     )
-    combine: Literal["probabilities", "weights"] = Field(
-        description="Mean of the probabilities, or one model with the mean of the weights."
-    )
 
 
 ModelConfig = Annotated[
@@ -513,15 +510,6 @@ class Recipe(Section):
             raise ValueError(
                 f"decision.ood={self.decision.ood} needs a model with an encoder, and "
                 f"approach={self.model.approach} has none"
-            )
-        if (
-            self.decision.folds is not None
-            and isinstance(self.model, EnsembleConfig)
-            and self.model.combine == "weights"
-        ):
-            raise ValueError(
-                "decision.folds can't be given with model.combine=weights: what its members said "
-                "out of folds is not what the mean of their weights says"
             )
         fitted = {"policy": "argmax", "ood": "none"}
         needy = [
