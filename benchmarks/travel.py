@@ -10,7 +10,9 @@ variants at once. Each run is an ordinary run folder below --out: a killed bench
 it was.
 
 `self-training` adds items of STREAM.csv with the tags that the default of the same seed and source
-is surest of. Encoders of benchmarks/adapt_encoder.py: --variant 'mlm=model.encoder=FOLDER model.sha256=null'.
+is surest of.
+
+Encoders of benchmarks/adapt_encoder.py: --variant 'mlm=model.encoder=FOLDER model.sha256=null'.
 """
 
 import argparse
