@@ -10,18 +10,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from tagger.config.schema import DistillConfig, Grouping, TrainConfig, TransformerConfig
+from tagger.config.schema import DistillConfig, Grouping, TrainConfig
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled
 from tagger.data.splits import unseen_items
 from tagger.files import resolve_path
-from tagger.models.encoders import load_encoder
-from tagger.models.transformer import TransformerClassifier
 from tagger.oof.recorded import predict_as_teacher, teacher_predictions
 from tagger.runs import open_run
-from tagger.scores import FloatArray
 from tagger.training.inputs import DistillationSet, TrainingSet
-from tagger.training.objectives import SourceEncoder
 
 
 def build_distillation_set(
@@ -57,7 +53,10 @@ def build_distillation_set(
             for teacher in teachers:
                 predict_as_teacher(teacher, everything)
         accelerator.wait_for_everyone()
-        probabilities = _nan_mean([teacher_predictions(one, everything) for one in teachers])
+        predictions = np.array([teacher_predictions(one, everything) for one in teachers])
+        known = ~np.isnan(predictions)
+        with np.errstate(invalid="ignore"):  # NaN stays where no teacher predicts
+            probabilities = np.where(known, predictions, 0).sum(axis=0) / known.sum(axis=0)
         # A text without a label whose tag the teachers were trained on teaches nothing.
         useful = has_label | ~np.isnan(probabilities).any(axis=1)
         others = [item for item, one in zip(others, useful[n_labelled:], strict=True) if one]
@@ -95,28 +94,3 @@ def transfer_items(
     if held_out:
         texts = [texts[index] for index in unseen_items(texts, held_out, group)]
     return texts
-
-
-def load_source(
-    model: TransformerConfig, student: TransformerClassifier, *, seed: int, device: torch.device
-) -> SourceEncoder:
-    """Load the whole encoder that a student was cut out of.
-
-    Args:
-        model: The student's config.
-        student: Its tokenizer may have a part of the vocabulary.
-        seed: That the student's own encoder was drawn by, if it was: both are to be the same.
-        device: Where to compute.
-    """
-    torch.manual_seed(seed)
-    encoder, tokenizer = load_encoder(model)
-    return SourceEncoder(encoder, tokenizer, student.tokenizer, model.pooling).to(device)
-
-
-def _nan_mean(predictions: Sequence[FloatArray]) -> FloatArray:
-    """Return the mean of the predictions that there are, (n_items, n_tags); else NaN."""
-    stacked = np.array(predictions)
-    known = ~np.isnan(stacked)
-    with np.errstate(invalid="ignore"):
-        mean: FloatArray = np.where(known, stacked, 0).sum(axis=0) / known.sum(axis=0)
-    return mean
