@@ -1,4 +1,4 @@
-"""A linear model on words and characters: what statistics of the surface alone can do."""
+"""A linear classifier on TF-IDF features of words and characters."""
 
 import json
 from collections.abc import Sequence

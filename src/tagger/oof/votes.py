@@ -85,12 +85,6 @@ def out_of_fold_votes(
     return votes
 
 
-def mean_vote(votes: dict[str, FloatArray]) -> FloatArray:
-    """Average the voters' probabilities, (n, n_tags)."""
-    mean: FloatArray = np.stack(list(votes.values())).mean(axis=0)
-    return mean
-
-
 def _splittable(given: IntArray, n_folds: int) -> IntArray:
     """Count tags rarer than the number of folds as the most frequent one, for the division only.
 
