@@ -4,7 +4,6 @@ import shutil
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import EnsembleConfig, TrainConfig
@@ -67,26 +66,35 @@ def test_runs_may_be_given_by_name_or_by_folder(shared, tmp_path):
     np.testing.assert_array_equal(by_name.predict_proba(ITEMS), by_folder.predict_proba(ITEMS))
 
 
-def test_an_ensemble_is_a_run_like_any(runs):
-    run = runs.train("all", model=ensemble("one", "two", "words"))
+def digest(run):
+    return sha256_of(run.path / "meta.json")
+
+
+def test_an_ensemble_is_a_run_like_any_and_does_without_its_members(runs):
+    given = ("both", "decision.policy=threshold")
+    run = runs.train(*given, model=ensemble("one", "words"))
     predictions = read_predictions(run.path / "predictions.csv", TAGS)
-    parts = [
-        read_predictions(runs.folder / name / "predictions.csv", TAGS)
-        for name in ("one", "two", "words")
-    ]
+    members = [runs.open(name) for name in ("one", "words")]
+    parts = [read_predictions(member.path / "predictions.csv", TAGS) for member in members]
     assert predictions.keys() == parts[0].keys()
     for row_id, row in predictions.items():
-        np.testing.assert_allclose(
-            row, np.mean([part[row_id] for part in parts], axis=0), atol=2e-6
-        )
+        np.testing.assert_allclose(row, (parts[0][row_id] + parts[1][row_id]) / 2, atol=2e-6)
+    # It notes what its members were, and lists no rows beside theirs.
+    assert run.meta.inputs == {str(member.path): digest(member) for member in members}
+    assert run.split_rows() == members[0].split_rows()
+    # Its promise is fitted to rows that no member was trained on.
+    decision = json.loads((run.path / "decision.json").read_text())
+    assert decision["fitted_on"] == {"rows": 12, "source": "12 validation rows"}
+    for member in members:
+        assert not set(hashes(run, "validation")) & set(hashes(member, "train"))
 
-
-def test_an_ensemble_does_without_the_runs_that_it_was_made_of(runs):
-    run = runs.train("both", model=ensemble("one", "words"))
-    before = run.load_classifier().predict_proba(ITEMS)
-    for name in ("one", "words"):
-        shutil.rmtree(runs.folder / name)
-    np.testing.assert_array_equal(run.load_classifier().predict_proba(ITEMS), before)
+    before = (run.path / "meta.json").read_bytes()
+    again = runs.train(*given, "if_exists=resume", model=ensemble("one", "words"))
+    assert (again.path / "meta.json").read_bytes() == before
+    answers = run.load_classifier().predict_proba(ITEMS)
+    for member in members:
+        shutil.rmtree(member.path)
+    np.testing.assert_array_equal(run.load_classifier().predict_proba(ITEMS), answers)
 
 
 def test_an_ensemble_may_be_made_of_ensembles(runs):
@@ -217,11 +225,8 @@ def test_rows_that_the_members_of_a_member_have_seen_were_seen(runs, parts, line
     )
     assert not (runs.folder / "outer").exists()
 
-
-def test_ensembles_are_seen_through_however_deep_they_are(runs, parts, linear_model):
-    kept = f"data.path={parts[0]}"
-    runs.train("all", *NOTHING_HELD_OUT, model=linear_model)
-    runs.train("inner", kept, *NOTHING_HELD_OUT, model=ensemble("all", "one"))
+    # However deep they are.
+    kept = f"data.path={kept}"
     middle = runs.train("middle", kept, *NOTHING_HELD_OUT, model=ensemble("inner", "words"))
     assert set(hashes(middle, "extra")) == set(hashes(runs.open("one"), "test"))
     with pytest.raises(UserError, match=REFUSED) as error:
@@ -236,11 +241,6 @@ def test_rows_that_an_ensemble_leaves_aside_were_seen_by_its_members(runs):
     assert len(hashes(run, "train")) == 6
     assert len(aside) == 30
     assert {row.content_hash for row in aside} == trained - set(hashes(run, "train"))
-
-
-def test_an_ensemble_of_the_rows_of_its_members_lists_no_further_ones(runs):
-    run = runs.train("both", model=ensemble("one", "words"))
-    assert run.split_rows() == runs.open("one").split_rows()
 
 
 def test_what_members_have_seen_is_listed_once_and_without_their_test_rows(runs, linear_model):
@@ -285,27 +285,12 @@ def test_a_promise_is_not_fitted_to_rows_that_members_were_trained_on(runs, line
     assert not (runs.folder / "both").exists()
 
 
-def test_a_promise_of_an_ensemble_is_fitted_to_rows_that_no_member_was_trained_on(runs):
-    run = runs.train("both", "decision.policy=threshold", model=ensemble("one", "words"))
-    decision = json.loads((run.path / "decision.json").read_text())
-    assert decision["fitted_on"] == {"rows": 12, "source": "12 validation rows"}
-    judged = set(hashes(run, "validation"))
-    for name in ("one", "words"):
-        assert not judged & set(hashes(runs.open(name), "train"))
-
-
-@pytest.fixture
-def other_tags(tmp_path):
-    """The toy tags in another order."""
-    path = tmp_path / "other-tags.yaml"
-    entries = "".join(f"  - name: {tag}\n    definition: About {tag}.\n" for tag in TAGS[::-1])
-    path.write_text(f"tags:\n{entries}", encoding="utf-8")
-    return path
-
-
 def test_members_with_other_tags_are_refused_even_if_only_the_order_differs(
-    runs, other_tags, linear_model
+    runs, linear_model, tmp_path
 ):
+    other_tags = tmp_path / "other-tags.yaml"
+    entries = "".join(f"  - name: {tag}\n    definition: About {tag}.\n" for tag in TAGS[::-1])
+    other_tags.write_text(f"tags:\n{entries}", encoding="utf-8")
     runs.train("backwards", f"data.tags={other_tags}", model=linear_model)
     with pytest.raises(UserError, match="backwards has other tags") as error:
         runs.train("both", model=ensemble("one", "backwards"))
@@ -331,12 +316,6 @@ def test_a_member_whose_model_was_changed_is_refused(runs):
         combine_runs(ensemble("one", "words"), str(runs.folder), TAGS)
 
 
-def test_one_run_is_no_ensemble():
-    for given in ([], ["one"]):
-        with pytest.raises(ValidationError, match="at least 2 items"):
-            ensemble(*given)
-
-
 def test_what_members_were_trained_on_is_where_their_items_say(shared):
     # The check goes by content, not by id: what another file calls otherwise is the same row.
     run = shared.open("one")
@@ -349,20 +328,6 @@ def test_what_members_were_trained_on_is_where_their_items_say(shared):
     ):
         with pytest.raises(UserError, match=REFUSED):
             check_unseen(["one", "two"], str(shared.folder), ROLE, **held_out)
-
-
-def digest(run):
-    return sha256_of(run.path / "meta.json")
-
-
-def test_an_ensemble_notes_what_its_members_were(runs):
-    run = runs.train("both", model=ensemble("one", "words"))
-    assert run.meta.inputs == {
-        str(runs.folder / name): digest(runs.open(name)) for name in ("one", "words")
-    }
-    before = (run.path / "meta.json").read_bytes()
-    again = runs.train("both", "if_exists=resume", model=ensemble("one", "words"))
-    assert (again.path / "meta.json").read_bytes() == before
 
 
 def test_an_ensemble_of_which_a_member_was_trained_again_is_not_finished_already(
