@@ -69,13 +69,6 @@ def test_balanced_makes_a_difference_where_tags_are_unequal():
     np.testing.assert_allclose(plain.mean(axis=0), np.bincount(targets) / 150, atol=1e-3)
 
 
-def test_balanced_changes_nothing_where_tags_are_equal():
-    vectors, _ = rows_of([0.5, 0.3, 0.2])
-    targets = np.arange(150) % 3
-    plain, balanced = (ours(vectors, targets, 3, 1.0, balanced=one) for one in (False, True))
-    np.testing.assert_allclose(balanced[0], plain[0], atol=1e-5)
-
-
 @pytest.mark.parametrize("balanced", [False, True])
 def test_a_tag_without_rows_is_the_least_likely_and_leaves_the_others_alone(balanced):
     vectors, targets = rows_of([0.5, 0.3, 0.2])
@@ -136,31 +129,6 @@ def test_weighted_rows_agree_with_scikit_learn(strength, balanced):
     assert np.abs(probabilities(weight, bias, fresh) - plain).max() > 0.01
 
 
-@pytest.mark.parametrize("balanced", [False, True])
-def test_weights_of_one_are_no_weights(balanced):
-    vectors, targets = rows_of([0.5, 0.3, 0.2])
-    plain = ours(vectors, targets, 3, 1.0, balanced=balanced)
-    ones = ours(vectors, targets, 3, 1.0, balanced=balanced, weights=np.ones(150))
-    single = ours(
-        vectors, targets, 3, 1.0, balanced=balanced, weights=np.ones(150, dtype=np.float32)
-    )
-    for found in (ones, single):
-        np.testing.assert_array_equal(found[0], plain[0])
-        np.testing.assert_array_equal(found[1], plain[1])
-
-
-def test_a_row_that_counts_twice_is_as_good_as_two_rows():
-    vectors, targets = rows_of([0.5, 0.3, 0.2])
-    twice = np.arange(150) % 3 == 0
-    weighted = ours(vectors, targets, 3, 1.0, weights=np.where(twice, 2.0, 1.0))
-    repeated = ours(
-        np.vstack([vectors, vectors[twice]]), np.concatenate([targets, targets[twice]]), 3, 1.0
-    )
-    np.testing.assert_allclose(
-        probabilities(*weighted, vectors), probabilities(*repeated, vectors), atol=1e-3
-    )
-
-
 def test_a_row_that_counts_nothing_takes_no_part():
     vectors, targets = rows_of([0.5, 0.3, 0.2])
     wrong = np.arange(150) % 5 == 0
@@ -170,9 +138,3 @@ def test_a_row_that_counts_nothing_takes_no_part():
     np.testing.assert_allclose(
         probabilities(*weighted, vectors), probabilities(*without, vectors), atol=1e-3
     )
-
-
-def test_weights_and_balance_are_given_by_name():
-    vectors, targets = map(torch.from_numpy, rows_of([0.5, 0.3, 0.2]))
-    with pytest.raises(TypeError):
-        fit_logistic_regression(vectors, targets, 3, 1.0, torch.ones(150))

@@ -303,15 +303,6 @@ def with_rules(config, path, *overrides):
     return config("rules", *overrides).model_copy(update={"model": model})
 
 
-def test_rules_with_mistakes_are_named(config, tmp_path):
-    bad = tmp_path / "bad.yaml"
-    bad.write_text("fruits:\n  sure: [apple]\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"bad\.yaml cannot be used as rules") as error:
-        train(with_rules(config, bad))
-    assert "did you mean 'fruit'?" in str(error.value)
-    assert list(tmp_path.iterdir()) == [bad], "no run is begun"
-
-
 @pytest.mark.parametrize("how", ["absent", "folder", "latin", "empty"])
 def test_rules_that_cannot_be_read_leave_no_run_behind(config, tmp_path, how):
     path = tmp_path / "mine.yaml"
@@ -324,19 +315,24 @@ def test_rules_that_cannot_be_read_leave_no_run_behind(config, tmp_path, how):
     assert not (tmp_path / "rules").exists()
 
 
-def test_once_its_mistakes_are_mended_the_same_command_trains_the_rules(config, tmp_path):
+def test_rules_with_mistakes_are_named_and_trained_once_they_are_mended(config, tmp_path):
     path = tmp_path / "rules.yaml"
     path.write_text("fruits:\n  sure: [apple]\n", encoding="utf-8")
-    with pytest.raises(UserError, match="cannot be used as rules"):
+    with pytest.raises(UserError, match=r"rules\.yaml cannot be used as rules") as error:
         train(with_rules(config, path))
+    assert "did you mean 'fruit'?" in str(error.value)
+    assert list(tmp_path.iterdir()) == [path], "no run is begun"
     path.write_text(RULES, encoding="utf-8")
     assert RunFolder(train(with_rules(config, path))).finished
 
 
-def test_a_run_of_rules_that_were_edited_since_is_not_finished_already(config, tmp_path):
+def test_a_run_of_rules_is_finished_while_they_are_the_same(config, tmp_path):
     path = tmp_path / "rules.yaml"
     path.write_text(RULES, encoding="utf-8")
-    train(with_rules(config, path))
+    run, said = RunFolder(train(with_rules(config, path))), []
+    assert run.meta.inputs == {str(path): sha256_of(path)}
+    train(with_rules(config, path, "if_exists=resume"), said.append)
+    assert len(said) == 1 and "finished already" in said[0]
     path.write_text(RULES.replace("melon", "melon, banana"), encoding="utf-8")
     with pytest.raises(UserError, match="it can't go on with these") as error:
         train(with_rules(config, path, "if_exists=resume"))
@@ -344,16 +340,6 @@ def test_a_run_of_rules_that_were_edited_since_is_not_finished_already(config, t
     assert "if_exists=replace" in error.value.hint
     run = RunFolder(train(with_rules(config, path, "if_exists=replace")))
     assert "banana" in (run.path / "model" / "rules.yaml").read_text(encoding="utf-8")
-
-
-def test_a_run_of_rules_notes_what_they_were_and_is_finished_if_they_still_are(config, tmp_path):
-    path = tmp_path / "rules.yaml"
-    path.write_text(RULES, encoding="utf-8")
-    run = RunFolder(train(with_rules(config, path)))
-    assert run.meta.inputs == {str(path): sha256_of(path)}
-    said = []
-    train(with_rules(config, path, "if_exists=resume"), said.append)
-    assert len(said) == 1 and "finished already" in said[0]
 
 
 def test_a_run_of_rules_that_was_killed_does_not_go_on_with_other_rules(

@@ -162,7 +162,6 @@ def test_class_loss_is_a_factor_beside_noise_too(losses):
     "recipe",
     [
         ("training.adversarial=0.02", "training.accumulation_steps=3"),
-        ("training.contrast_loss_weight=0.5", "model.dropout=0.1"),
         (
             "training.contrast_loss_weight=1",
             "training.class_loss_weight=0",

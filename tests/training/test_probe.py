@@ -1,27 +1,13 @@
 import numpy as np
 import pytest
-import torch
 from sklearn.linear_model import LogisticRegression
 
 from tagger.data.items import Item
-from tagger.models.logistic import fit_logistic_regression
 from tagger.training.probe import start_from_probe
 
 ITEMS = [Item(str(i), f"apple orchard {i}", "", tag="fruit") for i in range(8)] + [
     Item(str(i + 8), f"steel furnace {i}", "", tag="metal") for i in range(8)
 ]
-
-
-def test_fit_agrees_with_scikit_learn():
-    random = np.random.default_rng(0)
-    vectors = random.normal(size=(120, 12))
-    targets = (vectors[:, :3] + random.normal(size=(120, 3))).argmax(1)
-    theirs = LogisticRegression(C=3.0, max_iter=5000, tol=1e-9).fit(vectors, targets)
-    weight, bias = fit_logistic_regression(
-        torch.from_numpy(vectors), torch.from_numpy(targets), 3, C=3.0
-    )
-    ours = (torch.from_numpy(vectors) @ weight.T + bias).softmax(-1).numpy()
-    np.testing.assert_allclose(ours, theirs.predict_proba(vectors), atol=1e-3)
 
 
 def test_head_starts_where_the_regression_ends(tiny_classifier):
@@ -38,11 +24,6 @@ def test_a_tag_without_items_is_the_least_likely(tiny_classifier):
     absent = tiny_classifier.tags.index("weather")
     assert (probabilities.argmin(1) == absent).all()
     assert np.isfinite(probabilities).all()
-
-
-def test_one_tag_alone_breaks_nothing(tiny_classifier):
-    start_from_probe(tiny_classifier, ITEMS[:8], [1.0] * len(ITEMS[:8]), C=1.0)
-    assert np.isfinite(tiny_classifier.predict_proba(ITEMS)).all()
 
 
 def scikit_learns(classifier, items, **given):
@@ -70,17 +51,6 @@ def test_items_count_what_their_weights_say(tiny_classifier):
     np.testing.assert_allclose(found, expected, atol=5e-3)
     start_from_probe(tiny_classifier, MORE, [1.0] * len(MORE), C=100.0)
     assert np.abs(tiny_classifier.predict_proba(ITEMS) - found).max() > 0.02
-
-
-def test_items_of_no_weight_take_no_part(tiny_classifier):
-    start_from_probe(tiny_classifier, MORE, [1.0] * 20 + [0.0] * 4, C=100.0)
-    expected = scikit_learns(tiny_classifier, MORE, sample_weight=[1.0] * 20 + [0.0] * 4)
-    np.testing.assert_allclose(tiny_classifier.predict_proba(ITEMS), expected, atol=5e-3)
-    # They would have made metal of half the apples.
-    fruit = tiny_classifier.tags.index("fruit")
-    without = tiny_classifier.predict_proba(ITEMS)[:8, fruit].mean()
-    start_from_probe(tiny_classifier, MORE, [1.0] * len(MORE), C=100.0)
-    assert tiny_classifier.predict_proba(ITEMS)[:8, fruit].mean() < without - 0.02
 
 
 def test_balanced_lets_each_tag_weigh_alike_by_its_rows(tiny_classifier):

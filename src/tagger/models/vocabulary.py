@@ -92,7 +92,8 @@ def prune_vocabulary(
 def origin_of_tokens(pruned: Tokenizer, whole: Tokenizer) -> torch.Tensor:
     """Return each token's id in the vocabulary that it was taken from, (n_tokens,)."""
     vocabulary, of_whole = (one.get_vocab(with_added_tokens=True) for one in (pruned, whole))
-    return torch.tensor([of_whole[token] for token in sorted(vocabulary, key=vocabulary.get)])
+    tokens = sorted(vocabulary, key=lambda token: vocabulary[token])
+    return torch.tensor([of_whole[token] for token in tokens])
 
 
 def _renumber(processor: Any, place: dict[int, int]) -> None:
