@@ -37,7 +37,7 @@ from tagger.files import REPO_ROOT, csv_text, resolve_path, run_places, sha256_o
 from tagger.models.base import Classifier
 from tagger.run_meta import FINISHED, Place, RunMeta
 
-OLD_FILES = {"teacher_predictions.csv": "said.csv", "ood.safetensors": "novelty.safetensors"}
+OLD_FILES = {"ood.safetensors": "novelty.safetensors"}
 """Names of files in a run folder: now, and in runs of before."""
 
 OOD_COLUMNS = ("ood_score", "novelty")

@@ -84,17 +84,6 @@ def test_a_text_is_asked_about_once_and_then_the_model_is_not_needed(runs, stran
         predict_as_teacher(teacher, [Item("new", "pear and plum", "")])
 
 
-def test_predictions_that_an_earlier_version_kept_are_used(runs, strange_items):
-    teacher = runs.open("words")
-    predict_as_teacher(teacher, strange_items)
-    expected = teacher_predictions(teacher, strange_items)
-    (teacher.path / TEACHER_PREDICTIONS).rename(teacher.path / "said.csv")
-    np.testing.assert_array_equal(teacher_predictions(teacher, strange_items), expected)
-    predict_as_teacher(teacher, [*strange_items, Item("new", "pear and plum", "")])
-    kept = read_predictions(teacher.path / TEACHER_PREDICTIONS, TAGS)
-    assert len(kept) == len(strange_items) + 1
-
-
 def test_later_answers_are_added_to_the_earlier_ones(runs, strange_items):
     teacher = runs.open("words")
     predict_as_teacher(teacher, strange_items[:2])

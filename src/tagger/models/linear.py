@@ -73,14 +73,7 @@ class LinearClassifier:
         config: LinearConfig,
         tags: Sequence[str],
     ) -> Self:
-        """Fit to labelled items of at least two tags.
-
-        Args:
-            items: Labelled items.
-            weights: What each counts.
-            config: Features and strength.
-            tags: The approved tags.
-        """
+        """Fit to labelled items of at least two tags, each of which counts its weight."""
         from sklearn.svm import LinearSVC
 
         texts = [item.text for item in items]

@@ -63,15 +63,7 @@ def cross_fit(
     """Predict every item by a model that was trained without its fold.
 
     The predictions of a fold are kept below `folder/folds/` until all are done, so a run that is
-    killed goes on with the fold that was going on.
-
-    Args:
-        items: What the folds divide.
-        tags: The approved tags.
-        folds: From `plan_folds`.
-        fit_and_predict: Trains without a fold, and predicts it.
-        folder: The run folder.
-        accelerator: The main process writes, the others wait.
+    killed goes on with the fold that was going on. The main process writes, the others wait.
 
     Returns:
         The items, fold by fold; their probabilities (n, n_tags); their OOD scores (n,) or None.

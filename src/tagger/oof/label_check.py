@@ -108,10 +108,10 @@ def check_labels(
     vectors: npt.NDArray[np.floating] | None,
     after_fold: Callable[[], object] = lambda: None,
 ) -> LabelCheck | None:
-    """Judge the tags of a file by models that did not see them.
+    """Judge the tags of a file by models that did not see them; untagged rows are left out.
 
     Args:
-        items: The rows; untagged ones are left out.
+        items: The rows.
         tag_names: The approved tags.
         groups: Near-duplicate group of each row.
         vectors: (n, width), an encoder's; None to go by words alone.

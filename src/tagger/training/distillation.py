@@ -30,12 +30,8 @@ def build_distillation_set(
 ) -> DistillationSet:
     """Add the texts without labels to the labelled items, and predict all with the teachers.
 
-    Args:
-        config: Its `distill` says which texts and teachers.
-        tags: The approved tags.
-        labelled: Labelled training items.
-        held_out: Items that the student will be judged on; texts like them are left out.
-        accelerator: The main process predicts with the teachers, the others wait.
+    Texts like the items that are held out for judging the student are left out. The main process
+    predicts, the others wait.
 
     Raises:
         UserError: for a teacher or files that can't be used.

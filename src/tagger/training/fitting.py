@@ -56,12 +56,6 @@ def fit_classifier(
 ) -> Fitted:
     """Train the model that a config names.
 
-    Args:
-        config: Its `model` decides the approach.
-        tags: The approved tags.
-        data: What to train on.
-        context: Devices, precision, folder.
-
     Raises:
         UserError: for encoders, rules or runs that can't be used.
         TrainingStopped: after Ctrl-C or SIGTERM, once the checkpoint is on disk.

@@ -71,13 +71,7 @@ def start_or_resume(config: TrainConfig) -> tuple[TrainConfig, Path]:
 
 
 def claim(folder: Path, source: RunItems, meta: RunMeta, seen: Sequence[SplitRow]) -> bool:
-    """Make the run folder, or take up the one that is there.
-
-    Args:
-        folder: Of the run.
-        source: The `if_exists` of its config decides about a folder that is there.
-        meta: From `first_meta`.
-        seen: Rows that the runs that it is made of have seen.
+    """Make the run folder, or take up the one that is there, as `if_exists` says.
 
     Returns:
         Whether the run is finished already.
@@ -137,14 +131,7 @@ def undone_if_it_fails(folder: Path) -> Iterator[None]:
 
 
 def first_meta(folder: Path, source: RunItems, inputs: dict[str, str], precision: str) -> RunMeta:
-    """Return the content of `meta.json` of a run that begins.
-
-    Args:
-        folder: Of the run.
-        source: Its items.
-        inputs: A digest of each further file and run that it is made of.
-        precision: Of the forward passes, `fp32` or `bf16`.
-    """
+    """Return the content of `meta.json` of a run that begins."""
     config, split = source.config, source.split
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
     return RunMeta(

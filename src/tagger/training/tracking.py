@@ -84,14 +84,7 @@ def start_wandb(
     name: str | None = None,
     group: str | None = None,
 ) -> Any:
-    """Start a wandb run, or go on with one.
-
-    Args:
-        folder: Where it keeps its files.
-        tracking: The project, and whether to upload.
-        run_config: What the run was made with.
-        name: What it is called; None: like the folder.
-        group: What it is one of, such as a sweep.
+    """Start a wandb run below a folder, or go on with one; it is named like the folder by default.
 
     Raises:
         UserError: when wandb cannot start.
