@@ -254,16 +254,15 @@ def test_a_fold_that_was_killed_in_training_goes_on_to_the_same_end(run, monkeyp
 
 def test_what_a_fold_leaves_behind_is_cleared_up_as_soon_as_it_is_done(run, monkeypatch, tmp_path):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        watch(patch, 2)
-        run("killed", None, "training.epochs=1", "decision.folds=3")
-    folds = tmp_path / "runs" / "killed" / "folds"
-    for fold in ("0", "1"):
-        assert [path.name for path in (folds / fold).iterdir()] == ["predictions.csv"]
+        watch(patch, 1)
+        run("killed", None, "training.epochs=1", "decision.folds=2")
+    done = tmp_path / "runs" / "killed" / "folds" / "0"
+    assert [path.name for path in done.iterdir()] == ["predictions.csv"]
 
 
 def test_curves_of_the_folds_do_not_mix_with_those_of_the_run(run):
     short = ("training.epochs=1",)
-    plain, folds = run("plain", None, *short), run("folds", None, *short, "decision.folds=3")
+    plain, folds = run("plain", None, *short), run("folds", None, *short, "decision.folds=2")
     metrics = [(done.path / "metrics.jsonl").read_bytes() for done in (plain, folds)]
     assert metrics[0] == metrics[1]
 

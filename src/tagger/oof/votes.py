@@ -114,15 +114,11 @@ def _voters(
         counts = CountVectorizer(binary=True, token_pattern=TOKENS).fit_transform(texts)
         return {"words": by_words, "words (Bayes)": (counts, ComplementNB())}
     units = unit_rows(vectors)
-    nearest = KNeighborsClassifier(metric="cosine", weights=_closeness)
+    nearest = KNeighborsClassifier(
+        metric="cosine", weights=lambda distances: np.exp(SHARPNESS * (1 - distances))
+    )
     return {
         "meaning": (units, LogisticRegression(C=3, solver="newton-cg")),
         "neighbours": (units, nearest),
         "words": by_words,
     }
-
-
-def _closeness(cosine_distances: FloatArray) -> FloatArray:
-    """Return the weight of neighbours at these distances."""
-    weights: FloatArray = np.exp(SHARPNESS * (1 - cosine_distances))
-    return weights
