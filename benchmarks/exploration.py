@@ -43,9 +43,9 @@ from tagger.evaluation.slices import build_slices
 from tagger.evaluation.weak_slices import LEVEL, find_weak_slices
 from tagger.files import write_json
 from tagger.models.embedding import embed_items, unit_rows
-from tagger.models.logistic import fit_logistic_regression
 from tagger.progress import progress_bar
 from tagger.scores import BoolArray, FloatArray, IntArray, softmax
+from tagger.training.probe import fit_logistic_regression
 
 FOLDS, STRENGTH = 5, 10.0
 FIRST = 5

@@ -9,9 +9,10 @@ source (cross-domain). Differences to the default recipe come with intervals tha
 variants at once. Each run is an ordinary run folder below --out: a killed benchmark goes on where
 it was.
 
-`soup` has the mean of the weights of the default's seeds. `self-training` adds items of STREAM.csv
-with the tags that the default of the same seed and source is surest of. Encoders of
-benchmarks/adapt_encoder.py: --variant 'mlm=model.encoder=FOLDER model.sha256=null'.
+`self-training` adds items of STREAM.csv with the tags that the default of the same seed and source
+is surest of.
+
+Encoders of benchmarks/adapt_encoder.py: --variant 'mlm=model.encoder=FOLDER model.sha256=null'.
 """
 
 import argparse
@@ -39,7 +40,6 @@ from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
 from tagger.evaluation.selective import precision_at_coverage
 from tagger.files import csv_text, write_json, write_text
-from tagger.models.ensemble import average_weights
 from tagger.runs import open_run, read_predictions
 from tagger.scores import confusion_matrix, scores_from_confusion
 
@@ -61,7 +61,7 @@ VARIANTS = {
     "two layers frozen": ["model.freeze_layers=2"],
     "layer decay 0.8": ["training.layer_decay=0.8"],
 }
-SOUP, SELF_TRAINING = "soup", "self-training"
+SELF_TRAINING = "self-training"
 TEST = 0.15
 PER_TAG = 150
 SURE = 0.95
@@ -102,7 +102,6 @@ def main() -> None:
                 for seed in range(options.seeds)
             ]
             table[name] = stack(runs)
-        table[SOUP] = stack([predict_soup(in_domain, cross_domain, out, options.seeds)])
         if options.stream is not None:
             pseudo = [
                 write_pseudo_labels(options.stream, [in_domain, cross_domain], out, seed)
@@ -152,7 +151,7 @@ def train_and_predict(
     saved = read_predictions(run.path / "predictions.csv", run.tags)
     test = [in_domain.items[at].id for at in test_rows(in_domain)]
     elsewhere = predict_other(run, cross_domain.items)
-    if not folder.name.startswith(DEFAULT):  # its models make soups and tags for others
+    if not folder.name.startswith(DEFAULT):  # its models make tags for others
         drop_model(run)
     return np.array([saved[one] for one in test]), elsewhere
 
@@ -161,17 +160,6 @@ def test_rows(in_domain: LabelledFile) -> list[int]:
     """Return the places of the rows that no variant is trained on."""
     config = run_config([], in_domain, Path("unused"), 0, {"test": TEST, "seed": 0})
     return split_items(in_domain.items, config.data.split).test
-
-
-def predict_soup(
-    in_domain: LabelledFile, cross_domain: LabelledFile, out: Path, seeds: int
-) -> tuple[FloatArray, FloatArray]:
-    """Average the weights of the default's runs; return what that model says of both parts."""
-    folders = [run_folder(out, DEFAULT, seed) for seed in range(seeds)]
-    models = [open_run(str(folder), "").load_classifier() for folder in folders]
-    soup = average_weights(models, [folder.name for folder in folders])
-    test = [in_domain.items[at] for at in test_rows(in_domain)]
-    return soup.predict_proba(test), soup.predict_proba(cross_domain.items)
 
 
 def write_pseudo_labels(stream: Path, known: Sequence[LabelledFile], out: Path, seed: int) -> Path:
@@ -223,7 +211,6 @@ def summarize(
         for name, predictions in table.items():
             rows[name][place] = score(predictions[place], labels)
         for which in SCORES:
-            # A soup is one model: it stands beside the mean over seeds.
             parts = {name: predictions[place] for name, predictions in table.items()}
             pairs = [(name, DEFAULT) for name in parts if name != DEFAULT]
             for one in compare_all(parts, labels, which, pairs=pairs):

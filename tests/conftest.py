@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tagger.config.composition import compose_config, load_config
-from tagger.config.schema import TrainConfig
+from tagger.config.schema import LinearConfig, ModelConfig, TrainConfig
+from tagger.data.items import Item
+from tagger.data.sources import load_labelled
 from tagger.runs import RunFolder
 from tagger.threads import settle_threads
 
@@ -117,3 +119,83 @@ def tiny_classifier(tiny_config: Callable[..., TrainConfig]) -> "TransformerClas
     torch.manual_seed(0)
     config = tiny_config("model.freeze_embeddings=true").model
     return TransformerClassifier.build(config, list(WORDS))
+
+
+class Runs:
+    """Trains runs on the toy file below one folder, and reads them."""
+
+    def __init__(self, tiny_config: Callable[..., TrainConfig], folder: Path) -> None:
+        self.tiny_config, self.folder = tiny_config, folder
+
+    def config(self, name: str, *overrides: str) -> TrainConfig:
+        own = (f"name={name}", f"runs_dir={self.folder}", "training.epochs=1")
+        return self.tiny_config(*own, *overrides)
+
+    def train(self, name: str, *overrides: str, model: ModelConfig | None = None) -> RunFolder:
+        """Train the tiny transformer, or another model."""
+        from tagger.training.train_run import train
+
+        config = self.config(name, *overrides)
+        return RunFolder(train(config.model_copy(update={"model": model} if model else {})))
+
+    def open(self, name: str) -> RunFolder:
+        return RunFolder(self.folder / name)
+
+    def items(self, name: str, part: str) -> list[Item]:
+        """Return the items of a part of a run's own source."""
+        run = self.open(name)
+        known = {item.id: item for item in load_labelled(run.config.data, run.tags).items}
+        return [known[row.id] for row in run.split_rows() if row.split == part]
+
+
+@pytest.fixture(scope="session")
+def linear_model() -> LinearConfig:
+    """The config of a linear model, which is trained in a fraction of a second."""
+    return LinearConfig(
+        approach="linear", name="linear", word_ngrams=1, char_ngrams=3, C=10.0, balanced=False
+    )
+
+
+@pytest.fixture(scope="session")
+def strange_items() -> list[Item]:
+    """Items unlike those of the toy file: mixed, half empty, in other scripts."""
+    return [
+        Item("s1", "apple and copper", "juice in a furnace"),
+        Item("s2", "", "snow upon zinc"),
+        Item("s3", 'Ünïcödé 深度学习, "quoted"', "a\nnew line"),
+        Item("s4", "plum", ""),
+    ]
+
+
+@pytest.fixture(scope="session")
+def shared_runs(
+    tiny_config: Callable[..., TrainConfig],
+    linear_model: LinearConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Runs:
+    """Linear runs of one split, to be read, never changed.
+
+    `words` and `rough` have predictions out of folds. So has `told`, which was trained on two
+    further rows, one with the id of a row of its own. `plain` has none.
+    """
+    runs = Runs(tiny_config, tmp_path_factory.mktemp("shared"))
+    folds = "decision.folds=3"
+    words = runs.train("words", folds, model=linear_model)
+    runs.train("rough", folds, model=linear_model.model_copy(update={"C": 0.1}))
+    runs.train("plain", model=linear_model)
+    extra = tmp_path_factory.mktemp("extra") / "extra.csv"
+    extra.write_text(
+        "id,title,description,tag\n"
+        f"{words.split_rows()[0].id},tungsten and bismuth mined abroad,,metal\n"
+        "x,monsoon arrives in quito,,weather\n",
+        encoding="utf-8",
+    )
+    runs.train("told", folds, f"data.extra=[{extra}]", model=linear_model)
+    return runs
+
+
+@pytest.fixture
+def runs(shared_runs: Runs, tmp_path: Path) -> Runs:
+    """A copy of the shared runs, to be changed and to train more beside them."""
+    shutil.copytree(shared_runs.folder, tmp_path / "runs")
+    return Runs(shared_runs.tiny_config, tmp_path / "runs")

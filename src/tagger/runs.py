@@ -40,7 +40,7 @@ from tagger.run_meta import FINISHED, Place, RunMeta
 if TYPE_CHECKING:
     import _csv
 
-OLD_FILES = {"teacher_predictions.csv": "said.csv", "ood.safetensors": "novelty.safetensors"}
+OLD_FILES = {"ood.safetensors": "novelty.safetensors"}
 """Names of files in a run folder: now, and in runs of before."""
 
 OOD_COLUMNS = ("ood_score", "novelty")

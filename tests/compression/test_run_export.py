@@ -296,9 +296,7 @@ def test_other_approaches_are_refused_with_a_way_out(
     members = [str(copy_run(name).path) for name in ("one", "two")]
     model = {
         "linear": LINEAR,
-        "ensemble": EnsembleConfig(
-            approach="ensemble", name="ensemble", runs=members, combine="probabilities"
-        ),
+        "ensemble": EnsembleConfig(approach="ensemble", name="ensemble", runs=members),
     }[approach]
     config = tiny_config("name=x", f"runs_dir={tmp_path / 'runs'}")
     train(config.model_copy(update={"model": model}))

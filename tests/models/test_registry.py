@@ -15,7 +15,8 @@ from tagger.errors import UserError
 from tagger.models.ensemble import EnsembleClassifier
 from tagger.models.linear import LinearClassifier
 from tagger.models.onnx import OnnxClassifier
-from tagger.models.registry import LOADERS, load_classifier
+from tagger.models.registry import CLASSES as WRITERS
+from tagger.models.registry import load_classifier
 from tagger.models.rules import RulesClassifier
 from tagger.models.static import StaticClassifier, StaticWeights
 from tagger.models.transformer import TransformerClassifier
@@ -98,7 +99,7 @@ def test_every_approach_that_is_saved_can_be_read(saved):
         json.loads((saved / approach / "tagger.json").read_text())["approach"]
         for approach in CLASSES
     }
-    assert written == set(LOADERS)
+    assert written == set(WRITERS)
 
 
 def test_an_unknown_approach_is_refused_by_name(tmp_path):
@@ -130,6 +131,9 @@ FILES = [
     ("linear", "tagger.json"),
     ("rules", "rules.yaml"),
     ("rules", "tagger.json"),
+    ("transformer", "config.json"),
+    ("transformer", "model.safetensors"),
+    ("transformer", "tokenizer.json"),
     ("transformer", "head.safetensors"),
     ("transformer", "tagger.json"),
     ("ensemble", "tagger.json"),

@@ -176,7 +176,7 @@ def test_columns_are_in_the_order_of_the_approved_tags():
         ("fruit: [", ["is not yaml", "line 1"]),
         ("fruit:\n\tsure: [apple]", ["is not yaml", "line 2"]),
         ("2020-13-45: [apple]", ["is not yaml", "month must be in 1..12"]),
-        ("[" * 5000, ["is not yaml"]),
+        ("[" * 1500, ["is not yaml"]),
         ("", ["found 'None', expected tags with their rules"]),
         ("{}", ["found '{}', expected tags with their rules"]),
         ("- apple", ["found \"['apple']\", expected tags with their rules"]),

@@ -117,7 +117,7 @@ words = st.text(LETTERS, min_size=1, max_size=8)
 texts = st.lists(words, max_size=4).map(" ".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(domain=st.lists(texts, max_size=4), others=st.lists(texts, min_size=1, max_size=4))
 @example(domain=["abc"], others=["abcab", "abab"])
 @example(domain=["ab"], others=["abc"])

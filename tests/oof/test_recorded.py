@@ -4,9 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tagger.config.schema import EnsembleConfig, LinearConfig
+from tagger.config.schema import EnsembleConfig
 from tagger.data.items import Item
-from tagger.data.sources import load_labelled
 from tagger.errors import UserError
 from tagger.oof import recorded
 from tagger.oof.recorded import (
@@ -16,64 +15,8 @@ from tagger.oof.recorded import (
     teacher_predictions,
 )
 from tagger.runs import RunFolder, read_calibration, read_ids, read_predictions
-from tagger.training.train_run import train
 
 TAGS = ("fruit", "metal", "weather")
-STRANGE = [
-    Item("s1", "apple and copper", "juice in a furnace"),
-    Item("s2", "", "snow upon zinc"),
-    Item("s3", 'Ünïcödé 深度学习, "quoted"', "a\nnew line"),
-    Item("s4", "plum", ""),
-]
-LINEAR = LinearConfig(
-    approach="linear", name="linear", word_ngrams=1, char_ngrams=3, C=10.0, balanced=False
-)
-FOLDS = "decision.folds=3"
-TAUGHT = ("distill=soft", "decision.folds=null")
-
-
-class Bench:
-    """Trains teachers and students below one folder."""
-
-    def __init__(self, tiny_config, folder):
-        self.tiny_config, self.folder = tiny_config, folder
-
-    def config(self, name, *overrides):
-        return self.tiny_config(
-            f"name={name}", f"runs_dir={self.folder}", "training.epochs=1", *overrides
-        )
-
-    def train(self, name, *overrides):
-        return RunFolder(train(self.config(name, *overrides)))
-
-    def of(self, model, name, *overrides):
-        config = self.config(name, *overrides)
-        return RunFolder(train(config.model_copy(update={"model": model})))
-
-    def run(self, name):
-        return RunFolder(self.folder / name)
-
-    def items(self, part, name="words"):
-        run = self.run(name)
-        known = {item.id: item for item in load_labelled(run.config.data, TAGS).items}
-        return [known[row.id] for row in run.split_rows() if row.split == part]
-
-
-@pytest.fixture(scope="module")
-def shared(tiny_config, tmp_path_factory):
-    """Two teachers, and a run without folds. They are read, never changed."""
-    bench = Bench(tiny_config, tmp_path_factory.mktemp("runs"))
-    bench.of(LINEAR, "words", FOLDS)
-    bench.of(LINEAR.model_copy(update={"C": 0.1}), "rough", FOLDS)
-    bench.of(LINEAR, "plain")
-    return bench
-
-
-@pytest.fixture
-def bench(shared, tiny_config, tmp_path):
-    """A copy of them, whose teachers may be asked."""
-    shutil.copytree(shared.folder, tmp_path / "runs")
-    return Bench(tiny_config, tmp_path / "runs")
 
 
 def out_of_folds(run):
@@ -81,10 +24,8 @@ def out_of_folds(run):
     return dict(zip(read_ids(path), read_calibration(path, TAGS)[0], strict=True))
 
 
-def test_of_rows_it_was_trained_on_a_teacher_has_the_opinion_of_models_that_had_not_seen_them(
-    bench,
-):
-    teacher, items = bench.run("words"), bench.items("train")
+def test_of_rows_it_was_trained_on_a_teacher_has_the_opinion_of_models_that_had_not_seen_them(runs):
+    teacher, items = runs.open("words"), runs.items("words", "train")
     predict_as_teacher(teacher, items)
     found = teacher_predictions(teacher, items)
     said = out_of_folds(teacher)
@@ -96,22 +37,8 @@ def test_of_rows_it_was_trained_on_a_teacher_has_the_opinion_of_models_that_had_
     assert not (teacher.path / TEACHER_PREDICTIONS).exists()
 
 
-@pytest.fixture
-def told(bench, tmp_path):
-    """A teacher that was trained on two further rows, one with the id of a row of its own."""
-    row = bench.run("words").split_rows()[0]
-    extra = tmp_path / "extra.csv"
-    extra.write_text(
-        "id,title,description,tag\n"
-        f"{row.id},tungsten and bismuth mined abroad,,metal\n"
-        "x,monsoon arrives in quito,,weather\n",
-        encoding="utf-8",
-    )
-    return bench.of(LINEAR, "told", FOLDS, f"data.extra=[{extra}]")
-
-
-def test_a_further_row_with_the_id_of_another_does_not_take_its_place(told, bench):
-    items = bench.items("train", "told")
+def test_a_further_row_with_the_id_of_another_does_not_take_its_place(runs):
+    told, items = runs.open("told"), runs.items("told", "train")
     predict_as_teacher(told, items)
     said = out_of_folds(told)
     np.testing.assert_allclose(
@@ -119,17 +46,22 @@ def test_a_further_row_with_the_id_of_another_does_not_take_its_place(told, benc
     )
 
 
-def test_of_what_it_was_only_told_a_teacher_has_no_opinion(told):
+def test_of_what_it_was_only_told_a_teacher_has_no_opinion(runs):
+    told = runs.open("told")
     monsoon = Item("other id", "monsoon arrives in quito", "")
     predict_as_teacher(told, [monsoon])
     assert np.isnan(teacher_predictions(told, [monsoon])).all()
 
 
-def test_of_other_texts_a_teacher_is_asked_and_its_answers_are_kept(bench):
-    teacher = bench.run("words")
-    items = [*STRANGE, *bench.items("train")[:2], *bench.items("validation")[:2]]
+def test_of_other_texts_a_teacher_is_asked_and_its_answers_are_kept(runs, strange_items):
+    teacher = runs.open("words")
+    items = [
+        *strange_items,
+        *runs.items("words", "train")[:2],
+        *runs.items("words", "validation")[:2],
+    ]
     predict_as_teacher(teacher, items)
-    asked = [*STRANGE, *bench.items("validation")[:2]]
+    asked = [*strange_items, *runs.items("words", "validation")[:2]]
     kept = read_predictions(teacher.path / TEACHER_PREDICTIONS, TAGS)
     assert list(kept) == [item.content_hash for item in asked]
     expected = teacher.load_classifier().predict_proba(asked)
@@ -137,46 +69,37 @@ def test_of_other_texts_a_teacher_is_asked_and_its_answers_are_kept(bench):
     np.testing.assert_allclose(teacher_predictions(teacher, asked), expected, atol=2e-6)
 
 
-def test_a_text_is_asked_about_once_and_then_the_model_is_not_needed(bench):
-    teacher = bench.run("words")
-    predict_as_teacher(teacher, STRANGE)
+def test_a_text_is_asked_about_once_and_then_the_model_is_not_needed(runs, strange_items):
+    teacher = runs.open("words")
+    predict_as_teacher(teacher, strange_items)
     before = (teacher.path / TEACHER_PREDICTIONS).read_bytes()
-    expected = teacher_predictions(teacher, STRANGE)
+    expected = teacher_predictions(teacher, strange_items)
     shutil.rmtree(teacher.path / "model")
     # It goes by content: another id, case or spacing makes no other text.
-    again = [replace(item, id="z", title=f" {item.title.upper()} ") for item in STRANGE[::-1]]
-    predict_as_teacher(teacher, [*again, *bench.items("train")])
+    again = [replace(item, id="z", title=f" {item.title.upper()} ") for item in strange_items[::-1]]
+    predict_as_teacher(teacher, [*again, *runs.items("words", "train")])
     np.testing.assert_array_equal(teacher_predictions(teacher, again), expected[::-1])
     assert (teacher.path / TEACHER_PREDICTIONS).read_bytes() == before
     with pytest.raises(UserError, match="the model is damaged or was changed"):
         predict_as_teacher(teacher, [Item("new", "pear and plum", "")])
 
 
-def test_predictions_that_an_earlier_version_kept_are_used(bench):
-    teacher = bench.run("words")
-    predict_as_teacher(teacher, STRANGE)
-    expected = teacher_predictions(teacher, STRANGE)
-    (teacher.path / TEACHER_PREDICTIONS).rename(teacher.path / "said.csv")
-    np.testing.assert_array_equal(teacher_predictions(teacher, STRANGE), expected)
-    predict_as_teacher(teacher, [*STRANGE, Item("new", "pear and plum", "")])
-    kept = read_predictions(teacher.path / TEACHER_PREDICTIONS, TAGS)
-    assert len(kept) == len(STRANGE) + 1
-
-
-def test_later_answers_are_added_to_the_earlier_ones(bench):
-    teacher = bench.run("words")
-    predict_as_teacher(teacher, STRANGE[:2])
+def test_later_answers_are_added_to_the_earlier_ones(runs, strange_items):
+    teacher = runs.open("words")
+    predict_as_teacher(teacher, strange_items[:2])
     first = read_predictions(teacher.path / TEACHER_PREDICTIONS, TAGS)
-    predict_as_teacher(teacher, STRANGE)
+    predict_as_teacher(teacher, strange_items)
     both = read_predictions(teacher.path / TEACHER_PREDICTIONS, TAGS)
-    assert list(both) == [item.content_hash for item in STRANGE]
+    assert list(both) == [item.content_hash for item in strange_items]
     assert all((both[key] == row).all() for key, row in first.items())
-    expected = teacher.load_classifier().predict_proba(STRANGE)
-    np.testing.assert_allclose(teacher_predictions(teacher, STRANGE), expected, atol=2e-6)
+    expected = teacher.load_classifier().predict_proba(strange_items)
+    np.testing.assert_allclose(teacher_predictions(teacher, strange_items), expected, atol=2e-6)
 
 
-def test_answers_are_not_lost_to_another_student_that_asks_at_the_same_time(bench, monkeypatch):
-    teacher = bench.run("words")
+def test_answers_are_not_lost_to_another_student_that_asks_at_the_same_time(
+    runs, monkeypatch, strange_items
+):
+    teacher = runs.open("words")
     write = recorded.write_predictions
     others = []
 
@@ -187,13 +110,13 @@ def test_answers_are_not_lost_to_another_student_that_asks_at_the_same_time(benc
             write(path, others, tags, np.full((1, len(tags)), 1 / len(tags)))
 
     monkeypatch.setattr(recorded, "write_predictions", write_beside_another)
-    predict_as_teacher(teacher, STRANGE)
+    predict_as_teacher(teacher, strange_items)
     kept = read_predictions(teacher.path / TEACHER_PREDICTIONS, TAGS)
-    assert kept.keys() == {*others, *(item.content_hash for item in STRANGE)}
+    assert kept.keys() == {*others, *(item.content_hash for item in strange_items)}
 
 
-def test_many_texts_are_asked_about_in_parts_and_the_same_text_once(bench, monkeypatch):
-    teacher, sizes = bench.run("words"), []
+def test_many_texts_are_asked_about_in_parts_and_the_same_text_once(runs, monkeypatch):
+    teacher, sizes = runs.open("words"), []
     items = [Item(str(n), f"pear {n}", "") for n in range(11)]
     real = teacher.load_classifier()
 
@@ -219,48 +142,46 @@ def test_many_texts_are_asked_about_in_parts_and_the_same_text_once(bench, monke
     ],
     ids=["empty", "fewer tags", "other order", "cut", "no number", "no text"],
 )  # fmt: skip
-def test_damaged_answers_are_named(bench, content):
-    teacher = bench.run("words")
+def test_damaged_answers_are_named(runs, content, strange_items):
+    teacher = runs.open("words")
     path = teacher.path / TEACHER_PREDICTIONS
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as caught:
-        predict_as_teacher(teacher, STRANGE)
+        predict_as_teacher(teacher, strange_items)
     assert str(path) in str(caught.value)
 
 
-def test_an_ensemble_of_teachers_is_a_teacher(bench):
-    members = EnsembleConfig(
-        approach="ensemble", name="both", runs=["words", "rough"], combine="probabilities"
-    )
-    run = bench.of(members, "both", FOLDS)
-    check_teachers(["both"], str(bench.folder), TAGS)
-    items = bench.items("train")
-    predict_as_teacher(run, [*items, *STRANGE])
+def test_an_ensemble_of_teachers_is_a_teacher(runs, strange_items):
+    members = EnsembleConfig(approach="ensemble", name="both", runs=["words", "rough"])
+    run = runs.train("both", "decision.folds=3", model=members)
+    check_teachers(["both"], str(runs.folder), TAGS)
+    items = runs.items("words", "train")
+    predict_as_teacher(run, [*items, *strange_items])
     found = teacher_predictions(run, items)
-    parts = [teacher_predictions(bench.run(name), items) for name in ("words", "rough")]
+    parts = [teacher_predictions(runs.open(name), items) for name in ("words", "rough")]
     np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=1e-6)
     assert list(read_predictions(run.path / TEACHER_PREDICTIONS, TAGS)) == [
-        i.content_hash for i in STRANGE
+        i.content_hash for i in strange_items
     ]
 
 
-def test_a_teacher_of_other_tags_is_refused(shared):
+def test_a_teacher_of_other_tags_is_refused(shared_runs):
     for tags in (TAGS[::-1], TAGS[:2], (*TAGS, "other")):
         with pytest.raises(UserError, match="words has other tags than the approved") as caught:
-            check_teachers(["words"], str(shared.folder), tags)
+            check_teachers(["words"], str(shared_runs.folder), tags)
         assert caught.value.problems == (
             "teacher: fruit, metal, weather",
             f"approved: {', '.join(tags)}",
         )
 
 
-def test_a_teacher_that_only_knows_what_it_was_told_is_refused(shared):
-    check_teachers(["words", "rough"], str(shared.folder), TAGS)
+def test_a_teacher_that_only_knows_what_it_was_told_is_refused(shared_runs):
+    check_teachers(["words", "rough"], str(shared_runs.folder), TAGS)
     with pytest.raises(UserError, match=r"plain was trained without decision\.folds") as caught:
-        check_teachers(["words", "plain"], str(shared.folder), TAGS)
+        check_teachers(["words", "plain"], str(shared_runs.folder), TAGS)
     assert "decision.folds=5" in caught.value.hint
 
 
-def test_a_teacher_that_is_not_there_is_named(shared):
+def test_a_teacher_that_is_not_there_is_named(shared_runs):
     with pytest.raises(UserError, match="there is no run 'word'"):
-        check_teachers(["word"], str(shared.folder), TAGS)
+        check_teachers(["word"], str(shared_runs.folder), TAGS)

@@ -3,7 +3,11 @@ import csv
 import numpy as np
 import pytest
 
-from tagger.oof.votes import mean_vote, out_of_fold_votes
+from tagger.oof.votes import out_of_fold_votes
+
+
+def mean_of(votes):
+    return np.mean(list(votes.values()), axis=0)
 
 
 @pytest.fixture
@@ -22,7 +26,6 @@ def test_voters_learn_what_there_is_to_learn(texts_and_labels):
     for rows in votes.values():
         np.testing.assert_allclose(rows.sum(axis=1), 1)
         assert (rows.argmax(axis=1) == labels).mean() > 0.9
-    np.testing.assert_allclose(mean_vote(votes), sum(votes.values()) / 3)
 
 
 def test_no_item_has_a_say_in_its_own_vote(texts_and_labels):
@@ -31,7 +34,7 @@ def test_no_item_has_a_say_in_its_own_vote(texts_and_labels):
     wrong[4] = (labels[4] + 1) % 3
     votes = out_of_fold_votes(texts, wrong, 3, groups=range(len(texts)), vectors=None)
     assert set(votes) == {"words", "words (Bayes)"}
-    assert mean_vote(votes)[4].argmax() == labels[4]
+    assert mean_of(votes)[4].argmax() == labels[4]
 
 
 def test_near_duplicates_share_a_fold(texts_and_labels):
@@ -40,7 +43,7 @@ def test_near_duplicates_share_a_fold(texts_and_labels):
     one_text = [texts[0]] * 10
     groups = [*range(len(texts)), *[0] * 10]
     votes = out_of_fold_votes(texts + one_text, labels + [1] * 10, 3, groups=groups, vectors=None)
-    assert (mean_vote(votes)[len(texts) :].argmax(axis=1) == labels[0]).all()
+    assert (mean_of(votes)[len(texts) :].argmax(axis=1) == labels[0]).all()
 
 
 def test_a_tag_that_no_item_has_gets_nothing_and_rare_ones_do_no_harm(texts_and_labels):
@@ -58,7 +61,7 @@ def test_texts_without_letters_are_texts():
     votes = out_of_fold_votes(
         ["🙂", "🙂 🙂", "🚀", "🚀 🚀"] * 3, [0, 0, 1, 1] * 3, 2, groups=range(12), vectors=None
     )
-    assert np.isfinite(mean_vote(votes)).all()
+    assert np.isfinite(mean_of(votes)).all()
 
 
 def test_one_tag_cannot_be_voted_on():

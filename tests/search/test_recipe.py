@@ -41,7 +41,7 @@ FILE = ("data=file", "data.name=toy")
         ["model=linear", "model.balanced=false", "model.C=0.05"],
         ["model=frozen", "model.encoder=package:other", "model.sha256=null"],
         ["model=rules", "model.rules='my rules: #1.yaml'"],
-        ["model=ensemble", "model.runs=[one,two,'drei ü']", "model.combine=weights"],
+        ["model=ensemble", "model.runs=[one,two,'drei ü']"],
         ["model=hub", "model.encoder=org/name", "model.revision='0123456'"],
         ["decision=threshold", "decision.scope=per_tag", "decision.folds=null"],
         ["decision.policy=conformal", "decision.alpha=0.2"],

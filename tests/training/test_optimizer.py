@@ -1,7 +1,6 @@
 import pytest
-import torch
 
-from tagger.training.optimizer import build_optimizer, schedule_factor, set_learning_rates
+from tagger.training.optimizer import build_optimizer, schedule_factor
 
 
 def rates_by_name(classifier, optimizer):
@@ -53,11 +52,3 @@ def test_schedule_rises_then_falls(kind, middle, last):
 def test_one_step_and_no_warmup_still_learn():
     assert schedule_factor("linear", 0, 1, 0.0) == 1.0
     assert schedule_factor("cosine", 0, 1, 0.9) > 0
-
-
-def test_rates_are_set_relative_to_their_peaks():
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.AdamW([{"params": [parameter], "lr": 0.2, "peak_lr": 0.2}])
-    set_learning_rates(optimizer, 0.5)
-    set_learning_rates(optimizer, 0.5)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)

@@ -29,6 +29,7 @@ RENAMED = {
 
 REMOVED: Mapping[str, object] = {
     "model.keep_width": None,
+    "model.combine": "probabilities",
     "training.average_from": None,
     "training.field_dropout": 0.0,
     "training.r_drop": 0.0,
@@ -37,6 +38,8 @@ REMOVED: Mapping[str, object] = {
     "distill.states": 0.0,
     "distill.attention": 0.0,
     "distill.layers": None,
+    "distill.copies": 0,
+    "distill.changes": ["drop", "swap", "cross"],
     "compress.calibration_rows": 200,
 }
 """Keys that are no more, with the value that asked for nothing; docs/experiment-log.md says why."""

@@ -259,8 +259,6 @@ class EnsembleConfig(Section):
     name: FolderName
     runs: list[str] = Field(min_length=2, max_length=100)
     """Folders or names of the member runs."""
-    combine: Literal["probabilities", "weights"]
-    """Mean of the probabilities, or one model with the mean of the weights."""
 
 
 ModelConfig = Annotated[
@@ -358,10 +356,6 @@ class DistillConfig(Section):
     """Number of these items that are drawn by the seed; null: all."""
     transfer_weight: float = Field(gt=0, le=100)
     """Weight of each of their rows."""
-    copies: int = Field(ge=0, le=100)
-    """Number of augmented copies of each text."""
-    changes: list[Literal["drop", "swap", "cross"]] = Field(min_length=1)
-    """Augmentations, one of which is drawn for each copy."""
 
     @model_validator(mode="after")
     def _check(self) -> "DistillConfig":
@@ -465,15 +459,6 @@ class Recipe(Section):
             raise ValueError(
                 f"decision.ood={self.decision.ood} needs a model with an encoder, and "
                 f"approach={self.model.approach} has none"
-            )
-        if (
-            self.decision.folds is not None
-            and isinstance(self.model, EnsembleConfig)
-            and self.model.combine == "weights"
-        ):
-            raise ValueError(
-                "decision.folds can't be given with model.combine=weights: what its members said "
-                "out of folds is not what the mean of their weights says"
             )
         fitted = self.decision.policy != "argmax" or self.decision.ood != "none"
         if fitted and self.decision.folds is None and not self.data.split.validation:

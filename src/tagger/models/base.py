@@ -1,4 +1,4 @@
-"""The one interface behind which every approach stands."""
+"""`Classifier`, the interface that every approach implements, and the settings of its folder."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Whether a compressed model still says here what it said where it was made.
+"""Checks that a compressed model predicts on this CPU what it predicted on the one that made it.
 
 Products of int8 are computed by other instructions on another kind of CPU, and some of these round
 or saturate where others do not. A model that kept its tags on one machine may lose them on another.

@@ -1,4 +1,4 @@
-"""Vectors of texts by a pretrained encoder as it is: to compare meanings, not to classify."""
+"""Embeds texts with a pretrained encoder as it is: to compare meanings, not to classify."""
 
 from collections.abc import Sequence
 

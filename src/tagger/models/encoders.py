@@ -1,4 +1,4 @@
-"""Where a pretrained encoder and its tokenizer come from, verified before they are loaded."""
+"""Finds, verifies and loads a pretrained encoder and its tokenizer."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from tagger.config.schema import EncoderConfig, RandomEncoderConfig
-from tagger.errors import UserError
+from tagger.errors import UserError, first_line
 from tagger.files import resolve_path, sha256_of
 from tagger.models.bert import BertEncoder, is_supported, load_bert
 from tagger.models.static_encoder import STATIC, load_static
@@ -42,11 +42,17 @@ def load_encoder(config: EncoderConfig) -> tuple[nn.Module, Tokenizer]:
     """
     if config.random is not None:
         tokenizer = load_tokenizer(_package_folder(BUNDLED_TOKENIZER), config.max_length)
-        return _random_encoder(
-            config.random, tokenizer.get_vocab_size(), config.max_length
-        ), tokenizer
+        vocabulary = tokenizer.get_vocab_size()
+        return _random_encoder(config.random, vocabulary, config.max_length), tokenizer
     folder = locate_encoder(config)
-    _verify(folder, config.sha256)
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise UserError(f"{folder} has no model.safetensors (other formats are never loaded)")
+    if config.sha256 is not None and (found := sha256_of(weights)) != config.sha256:
+        raise UserError(
+            f"{weights} is not the file it should be: sha256 {found}, expected {config.sha256}",
+            hint="Install the package again, or set model.sha256=null to load another encoder.",
+        )
     return read_encoder(folder), load_tokenizer(folder, config.max_length)
 
 
@@ -81,7 +87,7 @@ def read_encoder(folder: Path) -> nn.Module:
     except KeyError as error:
         reason = f"it lacks {error}"
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
     raise UserError(
         f"{folder} does not hold a model that can be loaded: {reason}",
         hint="It needs config.json and model.safetensors, as save_pretrained writes them.",
@@ -117,7 +123,8 @@ def _joined_pieces(name: str) -> Path:
         raise UserError(
             f"model.encoder: no pieces known for {name!r}; there are {', '.join(PIECES)}"
         )
-    target = _cache_folder() / name
+    cache = os.environ.get("TAGGER_CACHE") or Path.home() / ".cache" / "tagger"
+    target = Path(cache) / "encoders" / name
     if (target / "model.safetensors").is_file():
         return target
     pattern, count = PIECES[name]
@@ -153,24 +160,6 @@ def _joined_pieces(name: str) -> Path:
     return target
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("TAGGER_CACHE") or Path.home() / ".cache" / "tagger") / "encoders"
-
-
-def _verify(folder: Path, expected: str | None) -> None:
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise UserError(f"{folder} has no model.safetensors (other formats are never loaded)")
-    if expected is None:
-        return
-    found = sha256_of(weights)
-    if found != expected:
-        raise UserError(
-            f"{weights} is not the file it should be: sha256 {found}, expected {expected}",
-            hint="Install the package again, or set model.sha256=null to load another encoder.",
-        )
-
-
 def _fetch_from_hub(hub_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -180,7 +169,7 @@ def _fetch_from_hub(hub_id: str, revision: str | None) -> Path:
     except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
         raise UserError(
             f"model.encoder: {hub_id} is no folder here and could not be fetched: "
-            f"{str(error).strip().partition(chr(10))[0]}",
+            f"{first_line(error)}",
             hint="Without a network choose model=minilm, or give the folder of a saved model.",
         ) from None
     return Path(folder)

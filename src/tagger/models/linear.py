@@ -1,4 +1,4 @@
-"""A linear model on words and characters: what statistics of the surface alone can do."""
+"""A linear classifier on TF-IDF features of words and characters."""
 
 import json
 from collections.abc import Sequence
@@ -73,14 +73,7 @@ class LinearClassifier:
         config: LinearConfig,
         tags: Sequence[str],
     ) -> Self:
-        """Fit to labelled items of at least two tags.
-
-        Args:
-            items: Labelled items.
-            weights: What each counts.
-            config: Features and strength.
-            tags: The approved tags.
-        """
+        """Fit to labelled items of at least two tags, each of which counts its weight."""
         from sklearn.svm import LinearSVC
 
         texts = [item.text for item in items]

@@ -1,4 +1,4 @@
-"""A model that onnxruntime computes: no torch, at import or later."""
+"""A classifier that onnxruntime computes: no torch, at import or later."""
 
 import shutil
 from collections.abc import Sequence

@@ -1,12 +1,22 @@
-"""Which class reads which model folder."""
+"""Loads a model folder with the class of the approach that wrote it."""
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from tagger.errors import UserError
+from tagger.errors import UserError, first_line
 from tagger.models.base import Classifier, read_settings
+
+CLASSES = {
+    "transformer": "TransformerClassifier",
+    "linear": "LinearClassifier",
+    "rules": "RulesClassifier",
+    "ensemble": "EnsembleClassifier",
+    "onnx": "OnnxClassifier",
+    "static": "StaticClassifier",
+}
+"""The class of each approach, in the module `tagger.models.<approach>`."""
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -17,56 +27,12 @@ def load_classifier(folder: Path) -> Classifier:
     """
     try:
         approach = read_settings(folder)["approach"]
-        if approach not in LOADERS:
-            raise ValueError(f"approach {approach!r} is none of {', '.join(LOADERS)}")
-        return LOADERS[approach](folder)
+        if approach not in CLASSES:
+            raise ValueError(f"approach {approach!r} is none of {', '.join(CLASSES)}")
+        # Imported when it is needed: torch takes seconds, and rules do without it.
+        kind: type[Classifier] = getattr(
+            import_module(f"tagger.models.{approach}"), CLASSES[approach]
+        )
+        return kind.load(folder)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{folder} does not hold a whole model: {reason}") from None
-
-
-# Each imports its own class: torch takes seconds, and rules do without it.
-def _transformer(folder: Path) -> Classifier:
-    from tagger.models.transformer import TransformerClassifier
-
-    return TransformerClassifier.load(folder)
-
-
-def _linear(folder: Path) -> Classifier:
-    from tagger.models.linear import LinearClassifier
-
-    return LinearClassifier.load(folder)
-
-
-def _rules(folder: Path) -> Classifier:
-    from tagger.models.rules import RulesClassifier
-
-    return RulesClassifier.load(folder)
-
-
-def _ensemble(folder: Path) -> Classifier:
-    from tagger.models.ensemble import EnsembleClassifier
-
-    return EnsembleClassifier.load(folder)
-
-
-def _onnx(folder: Path) -> Classifier:
-    from tagger.models.onnx import OnnxClassifier
-
-    return OnnxClassifier.load(folder)
-
-
-def _static(folder: Path) -> Classifier:
-    from tagger.models.static import StaticClassifier
-
-    return StaticClassifier.load(folder)
-
-
-LOADERS: dict[str, Callable[[Path], Classifier]] = {
-    "transformer": _transformer,
-    "linear": _linear,
-    "rules": _rules,
-    "ensemble": _ensemble,
-    "onnx": _onnx,
-    "static": _static,
-}
+        raise UserError(f"{folder} does not hold a whole model: {first_line(error)}") from None

@@ -1,4 +1,4 @@
-"""Words and patterns that speak for a tag, written down in a file that anyone can edit.
+"""A rule-based classifier: words and patterns that speak for a tag, in a file that anyone can edit.
 
 The plainest approach: no data, no training, and an answer that can be read off the file.
 Where nothing in the file is found in an item, all tags come out alike: the rules abstain.

@@ -1,4 +1,4 @@
-"""A model without layers: the mean of one vector a token, computed by numpy."""
+"""A classifier without layers, computed by numpy: the mean of one vector a token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

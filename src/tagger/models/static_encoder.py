@@ -1,10 +1,11 @@
-"""No layers at all: one vector a token, each with a weight of its own, made by a larger encoder.
+"""An encoder without layers: a static vector and a weight for each token, from a larger encoder.
 
 After Model2Vec (Tulkens & van Dongen 2024): every token goes through the encoder by itself, and
 principal components make the vectors shorter. What a word means beside others is lost, and with it
 nearly all of the cost.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,7 +102,7 @@ def make_static(encoder: nn.Module, special: tuple[int, int], width: int) -> Sta
     return static
 
 
-def load_static(folder: Path, settings: dict[str, Any]) -> StaticEncoder:
+def load_static(folder: Path, settings: Mapping[str, Any]) -> StaticEncoder:
     """Load what `save_pretrained` wrote.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The tokenizer of a model folder, without the library that computes the model."""
+"""Loads the tokenizer of a model folder, without the library that computes the model."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""A transformer encoder, a pooling and a head: the model that is fine-tuned."""
+"""The classifier that is fine-tuned: a transformer encoder, a pooling and a head."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,8 +27,8 @@ from tagger.models.vocabulary import prune_vocabulary, tokens_in_use
 from tagger.scores import softmax
 
 PREDICTION_BATCH = 32
-SHAPE = ("pooling", "head", "dropout", "max_length", "normalize")
-"""What a model folder says of itself, beside its tags."""
+ARCHITECTURE = ("pooling", "head", "dropout", "max_length", "normalize")
+"""Settings of a model folder beside its tags; `max_length` is the tokenizer's."""
 
 
 def mean_pool(states: Tensor, mask: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class TransformerClassifier:
         module: TransformerModule,
         tokenizer: Tokenizer,
         tags: Sequence[str],
-        shape: dict[str, str | int | float],
+        shape: Mapping[str, Any],
     ) -> None:
         self.module = module
         self.tokenizer = tokenizer
@@ -151,20 +151,14 @@ class TransformerClassifier:
         random state.
         """
         encoder, tokenizer = make_student(config)
-        module = TransformerModule(
-            encoder,
-            len(tags),
-            pooling=config.pooling,
-            head=config.head,
-            dropout=config.dropout,
-        )
-        module.freeze(config.freeze_embeddings, config.freeze_layers)
+        shape = config.model_dump(include={"pooling", "head", "dropout", "max_length"})
+        classifier = cls._assemble(encoder, tokenizer, tags, shape | {"normalize": False})
+        classifier.module.freeze(config.freeze_embeddings, config.freeze_layers)
         if config.encoder_dropout is not None:
             for part in encoder.modules():
                 if isinstance(part, nn.Dropout):
                     part.p = config.encoder_dropout
-        shape = config.model_dump(include={"pooling", "head", "dropout", "max_length"})
-        return cls(module, tokenizer, tags, shape | {"normalize": False})
+        return classifier
 
     @classmethod
     def build_frozen(cls, config: EncoderConfig, tags: Sequence[str]) -> Self:
@@ -174,17 +168,21 @@ class TransformerClassifier:
         """
         encoder, tokenizer = load_encoder(config)
         encoder.requires_grad_(False)
-        module = TransformerModule(
-            encoder, len(tags), pooling=config.pooling, head="linear", dropout=0.0, normalize=True
-        )
-        shape: dict[str, str | int | float] = {
+        shape = {
             "pooling": config.pooling,
             "head": "linear",
             "dropout": 0.0,
             "max_length": config.max_length,
             "normalize": True,
         }
-        return cls(module, tokenizer, tags, shape)
+        return cls._assemble(encoder, tokenizer, tags, shape)
+
+    @classmethod
+    def _assemble(
+        cls, encoder: nn.Module, tokenizer: Tokenizer, tags: Sequence[str], shape: Mapping[str, Any]
+    ) -> Self:
+        settings = {name: value for name, value in shape.items() if name != "max_length"}
+        return cls(TransformerModule(encoder, len(tags), **settings), tokenizer, tags, shape)
 
     def tokenize(self, items: Sequence[Item]) -> list[list[int]]:
         """Return the token ids of each item's text, cut at the model's maximal length."""
@@ -258,13 +256,10 @@ class TransformerClassifier:
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         settings = read_settings(folder)
-        tags = settings["tags"]
-        shape = {name: settings[name] for name in SHAPE}
+        shape = {name: settings[name] for name in ARCHITECTURE}
         head_weights = load_file(folder / "head.safetensors")
-        encoder = read_encoder(folder)
-        built = {name: value for name, value in shape.items() if name != "max_length"}
-        module = TransformerModule(encoder, len(tags), **built)
-        module.head.load_state_dict(head_weights)
         tokenizer = load_tokenizer(folder, shape["max_length"])
-        module.eval()
-        return cls(module, tokenizer, tags, shape)
+        classifier = cls._assemble(read_encoder(folder), tokenizer, settings["tags"], shape)
+        classifier.module.head.load_state_dict(head_weights)
+        classifier.module.eval()
+        return classifier

@@ -1,4 +1,4 @@
-"""A vocabulary of the tokens that a domain uses.
+"""Prunes an encoder's vocabulary to the tokens that a domain uses.
 
 WordPiece takes, again and again, the longest token that a word begins with. A word whose tokens all
 stay is therefore cut as before; any other is cut into shorter ones, down to single letters, all of
@@ -91,12 +91,9 @@ def prune_vocabulary(
 
 def origin_of_tokens(pruned: Tokenizer, whole: Tokenizer) -> torch.Tensor:
     """Return each token's id in the vocabulary that it was taken from, (n_tokens,)."""
-    vocabulary = pruned.get_vocab(with_added_tokens=True)
-    origin = torch.zeros(len(vocabulary), dtype=torch.long)
-    of_whole = whole.get_vocab(with_added_tokens=True)
-    for token, at in vocabulary.items():
-        origin[at] = of_whole[token]
-    return origin
+    vocabulary, of_whole = (one.get_vocab(with_added_tokens=True) for one in (pruned, whole))
+    tokens = sorted(vocabulary, key=lambda token: vocabulary[token])
+    return torch.tensor([of_whole[token] for token in tokens])
 
 
 def _renumber(processor: Any, place: dict[int, int]) -> None:

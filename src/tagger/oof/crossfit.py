@@ -63,15 +63,7 @@ def cross_fit(
     """Predict every item by a model that was trained without its fold.
 
     The predictions of a fold are kept below `folder/folds/` until all are done, so a run that is
-    killed goes on with the fold that was going on.
-
-    Args:
-        items: What the folds divide.
-        tags: The approved tags.
-        folds: From `plan_folds`.
-        fit_and_predict: Trains without a fold, and predicts it.
-        folder: The run folder.
-        accelerator: The main process writes, the others wait.
+    killed goes on with the fold that was going on. The main process writes, the others wait.
 
     Returns:
         The items, fold by fold; their probabilities (n, n_tags); their OOD scores (n,) or None.
@@ -88,20 +80,13 @@ def cross_fit(
             scratch.mkdir(parents=True, exist_ok=True)
             predicted, scores = fit_and_predict(fold, scratch)
             if accelerator.is_main_process:
+                # Checkpoints and curves of the fold are of no use any more. The file comes last:
+                # it says that the fold is done.
+                shutil.rmtree(scratch, ignore_errors=True)
                 write_calibration(done, judged, tags, predicted, scores)
-                _remove_all_but(done)
             accelerator.wait_for_everyone()
         predicted, _, scores = read_calibration(done, tags)
         order += judged
         probabilities.append(predicted)
         ood_scores += [] if scores is None else [scores]
     return order, np.concatenate(probabilities), np.concatenate(ood_scores) if ood_scores else None
-
-
-def _remove_all_but(kept: Path) -> None:
-    """Remove what a fold's training left beside a file: checkpoints and curves."""
-    for path in kept.parent.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path != kept:
-            path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tagger.data.items import Item
-from tagger.oof.votes import FOLDS, mean_vote, out_of_fold_votes
+from tagger.oof.votes import FOLDS, out_of_fold_votes
 from tagger.scores import BoolArray, FloatArray, IntArray
 
 REPEATS = 3
@@ -36,10 +36,6 @@ class LabelErrors:
     credibility: FloatArray
     suspected: BoolArray
     suggested: IntArray
-
-    def ranking(self) -> IntArray:
-        """Return indices of all items, the most doubtful first; ties in the order of the file."""
-        return np.argsort(self.credibility, kind="stable")
 
 
 @dataclass(frozen=True)
@@ -112,10 +108,10 @@ def check_labels(
     vectors: npt.NDArray[np.floating] | None,
     after_fold: Callable[[], object] = lambda: None,
 ) -> LabelCheck | None:
-    """Judge the tags of a file by models that did not see them.
+    """Judge the tags of a file by models that did not see them; untagged rows are left out.
 
     Args:
-        items: The rows; untagged ones are left out.
+        items: The rows.
         tag_names: The approved tags.
         groups: Near-duplicate group of each row.
         vectors: (n, width), an encoder's; None to go by words alone.
@@ -145,12 +141,13 @@ def check_labels(
         [votes.argmax(axis=1) == given for one in divisions for votes in one.values()], axis=0
     )
     voters: dict[str, FloatArray] = {
-        name: np.stack([one[name] for one in divisions]).mean(axis=0) for name in divisions[0]
+        name: np.mean([one[name] for one in divisions], axis=0) for name in divisions[0]
     }
-    mean = mean_vote(voters)
+    mean = np.mean(list(voters.values()), axis=0)
     errors = find_label_errors(mean, labels)
     ranks = np.empty(len(rows), dtype=np.int64)
-    ranks[errors.ranking()] = np.arange(1, len(rows) + 1)
+    # Ties in the order of the file.
+    ranks[np.argsort(errors.credibility, kind="stable")] = np.arange(1, len(rows) + 1)
     return LabelCheck(
         rows=rows,
         doubt_rank=ranks.tolist(),

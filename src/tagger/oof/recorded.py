@@ -17,7 +17,6 @@ from tagger.errors import UserError
 from tagger.progress import progress_bar
 from tagger.runs import (
     RunFolder,
-    current_or_old,
     open_run,
     read_calibration,
     read_ids,
@@ -56,14 +55,7 @@ def check_folds(config: EnsembleConfig, runs_dir: str, data_sha256: str) -> None
 def mean_of_members(
     config: EnsembleConfig, runs_dir: str, items: Sequence[Item], tags: Sequence[str]
 ) -> tuple[list[Item], FloatArray]:
-    """Return the items that all members predicted out of folds, and their mean probabilities.
-
-    Args:
-        config: Names the members.
-        runs_dir: Where they are, if given by name.
-        items: Those that the ensemble does not hold out for its test.
-        tags: The approved tags.
-    """
+    """Return the items that all members predicted out of folds, and their mean probabilities."""
     members = [_recorded(open_run(one, runs_dir), tags) for one in config.runs]
     common = [item for item in items if all(item.id in one for one in members)]
     means = [np.mean([one[item.id] for one in members], axis=0) for item in common]
@@ -129,7 +121,7 @@ def teacher_predictions(teacher: RunFolder, items: Sequence[Item]) -> FloatArray
 
 
 def _kept(teacher: RunFolder) -> dict[str, FloatArray]:
-    path = current_or_old(teacher.path / TEACHER_PREDICTIONS)
+    path = teacher.path / TEACHER_PREDICTIONS
     return read_predictions(path, teacher.tags) if path.exists() else {}
 
 

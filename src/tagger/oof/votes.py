@@ -85,12 +85,6 @@ def out_of_fold_votes(
     return votes
 
 
-def mean_vote(votes: dict[str, FloatArray]) -> FloatArray:
-    """Average the voters' probabilities, (n, n_tags)."""
-    mean: FloatArray = np.stack(list(votes.values())).mean(axis=0)
-    return mean
-
-
 def _splittable(given: IntArray, n_folds: int) -> IntArray:
     """Count tags rarer than the number of folds as the most frequent one, for the division only.
 
@@ -120,15 +114,11 @@ def _voters(
         counts = CountVectorizer(binary=True, token_pattern=TOKENS).fit_transform(texts)
         return {"words": by_words, "words (Bayes)": (counts, ComplementNB())}
     units = unit_rows(vectors)
-    nearest = KNeighborsClassifier(metric="cosine", weights=_closeness)
+    nearest = KNeighborsClassifier(
+        metric="cosine", weights=lambda distances: np.exp(SHARPNESS * (1 - distances))
+    )
     return {
         "meaning": (units, LogisticRegression(C=3, solver="newton-cg")),
         "neighbours": (units, nearest),
         "words": by_words,
     }
-
-
-def _closeness(cosine_distances: FloatArray) -> FloatArray:
-    """Return the weight of neighbours at these distances."""
-    weights: FloatArray = np.exp(SHARPNESS * (1 - cosine_distances))
-    return weights

@@ -30,18 +30,9 @@ def make_calibration_set(
     classifier: Classifier,
     context: TrainingContext,
 ) -> tuple[list[Item], CalibrationSet]:
-    """Predict rows that were not seen: the validation rows, or the training rows out of fold.
+    """Return rows that were not seen, and their predictions, by the run's classifier or its folds.
 
-    Args:
-        config: Of the run.
-        tags: The approved tags.
-        data: What `classifier` was trained on.
-        folds: From `plan_folds`.
-        classifier: The run's own, which predicts the validation rows.
-        context: As for the run itself.
-
-    Returns:
-        The rows' items, and their predictions.
+    These are the validation rows or, with `folds`, the training rows out of fold.
     """
     ood_scores: FloatArray | None = None
     if isinstance(config.model, EnsembleConfig) and config.decision.folds is not None:

@@ -1,4 +1,4 @@
-"""What a killed run needs in order to go on as if nothing had happened.
+"""Saves and restores checkpoints, from which a killed run goes on as if nothing had happened.
 
 A checkpoint is a folder `step-<n>`, written beside and renamed once it is whole, and only then is
 the one before it removed. It holds the trainable weights, the optimizer's moments, the best weights
@@ -10,7 +10,6 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import AdamW
 
-from tagger.errors import UserError
+from tagger.errors import UserError, first_line
 from tagger.files import write_json
 
 Weights = dict[str, Tensor]
@@ -85,7 +84,12 @@ def save_checkpoint(
     scratch.mkdir(parents=True)
     try:
         save_file(trainable_weights(module), scratch / "model.safetensors")
-        save_file(_optimizer_tensors(optimizer), scratch / "optimizer.safetensors")
+        moments = {
+            f"{index}/{name}": tensor.detach().cpu().contiguous()
+            for index, tensors in optimizer.state_dict()["state"].items()
+            for name, tensor in tensors.items()
+        }
+        save_file(moments, scratch / "optimizer.safetensors")
         state = vars(progress).copy()
         for name in SAVED_WEIGHTS:
             save_file(state.pop(name), scratch / f"{name}.safetensors")
@@ -121,28 +125,14 @@ def load_checkpoint(
         saved = {name: load_file(newest / f"{name}.safetensors") for name in SAVED_WEIGHTS}
         progress = Progress(**state, **saved)
         restore_weights(module, load_file(newest / "model.safetensors"))
-        _restore_optimizer(optimizer, load_file(newest / "optimizer.safetensors"), device)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in load_file(newest / "optimizer.safetensors").items():
+            index, name = key.split("/")
+            moments.setdefault(int(index), {})[name] = tensor.to(device)
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"{newest} cannot be restored: {str(error).splitlines()[0]}",
+            f"{newest} cannot be restored: {first_line(error)}",
             hint="Remove that folder to start the run over, or use if_exists=replace.",
         ) from None
     return progress
-
-
-def _optimizer_tensors(optimizer: AdamW) -> Weights:
-    state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
-    return {
-        f"{index}/{name}": tensor.detach().cpu().contiguous()
-        for index, moments in state.items()
-        for name, tensor in moments.items()
-    }
-
-
-def _restore_optimizer(optimizer: AdamW, tensors: Weights, device: torch.device) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, name = key.split("/")
-        state.setdefault(int(index), {})[name] = tensor.to(device)
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -10,19 +10,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from tagger.config.schema import DistillConfig, Grouping, TrainConfig, TransformerConfig
+from tagger.config.schema import DistillConfig, Grouping, TrainConfig
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled
 from tagger.data.splits import unseen_items
 from tagger.files import resolve_path
-from tagger.models.encoders import load_encoder
-from tagger.models.transformer import TransformerClassifier
 from tagger.oof.recorded import predict_as_teacher, teacher_predictions
 from tagger.runs import open_run
-from tagger.scores import FloatArray
-from tagger.training.augmentation import changed_copies
 from tagger.training.inputs import DistillationSet, TrainingSet
-from tagger.training.objectives import SourceEncoder
 
 
 def build_distillation_set(
@@ -35,12 +30,8 @@ def build_distillation_set(
 ) -> DistillationSet:
     """Add the texts without labels to the labelled items, and predict all with the teachers.
 
-    Args:
-        config: Its `distill` says which texts and teachers.
-        tags: The approved tags.
-        labelled: Labelled training items.
-        held_out: Items that the student will be judged on; texts like them are left out.
-        accelerator: The main process predicts with the teachers, the others wait.
+    Texts like the items that are held out for judging the student are left out. The main process
+    predicts, the others wait.
 
     Raises:
         UserError: for a teacher or files that can't be used.
@@ -58,7 +49,10 @@ def build_distillation_set(
             for teacher in teachers:
                 predict_as_teacher(teacher, everything)
         accelerator.wait_for_everyone()
-        probabilities = _nan_mean([teacher_predictions(one, everything) for one in teachers])
+        predictions = np.array([teacher_predictions(one, everything) for one in teachers])
+        known = ~np.isnan(predictions)
+        with np.errstate(invalid="ignore"):  # NaN stays where no teacher predicts
+            probabilities = np.where(known, predictions, 0).sum(axis=0) / known.sum(axis=0)
         # A text without a label whose tag the teachers were trained on teaches nothing.
         useful = has_label | ~np.isnan(probabilities).any(axis=1)
         others = [item for item, one in zip(others, useful[n_labelled:], strict=True) if one]
@@ -80,7 +74,7 @@ def transfer_items(
     group: Grouping,
     seed: int,
 ) -> list[Item]:
-    """Return the texts without labels: those of files, each once, and changed copies of all.
+    """Return the texts without labels, each once.
 
     Raises:
         UserError: for files that can't be read.
@@ -95,29 +89,4 @@ def transfer_items(
         texts = [texts[index] for index in sorted(drawn)]
     if held_out:
         texts = [texts[index] for index in unseen_items(texts, held_out, group)]
-    return [*texts, *changed_copies([*items, *texts], distill.copies, distill.changes, seed)]
-
-
-def load_source(
-    model: TransformerConfig, student: TransformerClassifier, *, seed: int, device: torch.device
-) -> SourceEncoder:
-    """Load the whole encoder that a student was cut out of.
-
-    Args:
-        model: The student's config.
-        student: Its tokenizer may have a part of the vocabulary.
-        seed: That the student's own encoder was drawn by, if it was: both are to be the same.
-        device: Where to compute.
-    """
-    torch.manual_seed(seed)
-    encoder, tokenizer = load_encoder(model)
-    return SourceEncoder(encoder, tokenizer, student.tokenizer, model.pooling).to(device)
-
-
-def _nan_mean(predictions: Sequence[FloatArray]) -> FloatArray:
-    """Return the mean of the predictions that there are, (n_items, n_tags); else NaN."""
-    stacked = np.array(predictions)
-    known = ~np.isnan(stacked)
-    with np.errstate(invalid="ignore"):
-        mean: FloatArray = np.where(known, stacked, 0).sum(axis=0) / known.sum(axis=0)
-    return mean
+    return texts

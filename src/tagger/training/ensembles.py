@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from tagger.config.schema import EnsembleConfig
 from tagger.data.tags import list_tags
 from tagger.errors import UserError
-from tagger.models.base import Classifier
-from tagger.models.ensemble import EnsembleClassifier, average_weights
+from tagger.models.ensemble import EnsembleClassifier
 from tagger.runs import SplitRow, open_run
 
 
-def combine_runs(config: EnsembleConfig, runs_dir: str, tags: Sequence[str]) -> Classifier:
+def combine_runs(config: EnsembleConfig, runs_dir: str, tags: Sequence[str]) -> EnsembleClassifier:
     """Load the runs that a config names, and make one classifier of them.
 
     Raises:
-        UserError: for runs that can't be used, have other tags, or differ in their weights.
+        UserError: for runs that can't be used or have other tags.
     """
     runs = [open_run(run, runs_dir) for run in config.runs]
     for run in runs:
@@ -23,10 +22,7 @@ def combine_runs(config: EnsembleConfig, runs_dir: str, tags: Sequence[str]) -> 
                 f"{run.name} has other tags than the approved list:",
                 [f"{run.name}: {list_tags(run.tags)}", f"approved: {list_tags(tags)}"],
             )
-    members = [run.load_classifier() for run in runs]
-    if config.combine == "weights":
-        return average_weights(members, [run.name for run in runs])
-    return EnsembleClassifier(members)
+    return EnsembleClassifier([run.load_classifier() for run in runs])
 
 
 def check_unseen(

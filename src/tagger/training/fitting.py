@@ -16,13 +16,15 @@ from tagger.config.schema import (
 )
 from tagger.files import resolve_path
 from tagger.models.base import Classifier
+from tagger.models.encoders import load_encoder
 from tagger.models.linear import LinearClassifier
 from tagger.models.rules import RulesClassifier
 from tagger.models.transformer import TransformerClassifier
-from tagger.training.distillation import build_distillation_set, load_source
+from tagger.training.distillation import build_distillation_set
 from tagger.training.ensembles import combine_runs
 from tagger.training.inputs import TrainingContext, TrainingData, TrainingSet
 from tagger.training.loop import FinetuningRecipe
+from tagger.training.objectives import SourceEncoder
 from tagger.training.probe import start_from_probe
 
 
@@ -53,12 +55,6 @@ def fit_classifier(
     config: TrainConfig, tags: Sequence[str], data: TrainingData, context: TrainingContext
 ) -> Fitted:
     """Train the model that a config names.
-
-    Args:
-        config: Its `model` decides the approach.
-        tags: The approved tags.
-        data: What to train on.
-        context: Devices, precision, folder.
 
     Raises:
         UserError: for encoders, rules or runs that can't be used.
@@ -107,8 +103,11 @@ def _fine_tune(
             config, tags, train_set, held_out=held_out, accelerator=context.accelerator
         )
         if config.distill.vector_loss_weight:
-            device = context.accelerator.device
-            source = load_source(model, classifier, seed=config.seed, device=device)
+            # A source that is drawn at random is the one that the student was cut out of.
+            torch.manual_seed(config.seed)
+            encoder, tokenizer = load_encoder(model)
+            source = SourceEncoder(encoder, tokenizer, classifier.tokenizer, model.pooling)
+            source.to(context.accelerator.device)
     recipe = FinetuningRecipe(
         config,
         context,

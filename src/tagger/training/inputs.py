@@ -7,7 +7,34 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import Tensor
 
+from tagger.config.schema import TrainConfig
 from tagger.data.items import Item
+from tagger.data.splits import Split
+
+
+@dataclass(frozen=True)
+class RunItems:
+    """The items of a run's source, and how they are divided.
+
+    Attributes:
+        config: With the columns that were found in the source.
+        items: All items of the source.
+        tags: The approved tags.
+        split: Positions in `items` of each part.
+        extra: Items of further files that are trained on.
+        notes: What is to be told about the source.
+    """
+
+    config: TrainConfig
+    items: list[Item]
+    tags: list[str]
+    split: Split
+    extra: list[Item]
+    notes: list[str]
+
+    def part(self, indices: list[int]) -> list[Item]:
+        """Return the items at some positions."""
+        return [self.items[index] for index in indices]
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,9 +14,7 @@ from tagger.config.overrides import differences, flatten
 from tagger.config.paths import with_portable_paths
 from tagger.config.saved import save_config
 from tagger.config.schema import TrainConfig
-from tagger.data.items import Item
 from tagger.data.sources import data_sha256
-from tagger.data.splits import Split
 from tagger.environment import peak_memory_mib
 from tagger.errors import UserError
 from tagger.files import expand_home
@@ -31,8 +28,9 @@ from tagger.run_meta import (
     describe_training,
     hash_files,
 )
-from tagger.runs import RunFolder, describe_place, find_run
+from tagger.runs import RunFolder, SplitRow, describe_place, find_run, write_splits
 from tagger.training.fitting import Fitted
+from tagger.training.inputs import RunItems
 from tagger.training.loop import TrainingStopped
 from tagger.training.tracking import read_metrics
 
@@ -72,16 +70,8 @@ def start_or_resume(config: TrainConfig) -> tuple[TrainConfig, Path]:
     return run.config.model_copy(update={"if_exists": "resume", "resume": None}), folder
 
 
-def claim(
-    folder: Path, config: TrainConfig, meta: RunMeta, write_rows: Callable[[Path], None]
-) -> bool:
-    """Make the run folder, or take up the one that is there.
-
-    Args:
-        folder: Of the run.
-        config: Its `if_exists` decides about a folder that is there.
-        meta: From `first_meta`.
-        write_rows: Writes `splits.csv`.
+def claim(folder: Path, source: RunItems, meta: RunMeta, seen: Sequence[SplitRow]) -> bool:
+    """Make the run folder, or take up the one that is there, as `if_exists` says.
 
     Returns:
         Whether the run is finished already.
@@ -89,6 +79,7 @@ def claim(
     Raises:
         UserError: for a folder that may not be used so.
     """
+    config = source.config
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if config.if_exists == "fail":
             raise UserError(
@@ -106,7 +97,7 @@ def claim(
     try:
         save_config(config, scratch / "config.yaml")
         meta.write(scratch / "meta.json")
-        write_rows(scratch / "splits.csv")
+        write_splits(scratch / "splits.csv", source.items, source.split, source.extra, seen)
         if folder.exists():
             shutil.rmtree(_replaced(folder), ignore_errors=True)
             folder.rename(_replaced(folder))
@@ -139,33 +130,23 @@ def undone_if_it_fails(folder: Path) -> Iterator[None]:
         shutil.rmtree(_replaced(folder), ignore_errors=True)
 
 
-def first_meta(
-    folder: Path,
-    config: TrainConfig,
-    *,
-    tags: list[str],
-    items: list[Item],
-    split: Split,
-    extra: list[Item],
-    notes: list[str],
-    inputs: dict[str, str],
-    precision: str,
-) -> RunMeta:
+def first_meta(folder: Path, source: RunItems, inputs: dict[str, str], precision: str) -> RunMeta:
     """Return the content of `meta.json` of a run that begins."""
+    config, split = source.config, source.split
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
     return RunMeta(
         status=RUNNING,
-        tags=tags,
+        tags=source.tags,
         seed=config.seed,
         mixed_precision=precision,
         threads=torch.get_num_threads(),
         data=RunData(
             name=config.data.name,
             columns=config.data.columns,
-            sha256=data_sha256(items),
+            sha256=data_sha256(source.items),
             rows={part: len(rows) for part, rows in parts.items()},
-            extra=ExtraData(rows=len(extra), sha256=data_sha256(extra)),
-            notes=notes,
+            extra=ExtraData(rows=len(source.extra), sha256=data_sha256(source.extra)),
+            notes=source.notes,
         ),
         inputs=inputs,
         begun_on=_now(),
@@ -203,8 +184,8 @@ def _check_same(run: RunFolder, config: TrainConfig, meta: RunMeta) -> None:
     changed += [
         f"{name} changed since the run was begun"
         for name, digest in meta.inputs.items()
-        if digest
-        not in run.meta.inputs.values()  # by content: the project may have been moved meanwhile
+        # By content, since the project may have been moved meanwhile.
+        if digest not in run.meta.inputs.values()
     ]
     if changed:
         raise UserError(
@@ -214,7 +195,7 @@ def _check_same(run: RunFolder, config: TrainConfig, meta: RunMeta) -> None:
         )
 
 
-def _settings(config: TrainConfig) -> dict[str, Any]:
+def _settings(config: TrainConfig) -> Mapping[str, object]:
     """Return what a config asks for by dotted key, the same from whatever folder it is given."""
     plain = with_portable_paths(config.model_dump())
     return flatten({key: value for key, value in plain.items() if key not in START_KEYS})

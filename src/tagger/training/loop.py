@@ -36,7 +36,7 @@ from tagger.training.checkpoint import (
 from tagger.training.inputs import DistillationSet, TrainingContext, TrainingSet
 from tagger.training.losses import class_weights
 from tagger.training.objectives import Batch, Objective, SourceEncoder
-from tagger.training.optimizer import build_optimizer, schedule_factor, set_learning_rates
+from tagger.training.optimizer import build_optimizer, schedule_factor
 from tagger.training.probe import start_from_probe
 from tagger.training.tracking import Metrics, Tracker
 
@@ -156,7 +156,8 @@ class FinetuningRecipe:
         """Compute the gradient of a batch, update the weights, and log every term of the loss."""
         config, progress, accelerator = self.config, self.progress, self.accelerator
         factor = schedule_factor(config.schedule, progress.step, self.total_steps, config.warmup)
-        set_learning_rates(self.optimizer, factor)
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * group["peak_lr"]
         process, processes = accelerator.process_index, accelerator.num_processes
         shares = share_of_batch(batch, process, processes, config.accumulation_steps)
         divisor = self.weights[batch].sum()

@@ -14,31 +14,17 @@ IMPOSSIBLE = -1e9
 """Logit of an item's similarity to itself, which takes no part in the contrast."""
 
 
-class CrossEntropyLoss(nn.Module):
-    """Cross-entropy of the softmax, with label smoothing (Szegedy et al. 2016, section 7)."""
-
-    def __init__(self, label_smoothing: float) -> None:
-        super().__init__()
-        self.label_smoothing = label_smoothing
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Map logits (n, n_tags) and targets (n,) to losses (n,)."""
-        return F.cross_entropy(
-            logits, targets, label_smoothing=self.label_smoothing, reduction="none"
-        )
-
-
 class FocalLoss(nn.Module):
     """Focal loss: easy items count less, by (1 - p)^gamma (Lin et al. 2017, equation 4).
 
     With label smoothing, p is still the probability of the target and the cross-entropy factor
-    is the smoothed one. gamma = 0 is `CrossEntropyLoss`.
+    is the smoothed one. gamma = 0 is the cross-entropy.
     """
 
     def __init__(self, gamma: float, label_smoothing: float) -> None:
         super().__init__()
         self.gamma = gamma
-        self.cross_entropy = CrossEntropyLoss(label_smoothing)
+        self.cross_entropy = nn.CrossEntropyLoss(label_smoothing=label_smoothing, reduction="none")
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Map logits (n, n_tags) and targets (n,) to losses (n,)."""
@@ -90,28 +76,27 @@ class SoftTargetLoss(nn.Module):
         return self.temperature**2 * divergence
 
 
-class VectorLoss(nn.Module):
-    """Distance of a student's text vectors from those of its source encoder.
+def vector_losses(student: Tensor, source: Tensor) -> Tensor:
+    """Return the distance of a student's text vectors from those of its source encoder, (n,).
 
     Vectors of one width are compared by their angle. Of others, the similarities between the texts
     of a batch are compared (Tung & Mori 2019), which no width enters into.
-    """
 
-    def forward(self, student: Tensor, source: Tensor) -> Tensor:
-        """Map vectors (n, width) and (n, source width) to losses (n,)."""
-        ours, theirs = F.normalize(student), F.normalize(source)
-        if ours.shape == theirs.shape:
-            angles: Tensor = 1 - (ours * theirs).sum(-1)
-            return angles
-        differences: Tensor = (ours @ ours.T - theirs @ theirs.T).square().mean(-1)
-        return differences
+    Args:
+        student: (n, width).
+        source: (n, source width).
+    """
+    ours, theirs = F.normalize(student), F.normalize(source)
+    if ours.shape == theirs.shape:
+        return 1 - (ours * theirs).sum(-1)
+    return (ours @ ours.T - theirs @ theirs.T).square().mean(-1)
 
 
 def build_loss(config: TrainingConfig) -> nn.Module:
     """Build the classification loss that a config names."""
     if config.loss == "focal":
         return FocalLoss(config.focal_gamma, config.label_smoothing)
-    return CrossEntropyLoss(config.label_smoothing)
+    return nn.CrossEntropyLoss(label_smoothing=config.label_smoothing, reduction="none")
 
 
 def class_weights(kind: str, counts: Tensor) -> Tensor:

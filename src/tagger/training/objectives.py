@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tagger.config.schema import DistillConfig, TrainingConfig
 from tagger.models.transformer import POOLINGS
 from tagger.models.vocabulary import origin_of_tokens
-from tagger.training.losses import ContrastiveLoss, SoftTargetLoss, VectorLoss, build_loss
+from tagger.training.losses import ContrastiveLoss, SoftTargetLoss, build_loss, vector_losses
 
 # Takes ids and mask, (n, tokens); returns logits (n, n_tags) and vectors (n, hidden).
 Model = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -88,7 +88,6 @@ class Objective:
         self.config, self.distill, self.source = config, distill, source
         self.class_loss = build_loss(config)
         self.contrast_loss = ContrastiveLoss(config.contrast_temperature)
-        self.vector_loss = VectorLoss()
         self._encoder = encoder
 
     def __call__(self, model: Model, batch: Batch) -> dict[str, Tensor]:
@@ -127,7 +126,7 @@ class Objective:
         if distill.vector_loss_weight:
             assert self.source is not None
             theirs = self.source(batch.ids, batch.mask)
-            terms["vector_loss"] = distill.vector_loss_weight * self.vector_loss(vectors, theirs)
+            terms["vector_loss"] = distill.vector_loss_weight * vector_losses(vectors, theirs)
         return terms
 
     def _adversarial_terms(self, model: Model, batch: Batch) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """AdamW with a rate of its own for the head and for each layer, and the schedule of the rates."""
 
 import math
-from typing import Any
 
 from torch import nn
 from torch.optim import AdamW
@@ -57,10 +56,3 @@ def schedule_factor(kind: str, step: int, total_steps: int, warmup: float) -> fl
     if kind == "cosine":
         return (1 + math.cos(math.pi * progress)) / 2
     return 1.0
-
-
-def set_learning_rates(optimizer: AdamW, factor: float) -> None:
-    """Set every group's rate to `factor` times its peak."""
-    group: dict[str, Any]
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * factor

@@ -1,6 +1,7 @@
-"""Where a run's curves go: always `metrics.jsonl`, and Weights & Biases if asked."""
+"""Records a run's curves: always in `metrics.jsonl`, and in Weights & Biases if asked."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,11 @@ class Tracker:
     """
 
     def __init__(
-        self, folder: Path, tracking: TrackingConfig, run_config: dict[str, Any], from_step: int
+        self,
+        folder: Path,
+        tracking: TrackingConfig,
+        run_config: Mapping[str, object],
+        from_step: int,
     ) -> None:
         self.path = folder / "metrics.jsonl"
         kept = [line for line in read_metrics(self.path) if line["step"] <= from_step]
@@ -48,9 +53,9 @@ class Tracker:
             self._wandb.finish()
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[Metrics]:
     """Read the whole lines of a `metrics.jsonl`; a last line cut short by a kill is left out."""
-    lines: list[dict[str, Any]] = []
+    lines: list[Metrics] = []
     if not path.is_file():
         return lines
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -74,19 +79,12 @@ def attach_report(folder: Path, tracking: TrackingConfig, report: Path, scores: 
 def start_wandb(
     folder: Path,
     tracking: TrackingConfig,
-    run_config: dict[str, Any],
+    run_config: Mapping[str, object],
     *,
     name: str | None = None,
     group: str | None = None,
 ) -> Any:
-    """Start a wandb run, or go on with one.
-
-    Args:
-        folder: Where it keeps its files.
-        tracking: The project, and whether to upload.
-        run_config: What the run was made with.
-        name: What it is called; None: like the folder.
-        group: What it is one of, such as a sweep.
+    """Start a wandb run below a folder, or go on with one; it is named like the folder by default.
 
     Raises:
         UserError: when wandb cannot start.
@@ -103,7 +101,7 @@ def start_wandb(
             resume="allow" if tracking.mode == "online" else None,
             dir=str(folder),
             mode=tracking.mode,
-            config=run_config,
+            config=dict(run_config),
             settings=wandb.Settings(silent=True, console="off"),
         )
     except wandb.errors.Error as error:

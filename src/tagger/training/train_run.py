@@ -3,8 +3,6 @@
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from accelerate.utils import broadcast_object_list
@@ -12,7 +10,6 @@ from accelerate.utils import broadcast_object_list
 from tagger.config.overrides import script_command
 from tagger.config.paths import portable_path, portable_run
 from tagger.config.schema import EnsembleConfig, RulesConfig, TrainConfig, TransformerConfig
-from tagger.data.items import Item
 from tagger.data.sources import data_sha256, load_extra, load_labelled, scan_unlabelled
 from tagger.data.splits import Split, split_items, unseen_items
 from tagger.decision.decider import write_decision
@@ -20,12 +17,12 @@ from tagger.files import only_process, resolve_path, sha256_of
 from tagger.models.rules import RulesClassifier
 from tagger.oof.crossfit import plan_folds
 from tagger.oof.recorded import check_folds, check_teachers
-from tagger.runs import SplitRow, open_run, resume_command, write_predictions, write_splits
+from tagger.runs import SplitRow, open_run, resume_command, write_predictions
 from tagger.training.calibration_set import make_calibration_set
 from tagger.training.devices import build_accelerator, resolve_precision
 from tagger.training.ensembles import check_unseen, seen_rows
 from tagger.training.fitting import Fitted, fit_classifier
-from tagger.training.inputs import TrainingContext, TrainingData
+from tagger.training.inputs import RunItems, TrainingContext, TrainingData
 from tagger.training.lifecycle import (
     claim,
     finish,
@@ -34,31 +31,6 @@ from tagger.training.lifecycle import (
     undone_if_it_fails,
 )
 from tagger.training.loop import TrainingStopped
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The items of a run's source, and how they are divided.
-
-    Attributes:
-        config: With the columns that were found in the source.
-        items: All of them.
-        tags: The approved tags.
-        split: Positions in `items` of each part.
-        extra: Items of further files that are trained on.
-        notes: What is to be told about the source.
-    """
-
-    config: TrainConfig
-    items: list[Item]
-    tags: list[str]
-    split: Split
-    extra: list[Item]
-    notes: list[str]
-
-    def part(self, indices: list[int]) -> list[Item]:
-        """Return the items at some positions."""
-        return [self.items[index] for index in indices]
 
 
 def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
@@ -82,31 +54,14 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
     for note in source.notes if main else ():
         say(f"note: {note}")
     folds = plan_folds(source.part(source.split.train), source.config)
-    inputs, members = _examine_inputs(source)
+    inputs, seen = _examine_inputs(source)
     try:
         with only_process(folder, "training") if main else nullcontext():
             finished, taken_up = False, True
             if main:
-                meta = first_meta(
-                    folder,
-                    source.config,
-                    tags=source.tags,
-                    items=source.items,
-                    split=source.split,
-                    extra=source.extra,
-                    notes=source.notes,
-                    inputs=inputs,
-                    precision=precision,
-                )
-                write_rows = partial(
-                    write_splits,
-                    items=source.items,
-                    split=source.split,
-                    extra=source.extra,
-                    members=members,
-                )
+                meta = first_meta(folder, source, inputs, precision)
                 taken_up = config.if_exists == "resume" and (folder / "meta.json").exists()
-                finished = claim(folder, source.config, meta, write_rows)
+                finished = claim(folder, source, meta, seen)
             if broadcast_object_list([finished])[0]:
                 if main:
                     say(f"{folder} is finished already, from this very config and data.")
@@ -122,7 +77,7 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
     return folder
 
 
-def _load_source(config: TrainConfig) -> _Source:
+def _load_source(config: TrainConfig) -> RunItems:
     """Read and divide the items of a run's source."""
     labelled = load_labelled(config.data)
     items, notes = labelled.items, [*labelled.notes]
@@ -141,10 +96,10 @@ def _load_source(config: TrainConfig) -> _Source:
     # What was found is written down, so that whoever uses the run reads other tables likewise.
     data = config.data.model_copy(update={"columns": labelled.columns})
     config = config.model_copy(update={"data": data})
-    return _Source(config, items, labelled.tags, split, extra, notes)
+    return RunItems(config, items, labelled.tags, split, extra, notes)
 
 
-def _train_in(context: TrainingContext, source: _Source, folds: list[Split]) -> Fitted:
+def _train_in(context: TrainingContext, source: RunItems, folds: list[Split]) -> Fitted:
     """Train, fit the decision, predict the test rows, and write it all into the run folder."""
     config, tags, folder = source.config, source.tags, context.folder
     test = source.part(source.split.test)
@@ -174,7 +129,7 @@ def _train_in(context: TrainingContext, source: _Source, folds: list[Split]) -> 
     return fitted
 
 
-def _examine_inputs(source: _Source) -> tuple[dict[str, str], list[SplitRow]]:
+def _examine_inputs(source: RunItems) -> tuple[dict[str, str], list[SplitRow]]:
     """Check the files and runs that a model is made of beside its items.
 
     Returns:

@@ -1,7 +1,6 @@
-"""The embedded behaviour cases, and a model that is trained for them in seconds."""
+"""data/behaviour.yaml: what its cases cover, and that a model trained in seconds passes them."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -47,11 +46,12 @@ def test_no_case_resembles_an_item_that_is_trained_on(suite: Suite) -> None:
 
 @pytest.mark.slow
 def test_a_frozen_encoder_can_do_what_it_could_do_before(suite: Suite, tmp_path: Path) -> None:
-    """Floors below what it reached when they were set: 0.85 over all."""
-    overrides = ["model=frozen", "name=frozen", f"runs_dir={tmp_path}"]
+    """Floors below what it reached when they were set: 0.84 over all, 0.85 with all rows."""
+    few = ["data.split.per_tag=100", "data.split.test=0"]
+    overrides = ["model=frozen", "name=frozen", f"runs_dir={tmp_path}", *few]
     run = RunFolder(train(load_config(TrainConfig, compose_config("train", overrides))))
     result = check_behaviour(load_decider(run.path, run.load_classifier()), suite)
     assert result.rate.value >= 0.82
-    rates: dict[str, Any] = {n: one.rate.value for n, one in result.capabilities.items()}
+    rates = {name: one.rate.value for name, one in result.capabilities.items()}
     for name in ("case", "field-order", "swapped-framework", "empty-description"):
         assert rates[name] >= 0.9, name

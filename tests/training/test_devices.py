@@ -1,4 +1,4 @@
-"""Training on Apple's GPU, which has no double precision, played by a kind of tensor."""
+"""Devices, among them Apple's GPU, which has no double precision, played by a kind of tensor."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +14,8 @@ from tagger.config.schema import TrainConfig
 from tagger.data.items import Item
 from tagger.models.transformer import TransformerClassifier
 from tagger.runs import RunFolder
+from tagger.training import devices
+from tagger.training.devices import build_accelerator, resolve_precision
 from tagger.training.train_run import train
 
 NO_DOUBLES = "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support it"
@@ -86,3 +88,34 @@ def test_a_run_is_trained_and_gives_the_answers_that_it_gives_elsewhere(
     vectors = mps[0].embed(items)
     assert vectors.dtype == np.float64
     np.testing.assert_allclose(mps[0].predict_from_vectors(vectors), there, atol=1e-6)
+
+
+@pytest.mark.parametrize("wanted", ["fp32", "bf16"])
+def test_a_precision_that_is_asked_for_is_taken(wanted: str) -> None:
+    assert resolve_precision(wanted, torch.device("cpu")) == wanted
+
+
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_taken_where_the_device_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    assert resolve_precision("auto", torch.device("cpu")) == expected
+    assert resolve_precision("auto", torch.device("cuda")) == expected
+    assert resolve_precision("auto", torch.device("mps")) == "fp32"
+
+
+def test_a_process_computes_with_its_threads_or_its_share_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_to: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    monkeypatch.setattr(devices, "usable_threads", lambda sharers: 8 // sharers)
+    build_accelerator(3)
+    build_accelerator(None)
+    build_accelerator(None, sharers=4)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    accelerator = build_accelerator(None)
+    assert set_to == [3, 8, 2, 4]
+    assert accelerator.mixed_precision == "no"
