@@ -20,7 +20,6 @@ from tagger.search.confirm import (
     CANDIDATES,
     CHOSEN,
     conclude,
-    confirmation_name,
     enqueue_confirmation,
     find_default,
     plan_confirmation,
@@ -186,12 +185,6 @@ def test_the_default_is_found_by_where_it_comes_from(
         study.add_trial(create_trial(state=state, value=value, user_attrs={ORIGIN: origin}))
     found = find_default(study)
     assert (None if found is None else found.number) == expected
-
-
-def test_each_winner_has_a_study_of_its_own() -> None:
-    study = study_of(["maximize"], [0.1], [0.2])
-    names = {confirmation_name("sweep", trial) for trial in study.trials}
-    assert names == {"sweep/confirm-0", "sweep/confirm-1"}
 
 
 def test_both_are_trained_on_each_fresh_seed_once() -> None:

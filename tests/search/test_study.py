@@ -320,7 +320,7 @@ def test_trials_of_silent_workers_are_retried(
         file.execute("update trial_heartbeats set heartbeat = datetime(heartbeat, ?)", (ago,))
     file.close()
     trial.set_user_attr(WORKER, "elsewhere:1:of-another-machine")
-    put_back(study, storage)
+    put_back(study)
     expected = [TrialState.FAIL, TrialState.WAITING] if silent else [TrialState.RUNNING]
     assert [one.state for one in study.trials] == expected
 
@@ -357,7 +357,7 @@ def test_a_retried_trial_keeps_its_choices_and_folds_but_not_its_worker(
     first = begin(study)
     first.set_user_attr("fold_0", {"scores": {"accuracy": 0.5}})
     cut_short(study, first, stopped=True)
-    put_back(study, storage)
+    put_back(study)
     failed, waiting = study.trials
     assert (failed.state, waiting.state) == (TrialState.FAIL, TrialState.WAITING)
     assert waiting.params == failed.params == first.params
@@ -374,7 +374,7 @@ def test_a_trial_whose_workers_die_is_retried_so_many_times(
         trial.set_user_attr(f"fold_{number}", {})
         assert trial.number == number
         cut_short(study, trial)
-        put_back(study, storage)
+        put_back(study)
     assert {one.state for one in study.trials} == {TrialState.FAIL}
     assert len({str(one.params) for one in study.trials}) == 1
     assert [len(one.user_attrs) for one in study.trials] == [2, 4, 5, 6]
@@ -386,7 +386,7 @@ def test_a_trial_may_be_stopped_any_number_of_times(study: Study, storage: RDBSt
         trial = begin(study)
         assert trial.number == number
         cut_short(study, trial, stopped=True)
-        put_back(study, storage)
+        put_back(study)
     assert study.trials[-1].state == TrialState.WAITING
 
 
@@ -396,7 +396,7 @@ def test_what_was_drawn_before_the_end_of_the_draws_is_kept(
     trial = study.ask()
     value = trial.suggest_float("x", 0, 1)
     cut_short(study, trial)
-    put_back(study, storage)
+    put_back(study)
     again = begin(study)
     assert again.params["x"] == value and set(again.params) == {"x", "y"}
 
@@ -409,7 +409,7 @@ def test_only_a_trial_that_was_cut_short_is_put_back(
 ) -> None:
     value = 1.0 if state == TrialState.COMPLETE else None
     study.add_trial(create_trial(state=state, value=value, user_attrs={ERROR: "it diverged"}))
-    put_back(study, storage)
+    put_back(study)
     assert [one.state for one in study.trials] == [state]
 
 
@@ -427,7 +427,7 @@ def test_it_is_put_back_once(request: pytest.FixtureRequest, url: str, place: st
         storage = open_storage(url, 10)
         mine = optuna.load_study(storage=storage, study_name="put-back")
         with exclusive(url):
-            put_back(mine, storage)
+            put_back(mine)
 
     threads = [threading.Thread(target=put_all_back) for _ in range(4)]
     for thread in threads:
@@ -452,12 +452,12 @@ def test_a_worker_that_dies_while_it_puts_a_trial_back_leaves_no_failure(
 
     monkeypatch.setattr(RetryHeartbeatStaleTrialCallback, "__call__", die)
     with pytest.raises(KeyboardInterrupt):
-        put_back(study, storage)
+        put_back(study)
     monkeypatch.undo()
     (trial,) = study.trials
     assert trial.state == TrialState.FAIL and is_cut_short(trial)
     assert begun([trial]) == [] and counted([trial]) == [trial]
-    put_back(study, storage)
+    put_back(study)
     assert [one.state for one in study.trials] == [TrialState.FAIL, TrialState.WAITING]
     assert study.trials[1].user_attrs == {DEATHS: 1}
 
@@ -480,7 +480,7 @@ def test_a_worker_may_die_before_it_says_its_name(
     trial = create_trial(state=TrialState.RUNNING)
     trial.datetime_start = datetime.now() - timedelta(seconds=seconds)
     study.add_trial(trial)
-    put_back(study, storage)
+    put_back(study)
     expected = [TrialState.RUNNING] if waits else [TrialState.FAIL, TrialState.WAITING]
     assert [one.state for one in study.trials] == expected
 
@@ -490,7 +490,7 @@ def test_only_the_dead_of_this_machine_are_known_at_once(
 ) -> None:
     for worker in (this_worker, dead_worker, "elsewhere:1:of-another-machine"):
         study.ask().set_user_attr(WORKER, worker)
-    put_back(study, storage)
+    put_back(study)
     states = [one.state for one in study.trials]
     assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
     assert study.trials[3].user_attrs == {DEATHS: 1}
@@ -505,7 +505,7 @@ def test_trials_that_stand_in_the_queue_again_do_not_count(
     study.tell(two, 0.5)
     assert [trial.number for trial in counted(study.trials)] == [0, 1, 2]
     assert [trial.number for trial in begun(study.trials)] == [1]
-    put_back(study, storage)
+    put_back(study)
     assert [trial.number for trial in counted(study.trials)] == [1, 2, 3]
     assert [trial.number for trial in begun(study.trials)] == [1]
 

@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -10,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from tagger.config.schema import OptimizeConfig
 from tagger.files import REPO_ROOT
 from tagger.search.fold_results import folds_of
-from tagger.search.liveness import lives, process_of
+from tagger.search.liveness import lives
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
     DEATHS,
@@ -79,15 +79,13 @@ def quiet() -> None:
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[WorkerSpec], BaseProcess]]:
+def start(worker_context: ForkServerContext) -> Iterator[Callable[[WorkerSpec], BaseProcess]]:
     """Starts workers; those that still live at the end are killed."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     workers: list[BaseProcess] = []
 
     def run(spec: WorkerSpec) -> BaseProcess:
-        context = multiprocessing.get_context("spawn")
-        _, trouble = context.Pipe(duplex=False)
-        worker = context.Process(target=work, args=(spec, trouble))
+        _, trouble = worker_context.Pipe(duplex=False)
+        worker = worker_context.Process(target=work, args=(spec, trouble))
         worker.start()
         workers.append(worker)
         return worker
@@ -120,9 +118,7 @@ class Sweep:
         self.study = open_study(self.storage, "x", search, search.objectives[:1], 3)
 
     def run(self, judge: Callable[[Trial], list[float]]) -> bool:
-        return run_next(
-            self.study, self.storage, self.space, self.spec, worker=self.name, judge=judge
-        )
+        return run_next(self.study, self.space, self.spec, worker=self.name, judge=judge)
 
     def take(self) -> Trial | None:
         """Begin the next trial, and leave it as if it was still worked at."""
@@ -435,7 +431,7 @@ def test_a_worker_goes_on_after_trials_that_fail(
             assert (trial.state, folds) == (TrialState.FAIL, [])
             assert missing in trial.user_attrs[ERROR]
             assert "Traceback" not in trial.user_attrs[ERROR]
-        assert process_of(trial.user_attrs[WORKER]) == worker.pid
+        assert trial.user_attrs[WORKER].split(":")[1] == str(worker.pid)
     assert list((sweep.spec.folder / "trials").iterdir()) == []
 
 

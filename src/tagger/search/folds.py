@@ -10,13 +10,7 @@ from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
 
-from tagger.config.schema import (
-    COST_METRICS,
-    ROW_METRICS,
-    LatencyConfig,
-    OptimizeConfig,
-    TrainConfig,
-)
+from tagger.config.schema import ROW_METRICS, LatencyConfig, OptimizeConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.data.sources import Labelled, load_extra, load_labelled
 from tagger.data.splits import Split, group_items, split_items, unseen_items
@@ -25,8 +19,7 @@ from tagger.decision.decider import PLAIN, Decider
 from tagger.errors import UserError
 from tagger.evaluation.latency import measure_latency
 from tagger.files import folder_mib
-from tagger.models.base import Classifier
-from tagger.scores import FloatArray, IntArray
+from tagger.scores import IntArray
 from tagger.search.fold_results import FoldResult
 from tagger.search.metrics import score_rows
 from tagger.training.devices import build_accelerator, resolve_precision
@@ -194,12 +187,23 @@ def run_fold(
     probabilities = fitted.predict_proba(judged)
     if not np.isfinite(probabilities).all():
         raise ArithmeticError("training diverged: probabilities are not finite")
-    scores = _scores(folds.config.search.objectives, probabilities, folds.true[split.test])
-    if step == folds.steps - 1:
-        scores |= _costs(folds.config.search.objectives, fitted, judged, folder)
-    if "seconds" in folds.config.search.objectives:
-        scores["seconds"] = trained - started
     best, true = probabilities.argmax(axis=1), folds.true[split.test]
+    objectives: Sequence[str] = folds.config.search.objectives
+    scores = {
+        metric: score_rows(metric, probabilities, true)
+        for metric in objectives
+        if metric in ROW_METRICS
+    }
+    if "seconds" in objectives:
+        scores["seconds"] = trained - started
+    if step == folds.steps - 1 and "mib" in objectives:
+        saved = folder / "model"
+        fitted.save(saved)
+        scores["mib"] = folder_mib(saved)
+        shutil.rmtree(saved)
+    if step == folds.steps - 1 and "p50_ms" in objectives:
+        timed = measure_latency(Decider(fitted, PLAIN, None), judged, LATENCY)
+        scores["p50_ms"] = timed.p50_ms
     return FoldResult(
         scores=scores,
         predicted=best.tolist(),
@@ -215,28 +219,3 @@ def run_fold(
 def prepare_process(config: OptimizeConfig) -> Accelerator:
     """Set this process up to train as `train.py` would, on its share of the cores."""
     return build_accelerator(config.training.threads, sharers=config.search.workers)
-
-
-def _scores(
-    objectives: Sequence[str], probabilities: FloatArray, true: IntArray
-) -> dict[str, float]:
-    return {
-        metric: score_rows(metric, probabilities, true)
-        for metric in objectives
-        if metric in ROW_METRICS
-    }
-
-
-def _costs(
-    objectives: Sequence[str], classifier: Classifier, items: Sequence[Item], folder: Path
-) -> dict[str, float]:
-    costs = {}
-    if "mib" in objectives:
-        saved = folder / "model"
-        classifier.save(saved)
-        costs["mib"] = folder_mib(saved)
-        shutil.rmtree(saved)
-    if "p50_ms" in objectives:
-        timed = measure_latency(Decider(classifier, PLAIN, None), items, LATENCY)
-        costs["p50_ms"] = timed.p50_ms
-    return {name: costs[name] for name in COST_METRICS if name in costs}
