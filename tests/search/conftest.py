@@ -98,7 +98,7 @@ def wait_for() -> Callable[..., None]:
             if process is not None and process.poll() is not None:
                 raise AssertionError(process.communicate()[0])
             assert time.monotonic() < deadline
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     return wait
 
@@ -115,31 +115,31 @@ def worker_context() -> ForkServerContext:
     return context
 
 
-@pytest.fixture(scope="session")
-def watch() -> Callable[[str, str], list[FrozenTrial]]:
+@pytest.fixture
+def watch() -> Iterator[Callable[[str, str], list[FrozenTrial]]]:
     """Reads the trials of a study that others work at; none before it is there.
 
     It keeps nobody waiting, as `open_storage` would, and writes nothing: Optuna puts its version
     into a file that has none yet, even for one who only reads.
     """
+    storages: dict[str, RDBStorage] = {}
 
     def read(url: str, name: str) -> list[FrozenTrial]:
-        storage = None
         try:
-            if url.startswith("sqlite:"):
+            if url not in storages and url.startswith("sqlite:"):
                 path = url.removeprefix("sqlite:///")
                 with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
                     if not database.execute("SELECT count(*) FROM studies").fetchone()[0]:
                         return []
-            storage = RDBStorage(url, skip_table_creation=True)
-            return optuna.load_study(study_name=name, storage=storage).get_trials()
+            if url not in storages:
+                storages[url] = RDBStorage(url, skip_table_creation=True)
+            return optuna.load_study(study_name=name, storage=storages[url]).get_trials()
         except (KeyError, sqlite3.Error, SQLAlchemyError, StorageInternalError):
             return []
-        finally:
-            if storage is not None:
-                storage.engine.dispose()
 
-    return read
+    yield read
+    for storage in storages.values():
+        storage.engine.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -62,6 +62,13 @@ def quick_workers(worker_context: ForkServerContext) -> Iterator[None]:
         patch.setattr("tagger.search.run_sweep.multiprocessing", context)
         patch.setattr("tagger.search.run_sweep.POLL_SECONDS", 0.05)
         yield
+
+
+@pytest.fixture
+def start(
+    toy_sweep: Callable[..., list[str]], start_sweep: Callable[..., subprocess.Popen[str]]
+) -> Callable[..., subprocess.Popen[str]]:
+    return lambda folder, *overrides: start_sweep(*toy_sweep(folder, *overrides))
 
 
 @pytest.fixture(scope="module")
@@ -205,15 +212,23 @@ STOPPED = ("search.trials=5", "search.repeats=8")
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_report_and_the_command_goes_on(
     tmp_path: Path,
-    toy_sweep: Callable[..., list[str]],
     sweep_config: SweepConfig,
-    start_sweep: Callable[..., subprocess.Popen[str]],
+    start: Callable[..., subprocess.Popen[str]],
     wait_for: Callable[..., None],
     watch: Watch,
 ) -> None:
     folder = tmp_path / NAME
-    process = start_sweep(*toy_sweep(tmp_path, *STOPPED))
+    process = start(tmp_path, *STOPPED)
+
+    def imports_torch(worker: int) -> bool:
+        return "libtorch" in Path(f"/proc/{worker}/maps").read_text(encoding="utf-8")
+
+    # A terminal sends it to all processes; that which starts the workers says what to do.
+    wait_for(lambda: any(map(imports_torch, workers_of(process))), process)
+    [worker] = workers_of(process)
+    os.kill(worker, signal.SIGINT)
     wait_for(lambda: bool(complete(watch(f"sqlite:///{folder / FILE}", NAME))), process)
+    assert workers_of(process) == [worker]
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130, output
@@ -433,13 +448,12 @@ def test_a_study_of_that_name_may_be_somebody_elses(
 @pytest.mark.slow
 def test_a_database_that_vanishes_is_one_message(
     tmp_path: Path,
-    toy_sweep: Callable[..., list[str]],
-    start_sweep: Callable[..., subprocess.Popen[str]],
+    start: Callable[..., subprocess.Popen[str]],
     wait_for: Callable[..., None],
     watch: Watch,
 ) -> None:
     folder = tmp_path / NAME
-    process = start_sweep(*toy_sweep(tmp_path, "search.repeats=100"))
+    process = start(tmp_path, "search.repeats=100")
 
     def has_begun() -> bool:
         trials = watch(f"sqlite:///{folder / FILE}", NAME)
@@ -456,41 +470,22 @@ def test_a_database_that_vanishes_is_one_message(
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_not_heard_by_a_worker_that_starts(
-    tmp_path: Path,
-    toy_sweep: Callable[..., list[str]],
-    start_sweep: Callable[..., subprocess.Popen[str]],
-    wait_for: Callable[..., None],
-) -> None:
-    """A terminal sends it to all processes; that which started the worker says what to do."""
-    process = start_sweep(*toy_sweep(tmp_path, "search.trials=1"))
+def test_workers_that_always_die_end_it(tmp_path: Path, sweep_config: SweepConfig) -> None:
+    over = threading.Event()
 
-    def imports_torch(worker: int) -> bool:
-        return "libtorch" in Path(f"/proc/{worker}/maps").read_text(encoding="utf-8")
+    def kill_workers() -> None:
+        while not over.wait(0.02):
+            for worker in multiprocessing.active_children():
+                worker.kill()
 
-    wait_for(lambda: any(map(imports_torch, workers_of(process))), process)
-    [worker] = workers_of(process)
-    os.kill(worker, signal.SIGINT)
-    output, _ = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, output
-    assert "Traceback" not in output
-
-
-@pytest.mark.slow
-def test_workers_that_always_die_end_it(
-    tmp_path: Path,
-    toy_sweep: Callable[..., list[str]],
-    start_sweep: Callable[..., subprocess.Popen[str]],
-) -> None:
-    process = start_sweep(*toy_sweep(tmp_path))
-    deadline = time.monotonic() + DEADLINE
-    while process.poll() is None and time.monotonic() < deadline:
-        for worker in workers_of(process):
-            os.kill(worker, signal.SIGKILL)
-        time.sleep(0.05)
-    output, _ = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 2, output
-    assert "4 workers died one after another, the last with exit code -9" in output
+    killer = threading.Thread(target=kill_workers)
+    killer.start()
+    try:
+        with pytest.raises(UserError, match=r"4 workers died .*, the last with exit code -9"):
+            run_sweep(sweep_config(tmp_path), no_report)
+    finally:
+        over.set()
+        killer.join()
     assert not list(tmp_path.iterdir())
 
 
