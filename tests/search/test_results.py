@@ -684,14 +684,3 @@ def test_folds_of_an_earlier_worker_are_not_time_of_the_trial(
     )
     found = summarize(tmp_path, sweep_config(tmp_path), wide, study, None).summary
     assert found.overhead is not None and 0 < found.overhead < 0.5
-
-
-def test_a_summary_of_before_there_was_a_version_is_read(
-    sweep: SweepResults, tmp_path: Path
-) -> None:
-    plain = json.loads((sweep.folder / "summary.json").read_text(encoding="utf-8"))
-    del plain["schema_version"]
-    for field in ("chosen", "importances"):
-        plain[field]["model.strength"] = plain[field].pop("model.C")
-    (tmp_path / "summary.json").write_text(json.dumps(plain), encoding="utf-8")
-    assert SweepSummary.read(tmp_path / "summary.json") == sweep.summary

@@ -141,8 +141,7 @@ class Parameter:
                 raise ValueError(f"{value!r} is not among {list(self.choices)}")
             return _encode(value)
         low, high, step = self.range.low, self.range.high, self.range.step
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not low <= value <= high:
+        if isinstance(value, bool | str | list | dict | None) or not low <= value <= high:
             raise ValueError(f"{value!r} is not from {low} to {high}")
         if step is not None and not _is_whole((value - low) / step):
             raise ValueError(f"{value!r} is not on a step of {step} from {low}")
@@ -331,7 +330,7 @@ class SearchSpace:
         within = {p.path for p in self.parameters if p.path.startswith(f"{one.path}.")}
         given = flatten({one.path: plain[one.path]})
         for choice in one.choices:
-            section = flatten({one.path: compose_section(one.path, choice)})
+            section = flatten({one.path: compose_section(one.path, str(choice))})
             differ = {key for key in section.keys() | given if section.get(key) != given.get(key)}
             if section.keys() == given.keys() and differ <= within:
                 return str(choice)
@@ -420,8 +419,8 @@ def _read_parameter(path: str, given: Mapping[str, object]) -> Parameter:
         else validate_config(_Spec[int], given, path)
     )
     choices = tuple(spec.choices or ())
-    known = config_groups("train").get(path, choices)
-    for choice in choices:
+    known = config_groups("train").get(path, [])
+    for choice in choices if path in GROUPS else ():
         if choice not in known:
             suggestion = nearest(str(choice), known)
             raise UserError(path, [f"choices: {choice!r}: no such choice{suggestion}; {known}"])
