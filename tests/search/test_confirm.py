@@ -2,6 +2,7 @@ import csv
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,7 @@ class Sweep:
         metric = config.search.objectives[0]
         self.smaller = metric in ("aurc", "log_loss")
         direction = StudyDirection.MINIMIZE if self.smaller else StudyDirection.MAXIMIZE
-        self.study = optuna.create_study(direction=direction)
-        self.confirming = optuna.create_study(direction=direction)
+        self.study = self.confirming = optuna.create_study(direction=direction)
         self.fresh = Folds(config, confirming=True)
 
     def search(self) -> None:
@@ -118,7 +118,8 @@ class Sweep:
 def make_sweep(
     sweep_config: Config, hard: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Sweep]:
-    def make(metric: str, *more: str) -> Sweep:
+    @cache
+    def searched(metric: str, *more: str) -> Sweep:
         folder = tmp_path_factory.mktemp("confirm")
         config = sweep_config(
             folder, hard, f"search.objectives=[{metric}]", "search.pruner=none",
@@ -126,6 +127,12 @@ def make_sweep(
         )  # fmt: skip
         sweep = Sweep(config, folder)
         sweep.search()
+        return sweep
+
+    def make(metric: str, *more: str) -> Sweep:
+        """A sweep that came to its end, which nobody has confirmed."""
+        sweep = searched(metric, *more)
+        sweep.confirming = optuna.create_study(direction=sweep.study.direction)
         return sweep
 
     return make

@@ -230,9 +230,7 @@ def test_a_confirmation_ends_with_its_queue(
     assert may_begin(trials_of(states, 5.0), search, confirming=True) is expected
 
 
-@pytest.mark.parametrize(
-    "sampler", ["tpe", "random", "nsga2", pytest.param("gp", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
 def test_a_sweep_that_was_stopped_draws_what_it_would_have_drawn(
     sweep_config: Config, tmp_path: Path, sampler: str
 ) -> None:

@@ -340,15 +340,14 @@ class SearchSpace:
         """Try both ends of each range, and each choice, with all others as they usually are."""
         problems = []
         for one in self.parameters:
+            condition: Assignment = {
+                other.path: next(value for value in other.choices if value in one.when[other.path])
+                for other in self.parameters
+                if other.path in one.when
+            }
             for value in one.choices or (one.range.low, one.range.high):
-                chosen: Assignment = {}
-                for other in self.parameters:
-                    if other.path in one.when:
-                        wanted = [v for v in other.choices if v in one.when[other.path]]
-                        chosen[other.path] = wanted[0]
-                chosen[one.path] = value
                 try:
-                    self.apply(chosen)
+                    self.apply(condition | {one.path: value})
                 except UserError as error:
                     about = [text for text in error.problems if text.startswith(f"{one.path}:")]
                     problems += [f"search.space.{text}" for text in about]
