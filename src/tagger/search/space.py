@@ -130,7 +130,7 @@ class Parameter:
             return stored  # type: ignore[no-any-return]
         return self.choices[int(self.distribution.to_internal_repr(stored))]
 
-    def encode(self, value: JsonValue) -> Any:
+    def encode(self, value: JsonValue) -> object:
         """Turn a value of the config into what Optuna stores.
 
         Raises:
@@ -225,7 +225,7 @@ class SearchSpace:
             one.path: one.decode(stored[one.path]) for one in self.parameters if one.path in stored
         }
 
-    def encode(self, chosen: Assignment) -> dict[str, Any]:
+    def encode(self, chosen: Assignment) -> dict[str, object]:
         """Turn values of the config into what Optuna stores; `ValueError` for what can't be."""
         by_path = {one.path: one for one in self.parameters}
         return {path: by_path[path].encode(value) for path, value in chosen.items()}
