@@ -237,7 +237,7 @@ def test_a_sweep_that_was_stopped_draws_what_it_would_have_drawn(
     def draw(name: str, stops: Sequence[int], *more: str) -> list[dict[str, Any]]:
         config = sweep_config(
             tmp_path, f"search.sampler={sampler}", "search.pruner=none", "search.startup=3",
-            "search.trials=8", *more,
+            "search.trials=6", *more,
         )  # fmt: skip
         sweep = Sweep(config, tmp_path / name)
         taken = 0
@@ -250,12 +250,12 @@ def test_a_sweep_that_was_stopped_draws_what_it_would_have_drawn(
                 sweep.reopen()
             else:
                 sweep.study.tell(trial, -abs(np.log(trial.params["model.C"])))
-        assert taken == 8 + len(stops)
+        assert taken == 6 + len(stops)
         return [trial.params for trial in counted(sweep.study.trials)]
 
     whole = draw("whole", [])
-    assert len({json.dumps(one) for one in whole}) > 4
-    assert draw("stopped", [1, 4, 5, 9]) == whole
+    assert len({json.dumps(one) for one in whole}) > 3
+    assert draw("stopped", [1, 4, 5]) == whole
     assert draw("other", [], "seed=1") != whole
 
 

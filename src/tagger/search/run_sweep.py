@@ -246,9 +246,9 @@ def _confirm(spec: WorkerSpec, study: Study, storage: RDBStorage) -> Confirmatio
     """Train the winner and the default on fresh seeds; None where there is nothing to confirm."""
     config = spec.config
     winner, default = find_winner(study), find_default(study)
-    if winner is None or default is None or not config.search.confirm:
+    if winner is None or default is None or winner.params == default.params:
         return None
-    if winner.params == default.params:
+    if not config.search.confirm:
         return None
     folds = Folds(config, confirming=True)
     name = f"{study.study_name}/confirm-{winner.number}"  # each winner has a study of its own
@@ -274,13 +274,6 @@ def _run_workers(spec: WorkerSpec, study: Study, description: str) -> None:
 
     def trials() -> list[FrozenTrial]:
         return study.get_trials(deepcopy=False)
-
-    def start() -> None:
-        # As a daemon it is asked to end, and not waited for, wherever this process is interrupted.
-        worker = context.Process(target=work, args=(spec, trouble), daemon=True)
-        with _as_workers_start():
-            worker.start()
-        workers.append(worker)
 
     def wanted(now: Sequence[FrozenTrial]) -> bool:
         running = any(trial.state == TrialState.RUNNING for trial in now)
@@ -315,7 +308,11 @@ def _run_workers(spec: WorkerSpec, study: Study, description: str) -> None:
                                 "ran out; fewer search.workers need less.",
                             )
                 while len(workers) < search.workers:
-                    start()
+                    # A daemon is asked to end, and not waited for, if this process is interrupted.
+                    started = context.Process(target=work, args=(spec, trouble), daemon=True)
+                    with _as_workers_start():
+                        started.start()
+                    workers.append(started)
                 time.sleep(POLL_SECONDS)
             _show(bar, now, search, spec.confirming)
         finally:
