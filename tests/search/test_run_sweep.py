@@ -18,7 +18,6 @@ from optuna.trial import FrozenTrial, TrialState
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.errors import UserError
-from tagger.files import REPO_ROOT
 from tagger.reporting.sweep import report_sweep
 from tagger.search.fold_results import stored_folds
 from tagger.search.results import SweepResults
@@ -498,7 +497,3 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
         if command.exists() and b"spawn_main" in command.read_bytes():
             found.append(int(child))
     return found
-
-
-def test_the_script_is_short() -> None:
-    assert len((REPO_ROOT / "optimize.py").read_text().splitlines()) <= 40

@@ -538,11 +538,6 @@ def test_the_seed_decides_the_order_of_a_grid() -> None:
     assert parse(GRID).grid(1) == parse(GRID).grid(1) != parse(GRID).grid(2)
 
 
-def test_whole_numbers_have_an_end_without_a_step() -> None:
-    grid = parse("training: {epochs: {low: 2, high: 4}}").grid(0)
-    assert sorted(point["training.epochs"] for point in grid) == [2, 3, 4]
-
-
 def test_a_grid_without_end_is_refused() -> None:
     text = (
         f"training: {{lr: {RATES}, warmup: {{low: 0.0, high: 0.5}}, epochs: {{low: 1, high: 2}}}}"

@@ -343,9 +343,7 @@ def cut_short(study: Study, trial: optuna.Trial, *, stopped: bool = False) -> No
     study.tell(trial, state=TrialState.FAIL)
 
 
-def test_a_retried_trial_keeps_its_choices_and_folds_but_not_its_worker(
-    study: Study,
-) -> None:
+def test_a_retried_trial_keeps_its_choices_and_folds_but_not_its_worker(study: Study) -> None:
     study.enqueue_trial({"x": 0.5}, user_attrs={ORIGIN: "default"})
     first = begin(study)
     first.set_user_attr("fold_0", {"scores": {"accuracy": 0.5}})
@@ -359,9 +357,7 @@ def test_a_retried_trial_keeps_its_choices_and_folds_but_not_its_worker(
     assert again.number == 1 and again.params == first.params
 
 
-def test_a_trial_whose_workers_die_is_retried_so_many_times(
-    study: Study,
-) -> None:
+def test_a_trial_whose_workers_die_is_retried_so_many_times(study: Study) -> None:
     for number in range(MOST_RETRIES + 1):
         trial = begin(study)
         trial.set_user_attr(f"fold_{number}", {})
@@ -383,9 +379,7 @@ def test_a_trial_may_be_stopped_any_number_of_times(study: Study) -> None:
     assert study.trials[-1].state == TrialState.WAITING
 
 
-def test_what_was_drawn_before_the_end_of_the_draws_is_kept(
-    study: Study,
-) -> None:
+def test_what_was_drawn_before_the_end_of_the_draws_is_kept(study: Study) -> None:
     trial = study.ask()
     value = trial.suggest_float("x", 0, 1)
     cut_short(study, trial)
@@ -453,12 +447,6 @@ def test_a_worker_that_dies_while_it_puts_a_trial_back_leaves_no_failure(
     assert study.trials[1].user_attrs == {DEATHS: 1}
 
 
-def test_a_worker_may_die_before_it_says_its_name(study: Study) -> None:
-    study.add_trial(create_trial(state=TrialState.RUNNING))
-    put_back(study)
-    assert [one.state for one in study.trials] == [TrialState.FAIL, TrialState.WAITING]
-
-
 def test_only_the_dead_of_this_machine_are_known_at_once(
     study: Study, this_worker: str, dead_worker: str
 ) -> None:
@@ -470,9 +458,7 @@ def test_only_the_dead_of_this_machine_are_known_at_once(
     assert study.trials[3].user_attrs == {DEATHS: 1}
 
 
-def test_trials_that_stand_in_the_queue_again_do_not_count(
-    study: Study,
-) -> None:
+def test_trials_that_stand_in_the_queue_again_do_not_count(study: Study) -> None:
     one, two = begin(study), begin(study)
     study.enqueue_trial({"x": 0.1})
     cut_short(study, one)
