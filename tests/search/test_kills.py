@@ -143,11 +143,14 @@ class Sweeps:
         self.wait_for(ready, process)
         return found
 
-    def kill(self, process: subprocess.Popen[str]) -> None:
-        """Kill the process that started the workers; they notice, and end themselves."""
+    def kill(self, process: subprocess.Popen[str]) -> list[int]:
+        """Kill the process that started the workers; return these, which notice and end too."""
         orphans = children(process)
         process.kill()
         process.wait()
+        return orphans
+
+    def wait_for_end(self, orphans: list[int]) -> None:
         self.wait_for(lambda: not any(Path(f"/proc/{orphan}").exists() for orphan in orphans))
 
     def check(self, before: dict[int, object], undisturbed: dict[str, FrozenTrial]) -> None:
@@ -193,8 +196,9 @@ def test_kills_cost_the_fold_in_hand_and_nothing_else(
     os.kill(sweep.rng.choice(sweep.wait_for_work(process)), signal.SIGKILL)
     sweep.wait_for_work(process)
     before = sweep.done()
-    sweep.kill(process)
-    finish(sweep_config(tmp_path, *SETTINGS))
+    orphans = sweep.kill(process)
+    finish(sweep_config(tmp_path, *SETTINGS))  # at once, as users do
+    sweep.wait_for_end(orphans)
     sweep.check(before, undisturbed)
 
 
@@ -211,9 +215,10 @@ def test_machines_that_share_a_database_take_over_from_each_other(
     [worker] = sweep.wait_for_work(one)
     before = sweep.done()
     os.kill(worker, signal.SIGKILL)
-    sweep.kill(one)
+    orphans = sweep.kill(one)
     output, _ = two.communicate(timeout=DEADLINE)
     assert two.returncode == 0, output
+    sweep.wait_for_end(orphans)
     sweep.check(before, undisturbed)
 
     # The machine whose processes were killed finds the sweep done.
