@@ -1,20 +1,28 @@
+import multiprocessing
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import OptimizeConfig
@@ -90,9 +98,48 @@ def wait_for() -> Callable[..., None]:
             if process is not None and process.poll() is not None:
                 raise AssertionError(process.communicate()[0])
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(0.05)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def worker_context() -> ForkServerContext:
+    """Starts workers at once: from a process that has imported, the first time, what they need."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tagger.search.worker"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("TQDM_DISABLE", "1")
+        forkserver.ensure_running()
+    return context
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[[str, str], list[FrozenTrial]]]:
+    """Reads the trials of a study that others work at; none before it is there.
+
+    It keeps nobody waiting, as `open_storage` would, and writes nothing: Optuna puts its version
+    into a file that has none yet, even for one who only reads.
+    """
+    storages: dict[str, RDBStorage] = {}
+
+    def read(url: str, name: str) -> list[FrozenTrial]:
+        try:
+            if url not in storages and url.startswith("sqlite:"):
+                path = url.removeprefix("sqlite:///")
+                with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+                    if not database.execute("SELECT count(*) FROM studies").fetchone()[0]:
+                        return []
+            if url not in storages:
+                storages[url] = RDBStorage(url, skip_table_creation=True)
+            return optuna.load_study(study_name=name, storage=storages[url]).get_trials()
+        except (KeyError, sqlite3.Error, SQLAlchemyError, StorageInternalError):
+            return []
+
+    yield read
+    for storage in storages.values():
+        storage.engine.dispose()
 
 
 @pytest.fixture(scope="session")

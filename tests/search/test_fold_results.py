@@ -6,9 +6,9 @@ import pytest
 from tagger.search.fold_results import (
     FOLD,
     FoldResult,
-    folds_in_order,
     folds_of,
     mean_score,
+    stored_folds,
 )
 from tagger.search.summary import Score
 
@@ -44,8 +44,8 @@ def test_a_cost_is_measured_once() -> None:
 
 def test_folds_are_in_the_order_of_their_steps() -> None:
     attributes = {FOLD.format(step): {"step": step} for step in (10, 2, 0, 11, 1)}
-    found = folds_in_order({"origin": "default", **attributes})
-    assert [fold["step"] for fold in found] == [0, 1, 2, 10, 11]
+    found = stored_folds({"origin": "default", **attributes})
+    assert [fold["step"] for fold in found.values()] == [0, 1, 2, 10, 11]
 
 
 def test_a_result_is_read_back() -> None:

@@ -24,9 +24,22 @@ HELD_OUT = ["data.split.validation=0.2", "data.split.test=0.2"]
 ALL_ROWS = ["data.split.validation=0", "data.split.test=0"]
 
 
-@pytest.fixture(scope="module")
-def accelerator() -> Accelerator:
-    return Accelerator(cpu=True)
+Config = Callable[..., OptimizeConfig]
+Train = Callable[..., FoldResult]
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Train:
+    """Trains on one step of some folds: the config that the search starts from, or another."""
+
+    def run(folds: Folds, step: int, config: TrainConfig | None = None) -> FoldResult:
+        folder, accelerator = tmp_path / "fold", Accelerator(cpu=True)
+        config = config or folds.config.base
+        result = run_fold(folds, step, config, accelerator=accelerator, folder=folder)
+        assert not (folder / "model").exists()
+        return result
+
+    return run
 
 
 @pytest.fixture
@@ -60,7 +73,7 @@ def divide(config: OptimizeConfig, confirming: bool = False) -> list[list[list[i
 
 @pytest.mark.parametrize("confirming", [False, True])
 def test_each_row_is_judged_once_per_repeat(
-    sweep_config: Callable[..., OptimizeConfig], tmp_path: Path, confirming: bool
+    sweep_config: Config, tmp_path: Path, confirming: bool
 ) -> None:
     config = sweep_config(tmp_path, *HELD_OUT, "search.repeats=2", "search.confirm=4")
     folds = Folds(config, confirming)
@@ -77,7 +90,7 @@ def test_each_row_is_judged_once_per_repeat(
 
 @pytest.mark.parametrize("more", [[], ["data.split.per_tag=4"]])
 def test_rows_held_out_for_testing_are_in_no_fold(
-    sweep_config: Callable[..., OptimizeConfig], tmp_path: Path, more: list[str]
+    sweep_config: Config, tmp_path: Path, more: list[str]
 ) -> None:
     config = sweep_config(tmp_path, *HELD_OUT, *more)
     folds = Folds(config, confirming=False)
@@ -91,7 +104,7 @@ def test_rows_held_out_for_testing_are_in_no_fold(
 
 
 def test_few_labels_are_so_many_of_each_tag_in_training_alone(
-    sweep_config: Callable[..., OptimizeConfig], tmp_path: Path
+    sweep_config: Config, tmp_path: Path
 ) -> None:
     folds = Folds(sweep_config(tmp_path, *ALL_ROWS, "data.split.per_tag=4"), confirming=False)
     split = folds.split(0)
@@ -100,7 +113,7 @@ def test_few_labels_are_so_many_of_each_tag_in_training_alone(
 
 
 def test_near_duplicates_stay_on_one_side(
-    sweep_config: Callable[..., OptimizeConfig], twins: Path, tmp_path: Path
+    sweep_config: Config, twins: Path, tmp_path: Path
 ) -> None:
     config = sweep_config(tmp_path, *HELD_OUT, f"data.path={twins}", "search.repeats=2")
     folds = Folds(config, confirming=False)
@@ -121,9 +134,7 @@ def test_near_duplicates_stay_on_one_side(
         assert sum(map(len, parts)) == len(set.union(*parts))
 
 
-def test_confirming_divides_otherwise_by_other_seeds(
-    sweep_config: Callable[..., OptimizeConfig], tmp_path: Path
-) -> None:
+def test_confirming_divides_otherwise_by_other_seeds(sweep_config: Config, tmp_path: Path) -> None:
     config = sweep_config(tmp_path, "seed=7", "search.repeats=3", "search.confirm=2")
     search, confirm = Folds(config, False), Folds(config, True)
     assert [search.seed(step) for step in range(9)] == [7, 7, 7, 8, 8, 8, 9, 9, 9]
@@ -137,9 +148,7 @@ def test_confirming_divides_otherwise_by_other_seeds(
     assert len(set(judged)) == 15
 
 
-def test_the_config_decides_the_divisions(
-    sweep_config: Callable[..., OptimizeConfig], tmp_path: Path
-) -> None:
+def test_the_config_decides_the_divisions(sweep_config: Config, tmp_path: Path) -> None:
     one, same = (divide(sweep_config(tmp_path / name, "name=x")) for name in "ab")
     assert one == same
     assert one != divide(sweep_config(tmp_path, "seed=1"))
@@ -147,32 +156,19 @@ def test_the_config_decides_the_divisions(
 
 @pytest.mark.parametrize("confirming", [False, True])
 def test_the_config_decides_the_result(
-    sweep_config: Callable[..., OptimizeConfig],
-    accelerator: Accelerator,
-    tmp_path: Path,
-    confirming: bool,
+    sweep_config: Config, train: Train, tmp_path: Path, confirming: bool
 ) -> None:
     config = sweep_config(tmp_path, "search.confirm=1", "model=tiny", "training.epochs=1")
-    results = [
-        run_fold(
-            Folds(config, confirming),
-            1,
-            config.base,
-            accelerator=accelerator,
-            folder=tmp_path / name,
-        )
-        for name in ("one", "two")
-    ]
-    one, two = results
+    one, two = (train(Folds(config, confirming), 1) for _ in range(2))
     times = {"seconds", "predicting", "done"}
     assert one.model_dump(exclude=times) == two.model_dump(exclude=times)
     assert len(set(one.confidence)) > 10
 
 
 def test_a_result_agrees_with_the_rows(
-    sweep_config: Callable[..., OptimizeConfig],
+    sweep_config: Config,
     toy_folder: Path,
-    accelerator: Accelerator,
+    train: Train,
     tmp_path: Path,
 ) -> None:
     with (toy_folder / "items.csv").open(encoding="utf-8", newline="") as file:
@@ -186,7 +182,7 @@ def test_a_result_agrees_with_the_rows(
         f"data.path={tmp_path / 'items.csv'}",
     )  # fmt: skip
     folds = Folds(config, confirming=False)
-    result = run_fold(folds, 0, config.base, accelerator=accelerator, folder=tmp_path / "fold")
+    result = train(folds, 0)
     true = folds.true[folds.split(0).test]
     predicted, confidence = np.array(result.predicted), np.array(result.confidence)
     right = predicted == true
@@ -208,7 +204,7 @@ def test_a_result_agrees_with_the_rows(
 
 
 def test_costs_are_measured_once_at_the_last_step(
-    sweep_config: Callable[..., OptimizeConfig], accelerator: Accelerator, tmp_path: Path
+    sweep_config: Config, train: Train, tmp_path: Path
 ) -> None:
     sizes = []
     for characters in (2, 7):
@@ -217,13 +213,7 @@ def test_costs_are_measured_once_at_the_last_step(
             f"model.char_ngrams={characters}",
         )  # fmt: skip
         folds = Folds(config, confirming=False)
-        results: list[FoldResult] = []
-        for step in range(folds.steps):
-            folder = tmp_path / f"{characters}-{step}"
-            results.append(
-                run_fold(folds, step, config.base, accelerator=accelerator, folder=folder)
-            )
-            assert not (folder / "model").exists()
+        results = [train(folds, step) for step in range(folds.steps)]
         assert [set(result.scores) for result in results] == [
             {"accuracy", "seconds"},
             {"accuracy", "seconds"},
@@ -236,26 +226,17 @@ def test_costs_are_measured_once_at_the_last_step(
 
 
 def test_further_rows_that_resemble_judged_ones_are_left_out(
-    sweep_config: Callable[..., OptimizeConfig], accelerator: Accelerator, tmp_path: Path
+    sweep_config: Config, train: Train, tmp_path: Path
 ) -> None:
     plain = sweep_config(tmp_path)
     items = Folds(plain, confirming=False).items
     fresh = Item("fresh", "Harvest of iron", "copper rain zinc snow nickel fog", tag="fruit")
+    rows = [["id", "created_on", "title", "description", "tag"]]
+    for one in [*items, fresh]:
+        texts = [f"New {one.title}", one.description, str(one.tag)]
+        rows.append([f"extra-{one.id}", "2020-01-01 00:00:00", *texts])
     path = tmp_path / "extra.csv"
-    write_rows(
-        path,
-        [["id", "created_on", "title", "description", "tag"]]
-        + [
-            [
-                f"extra-{one.id}",
-                "2020-01-01 00:00:00",
-                f"New {one.title}",
-                one.description,
-                str(one.tag),
-            ]
-            for one in [*items, fresh]
-        ],
-    )
+    write_rows(path, rows)
     config = sweep_config(tmp_path, f"data.extra=[{path}]", "data.extra_weight=20")
     folds = Folds(config, confirming=False)
     seen = []
@@ -266,41 +247,34 @@ def test_further_rows_that_resemble_judged_ones_are_left_out(
         seen.append(extra)
     assert len(set(map(frozenset, seen))) == 3
     assert folds.extra(0, plain.base) == []
-    with_extra, without = (
-        run_fold(folds, 0, given, accelerator=accelerator, folder=tmp_path / "fold")
-        for given in (config.base, plain.base)
-    )
-    assert with_extra.of_true != without.of_true
+    assert train(folds, 0).of_true != train(folds, 0, plain.base).of_true
 
 
-def test_a_trial_knows_which_rows_it_is_judged_on(
-    sweep_config: Callable[..., OptimizeConfig],
-    accelerator: Accelerator,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_fold_is_trained_with_its_seed_and_told_which_rows_it_is_judged_on(
+    sweep_config: Config, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that it learns from no text like them, even without a label."""
-    given: list[TrainingData] = []
+    given: list[tuple[TrainConfig, TrainingData]] = []
 
     def watch(
         config: TrainConfig, tags: list[str], data: TrainingData, context: TrainingContext
     ) -> Fitted:
-        given.append(data)
+        given.append((config, data))
         return fit_classifier(config, tags, data, context)
 
     monkeypatch.setattr("tagger.search.folds.fit_classifier", watch)
-    config = sweep_config(tmp_path)
+    config = sweep_config(tmp_path, "seed=3", "search.repeats=2", "tracking=wandb")
     folds = Folds(config, confirming=False)
-    run_fold(folds, 1, config.base, accelerator=accelerator, folder=tmp_path / "fold")
-    assert given[0].held_out == [folds.items[index] for index in folds.split(1).test]
-    assert len(given[0].held_out) > 10
+    for step, seed in ((2, 3), (3, 4)):
+        train(folds, step)
+        used, data = given.pop()
+        assert (used.seed, used.data.split.seed, used.tracking.kind) == (seed, seed, "none")
+        assert data.held_out == [folds.items[index] for index in folds.split(step).test]
+        assert len(data.held_out) > 10
 
 
 def test_probabilities_that_are_no_numbers_end_a_trial(
-    sweep_config: Callable[..., OptimizeConfig],
-    accelerator: Accelerator,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    sweep_config: Config, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Diverged:
         def predict_proba(
@@ -314,15 +288,8 @@ def test_probabilities_that_are_no_numbers_end_a_trial(
         "tagger.search.folds.fit_classifier",
         lambda *_: Fitted(Diverged(), 0.0),  # type: ignore[arg-type]
     )
-    config = sweep_config(tmp_path)
     with pytest.raises(ArithmeticError, match="not finite"):
-        run_fold(
-            Folds(config, confirming=False),
-            0,
-            config.base,
-            accelerator=accelerator,
-            folder=tmp_path,
-        )
+        train(Folds(sweep_config(tmp_path), confirming=False), 0)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +300,7 @@ def test_probabilities_that_are_no_numbers_end_a_trial(
     ],
 )
 def test_too_few_rows_are_refused(
-    sweep_config: Callable[..., OptimizeConfig], tmp_path: Path, given: list[str], message: str
+    sweep_config: Config, tmp_path: Path, given: list[str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         divide(sweep_config(tmp_path, *given))
@@ -348,7 +315,7 @@ def test_too_few_rows_are_refused(
     ],
 )
 def test_workers_share_the_cores(
-    sweep_config: Callable[..., OptimizeConfig],
+    sweep_config: Config,
     tmp_path: Path,
     threads: None,
     given: list[str],
@@ -357,25 +324,3 @@ def test_workers_share_the_cores(
     accelerator = prepare_process(sweep_config(tmp_path, *given))
     assert torch.get_num_threads() == expected
     assert accelerator.device.type == "cpu" or torch.accelerator.is_available()
-
-
-def test_the_seed_of_a_step_is_that_of_its_training(
-    sweep_config: Callable[..., OptimizeConfig],
-    accelerator: Accelerator,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    given: list[TrainConfig] = []
-
-    def watch(config: TrainConfig, *rest: object) -> Fitted:
-        given.append(config)
-        return fit_classifier(config, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("tagger.search.folds.fit_classifier", watch)
-    config = sweep_config(tmp_path, "seed=3", "search.repeats=2", "tracking=wandb")
-    divisions = Folds(config, confirming=False)
-    for step in (2, 3):
-        run_fold(divisions, step, config.base, accelerator=accelerator, folder=tmp_path / "fold")
-    assert [one.seed for one in given] == [3, 4]
-    assert [one.data.split.seed for one in given] == [3, 4]
-    assert {one.tracking.kind for one in given} == {"none"}

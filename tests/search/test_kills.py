@@ -8,16 +8,15 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import optuna
+import pandas as pd
 import pytest
 from accelerate import Accelerator
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tagger.config.schema import OptimizeConfig
-from tagger.errors import UserError
 from tagger.search.fold_results import folds_of, stored_folds
 from tagger.search.folds import Folds
-from tagger.search.liveness import process_of
+from tagger.search.run_sweep import run_sweep
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
     DEFAULT,
@@ -38,31 +37,18 @@ from tagger.search.worker import WorkerSpec, run_next
 pytestmark = pytest.mark.slow
 
 DEADLINE = 300
-TRIALS = 6
+TRIALS = 5
 SETTINGS = (
     f"search.trials={TRIALS}",
     "search.folds=3",
     "search.sampler=random",
     "search.pruner=none",
     "search.heartbeat=1",
-    "search.workers=2",
+    "search.workers=1",
     # Trials of about a second: on a fast machine, too, the sweep outlasts the kills.
-    "search.repeats=8",
+    "search.repeats=6",
     "name=shared",
 )
-
-
-def trials_of(url: str) -> list[FrozenTrial]:
-    """The trials of the sweep; none before there is a study."""
-    if url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:///")).exists():
-        return []
-    storage = open_storage(url, 1)
-    try:
-        return optuna.load_study(study_name="shared", storage=storage).get_trials()
-    except (KeyError, UserError):
-        return []
-    finally:
-        storage.engine.dispose()
 
 
 def result(trial: FrozenTrial) -> list[tuple[list[int], float]]:
@@ -75,18 +61,9 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return [int(number) for number in path.read_text().split()] if path.exists() else []
 
 
-def at_work(process: subprocess.Popen[str], url: str, folds: int) -> list[int]:
-    """The workers of a process that have a trial in hand, once one has done so many folds."""
-    running = [
-        trial
-        for trial in trials_of(url)
-        if trial.state == TrialState.RUNNING
-        and WORKER in trial.user_attrs
-        and process_of(trial.user_attrs[WORKER]) in children(process)
-    ]
-    if max((len(stored_folds(trial.user_attrs)) for trial in running), default=-1) < folds:
-        return []
-    return [process_of(trial.user_attrs[WORKER]) for trial in running]
+def process_of(worker: str) -> int:
+    """The number of a worker's process."""
+    return int(worker.split(":")[1])
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +91,7 @@ def undisturbed(
         )  # fmt: skip
         return list(values.values())
 
-    while run_next(study, storage, space, spec, worker="elsewhere:1:undisturbed", judge=judge):
+    while run_next(study, space, spec, worker="elsewhere:1:undisturbed", judge=judge):
         pass
     return by_params(study.trials)
 
@@ -125,69 +102,131 @@ def by_params(trials: list[FrozenTrial]) -> dict[str, FrozenTrial]:
     return found
 
 
-@pytest.fixture(params=["file", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, list[str], list[Path]]:
-    """A storage, the settings that name it, and a folder for each machine that shares it."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    if request.param == "file":
-        return f"sqlite:///{one / 'shared' / FILE}", [], [one]
-    url = request.getfixturevalue("postgresql")
-    settings = [f"search.storage={url}", "search.workers=1"]
-    return url.replace("postgresql:", "postgresql+psycopg:"), settings, [one, two]
+class Sweeps:
+    """The sweep as users start it, on one machine or several, and what is known of it meanwhile."""
+
+    def __init__(
+        self,
+        url: str,
+        toy_sweep: Callable[..., list[str]],
+        start_sweep: Callable[..., subprocess.Popen[str]],
+        wait_for: Callable[..., None],
+        watch: Callable[[str, str], list[FrozenTrial]],
+    ) -> None:
+        self.url, self.command, self.start_sweep = url, toy_sweep, start_sweep
+        self.wait_for, self.watch = wait_for, watch
+        self.rng = random.Random(0)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        return self.watch(self.url, "shared")
+
+    def start(self, folder: Path, *settings: str) -> subprocess.Popen[str]:
+        return self.start_sweep(*self.command(folder, *SETTINGS, *settings))
+
+    def wait_for_work(self, process: subprocess.Popen[str]) -> list[int]:
+        """Wait until the workers of a process are somewhere within a trial; return them."""
+        folds = self.rng.randrange(1, 12)
+        found: list[int] = []
+
+        def ready() -> bool:
+            running = [
+                trial
+                for trial in self.trials
+                if trial.state == TrialState.RUNNING
+                and WORKER in trial.user_attrs
+                and process_of(trial.user_attrs[WORKER]) in children(process)
+            ]
+            found[:] = [process_of(trial.user_attrs[WORKER]) for trial in running]
+            return any(len(stored_folds(trial.user_attrs)) >= folds for trial in running)
+
+        self.wait_for(ready, process)
+        return found
+
+    def kill(self, process: subprocess.Popen[str]) -> list[int]:
+        """Kill the process that started the workers; return these, which notice and end too."""
+        orphans = children(process)
+        process.kill()
+        process.wait()
+        return orphans
+
+    def wait_for_end(self, orphans: list[int]) -> None:
+        self.wait_for(lambda: not any(Path(f"/proc/{orphan}").exists() for orphan in orphans))
+
+    def check(self, before: dict[int, object], undisturbed: dict[str, FrozenTrial]) -> None:
+        """Hold the trials against those of the sweep that nobody disturbed."""
+        after = self.trials
+        assert before == {t.number: result(t) for t in after if t.number in before}
+        assert all(trial.state in FINISHED for trial in counted(after))
+        assert any(trial.system_attrs.get("retry_history") for trial in counted(after))
+        found = by_params(after)
+        assert found.keys() == undisturbed.keys()
+        for params, trial in found.items():
+            assert result(trial) == result(undisturbed[params])
+
+    def done(self) -> dict[int, object]:
+        return {trial.number: result(trial) for trial in self.trials if trial.state in FINISHED}
+
+
+@pytest.fixture
+def sweeps(
+    toy_sweep: Callable[..., list[str]],
+    start_sweep: Callable[..., subprocess.Popen[str]],
+    wait_for: Callable[..., None],
+    watch: Callable[[str, str], list[FrozenTrial]],
+) -> Callable[[str], Sweeps]:
+    return lambda url: Sweeps(url, toy_sweep, start_sweep, wait_for, watch)
+
+
+def finish(config: OptimizeConfig) -> None:
+    """Go on with the sweep, in this process, to its end."""
+    folder = run_sweep(config, lambda results: None)
+    assert not (folder / "trials").exists()
+    assert SweepSummary.read(folder / "summary.json").states == {"complete": TRIALS}
 
 
 def test_kills_cost_the_fold_in_hand_and_nothing_else(
-    place: tuple[str, list[str], list[Path]],
-    toy_sweep: Callable[..., list[str]],
-    start_sweep: Callable[..., subprocess.Popen[str]],
+    tmp_path: Path,
+    sweeps: Callable[[str], Sweeps],
     undisturbed: dict[str, FrozenTrial],
-    wait_for: Callable[..., None],
+    sweep_config: Callable[..., OptimizeConfig],
 ) -> None:
-    rng = random.Random(0)
-    url, settings, folders = place
+    sweep = sweeps(f"sqlite:///{tmp_path / 'shared' / FILE}")
+    process = sweep.start(tmp_path, "search.workers=2")
+    os.kill(sweep.rng.choice(sweep.wait_for_work(process)), signal.SIGKILL)
+    sweep.wait_for_work(process)
+    before = sweep.done()
+    orphans = sweep.kill(process)
+    finish(sweep_config(tmp_path, *SETTINGS))  # at once, as users do
+    sweep.wait_for_end(orphans)
+    sweep.check(before, undisturbed)
 
-    def start(folder: Path) -> subprocess.Popen[str]:
-        return start_sweep(*toy_sweep(folder, *SETTINGS, *settings))
 
-    def wait_for_work(process: subprocess.Popen[str]) -> list[int]:
-        """Wait until the workers of a process are somewhere within a trial; return them."""
-        found: list[int] = []
-        folds = rng.randrange(1, 16)
+def test_machines_that_share_a_database_take_over_from_each_other(
+    tmp_path: Path,
+    sweeps: Callable[[str], Sweeps],
+    undisturbed: dict[str, FrozenTrial],
+    sweep_config: Callable[..., OptimizeConfig],
+    postgresql: str,
+) -> None:
+    sweep = sweeps(postgresql.replace("postgresql:", "postgresql+psycopg:"))
+    storage = f"search.storage={postgresql}"
+    one, two = (sweep.start(tmp_path / name, storage) for name in ("one", "two"))
+    [worker] = sweep.wait_for_work(one)
+    before = sweep.done()
+    os.kill(worker, signal.SIGKILL)
+    orphans = sweep.kill(one)
+    output, _ = two.communicate(timeout=DEADLINE)
+    assert two.returncode == 0, output
+    sweep.wait_for_end(orphans)
+    sweep.check(before, undisturbed)
 
-        def ready() -> bool:
-            found[:] = at_work(process, url, folds)
-            return bool(found)
-
-        wait_for(ready, process)
-        return found
-
-    first = start(folders[0])
-    for worker in wait_for_work(first):
-        os.kill(worker, signal.SIGKILL)
-    others = [start(folder) for folder in folders[1:]]
-    wait_for_work(first)
-    before = {trial.number: result(trial) for trial in trials_of(url) if trial.state in FINISHED}
-
-    # The one that started the workers dies; they notice, and end themselves.
-    orphans = children(first)
-    first.kill()
-    first.wait()
-    wait_for(lambda: not any(Path(f"/proc/{orphan}").exists() for orphan in orphans))
-
-    first = start(folders[0])
-    for process in [first, *others]:
-        output, _ = process.communicate(timeout=DEADLINE)
-        assert process.returncode == 0, output
-
-    after = trials_of(url)
-    assert before == {t.number: result(t) for t in after if t.number in before}
-    assert all(trial.state in FINISHED for trial in counted(after))
-    assert any(trial.system_attrs.get("retry_history") for trial in counted(after))
-    found = by_params(after)
-    assert found.keys() == undisturbed.keys()
-    for params, trial in found.items():
-        assert result(trial) == result(undisturbed[params])
-    for folder in folders:
-        summary = SweepSummary.read(folder / "shared" / "summary.json")
-        assert summary.states == {"complete": TRIALS}
-        assert not (folder / "shared" / "trials").exists()
+    # The machine whose processes were killed finds the sweep done.
+    finish(sweep_config(tmp_path / "one", *SETTINGS, storage))
+    tables = [
+        pd.read_parquet(tmp_path / name / "shared" / "trials.parquet") for name in ("one", "two")
+    ]
+    pd.testing.assert_frame_equal(*tables)
+    password = postgresql.split(":")[2].partition("@")[0]
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or password.encode() not in path.read_bytes(), path

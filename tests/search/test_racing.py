@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tagger.config.schema import OptimizeConfig
 from tagger.search.fold_results import FOLD
-from tagger.search.racing import ItemsPruner, build_pruner
+from tagger.search.racing import ItemsPruner, build_pruner, find_winner
 from tagger.search.study import quiet_optuna
 
 ROWS = 100
@@ -170,3 +170,36 @@ def test_pruners_that_test_are_as_sure_as_asked(
             )
         )
     assert pruner.prune(study, study.trials[-1]) is stopped
+
+
+def with_values(directions: list[str], *values: list[float] | None) -> Study:
+    study = optuna.create_study(directions=[StudyDirection[one.upper()] for one in directions])
+    for one in values:
+        state = TrialState.COMPLETE if one else TrialState.PRUNED
+        study.add_trial(create_trial(state=state, values=one))
+    return study
+
+
+@pytest.mark.parametrize(
+    ("directions", "values", "expected"),
+    [
+        (["maximize"], [], None),
+        (["maximize"], [None], None),
+        (["maximize"], [[0.5], [0.9], [0.7]], 1),
+        (["minimize"], [[0.5], [0.9], [0.2]], 2),
+        (["maximize"], [None, [0.5], [0.9], [0.9]], 2),  # the first of equal ones
+        (["maximize", "minimize"], [[0.5, 1.0], [0.9, 9.0], [0.7, 0.1]], 1),
+        (["minimize", "maximize"], [[0.5, 1.0], [0.1, 0.2], [0.7, 9.0]], 1),
+        # Of those with the best first objective, one that no other one is better than.
+        (["maximize", "minimize"], [[0.9, 9.0], [0.9, 1.0], [0.7, 0.1]], 1),
+        (["maximize", "minimize", "maximize"], [[0.9, 1.0, 0.1], [0.9, 1.0, 0.2]], 1),
+    ],
+)
+def test_the_winner_is_the_best_complete_trial(
+    directions: list[str], values: list[list[float] | None], expected: int | None
+) -> None:
+    study = with_values(directions, *values)
+    found = find_winner(study)
+    assert (None if found is None else found.number) == expected
+    if found is not None:
+        assert found.number in {trial.number for trial in study.best_trials}

@@ -1,25 +1,23 @@
+import multiprocessing
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
-import time
-from collections.abc import Callable
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pandas as pd
 import pytest
-from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import OptimizeConfig, TrainConfig
 from tagger.errors import UserError
-from tagger.files import REPO_ROOT
 from tagger.reporting.sweep import report_sweep
 from tagger.search.fold_results import stored_folds
 from tagger.search.results import SweepResults
@@ -36,8 +34,10 @@ DEADLINE = 180
 SweepConfig = Callable[..., OptimizeConfig]
 
 
+Watch = Callable[[str, str], list[FrozenTrial]]
+
+
 def trials_of(folder: Path) -> list[FrozenTrial]:
-    # Without the turn of `open_storage`, which this would keep from the workers that it watches.
     storage = RDBStorage(f"sqlite:///{folder / FILE}", skip_table_creation=True)
     try:
         return counted(optuna.load_study(study_name=folder.name, storage=storage).get_trials())
@@ -53,16 +53,21 @@ def no_report(results: SweepResults) -> None:
     """Take the place of a page, where nobody looks at it."""
 
 
-def folds_done(folder: Path) -> int:
-    try:
-        # Optuna writes its version into a database that has none yet, even for one who only reads:
-        # until the sweep's study is there, it is the sweep's alone.
-        with closing(sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True)) as database:
-            if not database.execute("SELECT count(*) FROM studies").fetchone()[0]:
-                return 0
-        return sum(len(stored_folds(trial.user_attrs)) for trial in trials_of(folder))
-    except (KeyError, sqlite3.Error, SQLAlchemyError, StorageInternalError):
-        return 0
+@pytest.fixture(scope="module", autouse=True)
+def quick_workers(worker_context: ForkServerContext) -> Iterator[None]:
+    """Let sweeps of this process start workers at once; those of `start_sweep` do as users' do."""
+    with pytest.MonkeyPatch.context() as patch:
+        context = SimpleNamespace(get_context=lambda method: worker_context)
+        patch.setattr("tagger.search.run_sweep.multiprocessing", context)
+        patch.setattr("tagger.search.run_sweep.POLL_SECONDS", 0.05)
+        yield
+
+
+@pytest.fixture
+def start(
+    toy_sweep: Callable[..., list[str]], start_sweep: Callable[..., subprocess.Popen[str]]
+) -> Callable[..., subprocess.Popen[str]]:
+    return lambda folder, *overrides: start_sweep(*toy_sweep(folder, *overrides))
 
 
 @pytest.fixture(scope="module")
@@ -184,83 +189,98 @@ def test_other_rows_are_another_sweep(
     assert any(problem.startswith("the rows: ") for problem in error.value.problems)
 
 
+def complete(trials: list[FrozenTrial]) -> dict[int, list[float]]:
+    return {trial.number: trial.values for trial in trials if trial.state == TrialState.COMPLETE}
+
+
+def check_stopped(folder: Path) -> dict[int, list[float]]:
+    """Return the trials that a sweep which was stopped has judged."""
+    stopped = trials_of(folder)
+    assert not any(trial.state == TrialState.RUNNING for trial in stopped)
+    assert all(trial.state == TrialState.WAITING or begun([trial]) for trial in stopped)
+    done = complete(stopped)
+    assert summary_of(folder).states["complete"] == len(done) < 5
+    assert load_config(TrainConfig, compose_config("train", [f"experiment={folder / 'best.yaml'}"]))
+    return done
+
+
+# Only as many trials as needed; the sampler is then asked what it would have been asked.
+STOPPED = ("search.trials=5", "search.repeats=8")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_leaves_a_report_and_the_command_goes_on(
+def test_ctrl_c_leaves_a_report_and_the_command_goes_on(
     tmp_path: Path,
-    toy_sweep: Callable[..., list[str]],
-    start_sweep: Callable[..., subprocess.Popen[str]],
+    sweep_config: SweepConfig,
+    start: Callable[..., subprocess.Popen[str]],
     wait_for: Callable[..., None],
-    number: int,
+    watch: Watch,
 ) -> None:
-    # Only as many trials as needed; the sampler is then asked what it would have been asked.
-    command = toy_sweep(tmp_path, "search.trials=5", "search.repeats=8", "search.workers=2")
     folder = tmp_path / NAME
-    process = start_sweep(*command)
-    wait_for(
-        lambda: (
-            folds_done(folder) and any(t.state == TrialState.COMPLETE for t in trials_of(folder))
-        ),
-        process,
-    )
-    process.send_signal(number)
+    process = start(tmp_path, *STOPPED)
+
+    def imports_torch(worker: int) -> bool:
+        return "libtorch" in Path(f"/proc/{worker}/maps").read_text(encoding="utf-8")
+
+    # A terminal sends it to all processes; that which starts the workers says what to do.
+    wait_for(lambda: any(map(imports_torch, workers_of(process))), process)
+    [worker] = workers_of(process)
+    os.kill(worker, signal.SIGINT)
+    wait_for(lambda: bool(complete(watch(f"sqlite:///{folder / FILE}", NAME))), process)
+    assert workers_of(process) == [worker]
+    process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130, output
     assert "Traceback" not in output
     assert "report.html" in output
-    stopped = trials_of(folder)
-    assert not any(trial.state == TrialState.RUNNING for trial in stopped)
-    assert all(trial.state == TrialState.WAITING or begun([trial]) for trial in stopped)
-    done = {trial.number: trial.values for trial in stopped if trial.state == TrialState.COMPLETE}
-    assert summary_of(folder).states["complete"] == len(done) < 5
-    assert load_config(TrainConfig, compose_config("train", [f"experiment={folder / 'best.yaml'}"]))
-    if number == signal.SIGTERM:  # how it goes on does not depend on the signal
-        return
+    done = check_stopped(folder)
 
-    process = start_sweep(*command)
-    output, _ = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, output
+    run_sweep(sweep_config(tmp_path, *STOPPED), no_report)
     trials = trials_of(folder)
     assert len(trials) == 5
-    assert done == {trial.number: trial.values for trial in trials if trial.number in done}
+    assert complete(trials).items() >= done.items()
     assert not (folder / "trials").exists()
 
 
 @pytest.mark.slow
-def test_two_commands_at_once_are_one_sweep(
-    tmp_path: Path,
-    toy_sweep: Callable[..., list[str]],
-    start_sweep: Callable[..., subprocess.Popen[str]],
+def test_sigterm_leaves_a_report_too(
+    tmp_path: Path, sweep_config: SweepConfig, watch: Watch
 ) -> None:
-    processes = [start_sweep(*toy_sweep(tmp_path, "search.trials=5")) for _ in range(2)]
-    outputs = [process.communicate(timeout=DEADLINE)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    config = sweep_config(tmp_path, *STOPPED, "search.workers=2")
+    over = threading.Event()
+
+    def stop() -> None:
+        while not complete(watch(f"sqlite:///{tmp_path / NAME / FILE}", NAME)):
+            if over.wait(0.02):
+                return
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(config, report_sweep)
+    finally:
+        over.set()
+        stopper.join()
+    assert (tmp_path / NAME / "report.html").exists()
+    check_stopped(tmp_path / NAME)
+
+
+@pytest.mark.slow
+def test_two_commands_at_once_are_one_sweep(
+    tmp_path: Path, sweep_config: SweepConfig, worker_context: ForkServerContext
+) -> None:
+    config = sweep_config(tmp_path, "search.trials=5")
+    other = worker_context.Process(target=run_sweep, args=(config, no_report))
+    other.start()
+    run_sweep(config, no_report)
+    other.join(DEADLINE)
+    assert other.exitcode == 0
     trials = trials_of(tmp_path / NAME)
     assert [trial.number for trial in trials] == list(range(5))
     assert sum(trial.user_attrs.get("origin") == "default" for trial in trials) == 1
     assert summary_of(tmp_path / NAME).states.keys() <= {"complete", "stopped early"}
-
-
-@pytest.mark.slow
-def test_machines_share_a_database_and_no_file_holds_its_password(
-    tmp_path: Path,
-    toy_sweep: Callable[..., list[str]],
-    start_sweep: Callable[..., subprocess.Popen[str]],
-    postgresql: str,
-) -> None:
-    folders = [tmp_path / "one", tmp_path / "two"]
-    processes = [
-        start_sweep(*toy_sweep(folder, f"search.storage={postgresql}", "name=both"))
-        for folder in folders
-    ]
-    outputs = [process.communicate(timeout=DEADLINE)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    one, two = (pd.read_parquet(folder / "both" / "trials.parquet") for folder in folders)
-    pd.testing.assert_frame_equal(one, two)
-    assert len(one) == 6
-    password = postgresql.split(":")[2].partition("@")[0]
-    for path in tmp_path.rglob("*"):
-        assert path.is_dir() or password.encode() not in path.read_bytes(), path
 
 
 @pytest.mark.slow
@@ -287,20 +307,6 @@ def test_a_grid_is_tried_to_its_end(tmp_path: Path, sweep_config: SweepConfig) -
     assert (table.state == "complete").all()
     pairs = {(row["model.word_ngrams"], row["model.C"]) for _, row in table.iterrows()}
     assert len(table) == len(pairs) == 6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("sampler", ["random", "gp", "nsga2"])
-def test_other_samplers_draw_from_the_space(
-    tmp_path: Path, sweep_config: SweepConfig, sampler: str
-) -> None:
-    config = sweep_config(
-        tmp_path, f"search.sampler={sampler}", "search.pruner=none", "search.startup=3"
-    )
-    table = pd.read_parquet(run_sweep(config, no_report) / "trials.parquet")
-    assert len(table) == 6
-    assert table["model.C"].between(0.05, 100).all()
-    assert table["model.C"].nunique() > 3  # NSGA-II inherits some
 
 
 @pytest.mark.slow
@@ -441,13 +447,18 @@ def test_a_study_of_that_name_may_be_somebody_elses(
 @pytest.mark.slow
 def test_a_database_that_vanishes_is_one_message(
     tmp_path: Path,
-    toy_sweep: Callable[..., list[str]],
-    start_sweep: Callable[..., subprocess.Popen[str]],
+    start: Callable[..., subprocess.Popen[str]],
     wait_for: Callable[..., None],
+    watch: Watch,
 ) -> None:
     folder = tmp_path / NAME
-    process = start_sweep(*toy_sweep(tmp_path, "search.repeats=100"))
-    wait_for(lambda: folds_done(folder) >= 1, process)
+    process = start(tmp_path, "search.repeats=100")
+
+    def has_begun() -> bool:
+        trials = watch(f"sqlite:///{folder / FILE}", NAME)
+        return any(stored_folds(trial.user_attrs) for trial in trials)
+
+    wait_for(has_begun, process)
     for path in folder.glob(f"{FILE}*"):
         path.unlink()
     output, _ = process.communicate(timeout=DEADLINE)
@@ -458,41 +469,22 @@ def test_a_database_that_vanishes_is_one_message(
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_not_heard_by_a_worker_that_starts(
-    tmp_path: Path,
-    toy_sweep: Callable[..., list[str]],
-    start_sweep: Callable[..., subprocess.Popen[str]],
-    wait_for: Callable[..., None],
-) -> None:
-    """A terminal sends it to all processes; that which started the worker says what to do."""
-    process = start_sweep(*toy_sweep(tmp_path, "search.trials=1"))
+def test_workers_that_always_die_end_it(tmp_path: Path, sweep_config: SweepConfig) -> None:
+    over = threading.Event()
 
-    def imports_torch(worker: int) -> bool:
-        return "libtorch" in Path(f"/proc/{worker}/maps").read_text(encoding="utf-8")
+    def kill_workers() -> None:
+        while not over.wait(0.02):
+            for worker in multiprocessing.active_children():
+                worker.kill()
 
-    wait_for(lambda: any(map(imports_torch, workers_of(process))), process)
-    [worker] = workers_of(process)
-    os.kill(worker, signal.SIGINT)
-    output, _ = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, output
-    assert "Traceback" not in output
-
-
-@pytest.mark.slow
-def test_workers_that_always_die_end_it(
-    tmp_path: Path,
-    toy_sweep: Callable[..., list[str]],
-    start_sweep: Callable[..., subprocess.Popen[str]],
-) -> None:
-    process = start_sweep(*toy_sweep(tmp_path))
-    deadline = time.monotonic() + DEADLINE
-    while process.poll() is None and time.monotonic() < deadline:
-        for worker in workers_of(process):
-            os.kill(worker, signal.SIGKILL)
-        time.sleep(0.05)
-    output, _ = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 2, output
-    assert "4 workers died one after another, the last with exit code -9" in output
+    killer = threading.Thread(target=kill_workers)
+    killer.start()
+    try:
+        with pytest.raises(UserError, match=r"4 workers died .*, the last with exit code -9"):
+            run_sweep(sweep_config(tmp_path), no_report)
+    finally:
+        over.set()
+        killer.join()
     assert not list(tmp_path.iterdir())
 
 
@@ -505,7 +497,3 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
         if command.exists() and b"spawn_main" in command.read_bytes():
             found.append(int(child))
     return found
-
-
-def test_the_script_is_short() -> None:
-    assert len((REPO_ROOT / "optimize.py").read_text().splitlines()) <= 40

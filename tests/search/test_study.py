@@ -129,7 +129,7 @@ def test_a_file_lies_in_the_folder_of_the_sweep(
     [
         ("postgresql://me:secret@host:99/db", "postgresql+psycopg://me:secret@host:99/db"),
         ("postgresql://me:p%40ss@host/db?a=b", "postgresql+psycopg://me:p%40ss@host/db?a=b"),
-        ("postgresql+psycopg2://me@host/db", "postgresql+psycopg2://me@host/db"),
+        ("postgresql+psycopg2://me@host/db", "postgresql+psycopg://me@host/db"),
         ("sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
     ],
 )
@@ -141,8 +141,10 @@ def test_postgresql_gets_the_driver_that_is_installed(
 
 
 @pytest.mark.parametrize(
-    "given", ["nonsense", "''", "://", "postgresql:/db", "postgresql://me@host:port/db"]
-)
+    "given",
+    ["nonsense", "''", "://", "postgresql:/db", "postgresql://me@host:port/db", "sqlite://",
+     "mysql://me:secret@localhost/db"],
+)  # fmt: skip
 def test_what_is_no_address_is_refused(sweep_config: Config, tmp_path: Path, given: str) -> None:
     config = sweep_config(tmp_path, f"search.storage='{given.strip(chr(39))}'")
     with pytest.raises(UserError, match=r"search\.storage.*is no address of a database"):
@@ -153,8 +155,6 @@ def test_what_is_no_address_is_refused(sweep_config: Config, tmp_path: Path, giv
     ("given", "reason"),
     [
         ("postgresql+psycopg://me:secret@localhost:1/db", "refused"),
-        ("mysql+nosuch://me:secret@localhost/db", "nosuch"),
-        ("mysql://me:secret@localhost/db", "driver is not installed: MySQLdb"),
         ("sqlite:///{}/text.db?password=secret", "not a database"),
         ("sqlite:///{}", "unable to open"),
         ("sqlite:///{}/text.db/below.db", "cannot be used"),
@@ -176,13 +176,11 @@ def test_a_storage_that_cannot_be_used_is_named_without_its_password(
 # Several processes
 
 HOLD = """
-import sys, time
+import sys
 from tagger.search.study import exclusive
 with exclusive(sys.argv[1]):
     print("inside", flush=True)
     sys.stdin.readline()
-print("outside", flush=True)
-sys.stdin.readline()
 """
 
 COUNT = """
@@ -225,20 +223,15 @@ for number in count():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by_signal", [True, False])
 def test_a_turn_ends_with_the_process_that_had_it(
-    start: Callable[..., subprocess.Popen[str]], url: str, tmp_path: Path, by_signal: bool
+    start: Callable[..., subprocess.Popen[str]], url: str, tmp_path: Path
 ) -> None:
     holder = start(HOLD, url)
     assert read_line(holder) == "inside"
     with pytest.raises(Timeout), FileLock(tmp_path / "study.db.lock", timeout=0):
         pass
-    if by_signal:
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
-    else:
-        tell(holder, "go on")
-        assert read_line(holder) == "outside"
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
     with exclusive(url), pytest.raises(Timeout), FileLock(tmp_path / "study.db.lock", timeout=0):
         pass
 
@@ -249,23 +242,23 @@ def test_one_process_at_a_time_has_its_turn(
 ) -> None:
     path = tmp_path / "count"
     path.write_text("0")
-    processes = [start(COUNT, url, str(path)) for _ in range(3)]
-    assert [read_line(process) for process in processes] == ["ready"] * 3
+    processes = [start(COUNT, url, str(path)) for _ in range(2)]
+    assert [read_line(process) for process in processes] == ["ready"] * 2
     for process in processes:
         tell(process, "go")
-    assert [process.wait(DEADLINE) for process in processes] == [0, 0, 0]
-    assert path.read_text() == "75"
+    assert [process.wait(DEADLINE) for process in processes] == [0, 0]
+    assert path.read_text() == "50"
 
 
 @pytest.mark.slow
 def test_processes_may_make_the_same_file_at_once(
     start: Callable[..., subprocess.Popen[str]], url: str
 ) -> None:
-    processes = [start(OPEN, url) for _ in range(4)]
-    assert [read_line(process) for process in processes] == ["ready"] * 4
+    processes = [start(OPEN, url) for _ in range(2)]
+    assert [read_line(process) for process in processes] == ["ready"] * 2
     for process in processes:
         tell(process, "go")
-    assert [process.wait(DEADLINE) for process in processes] == [0, 0, 0, 0]
+    assert [process.wait(DEADLINE) for process in processes] == [0, 0]
     optuna.create_study(storage=open_storage(url, 15), study_name="x")
 
 
@@ -274,7 +267,7 @@ def test_a_killed_writer_leaves_a_whole_file(
     start: Callable[..., subprocess.Popen[str]], url: str, tmp_path: Path
 ) -> None:
     told = -1
-    for _ in range(3):
+    for _ in range(2):
         writer = start(WRITE, url)
         for _ in range(15):
             told = int(read_line(writer))
@@ -291,7 +284,7 @@ def test_a_killed_writer_leaves_a_whole_file(
         assert len(complete) >= 15 and told in complete
         assert all(len(study.trials[one].user_attrs["fold_0"]["wrong"]) == 500 for one in complete)
         # What was cut short is a trial that runs, one at most for each kill.
-        assert len(wanted - complete) < 3
+        assert len(wanted - complete) < 2
 
 
 # Studies
@@ -320,7 +313,7 @@ def test_trials_of_silent_workers_are_retried(
         file.execute("update trial_heartbeats set heartbeat = datetime(heartbeat, ?)", (ago,))
     file.close()
     trial.set_user_attr(WORKER, "elsewhere:1:of-another-machine")
-    put_back(study, storage)
+    put_back(study)
     expected = [TrialState.FAIL, TrialState.WAITING] if silent else [TrialState.RUNNING]
     assert [one.state for one in study.trials] == expected
 
@@ -350,14 +343,12 @@ def cut_short(study: Study, trial: optuna.Trial, *, stopped: bool = False) -> No
     study.tell(trial, state=TrialState.FAIL)
 
 
-def test_a_retried_trial_keeps_its_choices_and_folds_but_not_its_worker(
-    study: Study, storage: RDBStorage
-) -> None:
+def test_a_retried_trial_keeps_its_choices_and_folds_but_not_its_worker(study: Study) -> None:
     study.enqueue_trial({"x": 0.5}, user_attrs={ORIGIN: "default"})
     first = begin(study)
     first.set_user_attr("fold_0", {"scores": {"accuracy": 0.5}})
     cut_short(study, first, stopped=True)
-    put_back(study, storage)
+    put_back(study)
     failed, waiting = study.trials
     assert (failed.state, waiting.state) == (TrialState.FAIL, TrialState.WAITING)
     assert waiting.params == failed.params == first.params
@@ -366,37 +357,33 @@ def test_a_retried_trial_keeps_its_choices_and_folds_but_not_its_worker(
     assert again.number == 1 and again.params == first.params
 
 
-def test_a_trial_whose_workers_die_is_retried_so_many_times(
-    study: Study, storage: RDBStorage
-) -> None:
+def test_a_trial_whose_workers_die_is_retried_so_many_times(study: Study) -> None:
     for number in range(MOST_RETRIES + 1):
         trial = begin(study)
         trial.set_user_attr(f"fold_{number}", {})
         assert trial.number == number
         cut_short(study, trial)
-        put_back(study, storage)
+        put_back(study)
     assert {one.state for one in study.trials} == {TrialState.FAIL}
     assert len({str(one.params) for one in study.trials}) == 1
     assert [len(one.user_attrs) for one in study.trials] == [2, 4, 5, 6]
     assert [one.number for one in begun(study.trials)] == [MOST_RETRIES]
 
 
-def test_a_trial_may_be_stopped_any_number_of_times(study: Study, storage: RDBStorage) -> None:
+def test_a_trial_may_be_stopped_any_number_of_times(study: Study) -> None:
     for number in range(3 * MOST_RETRIES):
         trial = begin(study)
         assert trial.number == number
         cut_short(study, trial, stopped=True)
-        put_back(study, storage)
+        put_back(study)
     assert study.trials[-1].state == TrialState.WAITING
 
 
-def test_what_was_drawn_before_the_end_of_the_draws_is_kept(
-    study: Study, storage: RDBStorage
-) -> None:
+def test_what_was_drawn_before_the_end_of_the_draws_is_kept(study: Study) -> None:
     trial = study.ask()
     value = trial.suggest_float("x", 0, 1)
     cut_short(study, trial)
-    put_back(study, storage)
+    put_back(study)
     again = begin(study)
     assert again.params["x"] == value and set(again.params) == {"x", "y"}
 
@@ -404,12 +391,10 @@ def test_what_was_drawn_before_the_end_of_the_draws_is_kept(
 @pytest.mark.parametrize(
     "state", [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING]
 )
-def test_only_a_trial_that_was_cut_short_is_put_back(
-    study: Study, storage: RDBStorage, state: TrialState
-) -> None:
+def test_only_a_trial_that_was_cut_short_is_put_back(study: Study, state: TrialState) -> None:
     value = 1.0 if state == TrialState.COMPLETE else None
     study.add_trial(create_trial(state=state, value=value, user_attrs={ERROR: "it diverged"}))
-    put_back(study, storage)
+    put_back(study)
     assert [one.state for one in study.trials] == [state]
 
 
@@ -427,7 +412,7 @@ def test_it_is_put_back_once(request: pytest.FixtureRequest, url: str, place: st
         storage = open_storage(url, 10)
         mine = optuna.load_study(storage=storage, study_name="put-back")
         with exclusive(url):
-            put_back(mine, storage)
+            put_back(mine)
 
     threads = [threading.Thread(target=put_all_back) for _ in range(4)]
     for thread in threads:
@@ -442,7 +427,7 @@ def test_it_is_put_back_once(request: pytest.FixtureRequest, url: str, place: st
 
 
 def test_a_worker_that_dies_while_it_puts_a_trial_back_leaves_no_failure(
-    study: Study, storage: RDBStorage, dead_worker: str, monkeypatch: pytest.MonkeyPatch
+    study: Study, dead_worker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise who looks then takes what was cut short for a config that can't be trained."""
     begin(study).set_user_attr(WORKER, dead_worker)
@@ -452,60 +437,35 @@ def test_a_worker_that_dies_while_it_puts_a_trial_back_leaves_no_failure(
 
     monkeypatch.setattr(RetryHeartbeatStaleTrialCallback, "__call__", die)
     with pytest.raises(KeyboardInterrupt):
-        put_back(study, storage)
+        put_back(study)
     monkeypatch.undo()
     (trial,) = study.trials
     assert trial.state == TrialState.FAIL and is_cut_short(trial)
     assert begun([trial]) == [] and counted([trial]) == [trial]
-    put_back(study, storage)
+    put_back(study)
     assert [one.state for one in study.trials] == [TrialState.FAIL, TrialState.WAITING]
     assert study.trials[1].user_attrs == {DEATHS: 1}
 
 
-@pytest.mark.parametrize(
-    ("turns", "seconds", "waits"), [(True, 0, False), (False, 0, True), (False, 3600, False)]
-)
-def test_a_worker_may_die_before_it_says_its_name(
-    study: Study,
-    storage: RDBStorage,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    turns: bool,
-    seconds: float,
-    waits: bool,
-) -> None:
-    """Where workers take turns it is sure of; elsewhere one may be just about to say it."""
-    if not turns:
-        monkeypatch.setattr("tagger.search.study.EXCLUSIVE", ())
-    trial = create_trial(state=TrialState.RUNNING)
-    trial.datetime_start = datetime.now() - timedelta(seconds=seconds)
-    study.add_trial(trial)
-    put_back(study, storage)
-    expected = [TrialState.RUNNING] if waits else [TrialState.FAIL, TrialState.WAITING]
-    assert [one.state for one in study.trials] == expected
-
-
 def test_only_the_dead_of_this_machine_are_known_at_once(
-    study: Study, storage: RDBStorage, this_worker: str, dead_worker: str
+    study: Study, this_worker: str, dead_worker: str
 ) -> None:
     for worker in (this_worker, dead_worker, "elsewhere:1:of-another-machine"):
         study.ask().set_user_attr(WORKER, worker)
-    put_back(study, storage)
+    put_back(study)
     states = [one.state for one in study.trials]
     assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
     assert study.trials[3].user_attrs == {DEATHS: 1}
 
 
-def test_trials_that_stand_in_the_queue_again_do_not_count(
-    study: Study, storage: RDBStorage
-) -> None:
+def test_trials_that_stand_in_the_queue_again_do_not_count(study: Study) -> None:
     one, two = begin(study), begin(study)
     study.enqueue_trial({"x": 0.1})
     cut_short(study, one)
     study.tell(two, 0.5)
     assert [trial.number for trial in counted(study.trials)] == [0, 1, 2]
     assert [trial.number for trial in begun(study.trials)] == [1]
-    put_back(study, storage)
+    put_back(study)
     assert [trial.number for trial in counted(study.trials)] == [1, 2, 3]
     assert [trial.number for trial in begun(study.trials)] == [1]
 
@@ -592,11 +552,11 @@ def test_a_seed_decides_what_each_sampler_draws(
     sweep_config: Config, tmp_path: Path, name: str, learns: bool
 ) -> None:
     config = sweep_config(tmp_path, f"search.sampler={name}", "search.pruner=none")
-    one = draws(config, 0)
-    assert one == draws(config, 0) != draws(config, 100)
+    one, other = draws(config, 0), draws(config, 100)
+    assert one == draws(config, 0) != other
     assert len(set(one)) > 6
     if learns:
-        near = [abs(x - 0.8) < 0.2 for x in draws(config, 0) + draws(config, 100)]
+        near = [abs(x - 0.8) < 0.2 for x in one + other]
         assert sum(near) >= 14  # of 24; 10 would be chance
 
 

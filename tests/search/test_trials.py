@@ -13,7 +13,7 @@ from optuna.trial import create_trial
 
 from tagger.config.saved import load_saved_config
 from tagger.config.schema import OptimizeConfig, TrainConfig
-from tagger.search.fold_results import FOLD, folds_in_order, folds_of
+from tagger.search.fold_results import FOLD, folds_of, stored_folds
 from tagger.search.folds import Folds
 from tagger.search.racing import build_pruner
 from tagger.search.study import quiet_optuna
@@ -197,7 +197,7 @@ def test_the_folder_of_a_trial_is_kept_where_asked(
     saved = load_saved_config(TrainConfig, folder / "config.yaml")
     assert saved == (changed if ends == "failed" else sweep.config.base)
     folds = json.loads((folder / "folds.json").read_text(encoding="utf-8"))
-    assert folds == folds_in_order(sweep.kept)
+    assert folds == list(stored_folds(sweep.kept).values())
     assert len(folds) == {"well": 3, "stopped": 1, "failed": 0}[ends]
 
 

@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -10,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from tagger.config.schema import OptimizeConfig
 from tagger.files import REPO_ROOT
 from tagger.search.fold_results import folds_of
-from tagger.search.liveness import lives, process_of
+from tagger.search.liveness import lives
 from tagger.search.space import SearchSpace
 from tagger.search.study import (
     DEATHS,
@@ -79,15 +79,13 @@ def quiet() -> None:
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[WorkerSpec], BaseProcess]]:
+def start(worker_context: ForkServerContext) -> Iterator[Callable[[WorkerSpec], BaseProcess]]:
     """Starts workers; those that still live at the end are killed."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     workers: list[BaseProcess] = []
 
     def run(spec: WorkerSpec) -> BaseProcess:
-        context = multiprocessing.get_context("spawn")
-        _, trouble = context.Pipe(duplex=False)
-        worker = context.Process(target=work, args=(spec, trouble))
+        _, trouble = worker_context.Pipe(duplex=False)
+        worker = worker_context.Process(target=work, args=(spec, trouble))
         worker.start()
         workers.append(worker)
         return worker
@@ -120,9 +118,7 @@ class Sweep:
         self.study = open_study(self.storage, "x", search, search.objectives[:1], 3)
 
     def run(self, judge: Callable[[Trial], list[float]]) -> bool:
-        return run_next(
-            self.study, self.storage, self.space, self.spec, worker=self.name, judge=judge
-        )
+        return run_next(self.study, self.space, self.spec, worker=self.name, judge=judge)
 
     def take(self) -> Trial | None:
         """Begin the next trial, and leave it as if it was still worked at."""
@@ -234,16 +230,14 @@ def test_a_confirmation_ends_with_its_queue(
     assert may_begin(trials_of(states, 5.0), search, confirming=True) is expected
 
 
-@pytest.mark.parametrize(
-    "sampler", ["tpe", "random", "nsga2", pytest.param("gp", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
 def test_a_sweep_that_was_stopped_draws_what_it_would_have_drawn(
     sweep_config: Config, tmp_path: Path, sampler: str
 ) -> None:
     def draw(name: str, stops: Sequence[int], *more: str) -> list[dict[str, Any]]:
         config = sweep_config(
             tmp_path, f"search.sampler={sampler}", "search.pruner=none", "search.startup=3",
-            "search.trials=8", *more,
+            "search.trials=6", *more,
         )  # fmt: skip
         sweep = Sweep(config, tmp_path / name)
         taken = 0
@@ -256,12 +250,12 @@ def test_a_sweep_that_was_stopped_draws_what_it_would_have_drawn(
                 sweep.reopen()
             else:
                 sweep.study.tell(trial, -abs(np.log(trial.params["model.C"])))
-        assert taken == 8 + len(stops)
+        assert taken == 6 + len(stops)
         return [trial.params for trial in counted(sweep.study.trials)]
 
     whole = draw("whole", [])
-    assert len({json.dumps(one) for one in whole}) > 4
-    assert draw("stopped", [1, 4, 5, 9]) == whole
+    assert len({json.dumps(one) for one in whole}) > 3
+    assert draw("stopped", [1, 4, 5]) == whole
     assert draw("other", [], "seed=1") != whole
 
 
@@ -435,7 +429,7 @@ def test_a_worker_goes_on_after_trials_that_fail(
             assert (trial.state, folds) == (TrialState.FAIL, [])
             assert missing in trial.user_attrs[ERROR]
             assert "Traceback" not in trial.user_attrs[ERROR]
-        assert process_of(trial.user_attrs[WORKER]) == worker.pid
+        assert trial.user_attrs[WORKER].split(":")[1] == str(worker.pid)
     assert list((sweep.spec.folder / "trials").iterdir()) == []
 
 

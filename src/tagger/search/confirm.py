@@ -37,11 +37,6 @@ def find_default(study: Study) -> FrozenTrial | None:
     return None
 
 
-def confirmation_name(name: str, winner: FrozenTrial) -> str:
-    """Return the name of the study that confirms a winner."""
-    return f"{name}/confirm-{winner.number}"
-
-
 def enqueue_confirmation(
     study: Study, winner: FrozenTrial, default: FrozenTrial, seeds: int
 ) -> None:
@@ -79,26 +74,19 @@ def conclude(
         folds: The fresh divisions.
     """
     metric = folds.config.search.objectives[0]
-    trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     done: dict[str, dict[int, FrozenTrial]] = {candidate: {} for candidate in CANDIDATES}
-    for trial in trials:
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
         done[trial.params["candidate"]][trial.params["repeat"]] = trial
     seeds = sorted(done["winner"].keys() & done["default"].keys())
     if len(seeds) < folds.repeats:
         return None
-    searched = {
-        name: score.mean
-        for name, trial in {"default": default, "winner": winner}.items()
-        if (score := mean_score(trial.user_attrs, metric)) is not None
-    }
-    confirmed = {
-        name: float(np.mean([trial.values[0] for trial in by_seed.values()]))
-        for name, by_seed in done.items()
-    }
-    outcomes = {
-        candidate: [_pool(by_seed[seed], folds) for seed in seeds]
-        for candidate, by_seed in done.items()
-    }
+    searched, confirmed, outcomes = {}, {}, {}
+    for name, trial in {"default": default, "winner": winner}.items():
+        score = mean_score(trial.user_attrs, metric)
+        assert score is not None
+        searched[name] = score.mean
+        confirmed[name] = float(np.mean([done[name][seed].values[0] for seed in seeds]))
+        outcomes[name] = [_pool(done[name][seed], folds) for seed in seeds]
     gain, low, high = _paired_interval(metric, outcomes, folds)
     return with_verdict(
         metric=metric, seeds=len(seeds), searched=searched, confirmed=confirmed,

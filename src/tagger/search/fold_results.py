@@ -37,21 +37,17 @@ class FoldResult(Record):
     done: datetime
 
 
-def stored_folds(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Pick the results of folds, by the name of each, out of a trial's user attributes."""
+def stored_folds(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick the results of folds out of a trial's user attributes, in the order of the steps."""
     prefix = FOLD.format("")
-    return {key: fold for key, fold in attributes.items() if key.startswith(prefix)}
-
-
-def folds_in_order(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the fold results that a trial keeps, as stored, in the order of the steps."""
-    folds = stored_folds(attributes)
-    return [folds[key] for key in sorted(folds, key=lambda key: int(key.rpartition("_")[2]))]
+    names = [key for key in attributes if key.startswith(prefix)]
+    names.sort(key=lambda name: int(name.removeprefix(prefix)))
+    return {name: attributes[name] for name in names}
 
 
 def folds_of(attributes: Mapping[str, Any]) -> list[FoldResult]:
     """Read the fold results that a trial keeps, in the order of the steps."""
-    return [FoldResult.model_validate(fold) for fold in folds_in_order(attributes)]
+    return [FoldResult.model_validate(fold) for fold in stored_folds(attributes).values()]
 
 
 def mean_score(attributes: Mapping[str, Any], metric: str) -> Score | None:
@@ -60,7 +56,7 @@ def mean_score(attributes: Mapping[str, Any], metric: str) -> Score | None:
     Folds share training rows, so the error is smaller than that of independent repetitions (Bengio
     and Grandvalet 2004): it tells a shaky mean from a firm one, and is no interval.
     """
-    scores = [fold["scores"] for fold in folds_in_order(attributes)]
+    scores = [fold["scores"] for fold in stored_folds(attributes).values()]
     values = [by_metric[metric] for by_metric in scores if metric in by_metric]
     if not values:
         return None

@@ -4,29 +4,20 @@ import shutil
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
 
-from tagger.config.schema import (
-    COST_METRICS,
-    ROW_METRICS,
-    LatencyConfig,
-    OptimizeConfig,
-    TrainConfig,
-)
+from tagger.config.schema import ROW_METRICS, LatencyConfig, OptimizeConfig, TrainConfig
 from tagger.data.items import Item
-from tagger.data.sources import Labelled, load_extra, load_labelled
+from tagger.data.sources import load_extra, load_labelled
 from tagger.data.splits import Split, group_items, split_items, unseen_items
 from tagger.data.tags import tag_positions
 from tagger.decision.decider import PLAIN, Decider
 from tagger.errors import UserError
 from tagger.evaluation.latency import measure_latency
 from tagger.files import folder_mib
-from tagger.models.base import Classifier
-from tagger.scores import FloatArray, IntArray
 from tagger.search.fold_results import FoldResult
 from tagger.search.metrics import score_rows
 from tagger.training.devices import build_accelerator, resolve_precision
@@ -50,51 +41,35 @@ class Folds:
     Args:
         config: Of the sweep.
         confirming: Divide with seeds that the search has not used.
+
+    Attributes:
+        repeats: How often all rows are divided.
+        steps: How many trainings judge a trial: folds times repeats.
+        tags: The approved tags.
+        items: The rows that are not held out for testing.
+        true: Position of each row's tag, (n,).
     """
 
     def __init__(self, config: OptimizeConfig, confirming: bool) -> None:
         self.config = config
         self.first_seed = config.seed + (CONFIRMING if confirming else 0)
         self.repeats = config.search.confirm if confirming else config.search.repeats
+        self.steps = config.search.folds * self.repeats
+        labelled = load_labelled(config.data)
+        split = config.data.split
+        self.tags = labelled.tags
+        self.items = labelled.items
+        self._group_of = group_items(self.items, split.group)
+        if split.test or labelled.parts is not None:
+            # `per_tag` makes training sets smaller, and not what is judged.
+            whole = split.model_copy(update={"per_tag": None})
+            parts = split_items(self.items, whole, self._group_of, labelled.parts)
+            kept = sorted([*parts.train, *parts.validation])
+            self.items = [self.items[index] for index in kept]
+            self._group_of = [self._group_of[index] for index in kept]
+        self.true = tag_positions(self.items, self.tags)
         self._splits: dict[int, Split] = {}
         self._extra: dict[tuple[int, tuple[str, ...]], list[Item]] = {}
-
-    @property
-    def steps(self) -> int:
-        """How many trainings judge a trial: folds times repeats."""
-        return self.config.search.folds * self.repeats
-
-    @property
-    def tags(self) -> list[str]:
-        """The approved tags."""
-        return self._labelled.tags
-
-    @cached_property
-    def _labelled(self) -> Labelled:
-        return load_labelled(self.config.data)
-
-    @cached_property
-    def _rows(self) -> tuple[list[Item], list[int]]:
-        """The rows that are not held out for testing, and the group that each stays with."""
-        items, given = self._labelled.items, self._labelled.parts
-        split = self.config.data.split
-        group_of = group_items(items, split.group)
-        if not split.test and given is None:
-            return items, group_of
-        # `per_tag` makes training sets smaller, and not what is judged.
-        parts = split_items(items, split.model_copy(update={"per_tag": None}), group_of, given)
-        kept = sorted([*parts.train, *parts.validation])
-        return [items[index] for index in kept], [group_of[index] for index in kept]
-
-    @property
-    def items(self) -> list[Item]:
-        """The rows that are not held out for testing."""
-        return self._rows[0]
-
-    @cached_property
-    def true(self) -> IntArray:
-        """Position of each row's tag, (n,)."""
-        return tag_positions(self.items, self.tags)
 
     def seed(self, step: int) -> int:
         """Return the seed of a step: of its division into folds and of its training."""
@@ -119,7 +94,7 @@ class Folds:
                             "fold": step % self.config.search.folds,
                         }
                     ),
-                    self._rows[1],
+                    self._group_of,
                 )
             except UserError as error:
                 raise UserError(
@@ -194,12 +169,23 @@ def run_fold(
     probabilities = fitted.predict_proba(judged)
     if not np.isfinite(probabilities).all():
         raise ArithmeticError("training diverged: probabilities are not finite")
-    scores = _scores(folds.config.search.objectives, probabilities, folds.true[split.test])
-    if step == folds.steps - 1:
-        scores |= _costs(folds.config.search.objectives, fitted, judged, folder)
-    if "seconds" in folds.config.search.objectives:
-        scores["seconds"] = trained - started
     best, true = probabilities.argmax(axis=1), folds.true[split.test]
+    objectives: Sequence[str] = folds.config.search.objectives
+    scores = {
+        metric: score_rows(metric, probabilities, true)
+        for metric in objectives
+        if metric in ROW_METRICS
+    }
+    if "seconds" in objectives:
+        scores["seconds"] = trained - started
+    if step == folds.steps - 1 and "mib" in objectives:
+        saved = folder / "model"
+        fitted.save(saved)
+        scores["mib"] = folder_mib(saved)
+        shutil.rmtree(saved)
+    if step == folds.steps - 1 and "p50_ms" in objectives:
+        timed = measure_latency(Decider(fitted, PLAIN, None), judged, LATENCY)
+        scores["p50_ms"] = timed.p50_ms
     return FoldResult(
         scores=scores,
         predicted=best.tolist(),
@@ -215,28 +201,3 @@ def run_fold(
 def prepare_process(config: OptimizeConfig) -> Accelerator:
     """Set this process up to train as `train.py` would, on its share of the cores."""
     return build_accelerator(config.training.threads, sharers=config.search.workers)
-
-
-def _scores(
-    objectives: Sequence[str], probabilities: FloatArray, true: IntArray
-) -> dict[str, float]:
-    return {
-        metric: score_rows(metric, probabilities, true)
-        for metric in objectives
-        if metric in ROW_METRICS
-    }
-
-
-def _costs(
-    objectives: Sequence[str], classifier: Classifier, items: Sequence[Item], folder: Path
-) -> dict[str, float]:
-    costs = {}
-    if "mib" in objectives:
-        saved = folder / "model"
-        classifier.save(saved)
-        costs["mib"] = folder_mib(saved)
-        shutil.rmtree(saved)
-    if "p50_ms" in objectives:
-        timed = measure_latency(Decider(classifier, PLAIN, None), items, LATENCY)
-        costs["p50_ms"] = timed.p50_ms
-    return {name: costs[name] for name in COST_METRICS if name in costs}

@@ -47,11 +47,6 @@ def forget(worker: str) -> None:
         _lock_file(worker).unlink()
 
 
-def process_of(worker: str) -> int:
-    """Return the number that the process of a worker has on its machine."""
-    return int(worker.split(":")[1])
-
-
 def _lock_file(worker: str) -> Path:
     # Not in the sweep's folder: machines may share that one, and not the locks of its files.
     return Path(tempfile.gettempdir()) / f"tagger-worker-{worker.rpartition(':')[2]}.lock"

@@ -11,7 +11,6 @@ from optuna.pruners import (
 )
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import binomtest
 
 from tagger.config.schema import SearchConfig
 from tagger.search.fold_results import FOLD
@@ -69,6 +68,8 @@ class ItemsPruner(BasePruner):
                 better += len(set(its["wrong"]) - set(mine["wrong"]))
         if worse <= better:
             return False
+        from scipy.stats import binomtest  # most of a second, which others need not wait
+
         return bool(binomtest(worse, worse + better, alternative="greater").pvalue < self.p)
 
 

@@ -1,7 +1,6 @@
 """Writes a config as an experiment's yaml file: its choice of each group, and what it changes."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -23,43 +22,34 @@ def write_experiment(config: TrainConfig, comment: list[str]) -> str:
         comment: Lines for the head of the file.
     """
     plain = with_portable_paths(config.model_dump())
-    defaults = []
-    content: dict[str, Any] = {}
+    content = OmegaConf.create({"defaults": []})
     for group in GROUPS:
-        choice, changed = _nearest_choice(group, plain[group])
-        defaults.append({f"override /{group}": choice})
-        if changed:
-            content[group] = changed
+        given = flatten(plain[group])
+        choice, differing = _nearest_choice(group, given)
+        content.defaults.append({f"override /{group}": choice})
+        for key in differing:
+            OmegaConf.update(content, f"{group}.{key}", _literal(given[key]), force_add=True)
     # It quotes what it would read as a number; yaml's own writer goes by other rules.
-    body = OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults} | content))
+    body = OmegaConf.to_yaml(content)
     head = "".join(f"# {line}\n" for line in comment)
     return f"# @package _global_\n{head}{body}"
 
 
-def _nearest_choice(group: str, section: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the choice that has the most in common, and what is other than there, nested."""
-    given = flatten(section)
-    best: tuple[int, str, list[str]] | None = None
+def _nearest_choice(group: str, given: Mapping[str, object]) -> tuple[str, list[str]]:
+    """Return the choice that has the most in common, and the keys that are other than there."""
+    differing = {}
     for choice in config_groups("train")[group]:
         known = flatten(compose_section(group, choice))
         known = {key: value for key, value in known.items() if value != {} or key in given}
-        if known.keys() - given.keys():  # it has keys that could not be taken away again
-            continue
-        differ = [key for key in given if key not in known or known[key] != given[key]]
-        if best is None or len(differ) < best[0]:
-            best = (len(differ), choice, differ)
-    assert best is not None, f"no choice of {group} has the keys of {sorted(given)}"
-    changed: dict[str, Any] = {}
-    for key in best[2]:
-        *parents, last = key.split(".")
-        at = changed
-        for name in parents:
-            at = at.setdefault(name, {})
-        at[last] = _literal(given[key])
-    return best[1], changed
+        if known.keys() <= given.keys():  # others could not be taken away again
+            differing[choice] = [
+                key for key in given if key not in known or known[key] != given[key]
+            ]
+    best = min(differing, key=lambda choice: len(differing[choice]))
+    return best, differing[best]
 
 
-def _literal(value: Any) -> Any:
+def _literal(value: object) -> object:
     """Keep text from being taken for an interpolation."""
     if isinstance(value, str):
         return value.replace("${", r"\${")

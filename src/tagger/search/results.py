@@ -1,6 +1,7 @@
 """Gathers the results of a sweep: a record for each trial, importances, and the summary."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -157,19 +158,16 @@ def write_table(path: Path, results: SweepResults) -> None:
     """Write the trials as Parquet; what is chosen, and not from a range, stands there as JSON."""
     rows = []
     for trial in results.trials:
-        scores = {}
+        row = trial.model_dump(include={"number", "state", "origin"})
         for metric in results.summary.objectives:
             score = trial.scores.get(metric)
-            scores[metric] = None if score is None else score.mean
-            scores[f"{metric}_error"] = None if score is None else score.error
-        chosen = {one.path: trial.chosen.get(one.path) for one in results.parameters}
+            row[metric] = None if score is None else score.mean
+            row[f"{metric}_error"] = None if score is None else score.error
+        row |= trial.model_dump(include={"folds", "model_seconds", "wall_seconds"})
         for one in results.parameters:
-            if one.choices and chosen[one.path] is not None:
-                chosen[one.path] = json.dumps(chosen[one.path])
-        plain = trial.model_dump(exclude={"scores", "chosen", "worker", "error"})
-        head = {key: plain.pop(key) for key in ("number", "state", "origin")}
-        tail = {WORKER: trial.worker, ERROR: trial.error}
-        rows.append(head | scores | plain | chosen | tail)
+            value = trial.chosen.get(one.path)
+            row[one.path] = json.dumps(value) if one.choices and value is not None else value
+        rows.append(row | {WORKER: trial.worker, ERROR: trial.error})
     with replacing(path) as temporary:
         pd.DataFrame(rows).to_parquet(temporary, index=False)
 
@@ -187,18 +185,14 @@ def estimate(trial: FrozenTrial, best: FrozenTrial, metric: str) -> float | None
     That is the best trial's score, and the mean gap to it on the folds that both have seen.
     """
     mine, its = (
-        {
-            key: float(fold["scores"][metric])
-            for key, fold in stored_folds(one.user_attrs).items()
-            if metric in fold["scores"]
-        }
+        pd.Series(
+            {key: fold["scores"].get(metric) for key, fold in stored_folds(one.user_attrs).items()},
+            dtype=float,
+        )
         for one in (trial, best)
     )
-    shared = mine.keys() & its.keys()
-    if not shared:
-        return None
-    gap = sum(mine[key] - its[key] for key in shared) / len(shared)
-    return sum(its.values()) / len(its) + gap
+    gap = (mine - its).mean()  # nan without a fold of both
+    return None if math.isnan(gap) else float(its.mean() + gap)
 
 
 def importances(study: Study, best: FrozenTrial, metric: str, seed: int) -> dict[str, float]:

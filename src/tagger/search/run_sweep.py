@@ -30,7 +30,6 @@ from tagger.progress import progress_bar
 from tagger.runs import find_run
 from tagger.search.confirm import (
     conclude,
-    confirmation_name,
     enqueue_confirmation,
     find_default,
 )
@@ -39,7 +38,7 @@ from tagger.search.folds import Folds
 from tagger.search.metrics import direction_of
 from tagger.search.racing import find_winner, rank
 from tagger.search.results import SweepResults, write_results
-from tagger.search.space import SearchSpace
+from tagger.search.space import Assignment, SearchSpace
 from tagger.search.study import (
     DEFAULT,
     ERROR,
@@ -48,7 +47,6 @@ from tagger.search.study import (
     begun,
     counted,
     database_file,
-    database_files,
     exclusive,
     hours_spent,
     open_storage,
@@ -100,7 +98,9 @@ def run_sweep(config: OptimizeConfig, report: Callable[[SweepResults], None]) ->
     first = _first_trials(config, space)
     url = storage_url(config.search, folder)
 
-    absent = [path for path in [folder, *database_files(url)] if not path.exists()]
+    database = database_file(url)
+    files = [Path(f"{database}{end}") for end in ("", "-wal", "-shm", ".lock") if database]
+    absent = [path for path in [folder, *files] if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     study: Study | None = None
     begun_here = False
@@ -115,7 +115,10 @@ def run_sweep(config: OptimizeConfig, report: Callable[[SweepResults], None]) ->
                     study.enqueue_trial(
                         space.encode(chosen), user_attrs={ORIGIN: origin}, skip_if_exists=True
                     )
-            _save_config(config, folder)
+            # Without the password that the address of a database may hold.
+            shown = config.search.storage and without_password(config.search.storage)
+            public = config.search.model_copy(update={"storage": shown})
+            save_config(config.model_copy(update={"search": public}), folder / "config.yaml")
             spec = WorkerSpec(config, folder, url, name, confirming=False)
             _search(spec, study, storage, space, report)
     except (UserError, OSError):
@@ -165,7 +168,7 @@ def _search(
             write_results(spec.folder, spec.config, space, study, confirmation, report=report)
 
 
-def _first_trials(config: OptimizeConfig, space: SearchSpace) -> list[tuple[str, dict[str, Any]]]:
+def _first_trials(config: OptimizeConfig, space: SearchSpace) -> list[tuple[str, Assignment]]:
     """Return what is tried before anything is drawn: where it comes from, and its choices.
 
     Raises:
@@ -239,23 +242,16 @@ def _check_made_from(study: Study, config: OptimizeConfig, folds: Folds, folder:
     return False
 
 
-def _save_config(config: OptimizeConfig, folder: Path) -> None:
-    storage = config.search.storage
-    shown = None if storage is None else without_password(storage)
-    search = config.search.model_copy(update={"storage": shown})
-    save_config(config.model_copy(update={"search": search}), folder / "config.yaml")
-
-
 def _confirm(spec: WorkerSpec, study: Study, storage: RDBStorage) -> Confirmation | None:
     """Train the winner and the default on fresh seeds; None where there is nothing to confirm."""
     config = spec.config
     winner, default = find_winner(study), find_default(study)
-    if winner is None or default is None or not config.search.confirm:
+    if winner is None or default is None or winner.params == default.params:
         return None
-    if winner.params == default.params:
+    if not config.search.confirm:
         return None
     folds = Folds(config, confirming=True)
-    name = confirmation_name(study.study_name, winner)
+    name = f"{study.study_name}/confirm-{winner.number}"  # each winner has a study of its own
     confirming = open_study(storage, name, config.search, config.search.objectives[:1], folds.steps)
     with exclusive(spec.url):
         enqueue_confirmation(confirming, winner, default, config.search.confirm)
@@ -278,13 +274,6 @@ def _run_workers(spec: WorkerSpec, study: Study, description: str) -> None:
 
     def trials() -> list[FrozenTrial]:
         return study.get_trials(deepcopy=False)
-
-    def start() -> None:
-        # As a daemon it is asked to end, and not waited for, wherever this process is interrupted.
-        worker = context.Process(target=work, args=(spec, trouble), daemon=True)
-        with _no_bars(), _no_ctrl_c():
-            worker.start()
-        workers.append(worker)
 
     def wanted(now: Sequence[FrozenTrial]) -> bool:
         running = any(trial.state == TrialState.RUNNING for trial in now)
@@ -319,7 +308,11 @@ def _run_workers(spec: WorkerSpec, study: Study, description: str) -> None:
                                 "ran out; fewer search.workers need less.",
                             )
                 while len(workers) < search.workers:
-                    start()
+                    # A daemon is asked to end, and not waited for, if this process is interrupted.
+                    started = context.Process(target=work, args=(spec, trouble), daemon=True)
+                    with _as_workers_start():
+                        started.start()
+                    workers.append(started)
                 time.sleep(POLL_SECONDS)
             _show(bar, now, search, spec.confirming)
         finally:
@@ -386,31 +379,26 @@ def _check_failures(trials: Sequence[FrozenTrial]) -> None:
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
-    """Let a process that is started here draw no progress bars: there is one for the sweep."""
-    before = os.environ.get("TQDM_DISABLE")
+def _as_workers_start() -> Iterator[None]:
+    """Start processes that draw no bars and never hear of Ctrl-C, not even in their first seconds.
+
+    There is one bar for the sweep, and this process says what becomes of them on Ctrl-C.
+    """
+    bars = os.environ.get("TQDM_DISABLE")
     os.environ["TQDM_DISABLE"] = "1"
+    masks = hasattr(signal, "pthread_sigmask")  # not on Windows
+    if masks:
+        resource_tracker.ensure_running()  # whose own start would unblock it
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        if before is None:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        if bars is None:
             del os.environ["TQDM_DISABLE"]
         else:
-            os.environ["TQDM_DISABLE"] = before
-
-
-@contextmanager
-def _no_ctrl_c() -> Iterator[None]:
-    """Start processes that never hear of Ctrl-C, not even in their first seconds."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # whose own start would unblock it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.environ["TQDM_DISABLE"] = bars
 
 
 @contextmanager

@@ -16,11 +16,11 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from math import prod
-from typing import Annotated, Any, Generic, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 import optuna
 from optuna.distributions import (
@@ -30,7 +30,7 @@ from optuna.distributions import (
 )
 from optuna.samplers import RandomSampler
 from optuna.trial import Trial
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from tagger.config.composition import compose_section, config_groups
 from tagger.config.messages import nearest, schema_keys, validate_config
@@ -55,63 +55,50 @@ TRIED = 200
 LARGEST_GRID = 10_000
 ROUNDING = 1e-9
 
-Assignment = dict[str, Any]
+Assignment = dict[str, JsonValue]
 """A value for each parameter that applies, by dotted key."""
 
 Number = TypeVar("Number", int, float)
 
 
-class _Spec(Section):
-    """Settings of a parameter in the yaml file of a space: here those that all kinds have."""
+class _Spec(Section, Generic[Number]):
+    """A parameter as the yaml file of a space has it: choices, or a range with both its ends."""
 
-    when: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("when")
-    @classmethod
-    def _listed(cls, when: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
-        """Turn each value of a condition into all values that it holds for."""
-        empty = [key for key, values in when.items() if values == []]
-        if empty:
-            raise ValueError(f"{empty[0]}: expected one value or more, found none")
-        return {
-            key: tuple(values) if isinstance(values, list) else (values,)
-            for key, values in when.items()
-        }
-
-
-class _RangeSpec(_Spec, Generic[Number]):
-    """A range, both ends included, of whole numbers or of any."""
-
-    low: Annotated[Number, Field(allow_inf_nan=False)]
-    high: Annotated[Number, Field(allow_inf_nan=False)]
+    choices: Annotated[list[JsonValue], Field(min_length=1)] | None = None
+    low: Annotated[Number, Field(allow_inf_nan=False)] | None = None
+    high: Annotated[Number, Field(allow_inf_nan=False)] | None = None
     step: Annotated[Number, Field(gt=0, allow_inf_nan=False)] | None = None
-    log: bool = False
+    log: bool | None = None
+    when: dict[str, JsonValue] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _check(self) -> "_RangeSpec[Number]":
-        if self.low >= self.high:
+    def _check(self) -> "_Spec[Number]":
+        if self.choices is not None:
+            unneeded = self.model_fields_set - {"choices", "when"}
+            if unneeded:
+                names = ", ".join(sorted(unneeded))
+                raise ValueError(f"give choices, or a range; {names} is too much (null removes it)")
+            if any(one in self.choices[:at] for at, one in enumerate(self.choices)):
+                raise ValueError(f"{self.choices} names one twice")
+        elif self.low is None or self.high is None:
+            raise ValueError("needs low and high, or choices")
+        elif self.low >= self.high:
             raise ValueError(f"the range is empty: low={self.low} is not below high={self.high}")
-        if self.step is not None and not _is_whole((self.high - self.low) / self.step):
+        elif self.step is not None and not _is_whole((self.high - self.low) / self.step):
             raise ValueError(
                 f"no whole number of steps of {self.step} leads from {self.low} to {self.high}"
             )
         return self
 
-
-class _ChoicesSpec(_Spec):
-    """A list to choose from."""
-
-    choices: list[Any] = Field(min_length=1)
-
-    @field_validator("choices")
-    @classmethod
-    def _check(cls, choices: list[Any]) -> list[Any]:
-        if any(one in choices[:at] for at, one in enumerate(choices)):
-            raise ValueError(f"{choices} names one twice")
-        return choices
-
-
-SPEC_KEYS = tuple(_RangeSpec.model_fields | _ChoicesSpec.model_fields)
+    def distribution(self) -> CategoricalDistribution | IntDistribution | FloatDistribution:
+        """Return what Optuna draws from; `ValueError` for what it refuses."""
+        if self.choices is not None:
+            return CategoricalDistribution([_encode(choice) for choice in self.choices])
+        low, high, log = self.low, self.high, bool(self.log)
+        assert low is not None and high is not None
+        if isinstance(low, int):
+            return IntDistribution(low, int(high), log, int(self.step or 1))
+        return FloatDistribution(low, high, log, self.step)
 
 
 @dataclass(frozen=True)
@@ -128,8 +115,8 @@ class Parameter:
 
     path: str
     distribution: CategoricalDistribution | IntDistribution | FloatDistribution
-    choices: tuple[Any, ...]
-    when: Mapping[str, tuple[Any, ...]]
+    choices: tuple[JsonValue, ...]
+    when: Mapping[str, tuple[JsonValue, ...]]
 
     @property
     def range(self) -> IntDistribution | FloatDistribution:
@@ -137,13 +124,13 @@ class Parameter:
         assert not isinstance(self.distribution, CategoricalDistribution)
         return self.distribution
 
-    def decode(self, stored: Any) -> Any:
+    def decode(self, stored: Any) -> JsonValue:
         """Turn what Optuna stores into what the config takes."""
         if not self.choices:
-            return stored
-        return next(choice for choice in self.choices if _encode(choice) == stored)
+            return stored  # type: ignore[no-any-return]
+        return self.choices[int(self.distribution.to_internal_repr(stored))]
 
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: JsonValue) -> object:
         """Turn a value of the config into what Optuna stores.
 
         Raises:
@@ -154,15 +141,13 @@ class Parameter:
                 raise ValueError(f"{value!r} is not among {list(self.choices)}")
             return _encode(value)
         low, high, step = self.range.low, self.range.high, self.range.step
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{value!r} is no number from {low} to {high}")
-        if not low <= value <= high:
+        if isinstance(value, bool | str | list | dict | None) or not low <= value <= high:
             raise ValueError(f"{value!r} is not from {low} to {high}")
         if step is not None and not _is_whole((value - low) / step):
             raise ValueError(f"{value!r} is not on a step of {step} from {low}")
         return value
 
-    def suggest(self, trial: Trial) -> Any:
+    def suggest(self, trial: Trial) -> JsonValue:
         """Let Optuna draw a value, as the config takes it."""
         drawn = self.distribution
         if isinstance(drawn, CategoricalDistribution):
@@ -173,16 +158,15 @@ class Parameter:
             )
         return trial.suggest_float(self.path, drawn.low, drawn.high, step=drawn.step, log=drawn.log)
 
-    def grid(self) -> list[Any]:
+    def grid(self) -> Sequence[JsonValue]:
         """Return all values, as the config takes them; empty where there is no end of them."""
         if self.choices:
-            return list(self.choices)
-        low, step = self.range.low, self.range.step
+            return self.choices
+        low, high, step = self.range.low, self.range.high, self.range.step
         if step is None or self.range.log:
             return []
-        values = [low + at * step for at in range(round((self.range.high - low) / step) + 1)]
         # 0.1 + 2 * 0.1 is not 0.3, and would be another value to the eye and to a table.
-        return [round(value, 12) if isinstance(value, float) else value for value in values]
+        return [round(low + at * step, 12) for at in range(round((high - low) / step) + 1)]
 
 
 @dataclass(frozen=True)
@@ -198,7 +182,7 @@ class SearchSpace:
     parameters: tuple[Parameter, ...]
 
     @classmethod
-    def parse(cls, space: Mapping[str, Any], base: TrainConfig) -> "SearchSpace":
+    def parse(cls, space: Mapping[str, object], base: TrainConfig) -> "SearchSpace":
         """Read and check a space.
 
         Args:
@@ -216,13 +200,13 @@ class SearchSpace:
             try:
                 parameters[path] = _read_parameter(path, spec)
             except UserError as error:
-                problems += [f"search.space.{path}{problem}" for problem in error.problems]
+                problems += [f"search.space.{path}: {problem}" for problem in error.problems]
         if not parameters and not problems:
             problems.append("search.space: there is nothing in it to search")
         for one in parameters.values():
             problems += _refused_conditions(one, parameters, base)
         _raise(problems)
-        found = cls(base, tuple(_in_order(parameters)))
+        found = cls(base, _in_order(parameters))
         _raise(found._refused_ends())
         _raise(found._refused_combinations())
         return found
@@ -241,7 +225,7 @@ class SearchSpace:
             one.path: one.decode(stored[one.path]) for one in self.parameters if one.path in stored
         }
 
-    def encode(self, chosen: Assignment) -> dict[str, Any]:
+    def encode(self, chosen: Assignment) -> dict[str, object]:
         """Turn values of the config into what Optuna stores; `ValueError` for what can't be."""
         by_path = {one.path: one for one in self.parameters}
         return {path: by_path[path].encode(value) for path, value in chosen.items()}
@@ -255,7 +239,13 @@ class SearchSpace:
         plain = self.base.model_dump()
         for one in self.parameters:  # groups come before what changes within them
             if one.path in chosen:
-                _set(plain, one.path, chosen[one.path])
+                *sections, last = one.path.split(".")
+                section = plain
+                for name in sections:
+                    section = section[name]
+                value = chosen[one.path]
+                is_group = one.path in GROUPS
+                section[last] = deepcopy(compose_section(last, str(value))) if is_group else value
         return validate_config(TrainConfig, plain, f"no valid config comes of {chosen}:")
 
     def assignment_of(self, config: TrainConfig) -> Assignment:
@@ -265,18 +255,20 @@ class SearchSpace:
             UserError: naming each value that the space leaves out.
         """
         plain = config.model_dump()
+        values = flatten(plain)
         chosen: Assignment = {}
         problems = []
         for one in self.parameters:
             if not self._applies(one, chosen):
                 continue
             try:
-                value = self._choice_of(one, plain) if one.path in GROUPS else _get(plain, one.path)
+                value = self._choice_of(one, plain) if one.path in GROUPS else values[one.path]
                 one.encode(value)
-            except (KeyError, ValueError) as error:
-                problems.append(f"{one.path}: {error.args[0]}")
-                continue
-            chosen[one.path] = value
+                chosen[one.path] = value
+            except KeyError:
+                problems.append(f"{one.path}: the config has no such key")
+            except ValueError as error:
+                problems.append(f"{one.path}: {error}")
         if problems:
             raise UserError("the search space leaves it out:", problems)
         return chosen
@@ -305,14 +297,15 @@ class SearchSpace:
                 "search.sampler=grid needs a step, or choices, for each parameter; without are:",
                 endless,
             )
-        points: dict[str, Assignment] = {}
-        count = prod(len(one.grid()) for one in self.parameters)
+        grids = [one.grid() for one in self.parameters]
+        count = prod(map(len, grids))
         if count > LARGEST_GRID:
             raise UserError(
                 f"search.sampler=grid: {count} combinations are too many; {LARGEST_GRID} may be",
                 hint="Give larger steps, or another sampler.",
             )
-        for values in product(*(one.grid() for one in self.parameters)):
+        points: dict[str, Assignment] = {}
+        for values in product(*grids):
             chosen: Assignment = {}
             for one, value in zip(self.parameters, values, strict=True):
                 if self._applies(one, chosen):
@@ -337,7 +330,7 @@ class SearchSpace:
         within = {p.path for p in self.parameters if p.path.startswith(f"{one.path}.")}
         given = flatten({one.path: plain[one.path]})
         for choice in one.choices:
-            section = flatten({one.path: compose_section(one.path, choice)})
+            section = flatten({one.path: compose_section(one.path, str(choice))})
             differ = {key for key in section.keys() | given if section.get(key) != given.get(key)}
             if section.keys() == given.keys() and differ <= within:
                 return str(choice)
@@ -347,15 +340,14 @@ class SearchSpace:
         """Try both ends of each range, and each choice, with all others as they usually are."""
         problems = []
         for one in self.parameters:
+            condition: Assignment = {
+                other.path: next(value for value in other.choices if value in one.when[other.path])
+                for other in self.parameters
+                if other.path in one.when
+            }
             for value in one.choices or (one.range.low, one.range.high):
-                chosen: Assignment = {}
-                for other in self.parameters:
-                    if other.path in one.when:
-                        wanted = [v for v in other.choices if v in one.when[other.path]]
-                        chosen[other.path] = wanted[0]
-                chosen[one.path] = value
                 try:
-                    self.apply(chosen)
+                    self.apply(condition | {one.path: value})
                 except UserError as error:
                     about = [text for text in error.problems if text.startswith(f"{one.path}:")]
                     problems += [f"search.space.{text}" for text in about]
@@ -370,142 +362,105 @@ class SearchSpace:
             try:
                 self.apply(chosen)
             except UserError as error:
+                shown = ", ".join(
+                    f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+                    for key, value in chosen.items()
+                )
                 for text in error.problems:
-                    problems.setdefault(text, f"{text} (with {_shown(chosen)})")
+                    problems.setdefault(text, f"{text} (with {shown})")
         return [f"search.space: {text}" for text in problems.values()]
 
 
 def _leaves(
-    space: Mapping[str, Any], prefix: str, problems: list[str]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+    space: Mapping[str, object], prefix: str, problems: list[str]
+) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield each parameter of a nested space with its dotted key."""
     for name, content in space.items():
         path = f"{prefix}{name}"
         if content is None:  # how a command line takes a parameter out again
             continue
-        if not isinstance(content, Mapping):
+        if not isinstance(content, Mapping) or not content:
             problems.append(
                 f"search.space.{path}: found {content!r}, expected a mapping with low and high, or "
                 "with choices"
             )
             continue
         given = {key: value for key, value in content.items() if value is not None}
-        spec = {key: value for key, value in given.items() if key in SPEC_KEYS}
-        below = {key: value for key, value in content.items() if key not in SPEC_KEYS}
-        if not content:
-            problems.append(f"search.space.{path}: is empty; null leaves it out")
+        spec = {key: value for key, value in given.items() if key in _Spec.model_fields}
+        if spec:
+            yield path, spec if path in GROUPS else given
         if path in GROUPS or not spec:
-            if spec:
-                yield path, spec
+            below = {key: value for key, value in content.items() if key not in _Spec.model_fields}
             yield from _leaves(below, f"{path}.", problems)
-        else:
-            yield path, given
 
 
-def _read_parameter(path: str, spec: Mapping[str, Any]) -> Parameter:
+def _read_parameter(path: str, given: Mapping[str, object]) -> Parameter:
     """Read one parameter of a space.
 
     Raises:
-        UserError: whose problems begin with what stands below the path, or with a colon.
+        UserError: with what is wrong with it.
     """
-    is_group = path in GROUPS
     types = _types(path)
     problem = None
     if is_within(path, FIXED):
         problem = "a sweep holds it still; its trials are compared on the same rows and seeds"
     elif not types:
-        keys = sorted(schema_keys(TrainConfig))
-        problem = f"no such key{nearest(path, keys)}"
-    elif "section" in types and not is_group:
+        problem = f"no such key{nearest(path, sorted(schema_keys(TrainConfig)))}"
+    elif path not in GROUPS and any(isinstance(one, type(Section)) for one in types):
         problem = "is a section of the config; search the keys below it"
-    elif "choices" in spec:
-        unneeded = [key for key in spec if key in ("low", "high", "step", "log")]
-        if unneeded:
-            names = ", ".join(unneeded)
-            problem = f"give choices, or a range; {names} is too much (null takes it away)"
-    elif is_group:
-        problem = "needs choices"
-    elif not types & {"integer", "number"}:
+    elif "choices" not in given and not types & {int, float}:
         problem = "is no number, so it needs choices"
-    elif not {"low", "high"} <= spec.keys():
-        missing = [key for key in ("low", "high") if key not in spec]
-        problem = f"lacks {' and '.join(missing)}, or choices"
     if problem is not None:
-        raise UserError(path, [f": {problem}"])
+        raise UserError(path, [problem])
+    spec = (
+        validate_config(_Spec[float], given, path)
+        if float in types
+        else validate_config(_Spec[int], given, path)
+    )
+    choices = tuple(spec.choices or ())
+    known = config_groups("train").get(path, [])
+    for choice in choices if path in GROUPS else ():
+        if choice not in known:
+            suggestion = nearest(str(choice), known)
+            raise UserError(path, [f"choices: {choice!r}: no such choice{suggestion}; {known}"])
+    when = {
+        key: tuple(values) if isinstance(values, list) else (values,)
+        for key, values in spec.when.items()
+    }
     try:
-        if "choices" in spec:
-            return _choices(path, validate_config(_ChoicesSpec, spec, path))
-        if "number" in types:
-            return _range(path, validate_config(_RangeSpec[float], spec, path))
-        return _range(path, validate_config(_RangeSpec[int], spec, path))
+        return Parameter(path, spec.distribution(), choices, when)
     except ValueError as error:  # of Optuna
-        raise UserError(path, [f": {error}"]) from None
-    except UserError as error:
-        # What is wrong with a part of it is told with its name.
-        raise UserError(path, [
-            f".{one}" if one.split(":")[0].split(".")[0] in SPEC_KEYS else f": {one}"
-            for one in error.problems
-        ]) from None  # fmt: skip
-
-
-def _choices(path: str, spec: _ChoicesSpec) -> Parameter:
-    if path in GROUPS:
-        known = config_groups("train")[path]
-        unknown = [choice for choice in spec.choices if choice not in known]
-        if unknown:
-            suggestion = nearest(str(unknown[0]), known)
-            raise UserError(path, [f"choices: {unknown[0]!r}: no such choice{suggestion}; {known}"])
-    stored = CategoricalDistribution([_encode(choice) for choice in spec.choices])
-    return Parameter(path, stored, tuple(spec.choices), spec.when)
-
-
-def _range(path: str, spec: _RangeSpec[int] | _RangeSpec[float]) -> Parameter:
-    ends: dict[str, Any] = {"low": spec.low, "high": spec.high, "log": spec.log}
-    if isinstance(spec.low, int):
-        return Parameter(path, IntDistribution(**ends, step=int(spec.step or 1)), (), spec.when)
-    return Parameter(path, FloatDistribution(**ends, step=spec.step), (), spec.when)
+        raise UserError(path, [str(error)]) from None
 
 
 def _refused_conditions(
     one: Parameter, parameters: Mapping[str, Parameter], base: TrainConfig
 ) -> Iterator[str]:
     """Yield what is wrong with conditions on what does not exist, or that can't hold."""
+    fixed = flatten(base.model_dump()) | {"model": base.model.name}
     for key, values in one.when.items():
-        other = parameters.get(key)
-        problem: str | None
-        if other is None:
-            problem = _never(key, values, parameters, base)
-        elif not other.choices:
-            problem = f"{key} has a range, and a condition needs its choices"
-        else:
-            absent = [value for value in values if value not in other.choices]
-            is_one = f"it is one of {list(other.choices)}"
-            problem = f"{key} is never {absent[0]!r}, {is_one}" if absent else None
+        group = key.partition(".")[0]
+        problem = None
+        if key in parameters:
+            choices = parameters[key].choices
+            absent = [value for value in values if value not in choices]
+            if not choices:
+                problem = f"{key} has a range, and a condition needs its choices"
+            elif absent or not values:
+                problem = f"{key} is never {absent}, it is one of {list(choices)}"
+        elif not _types(key):
+            problem = f"{key}: no such key{nearest(key, sorted(schema_keys(TrainConfig)))}"
+        elif group in parameters:
+            problem = f"{key} is not searched, and {group} is: name a choice of {group}"
+        elif key not in fixed:
+            problem = f"{key} is not searched, and the config that the search starts from has none"
+        elif fixed[key] not in values:
+            problem = f"{key} is not searched and stays {fixed[key]!r}, so that this never applies"
         if problem is not None:
             yield f"search.space.{one.path}.when: {problem}"
 
 
-def _never(
-    key: str, values: Sequence[Any], parameters: Mapping[str, Parameter], base: TrainConfig
-) -> str | None:
-    """Say why a condition on a key that is not searched never holds, if it never does."""
-    if not _types(key):
-        return f"{key}: no such key{nearest(key, sorted(schema_keys(TrainConfig)))}"
-    group = key.partition(".")[0]
-    if group in parameters and key != group:
-        return f"{key} is not searched, and {group} is: name a choice of {group}"
-    try:
-        value = base.model.name if key == "model" else _get(base.model_dump(), key)
-    except KeyError:
-        value = {}
-    if isinstance(value, dict):
-        return f"{key} is not searched, and the config that the search starts from has none"
-    if value not in values:
-        return f"{key} is not searched and stays {value!r}, so that this never applies"
-    return None
-
-
-def _in_order(parameters: Mapping[str, Parameter]) -> Iterator[Parameter]:
+def _in_order(parameters: Mapping[str, Parameter]) -> tuple[Parameter, ...]:
     """Put groups first, and each parameter after those that it depends on.
 
     Raises:
@@ -517,10 +472,11 @@ def _in_order(parameters: Mapping[str, Parameter]) -> Iterator[Parameter]:
         needed = [*one.when, group] if below else one.when
         order.add(one.path, *(key for key in needed if key in parameters))
     try:
-        yield from [parameters[path] for path in order.static_order()]
+        return tuple(parameters[path] for path in order.static_order())
     except CycleError as error:
         names = ", ".join(sorted(set(error.args[1])))
         _raise([f"search.space: the conditions of {names} depend on each other"])
+        raise
 
 
 def _raise(problems: Sequence[str]) -> None:
@@ -532,65 +488,33 @@ def _raise(problems: Sequence[str]) -> None:
         )
 
 
-def _shown(chosen: Assignment) -> str:
-    return ", ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in chosen.items()
-    )
-
-
 def _is_whole(number: float) -> bool:
     return abs(number - round(number)) <= ROUNDING
 
 
-def _encode(choice: Any) -> Any:
-    if choice is None or isinstance(choice, bool | int | float | str):
-        return choice
-    return json.dumps(choice)
+def _encode(choice: JsonValue) -> bool | int | float | str | None:
+    return json.dumps(choice) if isinstance(choice, list | dict) else choice
 
 
-def _types(path: str) -> set[str]:
-    """Return the types of JSON that a key of the training config takes; empty for no such key."""
-    nodes = [_schema()]
+def _types(path: str) -> set[object]:
+    """Return the types that a key of the training config takes; empty for no such key."""
+    found: set[object] = {TrainConfig}
     for name in path.split("."):
-        nodes = [
+        found = {
             option
-            for node in nodes
-            if name in node.get("properties", {})
-            for option in _options(node["properties"][name])
-        ]
-    return {"section" if "properties" in node else node.get("type", "any") for node in nodes}
+            for one in found
+            if isinstance(one, type(Section)) and name in one.model_fields
+            for option in _options(one.model_fields[name].annotation)
+        }
+    return found
 
 
-@cache
-def _schema() -> dict[str, Any]:
-    return TrainConfig.model_json_schema()
-
-
-def _options(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Take a JSON schema apart into those that it allows."""
-    if "$ref" in node:
-        yield from _options(_schema()["$defs"][node["$ref"].rpartition("/")[2]])
-    for option in node.get("anyOf", node.get("oneOf", [])):
-        yield from _options(option)
-    if not {"$ref", "anyOf", "oneOf"} & node.keys():
-        yield node
-
-
-def _set(plain: dict[str, Any], path: str, value: Any) -> None:
-    if path in GROUPS:
-        plain[path] = deepcopy(compose_section(path, value))
-        return
-    *parents, last = path.split(".")
-    for name in parents:
-        plain = plain[name]
-    plain[last] = value
-
-
-def _get(plain: Mapping[str, Any], path: str) -> Any:
-    value: Any = plain
-    for name in path.split("."):
-        if not isinstance(value, Mapping) or name not in value:
-            raise KeyError("the config has no such key")
-        value = value[name]
-    return value
+def _options(annotation: object) -> Iterator[object]:
+    """Take a union apart into its types, without what restricts their values."""
+    if get_origin(annotation) in (Union, UnionType):
+        for option in get_args(annotation):
+            yield from _options(option)
+    elif get_origin(annotation) is Annotated:
+        yield from _options(get_args(annotation)[0])
+    else:
+        yield annotation

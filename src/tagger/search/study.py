@@ -8,16 +8,11 @@ from contextlib import closing, contextmanager, suppress
 from copy import deepcopy
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import optuna
 from filelock import FileLock
-from optuna.exceptions import (
-    ExperimentalWarning,
-    StorageInternalError,
-    UpdateFinishedTrialError,
-)
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.samplers import (
     BaseSampler,
     GPSampler,
@@ -54,9 +49,6 @@ BEATS = 4
 PATIENCE = 30
 """Seconds that a process waits for a file that another one writes to, or for a server."""
 
-EXCLUSIVE = ("sqlite", "postgresql")
-"""Databases whose users `exclusive` lets go on one at a time."""
-
 TABLES = {"studies", "trials", "version_info"}
 """Some of those that Optuna keeps studies in."""
 
@@ -91,23 +83,23 @@ def storage_url(config: SearchConfig, folder: Path) -> str:
     """Return the address of a sweep's storage: the database, or a file in its folder.
 
     Raises:
-        UserError: for an address that is none.
+        UserError: for an address that is none of PostgreSQL or of a file of SQLite.
     """
     if config.storage is None:
         # Quoted, for `?` and `%` mean something in an address, and `{` to Optuna.
         return f"sqlite:///{quote(str((folder / FILE).resolve()))}"
-    try:
+    with suppress(ArgumentError, ValueError):
         url = make_url(config.storage)
-        if url.get_backend_name() == "sqlite" and not url.database:
-            raise ValueError("in memory, where no other process finds it")
-    except (ArgumentError, ValueError):
-        raise UserError(
-            f"search.storage: {config.storage!r} is no address of a database",
-            hint="It looks like postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.",
-        ) from None
-    if url.drivername == "postgresql":
-        url = url.set(drivername="postgresql+psycopg")  # the driver that the project installs
-    return url.render_as_string(hide_password=False)
+        backend = url.get_backend_name()
+        if backend == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")  # the driver that the project installs
+        # In memory, no other process would find it.
+        if backend == "postgresql" or (backend == "sqlite" and url.database):
+            return url.render_as_string(hide_password=False)
+    raise UserError(
+        f"search.storage: {config.storage!r} is no address of a database that sweeps can share",
+        hint="It looks like postgresql://USER:PASSWORD@HOST/DATABASE, or sqlite:///FILE.",
+    )
 
 
 def without_password(url: str) -> str:
@@ -140,7 +132,7 @@ def open_storage(url: str, heartbeat: int) -> Storage:
     """
     path = database_file(url)
     # A server may have closed what was idle.
-    settings = {"connect_args": _connect_args(url), "pool_pre_ping": path is None}
+    settings = {"connect_args": _connect_args(path), "pool_pre_ping": path is None}
     try:
         with storage_trouble(url), exclusive(url):  # or two would make its tables at once
             if path is not None and path.exists():
@@ -154,23 +146,14 @@ def open_storage(url: str, heartbeat: int) -> Storage:
             if path is not None:
                 _write_ahead(storage)
         return storage
-    except ImportError as error:
-        raise UserError(
-            f"search.storage={without_password(url)}: its driver is not installed: "
-            f"{error.name or error}",
-            hint="Install it, or use PostgreSQL: its driver came with requirements.txt.",
-        ) from None
     # Of another version of Optuna, or tables of the same name that somebody else made.
     except (RuntimeError, AssertionError, OSError) as error:
         raise _unusable(url, error) from None
 
 
-def _connect_args(url: str) -> dict[str, Any]:
+def _connect_args(path: Path | None) -> dict[str, int]:
     """Return for how many seconds a writer waits for another's turn, or anybody for a server."""
-    backend = make_url(url).get_backend_name()
-    return {"sqlite": {"timeout": PATIENCE}, "postgresql": {"connect_timeout": PATIENCE}}.get(
-        backend, {}
-    )
+    return {"connect_timeout" if path is None else "timeout": PATIENCE}
 
 
 @contextmanager
@@ -212,14 +195,8 @@ def _unusable(url: str, error: BaseException) -> UserError:
 def database_file(url: str) -> Path | None:
     """Return the file that a storage is in; None for a server."""
     address = make_url(url)
-    local = address.get_backend_name() == "sqlite" and address.database
-    return Path(address.database) if local and address.database else None
-
-
-def database_files(url: str) -> list[Path]:
-    """Return the files that a storage consists of: none for a server."""
-    path = database_file(url)
-    return [] if path is None else [Path(f"{path}{end}") for end in ("", "-wal", "-shm", ".lock")]
+    is_file = address.get_backend_name() == "sqlite" and address.database
+    return Path(is_file) if is_file else None
 
 
 def _check_file(path: Path) -> None:
@@ -237,21 +214,16 @@ def _check_file(path: Path) -> None:
 def exclusive(url: str) -> Iterator[None]:
     """Let one process at a time go on, of all that share a storage, on whichever machine.
 
-    A process that dies lets the next one go on. Of databases PostgreSQL can do this; with another
-    one, two workers that ask at the same moment may begin one trial more than the budget.
-
-    Args:
-        url: Of the storage.
+    A process that dies lets the next one go on.
     """
-    address = make_url(url)
-    if address.get_backend_name() == "sqlite":
-        with FileLock(f"{address.database}.lock"):
+    path = database_file(url)
+    if path is not None:
+        with FileLock(f"{path}.lock"):
             yield
         return
-    engine = create_engine(address, poolclass=NullPool, connect_args=_connect_args(url))
+    engine = create_engine(url, poolclass=NullPool, connect_args=_connect_args(path))
     with engine.connect() as connection:
-        if address.get_backend_name() == "postgresql":
-            connection.execute(select(func.pg_advisory_lock(ADVISORY_LOCK)))
+        connection.execute(select(func.pg_advisory_lock(ADVISORY_LOCK)))
         yield
 
 
@@ -261,7 +233,7 @@ def _write_ahead(storage: RDBStorage) -> None:
     It survives a killed process as surely; a power cut may cost the last few folds, never the file.
     """
 
-    def prepare(connection: Any, record: Any) -> None:
+    def prepare(connection: sqlite3.Connection, record: object) -> None:
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = normal")
 
@@ -272,15 +244,7 @@ def _write_ahead(storage: RDBStorage) -> None:
 def open_study(
     storage: RDBStorage, name: str, config: SearchConfig, objectives: Sequence[str], steps: int
 ) -> Study:
-    """Open a study, or make it.
-
-    Args:
-        storage: Where it is kept.
-        name: Of the study.
-        config: Its pruner.
-        objectives: What its trials are ranked by.
-        steps: How many trainings judge a trial.
-    """
+    """Open a study, or make it; `steps` trainings judge each of its trials."""
     return optuna.create_study(
         storage=storage,
         study_name=name,
@@ -304,7 +268,7 @@ def build_sampler(config: SearchConfig, seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-def put_back(study: Study, storage: RDBStorage) -> None:
+def put_back(study: Study) -> None:
     """Fail the trials whose worker has ended, and put back into the queue what was cut short.
 
     A worker of this machine is known to have ended at once, by its lock; another one by Optuna's
@@ -315,20 +279,13 @@ def put_back(study: Study, storage: RDBStorage) -> None:
     Whoever calls this has the turn of `exclusive`, and so has everyone who takes a trial: a trial
     that runs without a worker's name is that of one who died while taking it.
     """
-    sure = storage.engine.name in EXCLUSIVE
-    limit = datetime.now() - timedelta(seconds=storage.grace_period or 0)
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         worker = trial.user_attrs.get(WORKER)
-        if worker is None:
-            assert trial.datetime_start is not None
-            lost = sure or trial.datetime_start < limit
-        else:
-            lost = lives(worker) is False
-        if lost:
-            if worker is not None:
-                forget(worker)
-            with suppress(UpdateFinishedTrialError):  # it was of another machine, and ended well
-                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        if worker is not None and lives(worker) is not False:
+            continue
+        if worker is not None:
+            forget(worker)
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     fail_stale_trials(study)
     trials = study.get_trials(deepcopy=False)
     for trial in counted(trials):

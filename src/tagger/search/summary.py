@@ -1,10 +1,9 @@
 """The results of a sweep as typed documents: `summary.json`, and a record for each trial."""
 
-from typing import Any
+from typing import ClassVar
 
 from pydantic import JsonValue
 
-from tagger.config.aliases import current_key
 from tagger.documents import Document, Record
 from tagger.environment import Environment
 
@@ -99,6 +98,8 @@ class SweepSummary(Document):
         paragraph: All of it in a few sentences.
     """
 
+    WRITTEN_BY: ClassVar[str] = "python optimize.py, with the settings of config.yaml beside it"
+
     sweep: str
     space: str
     objectives: list[str]
@@ -113,10 +114,3 @@ class SweepSummary(Document):
     chosen: dict[str, JsonValue]
     environment: Environment
     paragraph: str
-
-    @classmethod
-    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields of a version 1 file, under the names that config keys have today."""
-        for field in ("importances", "chosen"):
-            plain[field] = {current_key(key): value for key, value in plain[field].items()}
-        return plain

@@ -12,7 +12,7 @@ from optuna.trial import Trial
 from tagger.config.saved import save_config
 from tagger.config.schema import TrainConfig
 from tagger.files import write_json
-from tagger.search.fold_results import FOLD, folds_in_order, mean_score
+from tagger.search.fold_results import FOLD, mean_score, stored_folds
 from tagger.search.folds import Folds, run_fold
 from tagger.search.racing import RUNNING_MEANS
 from tagger.training.loop import TrainingStopped
@@ -40,7 +40,7 @@ def run_trial(
         folds: The divisions.
         steps: Which of them.
         accelerator: The device.
-        folder: Of the trial: curves, and what is kept of it.
+        folder: For curves, and what is kept of the trial.
         prune: Whether to give up on it once it is clearly worse than the best.
         stopped: Asked between two trainings.
 
@@ -100,6 +100,6 @@ def run_trial(
         if wandb is not None:
             wandb.finish()
         if search.keep_trials:
-            write_json(folder / "folds.json", folds_in_order(attributes))
+            write_json(folder / "folds.json", list(stored_folds(attributes).values()))
         else:
             shutil.rmtree(folder, ignore_errors=True)

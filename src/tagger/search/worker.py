@@ -9,13 +9,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -77,11 +75,6 @@ class WorkerSpec:
     study: str
     confirming: bool
 
-    @property
-    def trials_folder(self) -> Path:
-        """Where the folders of trials are."""
-        return self.folder / ("confirmation" if self.confirming else "trials")
-
 
 def work(spec: WorkerSpec, trouble: Connection) -> None:
     """Run trials until none is left; the target of a process.
@@ -113,7 +106,7 @@ def work(spec: WorkerSpec, trouble: Connection) -> None:
 
 
 def _run_trials(spec: WorkerSpec, name: str, stop: threading.Event) -> None:
-    in_hand: list[Callable[[], None]] = []
+    in_hand: list[tuple[Study, Trial]] = []
     threading.Thread(target=_follow_parent, args=(name, in_hand), daemon=True).start()
     accelerator = prepare_process(spec.config)
     folds = Folds(spec.config, spec.confirming)
@@ -121,9 +114,11 @@ def _run_trials(spec: WorkerSpec, name: str, stop: threading.Event) -> None:
     storage = open_storage(spec.url, spec.config.search.heartbeat)
     objectives = spec.config.search.objectives[: 1 if spec.confirming else None]
     study = open_study(storage, spec.study, spec.config.search, objectives, folds.steps)
+    trials_folder = spec.folder / ("confirmation" if spec.confirming else "trials")
+    may_prune = not spec.confirming and len(objectives) == 1
 
     def judge(trial: Trial) -> list[float]:
-        in_hand[:] = [partial(_stop_trial, study, trial)]
+        in_hand[:] = [(study, trial)]
         try:
             if spec.confirming:
                 config, steps = plan_confirmation(trial, space, folds)
@@ -136,14 +131,15 @@ def _run_trials(spec: WorkerSpec, name: str, stop: threading.Event) -> None:
                 folds,
                 steps,
                 accelerator=accelerator,
-                folder=spec.trials_folder / f"{trial.number:04}",
-                prune=_may_be_stopped(trial, spec),
+                folder=trials_folder / f"{trial.number:04}",
+                # What everything is compared with is trained on all folds.
+                prune=may_prune and trial.user_attrs.get(ORIGIN) != DEFAULT,
                 stopped=stop.is_set,
             )
             return [values[metric] for metric in objectives]
-        except (optuna.TrialPruned, UpdateFinishedTrialError):
-            raise
-        except (StorageInternalError, SQLAlchemyError):
+        except (
+            optuna.TrialPruned, UpdateFinishedTrialError, StorageInternalError, SQLAlchemyError
+        ):  # fmt: skip
             raise  # not the trial's fault
         except TrainingStopped:
             trial.set_user_attr(STOPPED, True)
@@ -155,10 +151,10 @@ def _run_trials(spec: WorkerSpec, name: str, stop: threading.Event) -> None:
 
     while not stop.is_set():
         try:
-            ran = run_next(study, storage, space, spec, worker=name, judge=judge)
+            ran = run_next(study, space, spec, worker=name, judge=judge)
         except TrainingStopped:
             with exclusive(spec.url):
-                put_back(study, storage)
+                put_back(study)
             return
         if not ran:
             # A trial that runs may come back into the queue.
@@ -169,7 +165,6 @@ def _run_trials(spec: WorkerSpec, name: str, stop: threading.Event) -> None:
 
 def run_next(
     study: Study,
-    storage: RDBStorage,
     space: SearchSpace,
     spec: WorkerSpec,
     *,
@@ -184,16 +179,15 @@ def run_next(
 
     Args:
         study: Of the sweep.
-        storage: Of the study.
         space: What is drawn from.
         spec: What to work at.
-        worker: The name of this one, from `named_worker`.
+        worker: The name of this process, from `named_worker`.
         judge: Gives the value of each objective for a trial that was drawn.
     """
     search = spec.config.search
     with ExitStack() as turn:
         turn.enter_context(exclusive(spec.url))
-        put_back(study, storage)
+        put_back(study)
         everything = study.get_trials(deepcopy=False)
         if not may_begin(everything, search, spec.confirming):
             return False
@@ -246,34 +240,17 @@ def hours_are_over(trials: Sequence[FrozenTrial], search: SearchConfig) -> bool:
     return search.hours is not None and hours_spent(trials) >= search.hours
 
 
-def _may_be_stopped(trial: Trial, spec: WorkerSpec) -> bool:
-    """Whether a trial that is worse may be given up: not what everything is compared with."""
-    if spec.confirming or len(spec.config.search.objectives) > 1:
-        return False
-    return bool(trial.user_attrs.get(ORIGIN) != DEFAULT)
-
-
-def _stop_trial(study: Study, trial: Trial) -> None:
-    """End a trial that is cut short on request; whoever takes the next one puts it back."""
-    trial.set_user_attr(STOPPED, True)
-    study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-
-
-def _follow_parent(name: str, in_hand: Sequence[Callable[[], None]]) -> None:
-    """End this process soon after the one that started it: the next one may wait for its trial.
-
-    Args:
-        name: Of this worker.
-        in_hand: Called then, to end the trial in hand, if training has not stopped by itself.
-    """
+def _follow_parent(name: str, in_hand: Sequence[tuple[Study, Trial]]) -> None:
+    """End this process soon after the one that started it: the next one may wait for its trial."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(ORPHAN_SECONDS)
     try:
-        for stop_trial in in_hand:
-            stop_trial()
+        for study, trial in in_hand:  # training has not stopped by itself
+            trial.set_user_attr(STOPPED, True)
+            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         forget(name)
     finally:
         os._exit(BAD_INPUT)
