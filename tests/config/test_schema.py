@@ -143,8 +143,6 @@ STATIC = ["model.static=64", "model.freeze_embeddings=false"]
         (["model=linear", "model.word_ngrams=9"], "model.word_ngrams: found 9, expected less"),
         (["model=linear", "model.pooling=cls"], "model.pooling: the chosen model has no such key"),
         (["model=ensemble", "model.runs=[one]"], "model.runs: found ['one'], "),
-        ([*ENSEMBLE, "model.combine=vote"], "model.combine: found 'vote', expected 'probabilities"),
-        ([*TAUGHT, "distill.changes=[swop]"], "distill.changes.0: found 'swop', expected 'drop'"),
         ([*TAUGHT, "distill.tempreature=2"], "distill.tempreature: no such key (did you mean dist"),
     ],
 )
@@ -192,11 +190,6 @@ def test_test_rows_are_chosen_in_one_way(overrides: list[str], message: str) -> 
             ["decision.ood=knn", *ENSEMBLE],
             "decision.ood=knn needs a model with an encoder, and approach=ensemble has none",
             ["decision.ood=none", *ENSEMBLE],
-        ),
-        (
-            ["decision.folds=5", *ENSEMBLE, "model.combine=weights"],
-            "decision.folds can't be given with model.combine=weights",
-            ["decision.folds=5", *ENSEMBLE],
         ),
         (
             ["decision.policy=threshold", NO_VALIDATION],
