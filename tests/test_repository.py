@@ -117,3 +117,14 @@ def test_no_room_but_reporting_renders() -> None:
     for path in (REPO_ROOT / "src/tagger").rglob("*.py"):
         if "reporting" not in path.parts:
             assert not rendering.search(path.read_text(encoding="utf-8")), path
+
+
+def test_every_module_has_its_mirror_test() -> None:
+    source, tests = REPO_ROOT / "src/tagger", REPO_ROOT / "tests"
+    modules = [path.relative_to(source) for path in source.rglob("*.py") if path.stem[0] != "_"]
+    missing = [
+        str(module)
+        for module in modules
+        if not (tests / module.with_name(f"test_{module.name}")).exists()
+    ]
+    assert not missing

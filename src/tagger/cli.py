@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
         parents=[runs],
         help="examine a file of items",
         description="Examine a table (CSV, JSON, Parquet, Arrow): schema, sample, repeats, "
-        "doubtful labels, coverage, drift. With --import nothing is examined: decisions of a "
+        "label errors, coverage, drift. With --import nothing is examined: decisions of a "
         "reviewed table go into the file.",
     )
     audit.add_argument("--data", required=True, type=Path, help="the file")
@@ -154,7 +154,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--on", metavar="SOURCE|FOLDER",
         help="the evaluation on this source (data=...), or the one whose report is there (out=...)",
     )  # fmt: skip
-    errors.add_argument("--doubtful", action="store_true", help="only where the label looks wrong")
+    errors.add_argument(
+        "--label-errors", action="store_true", help="only where the label looks wrong"
+    )
     errors.set_defaults(command=_errors)
 
     leaderboard = commands.add_parser(
@@ -394,7 +396,7 @@ def _errors(options: argparse.Namespace) -> None:
     from tagger.runs import open_run
 
     run = open_run(options.run, options.runs_dir)
-    print_errors(read_errors(run, options.on), suspected_only=options.doubtful)
+    print_errors(read_errors(run, options.on), suspected_only=options.label_errors)
 
 
 def _audit(options: argparse.Namespace) -> None:

@@ -103,7 +103,7 @@ def test_only_suspected_label_errors_are_printed_if_asked_for(
 ) -> None:
     sure, suspected = error(title="Sure"), error(title="Unsure", suspected_label_error=True)
     write_report(run.path, errors_of([sure, suspected], [error(title="Alone")]))
-    _, out, _ = tagger(run, "--doubtful")
+    _, out, _ = tagger(run, "--label-errors")
     assert "Unsure" in out
     assert "Sure" not in out
     assert "Alone" not in out

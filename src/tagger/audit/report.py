@@ -111,7 +111,7 @@ class SuspectedLabel(Record):
 
     Attributes:
         row: Index of the row in the file.
-        rank: 1 for the most doubtful label.
+        rank: 1 for the least credible label.
         credibility: From 0 to 1, by the margin between the row's own tag and the best other one.
         suspected: Whether confident learning estimates the label to be wrong.
         unlearned: Whether no model predicted the row's own tag in any division into folds.

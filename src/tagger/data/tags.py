@@ -176,7 +176,7 @@ def _digits(name: str) -> str:
     return "".join(sign for sign in name if sign.isdigit())
 
 
-class StrictLoader(yaml.SafeLoader):  # type: ignore[misc]
+class StrictLoader(yaml.CSafeLoader):  # type: ignore[misc]
     """Refuses a key that is given twice, where yaml silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -28,7 +28,7 @@ class LabelErrors:
 
     Attributes:
         credibility: (n,), from 0 to 1: how well the tag agrees with the models. Sorting by it
-            ranks all items, the most doubtful first.
+            ranks all items, the least credible first.
         suspected: (n,), whether the item is among those estimated to be mislabelled.
         suggested: (n,), position of the tag that the models prefer to any other.
     """
@@ -44,7 +44,7 @@ class LabelCheck:
 
     Attributes:
         rows: Indices of the tagged rows, ascending; the other fields are in this order.
-        doubt_rank: 1 for the most doubtful tag, 2 for the next.
+        doubt_rank: 1 for the least credible tag, 2 for the next.
         credibility: From 0 to 1; see `LabelErrors`.
         suspected: Whether the tag is among those estimated to be wrong.
         suggested: The tag that the models prefer.
@@ -66,7 +66,7 @@ class LabelCheck:
 
 
 def find_label_errors(probabilities: FloatArray, labels: Sequence[int]) -> LabelErrors:
-    """Rank items by how doubtful their tag is.
+    """Rank items by the credibility of their tags, the lowest first.
 
     Args:
         probabilities: (n, n_tags), out of fold: an item's row comes from models that did not see

@@ -170,7 +170,7 @@ def _labels(labels: Labels | None) -> list[Block]:
     )
     head: Columns = ["tag", *columns, Column("taken for", "prose")]
     by_tag = Table(head, rows, "Labels by tag", caption)
-    caption = "The most doubtful first."
+    caption = "The least credible first."
     if len(labels.rows) > PAGE_ROWS:
         caption += f" The first {PAGE_ROWS} of {len(labels.rows):,}."
     return [by_tag, _suspected(labels.rows[:PAGE_ROWS], "Suspected label errors", caption)]
