@@ -419,6 +419,7 @@ def test_help_does_not_wait_for_torch() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_beside_its_original(
     tagger: Command, copy_run: Callable[..., RunFolder], tmp_path: Path
 ) -> None:
@@ -436,6 +437,7 @@ def test_a_run_is_exported_beside_its_original(
     assert "one-fp32" in tagger("leaderboard", "--runs-dir", tmp_path / "runs").out
 
 
+@pytest.mark.slow
 def test_a_refused_export_ends_with_code_3_and_what_was_found(
     tagger: Command, copy_run: Callable[..., RunFolder], tmp_path: Path
 ) -> None:

@@ -252,6 +252,7 @@ def test_neighbours_do_not_change_a_prediction(model: Classifier) -> None:
     np.testing.assert_allclose(backwards, together, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
     ("suffix", "cut"), [(".csv", 0), (".csv", 1), (".jsonl", 2), (".parquet", 3), (".csv", 4)]
@@ -538,6 +539,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_full_disk_keeps_the_old_output_and_can_be_resumed(

@@ -18,6 +18,7 @@ N_TAGS = 5
 position = st.integers(0, N_TAGS - 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(st.lists(st.tuples(position, position), min_size=1, max_size=60))
 def test_every_score_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:

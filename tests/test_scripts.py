@@ -61,6 +61,7 @@ def test_all_mistakes_come_in_one_message(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "evaluate"])
 def test_help_lists_the_choices(
     script: Script, capsys: pytest.CaptureFixture[str], name: str
@@ -86,6 +87,7 @@ def test_hydra_shows_the_config_instead_of_running(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_one_job_a_value(
     script: Script, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ ALL = {
 }
 
 
+@pytest.mark.slow
 def test_the_loop_from_doubt_to_a_new_version(data, tags, read_rows, review_of):
     before = read_table(data, tags)
     review = review_of(ALL)

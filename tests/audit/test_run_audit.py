@@ -22,6 +22,7 @@ def audit(toy_folder, read_rows, write_rows, tags, tmp_path_factory):
     return audit_file(path, tags=tags, split_column="part", model=None)
 
 
+@pytest.mark.slow
 def test_turned_labels_are_the_most_doubtful(audit):
     first = audit.labels.rows[:3]
     assert {row.id for row in first} == set(TURNED)
@@ -46,6 +47,7 @@ def test_the_split_column_shows_leaks_within_a_file(audit, toy_folder, tags):
         audit_file(toy_folder / "items.csv", tags=tags, split_column="taag", model=None)
 
 
+@pytest.mark.slow
 def test_clean_labels_are_left_alone_and_a_row_of_a_test_file_is_a_leak(
     toy_folder, toy_rows, write_rows, tags, tmp_path
 ):

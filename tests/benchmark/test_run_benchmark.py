@@ -174,6 +174,7 @@ def test_all_mistakes_are_told_at_once(
     assert len(error.value.problems) == 3
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_named_by_the_process_that_loads_it(
     copy_run: Callable[..., RunFolder],
 ) -> None:

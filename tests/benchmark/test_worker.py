@@ -15,6 +15,7 @@ from tagger.runs import RunFolder
 TEXTS = [(f"apple pear {number}", "iron and rain") for number in range(12)]
 
 
+@pytest.mark.slow
 def test_a_run_has_a_process_which_ends_with_the_context(linear_run: RunFolder) -> None:
     with (
         pytest.raises(UserError, match=r"the process that held .* ended"),
@@ -33,6 +34,7 @@ def test_a_run_has_a_process_which_ends_with_the_context(linear_run: RunFolder) 
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_loaded_is_said_as_everywhere(
     linear_run: RunFolder, tmp_path: Path
 ) -> None:

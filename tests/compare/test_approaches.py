@@ -6,11 +6,13 @@ from tagger.config.schema import TrainConfig
 from tagger.errors import UserError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", APPROACHES)
 def test_every_approach_is_a_config_that_trains(name: str) -> None:
     load_config(TrainConfig, compose_config("train", APPROACHES[name]))
 
 
+@pytest.mark.slow
 def test_all_approaches_and_ensembles_without_a_choice() -> None:
     approaches = choose_approaches([])
     assert list(approaches.overrides) == list(APPROACHES)

@@ -34,6 +34,7 @@ def markdown(report: ComparisonReport) -> str:
     return render_markdown(comparison_page(report), Path())
 
 
+@pytest.mark.slow
 def test_approaches_are_scored_and_compared(
     results: Mapping[str, OutOfFold],
     approaches: Approaches,
@@ -57,6 +58,7 @@ def test_approaches_are_scored_and_compared(
     json.dumps(result.model_dump(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_few_labels_have_a_row_a_number(
     source: LabelledFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +72,7 @@ def test_few_labels_have_a_row_a_number(
     assert "| 16 " in markdown(result)
 
 
+@pytest.mark.slow
 def test_sources_are_scored_in_domain_and_cross_domain(
     source: LabelledFile, others: LabelledFile, tmp_path: Path
 ) -> None:
@@ -99,6 +102,7 @@ def test_two_sources_need_two_names(source: LabelledFile, tmp_path: Path) -> Non
         comparison.compare_sources(Approaches({}, {}), [source, source], tmp_path, seeds=1, folds=3)
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_the_table(
     toy_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,7 @@ def test_paths_with_spaces_and_quotes_are_taken(source: LabelledFile, tmp_path: 
     assert config.runs_dir == str(odd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["...", "ünï", "-x-"])
 def test_any_file_name_gives_a_name(source: LabelledFile, tmp_path: Path, name: str) -> None:
     path = tmp_path / f"{name}.csv"
@@ -31,6 +32,7 @@ def test_true_tags_are_positions_in_the_approved_list(source: LabelledFile) -> N
     assert [source.tags[at] for at in source.true] == [item.tag for item in source.items]
 
 
+@pytest.mark.slow
 def test_an_approach_that_was_changed_says_what_to_do(source: LabelledFile, tmp_path: Path) -> None:
     make_run(run_config(["model=linear"], source, tmp_path / "run", 0, {}))
     changed = run_config(["model=linear", "model.C=1"], source, tmp_path / "run", 0, {})

@@ -115,6 +115,7 @@ def test_more_comparisons_make_wider_intervals(true: IntArray) -> None:
     assert among[0].high - among[0].low > 1.2 * (alone.high - alone.low)
 
 
+@pytest.mark.slow
 def test_intervals_of_level_approaches_rarely_leave_out_zero(
     true: IntArray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

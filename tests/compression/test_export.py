@@ -17,6 +17,8 @@ from tagger.models.static_encoder import StaticEncoder
 from tagger.models.transformer import TransformerClassifier, TransformerModule
 from tagger.run_meta import hash_files
 
+pytestmark = pytest.mark.slow
+
 TAGS = ("fruit", "metal", "weather")
 
 

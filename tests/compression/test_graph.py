@@ -7,6 +7,8 @@ import torch
 from tagger.compression.graph import build_graph
 from tagger.models.transformer import TransformerClassifier, TransformerModule
 
+pytestmark = pytest.mark.slow
+
 
 def run(model, ids, mask):
     options = onnxruntime.SessionOptions()

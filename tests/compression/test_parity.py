@@ -155,6 +155,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", CASES)
 def test_each_limit_fails_alone_with_what_was_found_and_allowed(limit: str) -> None:
     make, found, allowed = CASES[limit]

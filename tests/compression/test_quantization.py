@@ -65,6 +65,7 @@ def test_a_table_is_looked_up_as_rows_of_int8(make_classifier, items):
     assert 0 < difference.max() < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-5), ("fp16", 0.005), ("int8", 0.1)])
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_every_precision_says_nearly_the_same(
@@ -129,6 +130,7 @@ def test_what_fp16_cannot_hold_is_cut_off_not_infinite():
     assert np.isfinite(constants(model)["table.half"]).all()
 
 
+@pytest.mark.slow
 def test_a_traced_model_is_quantized_but_for_its_head(make_classifier, compress_config, items):
     import transformers
 

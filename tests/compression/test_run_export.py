@@ -160,6 +160,7 @@ def test_the_report_has_the_rows_that_no_model_has_seen(exported: RunFolder) -> 
     assert told in parity.labelled.explanation
 
 
+@pytest.mark.slow
 def test_without_rows_held_out_all_are_judged_and_those_out_of_fold_refitted(
     tiny_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
@@ -213,6 +214,7 @@ def test_the_decision_is_fitted_again_as_it_was_last_asked_for(
     assert "would be published" in change_decision(compressed, {"target_precision": 0.6})
 
 
+@pytest.mark.slow
 def test_a_name_that_is_taken_is_refused_unless_an_export_may_go(
     export: Export, tmp_path: Path
 ) -> None:
@@ -253,6 +255,7 @@ def test_what_fails_in_the_middle_leaves_nothing(
     assert names(tmp_path / "runs") == {"tiny"}
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_is_cleared_away(export: Export, tmp_path: Path) -> None:
     left = tmp_path / "runs" / ".tiny-fp32.part"
     left.mkdir()
@@ -279,6 +282,7 @@ LINEAR = LinearConfig(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("approach", "hint"),
     [
@@ -317,6 +321,7 @@ def test_novelty_is_refused(export: Export, tmp_path: Path) -> None:
     assert "decision.ood=none" in error.value.hint
 
 
+@pytest.mark.slow
 def test_a_source_that_is_gone_or_changed_is_an_error(export: Export, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "runs" / "tiny")
     gone = tmp_path / "gone.csv"
@@ -334,6 +339,7 @@ def test_a_source_that_is_gone_or_changed_is_an_error(export: Export, tmp_path: 
     assert names(tmp_path / "runs") == {"tiny"}
 
 
+@pytest.mark.slow
 def test_rows_that_can_not_be_read_are_an_error_before_any_work(
     export: Export, tmp_path: Path
 ) -> None:
@@ -345,6 +351,7 @@ def test_rows_that_can_not_be_read_are_an_error_before_any_work(
     assert names(tmp_path / "runs") == {"tiny"}
 
 
+@pytest.mark.slow
 def test_the_leaderboard_and_evaluation_take_it_like_any_run(
     exported: RunFolder, tmp_path: Path
 ) -> None:

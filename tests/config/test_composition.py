@@ -56,6 +56,7 @@ def test_there_are_choices_for_every_group() -> None:
     assert set(config_groups("export")) == {"compress"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", YAML_FILES)
 def test_every_yaml_composes_and_validates(file: str) -> None:
     if file in SCHEMAS:
@@ -74,12 +75,14 @@ def test_every_yaml_composes_and_validates(file: str) -> None:
         assert getattr(load_config(EvaluateConfig, config), group) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(NEEDED))
 def test_a_choice_without_what_it_needs_is_refused(file: str) -> None:
     group, choice = file.split("/")
     assert len(mistakes("train", f"{group}={choice}")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "name"),
     [
@@ -127,6 +130,7 @@ def test_several_mistakes_come_in_one_message() -> None:
         assert part in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -244,6 +248,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | byte
 Experiment = Callable[[str | bytes], str]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["train", "optimize"])
 def test_an_experiment_may_lie_anywhere(experiment: Experiment, script: str) -> None:
     given = experiment(
@@ -257,6 +262,7 @@ def test_an_experiment_may_lie_anywhere(experiment: Experiment, script: str) -> 
     )
 
 
+@pytest.mark.slow
 def test_a_file_among_the_experiments_is_the_same_by_its_path() -> None:
     by_path = train_config(f"experiment={CONFIG_DIR / 'experiment' / 'gold'}.yaml")
     assert by_path == train_config("experiment=gold")
@@ -344,6 +350,7 @@ def test_a_folder_is_no_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found.startswith("experiment=./x.yaml: it cannot be read as yaml: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

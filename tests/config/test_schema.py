@@ -74,6 +74,7 @@ def test_every_schema_key_is_in_some_yaml() -> None:
         assert not missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choice", "kind"),
     [

@@ -36,6 +36,7 @@ def test_the_cases_are_about_the_embedded_tags(suite: Suite) -> None:
     assert suite.unknown_tags([tag.name for tag in load_tags(Path("data/tags.yaml"))]) == []
 
 
+@pytest.mark.slow
 def test_no_case_resembles_an_item_that_is_trained_on(suite: Suite) -> None:
     config = load_config(TrainConfig, compose_config("train", []))
     tags = [tag.name for tag in load_tags(Path("data/tags.yaml"))]

@@ -58,10 +58,12 @@ def test_tags_and_kinds_are_balanced(rows: list[dict[str, str]], tags: list[str]
     assert cells == {(kind, tag): 18 for kind in KINDS for tag in tags}
 
 
+@pytest.mark.slow
 def test_nothing_is_said_twice(items: list[Item]) -> None:
     assert len(set(group_near_duplicates(items))) == len(items)
 
 
+@pytest.mark.slow
 def test_no_row_resembles_an_item_that_is_trained_on_or_a_behaviour_case(
     items: list[Item], tags: list[str]
 ) -> None:

@@ -151,6 +151,7 @@ def test_what_all_texts_share_makes_no_group(made: str) -> None:
     assert len(set(group_near_duplicates(items))) == len({item.text for item in items})
 
 
+@pytest.mark.slow
 def test_strangers_that_share_footers_frames_or_words_are_not_grouped() -> None:
     """60 intents with 40 questions each, footers before and after, signatures, disclaimers."""
     for name, make in benchmark().MADE.items():
@@ -164,6 +165,7 @@ def test_strangers_that_share_footers_frames_or_words_are_not_grouped() -> None:
         assert left_out <= limit, name
 
 
+@pytest.mark.slow
 def test_planted_near_duplicates_are_found() -> None:
     """On the embedded set, which has none of its own."""
     items = read(REPO_ROOT / "data/gold.csv")[::6]
@@ -204,6 +206,7 @@ def test_a_description_that_many_share_says_nothing() -> None:
     assert len(set(group_near_duplicates(many))) == 20
 
 
+@pytest.mark.slow
 def test_repeats_and_builds_of_a_large_real_set_stay_together() -> None:
     path = SHARED / "stream.csv"
     if not path.exists():

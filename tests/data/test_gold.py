@@ -66,6 +66,7 @@ def test_further_columns_hold_what_the_card_says(rows):
     assert len(tags_of) >= 60
 
 
+@pytest.mark.slow
 def test_nothing_is_said_twice(items):
     assert len(set(group_near_duplicates(items))) == len(items)
     titles = Counter(re.sub(r"\W", "", item.title.casefold()) for item in items)
@@ -91,6 +92,7 @@ def test_each_item_has_two_labels_that_agree_or_a_reason(rows):
     assert cohen_kappa_score(first, second) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mwml/dataset.csv", "stream.csv"])
 def test_no_item_resembles_one_of_a_real_set(name, items):
     path = SHARED / name

@@ -161,6 +161,7 @@ def test_where_nothing_is_published_the_message_says_so(copy_run):
     assert decision(run)["on_these_rows"]["published"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calibration", ["temperature", "isotonic"])
 def test_a_changed_run_decides_like_one_that_was_trained_so(by_words, calibration):
     given = {**EASY, "calibration": calibration}
@@ -246,6 +247,7 @@ def with_ood(tiny_config, tmp_path_factory):
     return RunFolder(train(config.model_copy(update={"model": model})))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["{", None])
 def test_a_damaged_decision_of_a_run_with_ood_can_be_made_again(with_ood, tmp_path, damage):
     run = RunFolder(Path(shutil.copytree(with_ood.path, tmp_path / "copy")))

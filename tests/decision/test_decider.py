@@ -501,6 +501,7 @@ def most_that_chance_allows(share, draws):
     return int(binom.ppf(0.999, draws, share))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calibration", ["none", "temperature"])
 @pytest.mark.parametrize(
     ("scope", "precision", "confidence"), [("overall", 0.9, 0.9), ("per_tag", 0.85, 0.8)]

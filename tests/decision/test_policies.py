@@ -166,6 +166,7 @@ def test_a_few_wrong_labels_at_the_top_do_not_end_the_search():
     assert least_threshold(scores, right, 0.95, 0.95) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "confidence"), [(0.93, 0.9), (0.95, 0.8), (0.98, 0.95)])
 def test_the_promise_is_broken_no_more_often_than_is_said(precision, confidence):
     # A row of score s is right with chance 0.8 + 0.2 s: above t, 0.9 + 0.1 t are right.
@@ -266,6 +267,7 @@ def test_a_tag_with_too_few_rows_is_in_every_set():
     assert policy.decide(np.eye(3)).tolist() == [REVIEW] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [0.05, 0.1, 0.3])
 def test_conformal_sets_hold_the_true_tag_of_each_class_as_often_as_is_said(error):
     def draw(count, random):

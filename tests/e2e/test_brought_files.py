@@ -21,6 +21,8 @@ from tagger.reporting.evaluation import report_evaluation
 from tagger.runs import RunFolder
 from tagger.training.train_run import train
 
+pytestmark = pytest.mark.slow
+
 CASES = REPO_ROOT.parent / "shared" / "cases"
 WORDS = {
     tag: words.split()

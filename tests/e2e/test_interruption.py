@@ -14,6 +14,8 @@ from tagger.config.schema import TrainConfig
 from tagger.runs import RunFolder
 from tagger.training.train_run import train
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 DEADLINE = 120
 
@@ -64,7 +66,6 @@ def files(run: RunFolder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run.path / "model").iterdir()}
 
 
-@pytest.mark.slow
 def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tiny_config, tmp_path):
     config = tiny_config(
         f"runs_dir={tmp_path}", "name=whole", "training.epochs=6", "training.batch_size=4",
@@ -91,7 +92,6 @@ def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tiny_config, t
     assert not (folder / "checkpoints").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_run_says_how_to_go_on(tiny_config, tmp_path, number):
     config = tiny_config(f"runs_dir={tmp_path}", "name=stopped", "training.epochs=200")
@@ -105,7 +105,6 @@ def test_stopped_run_says_how_to_go_on(tiny_config, tmp_path, number):
     assert list((tmp_path / "stopped" / "checkpoints").glob("step-*"))
 
 
-@pytest.mark.slow
 def test_two_processes_agree_with_one(tiny_config, tmp_path):
     # Without dropout: its masks differ by process. 36 rows by 8 leave a last batch of 4.
     config = tiny_config(
@@ -130,7 +129,6 @@ def test_two_processes_agree_with_one(tiny_config, tmp_path):
         assert max(float((first[k] - second[k]).abs().max()) for k in first) < 1e-5
 
 
-@pytest.mark.slow
 def test_accelerate_launch_gives_the_run_of_plain_python(tiny_config, tmp_path):
     config = tiny_config(f"runs_dir={tmp_path}", "name=plain", "training.epochs=2")
     plain = RunFolder(train(config))

@@ -13,7 +13,10 @@ from tagger.files import REPO_ROOT
 
 HERE = Path(__file__).parent / "like_windows"
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is taken away is Linux's")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="what is taken away is Linux's"),
+]
 
 
 @pytest.fixture
@@ -43,7 +46,6 @@ def run(tmp_path: Path) -> Callable[..., str]:
     return start
 
 
-@pytest.mark.slow
 def test_a_run_is_trained_evaluated_and_used(
     run: Callable[..., str], toy_folder: Path, tmp_path: Path
 ) -> None:
@@ -66,7 +68,6 @@ def test_a_run_is_trained_evaluated_and_used(
     assert not [name for name in left if name.endswith((".lock", ".partial", ".tmp"))]
 
 
-@pytest.mark.slow
 def test_a_search_has_its_workers(
     run: Callable[..., str], toy_folder: Path, tmp_path: Path
 ) -> None:

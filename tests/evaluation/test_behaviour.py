@@ -145,6 +145,7 @@ def test_tags_that_a_run_does_not_know_are_told(suite: Suite) -> None:
     assert suite.unknown_tags(["weather"]) == ["fruit", "metal"]
 
 
+@pytest.mark.slow
 def test_cases_about_other_tags_are_tried_on_no_run(
     runs, items, split, write: Callable[[str], Path]
 ) -> None:
@@ -183,6 +184,7 @@ def test_cases_that_cannot_be_read_are_not_passed_over(runs, items, split, tmp_p
     assert choose_suite(run, runs.config("r", missing, "behaviour=off")) is None
 
 
+@pytest.mark.slow
 def test_an_evaluation_reports_behaviour_if_the_tags_fit(
     runs, items, split, write: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

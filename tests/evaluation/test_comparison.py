@@ -60,6 +60,7 @@ def test_pairing_finds_what_separate_intervals_hide() -> None:
     assert swapped[1] < 0
 
 
+@pytest.mark.slow
 def test_drawing_counts_is_drawing_pairs() -> None:
     rng = np.random.default_rng(3)
     true = rng.integers(0, 3, 90)
@@ -173,6 +174,7 @@ def assert_nothing_changed(comparison: RunComparison) -> None:
         assert (part.fixed, part.broken, part.worse) == (0, 0, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*FITS])
 @pytest.mark.parametrize("seed", range(2))
 def test_nothing_changed_between_a_run_and_itself(

@@ -29,6 +29,7 @@ def listed_errors(report: EvaluationReport) -> list[WrongItem]:
     return [error for group in report.errors.groups for error in group.errors]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("real_figures")
 def test_own_test_rows_give_a_whole_report(runs, items, split, capsys) -> None:
     run = runs.make("r", items, split, errs_on=["i0-30", "i0-1"])
@@ -63,6 +64,7 @@ def test_own_test_rows_give_a_whole_report(runs, items, split, capsys) -> None:
     assert str(run.path / "plots" / "confusion.png") in printed
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_numbers(runs, items, split) -> None:
     runs.make("r", items, split, errs_on=["i0-30"])
     first, second = (runs.evaluate("r") for _ in range(2))
@@ -174,6 +176,7 @@ def test_another_source_goes_into_its_own_folder(runs, items, split, new_items) 
     assert (run.path / "predictions.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_that_kept_nothing_apart_is_warned_of_everywhere(
     runs, items, split, new_items, capsys
 ) -> None:

@@ -21,6 +21,8 @@ from tagger.evaluation.evaluate_run import evaluate_run
 from tagger.evaluation.report import EvaluationReport
 from tagger.runs import RunFolder
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "golden"
 TAGS = ("apples", "pears", "plums")
 LEFT_OUT = {"run", "latency", "environment", "evaluated_on"}

@@ -105,6 +105,7 @@ def test_copies_of_a_part_cost_no_power(broken: int, fixed: int) -> None:
     assert p_values == {one.p_value}
 
 
+@pytest.mark.slow
 def test_runs_that_differ_by_luck_are_rarely_refused() -> None:
     random = np.random.default_rng(0)
     refused = 0
@@ -210,6 +211,7 @@ def worse_on_a_word(runs, items, split, monkeypatch) -> None:
     runs.make("theirs", items, split)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("worse_on_a_word")
 def test_found_parts_are_guarded_unless_parts_are_chosen(runs, capsys) -> None:
     guards = runs.report("ours", "against=theirs").comparison.guards
@@ -229,6 +231,7 @@ def test_found_parts_are_guarded_unless_parts_are_chosen(runs, capsys) -> None:
         runs.evaluate("ours", "against=theirs", "guard=['word \"orchard\"']")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("worse_on_a_word")
 def test_clusters_are_guarded_where_rows_are_embedded(runs, monkeypatch) -> None:
     def embed(items: Sequence[Item], *_: object) -> np.ndarray:

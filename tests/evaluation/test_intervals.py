@@ -89,6 +89,7 @@ def test_drawing_counts_is_drawing_rows() -> None:
     assert overall.macro_f1.high == pytest.approx(ends[1], abs=0.012)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "weighted_f1", "macro_precision"])
 def test_averages_are_covered_about_as_often_as_promised(name: str) -> None:
     law = np.array([[0.40, 0.03, 0.02], [0.04, 0.30, 0.01], [0.03, 0.02, 0.15]])

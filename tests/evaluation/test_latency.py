@@ -230,6 +230,7 @@ def test_the_run_that_is_timed_was_loaded_on_as_many_cores(
     assert found == [available_cores(), 1]
 
 
+@pytest.mark.slow
 def test_a_run_over_its_budget_fails_and_has_its_report(
     runs, items, split, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,11 +22,18 @@ def test_what_is_read_is_written_again(plain: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("schema_version", 1), ("overall", None), ("more", 1), ("map", [{"id": "x"}])],
+    [("overall", None), ("more", 1), ("map", [{"id": "x"}])],
 )
 def test_other_content_is_refused_in_a_sentence(plain: Any, key: str, value: object) -> None:
     with pytest.raises(UserError, match=r"^report\.json is no EvaluationReport of version 2"):
         EvaluationReport.parse(plain | {key: value}, Path("report.json"))
+
+
+def test_an_older_version_is_refused_with_the_command_that_writes_it(plain: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        EvaluationReport.parse(plain | {"schema_version": 1}, Path("report.json"))
+    assert "holds version 1" in caught.value.summary
+    assert "evaluate.py" in str(caught.value.hint)
 
 
 def test_a_fitted_policy_keeps_the_parameters_of_its_kind(plain: Any) -> None:

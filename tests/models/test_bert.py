@@ -113,6 +113,7 @@ def test_a_missing_weight_is_named(reference_folder, tmp_path):
         read_encoder(tmp_path)
 
 
+@pytest.mark.slow
 def test_transformers_is_not_imported_for_bert():
     import subprocess
     import sys

@@ -44,6 +44,7 @@ def test_vectors_come_in_the_order_of_the_items(vectors: FloatArray) -> None:
     assert np.allclose(alone[0], vectors[2], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["linear", "rules"])
 def test_a_model_without_an_encoder_is_refused(model: str) -> None:
     with pytest.raises(UserError, match=f"model {model} has no encoder"):

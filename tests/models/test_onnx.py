@@ -43,6 +43,7 @@ def copied(folder, tmp_path) -> Path:
     return tmp_path / "copy"
 
 
+@pytest.mark.slow
 def test_answers_are_in_the_order_of_the_items(folder):
     classifier = OnnxClassifier.load(folder / "model")
     items = [Item(str(n), "alpha beta " * n, "gamma" if n % 2 else "") for n in (9, 1, 30, 2) * 20]
@@ -102,6 +103,7 @@ def test_no_items_give_no_rows(folder):
     assert OnnxClassifier.load(folder / "model").predict_proba([]).shape == (0, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["🍏🍎", "東京", "é", "\u202e\u0000x", "?"])
 def test_any_script_is_answered(folder, text):
     items = [Item("1", text, "")]
@@ -149,6 +151,7 @@ def test_idle_threads_do_not_spin_on_cores_that_others_compute_on(
         assert options.get_session_config_entry(key) == "0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "tagger.json"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "noise"])
 def test_a_damaged_file_is_one_clear_message(copied, name, damage):

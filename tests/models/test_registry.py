@@ -79,6 +79,7 @@ def saved(classifiers, tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("approach", CLASSES)
 def test_each_approach_is_read_as_its_class_with_the_same_answers(classifiers, saved, approach):
     loaded = load_classifier(saved / approach)

@@ -155,6 +155,7 @@ def test_columns_are_in_the_order_of_the_approved_tags():
     np.testing.assert_array_equal(row[::-1], reads().predict_proba(item)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -286,6 +287,7 @@ def test_the_shipped_rules_know_every_tag_and_are_silent_on_other_things(shipped
     assert decide(rows).tolist() == [REVIEW]
 
 
+@pytest.mark.slow
 def test_the_shipped_rules_are_worth_having_on_the_embedded_set(shipped):
     with (REPO_ROOT / "data" / "gold.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))[::4]

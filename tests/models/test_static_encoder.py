@@ -15,6 +15,8 @@ from tagger.models.transformer import TransformerClassifier
 from tagger.runs import RunFolder
 from tagger.training.train_run import train
 
+pytestmark = pytest.mark.slow
+
 ITEMS = [Item("1", "apple pear", "juice in a basket"), Item("2", "iron", "")]
 STATIC = ("model.static=8", "model.freeze_embeddings=false")
 

@@ -152,6 +152,7 @@ CUTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", CUTS, ids=" ".join)
 def test_a_student_is_saved_and_loaded(tmp_path, tiny_config, cut):
     torch.manual_seed(0)
@@ -168,6 +169,7 @@ def test_a_student_is_saved_and_loaded(tmp_path, tiny_config, cut):
     )
 
 
+@pytest.mark.slow
 def test_a_student_of_the_real_encoder_has_its_layers(tiny_config):
     teacher, _ = load_encoder(tiny_config("model=minilm").model)
     student = TransformerClassifier.build(tiny_config("model=student").model, ["a", "b"])

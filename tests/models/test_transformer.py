@@ -53,6 +53,7 @@ def test_long_text_is_cut_not_refused(tiny_classifier):
     assert np.isfinite(tiny_classifier.predict_proba([item])).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_loaded_classifier_gives_the_same_probabilities(tmp_path, tiny_config, head):
     # training.head_init=random: a probe needs a linear head.
@@ -126,6 +127,7 @@ def test_a_frozen_encoder_is_as_it_was_pretrained_and_out_of_training(tiny_confi
     assert frozen.predict_proba(items).shape == (5, 3)
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_a_frozen_model_still_takes_its_vectors_at_length_1(tiny_config, tmp_path):
     config = tiny_config().model
     items = items_of_many_lengths()
@@ -143,6 +145,7 @@ def test_saved_and_loaded_a_frozen_model_still_takes_its_vectors_at_length_1(tin
         assert at_one.all() if unit else not at_one.any()
 
 
+@pytest.mark.slow
 def test_encoder_dropout_is_what_the_config_says(tiny_config):
     def rates(*overrides):
         classifier = TransformerClassifier.build(tiny_config(*overrides).model, ["a", "b"])

@@ -84,6 +84,7 @@ def real(tiny_config):
     return {"whole": whole, "pruned": pruned, "encoder": encoder, "before": before, "kept": kept}
 
 
+@pytest.mark.slow
 def test_texts_of_the_domain_are_cut_into_the_same_tokens(real):
     whole, pruned = real["whole"], real["pruned"]
     assert pruned.get_vocab_size() == len(real["kept"]) < whole.get_vocab_size() / 10
@@ -117,6 +118,7 @@ words = st.text(LETTERS, min_size=1, max_size=8)
 texts = st.lists(words, max_size=4).map(" ".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(domain=st.lists(texts, max_size=4), others=st.lists(texts, min_size=1, max_size=4))
 @example(domain=["abc"], others=["abcab", "abab"])
@@ -133,6 +135,7 @@ def test_whatever_the_domain_covered_words_stay_and_others_are_still_read(domain
     assert all(known.issuperset(tokens(WHOLE, text)) for text in domain)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(kept=st.sets(st.sampled_from(PIECES)), others=st.lists(texts, min_size=1, max_size=4))
 def test_any_subset_of_the_pieces_gives_what_wordpiece_gives_with_it(kept, others):
@@ -310,6 +313,7 @@ def domain_file(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_student_with_fewer_tokens_computes_the_same(tiny_config, domain_file, tmp_path):
     torch.manual_seed(0)
     whole = TransformerClassifier.build(tiny_config().model, ["a", "b"])

@@ -24,6 +24,7 @@ def test_without_folds_nothing_is_divided(tiny_config):
     assert plan_folds([], tiny_config()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folds", [2, 3, 5])
 def test_folds_leave_each_row_out_once_and_know_nothing_of_the_runs_own_split(tiny_config, folds):
     items = rows_of(TAGS * 10)

@@ -28,6 +28,7 @@ def test_voters_learn_what_there_is_to_learn(texts_and_labels):
         assert (rows.argmax(axis=1) == labels).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_no_item_has_a_say_in_its_own_vote(texts_and_labels):
     texts, labels = texts_and_labels
     wrong = [*labels]
@@ -37,6 +38,7 @@ def test_no_item_has_a_say_in_its_own_vote(texts_and_labels):
     assert mean_of(votes)[4].argmax() == labels[4]
 
 
+@pytest.mark.slow
 def test_near_duplicates_share_a_fold(texts_and_labels):
     texts, labels = texts_and_labels
     # Fruit becomes one group of which half is called metal: alone in its fold, nobody learned it.

@@ -266,6 +266,7 @@ def test_all_forms_tell_the_whole_story(
         assert line in printed, line
 
 
+@pytest.mark.slow
 def test_what_there_is_not_is_said(report: EvaluationReport, tmp_path: Path) -> None:
     nothing = {"total": 0, "shown": 0, "suspected_label_errors": 0, "groups": []}
     plain = report.model_dump() | {"errors": nothing, "comparison": None, "behaviour": None}

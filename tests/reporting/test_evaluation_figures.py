@@ -62,6 +62,7 @@ def decision(
     return described.model_copy(update={"policy": Fitted(kind=policy)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_tags", [2, 13])  # from 12 on, names are cut and shares left out
 def test_any_number_of_tags_one_of_them_absent(n_tags: int, check: Check) -> None:
     tags = [f"a-tag-with-a-rather-long-name & number {number}" for number in range(n_tags)]

@@ -49,6 +49,7 @@ def names_in(output: str) -> list[str]:
     return re.findall(r"\b(?:good|fair|poor|new|other)\b(?=.*toy|.*zoo)", output)
 
 
+@pytest.mark.slow
 def test_the_best_is_first_and_the_unevaluated_last(
     copy_run: CopyRun, board: Callable[[], str]
 ) -> None:

@@ -99,6 +99,7 @@ def dots(axes: Axes, state: str) -> list[list[float]]:
     return points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
 def test_many_trials_of_each_kind(space: SearchSpace, metric: str, check: Check) -> None:
     rows = many(metric)
@@ -235,6 +236,7 @@ def test_where_less_is_better_the_least_is_darkest(space: SearchSpace) -> None:
     assert [line.get_alpha() for line in shown] == sorted(line.get_alpha() for line in shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [["mib"], ["mib", "p50_ms", "seconds"]])
 def test_a_front_is_drawn_over_each_other_objective(others: list[str], check: Check) -> None:
     def cost(number: int, score: float, value: float, **more: Any) -> TrialResult:

@@ -174,6 +174,7 @@ def test_both_are_trained_on_each_fresh_seed_once() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_plan_trains_what_was_chosen_on_the_steps_of_its_seed(
     make_sweep: Callable[..., Sweep],
 ) -> None:
@@ -303,6 +304,7 @@ def test_nothing_is_concluded_before_all_is_there(make_sweep: Callable[..., Swee
     assert sweep.conclude() is None
 
 
+@pytest.mark.slow
 def test_rows_held_out_are_not_confirmed_on(make_sweep: Callable[..., Sweep]) -> None:
     sweep = make_sweep("accuracy", "data.split.test=0.3")
     sweep.enqueue()

@@ -20,6 +20,8 @@ from tagger.threads import usable_threads
 from tagger.training.fitting import Fitted, fit_classifier
 from tagger.training.inputs import TrainingContext, TrainingData
 
+pytestmark = pytest.mark.slow
+
 HELD_OUT = ["data.split.validation=0.2", "data.split.test=0.2"]
 ALL_ROWS = ["data.split.validation=0", "data.split.test=0"]
 

@@ -50,6 +50,7 @@ def first_stop(rng: np.random.Generator, best: float, other: float, p: float) ->
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.05, 0.2])
 def test_equal_trials_are_stopped_no_more_often_than_p_a_look(p: float) -> None:
     rng = np.random.default_rng(0)
@@ -119,6 +120,7 @@ def test_it_is_compared_with_the_best_complete_trial() -> None:
     assert not pruner.prune(study, mine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "expected"),
     # Of 20 trials, each worse than all before: median waits for five whole ones, and hyperband
@@ -151,6 +153,7 @@ def test_bad_trials_are_stopped_by_each_pruner(
     assert 0.9 not in stopped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("p", "stopped"), [(0.4, True), (0.001, False)])
 @pytest.mark.parametrize("name", ["items", "wilcoxon"])
 def test_pruners_that_test_are_as_sure_as_asked(

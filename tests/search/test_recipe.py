@@ -29,6 +29,7 @@ def content_of(text: str) -> dict[str, object]:
 FILE = ("data=file", "data.name=toy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -59,6 +60,7 @@ def test_the_file_makes_the_same_config(overrides: list[str], tmp_path: Path) ->
     assert read_back(write_experiment(config, ["About it."]), tmp_path) == config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["a ${b}.csv", "${oc.env:HOME}.csv", "1e5", "null", "2024", "yes", "a\\b", "x: y"]
 )

@@ -217,6 +217,7 @@ def by_rate(chosen: dict[str, Any]) -> float:
     return -float(np.log10(chosen["training.lr"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
 @pytest.mark.parametrize(
     ("score", "path"),
@@ -579,6 +580,7 @@ def recipe(path: Path) -> TrainConfig:
     return load_config(TrainConfig, compose_config("train", [f"experiment={path}"]))
 
 
+@pytest.mark.slow
 def test_each_trial_of_a_front_is_an_experiment(
     sweep_config: MakeConfig, wide: SearchSpace, study_of: StudyOf, tmp_path: Path
 ) -> None:
@@ -639,6 +641,7 @@ def test_a_sweep_of_one_trial_has_a_summary(
     assert found.states == {"complete": 1, "running": 1}
 
 
+@pytest.mark.slow
 def test_two_commands_may_come_to_the_end_of_a_sweep_together(
     sweep_config: MakeConfig, wide: SearchSpace, study_of: StudyOf, tmp_path: Path
 ) -> None:

@@ -26,6 +26,8 @@ from tagger.search.study import FILE, MADE_FROM, begun, counted
 from tagger.search.summary import SweepSummary
 from tagger.training.train_run import train
 
+pytestmark = pytest.mark.slow
+
 # On these rows nothing errs, so that only the loss can tell configs apart.
 START = ("model.C=0.05", "search.objectives=[log_loss]", "search.pruner=none")
 
@@ -79,7 +81,6 @@ def swept(
     return config, run_sweep(config, report_sweep)
 
 
-@pytest.mark.slow
 def test_it_leaves_all_that_is_promised(swept: tuple[OptimizeConfig, Path]) -> None:
     config, folder = swept
     assert folder.name == NAME
@@ -94,7 +95,6 @@ def test_it_leaves_all_that_is_promised(swept: tuple[OptimizeConfig, Path]) -> N
     assert (complete.folds == 3).all()
 
 
-@pytest.mark.slow
 def test_its_best_is_an_experiment(swept: tuple[OptimizeConfig, Path], tmp_path: Path) -> None:
     _, folder = swept
     overrides = [f"experiment={folder / 'best.yaml'}", f"runs_dir={tmp_path}", "name=best"]
@@ -106,7 +106,6 @@ def test_its_best_is_an_experiment(swept: tuple[OptimizeConfig, Path], tmp_path:
     assert train(config, lambda text: None).is_dir()
 
 
-@pytest.mark.slow
 def test_the_winner_is_confirmed_on_fresh_seeds(swept: tuple[OptimizeConfig, Path]) -> None:
     _, folder = swept
     summary = summary_of(folder)
@@ -118,7 +117,6 @@ def test_the_winner_is_confirmed_on_fresh_seeds(swept: tuple[OptimizeConfig, Pat
     assert "fresh seeds" in summary.paragraph
 
 
-@pytest.mark.slow
 def test_the_same_command_finds_it_done(swept: tuple[OptimizeConfig, Path]) -> None:
     config, folder = swept
     said = summary_of(folder).paragraph
@@ -129,7 +127,6 @@ def test_the_same_command_finds_it_done(swept: tuple[OptimizeConfig, Path]) -> N
     assert reported[0].summary.paragraph == said
 
 
-@pytest.mark.slow
 def test_more_trials_are_added_to_those_that_are_there(
     swept: tuple[OptimizeConfig, Path],
     sweep_config: SweepConfig,
@@ -145,7 +142,6 @@ def test_more_trials_are_added_to_those_that_are_there(
     assert before == {number: after[number] for number in before}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "key"),
     [
@@ -172,7 +168,6 @@ def test_another_sweep_does_not_go_on_in_its_place(
     assert (folder / "config.yaml").read_bytes() == before
 
 
-@pytest.mark.slow
 def test_other_rows_are_another_sweep(
     swept: tuple[OptimizeConfig, Path], sweep_config: SweepConfig, tmp_path: Path
 ) -> None:
@@ -208,7 +203,6 @@ def check_stopped(folder: Path) -> dict[int, list[float]]:
 STOPPED = ("search.trials=5", "search.repeats=8")
 
 
-@pytest.mark.slow
 def test_ctrl_c_leaves_a_report_and_the_command_goes_on(
     tmp_path: Path,
     sweep_config: SweepConfig,
@@ -242,7 +236,6 @@ def test_ctrl_c_leaves_a_report_and_the_command_goes_on(
     assert not (folder / "trials").exists()
 
 
-@pytest.mark.slow
 def test_sigterm_leaves_a_report_too(
     tmp_path: Path, sweep_config: SweepConfig, watch: Watch
 ) -> None:
@@ -267,7 +260,6 @@ def test_sigterm_leaves_a_report_too(
     check_stopped(tmp_path / NAME)
 
 
-@pytest.mark.slow
 def test_two_commands_at_once_are_one_sweep(
     tmp_path: Path, sweep_config: SweepConfig, worker_context: ForkServerContext
 ) -> None:
@@ -283,7 +275,6 @@ def test_two_commands_at_once_are_one_sweep(
     assert summary_of(tmp_path / NAME).states.keys() <= {"complete", "stopped early"}
 
 
-@pytest.mark.slow
 def test_hours_end_it(tmp_path: Path, sweep_config: SweepConfig) -> None:
     config = sweep_config(tmp_path, "search.trials=null", "search.hours=0.002", "search.repeats=5")
     folder = run_sweep(config, no_report)
@@ -291,7 +282,6 @@ def test_hours_end_it(tmp_path: Path, sweep_config: SweepConfig) -> None:
     assert not any(trial.state == TrialState.RUNNING for trial in trials_of(folder))
 
 
-@pytest.mark.slow
 def test_a_grid_is_tried_to_its_end(tmp_path: Path, sweep_config: SweepConfig) -> None:
     config = sweep_config(
         tmp_path,
@@ -309,7 +299,6 @@ def test_a_grid_is_tried_to_its_end(tmp_path: Path, sweep_config: SweepConfig) -
     assert len(table) == len(pairs) == 6
 
 
-@pytest.mark.slow
 def test_several_objectives_give_a_front(tmp_path: Path, sweep_config: SweepConfig) -> None:
     config = sweep_config(
         tmp_path, "search.objectives=[precision_at_90, p50_ms, mib]", "search.pruner=none"
@@ -333,7 +322,6 @@ def test_several_objectives_give_a_front(tmp_path: Path, sweep_config: SweepConf
     assert ("Pareto front" in summary.paragraph) == (len(front) > 1)
 
 
-@pytest.mark.slow
 def test_earlier_runs_come_first(
     tmp_path: Path,
     sweep_config: SweepConfig,
@@ -393,7 +381,6 @@ def test_too_few_rows_are_refused_before_the_first_trial(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 def test_a_start_that_cannot_be_trained_ends_it(tmp_path: Path, sweep_config: SweepConfig) -> None:
     config = sweep_config(
         tmp_path,
@@ -444,7 +431,6 @@ def test_a_study_of_that_name_may_be_somebody_elses(
     assert [trial.value for trial in study.trials] == [1.0]
 
 
-@pytest.mark.slow
 def test_a_database_that_vanishes_is_one_message(
     tmp_path: Path,
     start: Callable[..., subprocess.Popen[str]],
@@ -468,7 +454,6 @@ def test_a_database_that_vanishes_is_one_message(
     assert len(errors) == 1, output
 
 
-@pytest.mark.slow
 def test_workers_that_always_die_end_it(tmp_path: Path, sweep_config: SweepConfig) -> None:
     over = threading.Event()
 

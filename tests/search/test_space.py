@@ -66,6 +66,7 @@ def ask(seed: int) -> Trial:
     return optuna.create_study(sampler=RandomSampler(seed=seed)).ask()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [
@@ -389,6 +390,7 @@ def test_what_the_config_refuses_is_not_applied() -> None:
     assert caught.value.problems == ("training.lr: found -1.0, expected greater than 0",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "chosen"),
     [
@@ -410,6 +412,7 @@ def test_the_choices_of_a_config_are_found_again(overrides: list[str], chosen: A
     assert space.apply(found) == config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
@@ -467,6 +470,7 @@ def test_whatever_is_suggested_makes_a_config_that_tells_it(seed: int) -> None:
     json.dumps(trial.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "keys"),
     [
@@ -587,6 +591,7 @@ SPECS = st.one_of(
 NAMES = ("lr", "epochs", "loss", "focal_gamma", "patience", "low", "x")
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     space=st.fixed_dictionaries(

@@ -46,6 +46,8 @@ from tagger.search.study import (
     storage_url,
 )
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 120
 Config = Callable[..., OptimizeConfig]
 
@@ -222,7 +224,6 @@ for number in count():
 """
 
 
-@pytest.mark.slow
 def test_a_turn_ends_with_the_process_that_had_it(
     start: Callable[..., subprocess.Popen[str]], url: str, tmp_path: Path
 ) -> None:
@@ -236,7 +237,6 @@ def test_a_turn_ends_with_the_process_that_had_it(
         pass
 
 
-@pytest.mark.slow
 def test_one_process_at_a_time_has_its_turn(
     start: Callable[..., subprocess.Popen[str]], url: str, tmp_path: Path
 ) -> None:
@@ -250,7 +250,6 @@ def test_one_process_at_a_time_has_its_turn(
     assert path.read_text() == "50"
 
 
-@pytest.mark.slow
 def test_processes_may_make_the_same_file_at_once(
     start: Callable[..., subprocess.Popen[str]], url: str
 ) -> None:
@@ -262,7 +261,6 @@ def test_processes_may_make_the_same_file_at_once(
     optuna.create_study(storage=open_storage(url, 15), study_name="x")
 
 
-@pytest.mark.slow
 def test_a_killed_writer_leaves_a_whole_file(
     start: Callable[..., subprocess.Popen[str]], url: str, tmp_path: Path
 ) -> None:

@@ -131,6 +131,7 @@ def test_folds_that_are_there_are_not_done_again(sweep_config: Config, tmp_path:
     assert sweep.study.trials[-1].intermediate_values == {0: 0.125, 1: scores, 2: 0.25}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [0, 1, 2])  # folds that a stopped worker left
 def test_a_trial_that_is_clearly_worse_is_given_up(
     sweep_config: Config, mixed_up: str, tmp_path: Path, before: int
@@ -155,6 +156,7 @@ def test_what_all_is_compared_with_is_never_given_up(
     assert sorted(sweep.kept) == KEYS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["items", "wilcoxon", "median", "hyperband"])
 def test_pruners_are_told_of_folds_or_of_the_mean_so_far(
     sweep_config: Config, mixed_up: str, tmp_path: Path, pruner: str
@@ -169,6 +171,7 @@ def test_pruners_are_told_of_folds_or_of_the_mean_so_far(
     assert list(sweep.study.trials[-1].intermediate_values.values()) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", ["well", "stopped", "failed"])
 @pytest.mark.parametrize("keep", [True, False])
 def test_the_folder_of_a_trial_is_kept_where_asked(

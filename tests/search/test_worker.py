@@ -46,6 +46,8 @@ from tagger.search.worker import (
     work,
 )
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 180
 WHO = "elsewhere:1:of-another-machine"
 Config = Callable[..., OptimizeConfig]
@@ -398,7 +400,6 @@ def test_a_confirmation_draws_nothing(sweep_config: Config, tmp_path: Path) -> N
     assert sweep.take() is None
 
 
-@pytest.mark.slow
 def test_a_worker_goes_on_after_trials_that_fail(
     sweep_config: Config, tmp_path: Path, start: Callable[[WorkerSpec], BaseProcess]
 ) -> None:
@@ -433,7 +434,6 @@ def test_a_worker_goes_on_after_trials_that_fail(
     assert list((sweep.spec.folder / "trials").iterdir()) == []
 
 
-@pytest.mark.slow
 def test_sigterm_puts_the_trial_back_with_its_folds(
     sweep_config: Config, tmp_path: Path, start: Callable[[WorkerSpec], BaseProcess]
 ) -> None:
@@ -451,7 +451,6 @@ def test_sigterm_puts_the_trial_back_with_its_folds(
     assert ERROR not in failed.user_attrs
 
 
-@pytest.mark.slow
 def test_a_worker_ends_when_its_parent_dies(
     sweep_config: Config, toy_sweep: Callable[..., list[str]], tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ from tagger.training import calibration_set as module
 from tagger.training.objectives import Objective
 from tagger.training.train_run import train
 
+pytestmark = pytest.mark.slow
+
 TAGS = ("fruit", "metal", "weather")
 LINEAR = LinearConfig(
     approach="linear", name="linear", word_ngrams=1, char_ngrams=4, C=1e5, balanced=False

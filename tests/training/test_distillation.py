@@ -49,6 +49,7 @@ def text_file(tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_a_text_that_a_teacher_was_only_told_the_tag_of_teaches_nothing(
     runs, text_file, strange_items, distillation_set
 ):
@@ -207,6 +208,7 @@ def test_a_student_without_a_proper_teacher_leaves_no_run_behind(runs, teacher):
     assert not (runs.folder / "student").exists()
 
 
+@pytest.mark.slow
 def test_a_teacher_that_saw_the_students_held_out_rows_is_refused(runs, linear_model):
     runs.train("other", "decision.folds=3", "data.split.seed=1", model=linear_model)
     seen = {row.content_hash: row.split for row in runs.open("other").split_rows()}
@@ -238,6 +240,7 @@ def given_sets(monkeypatch):
     return kept
 
 
+@pytest.mark.slow
 def test_a_student_notes_what_it_was_made_with(runs, text_file, strange_items):
     path = text_file(strange_items)
     given = (*TAUGHT, "distill.teachers=[words,rough]", f"distill.transfer=[{path}]")
@@ -280,6 +283,7 @@ def test_files_of_tokens_are_noted_and_checked_too(runs, text_file, tmp_path, st
     assert not (runs.folder / "again").exists()
 
 
+@pytest.mark.slow
 def test_no_text_like_a_held_out_row_reaches_a_student(runs, text_file, given_sets, strange_items):
     held_out = [*runs.items("words", "test"), *runs.items("words", "validation")]
     alike = [replace(item, id=f"like-{item.id}", title=f"{item.title} too") for item in held_out]
@@ -289,6 +293,7 @@ def test_no_text_like_a_held_out_row_reaches_a_student(runs, text_file, given_se
     assert [item.id for item in given_set.items[36:]] == ["s1", "s2", "s3", "s4"]
 
 
+@pytest.mark.slow
 def test_no_text_like_the_rows_of_a_fold_reaches_the_model_that_predicts_it(
     runs, text_file, given_sets
 ):

@@ -14,6 +14,8 @@ from tagger.models.transformer import TransformerClassifier
 from tagger.runs import RunFolder
 from tagger.training.train_run import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def config(tiny_config, tmp_path):

@@ -22,6 +22,8 @@ from tagger.training.probe import start_from_probe
 from tagger.training.tracking import read_metrics
 from tagger.training.train_run import train
 
+pytestmark = pytest.mark.slow
+
 PINNED = [0.87468, 1.27607, 0.82129, 0.88889, 1.18822, 0.565, 0.42952, 0.49441, 0.40812, 0.37073]
 
 

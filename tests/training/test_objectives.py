@@ -158,6 +158,7 @@ def test_class_loss_is_a_factor_beside_noise_too(losses):
     torch.testing.assert_close(losses(*asked), 2 * losses(asked[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -234,6 +235,7 @@ def few_tokens(tmp_path):
     return f"model.vocabulary_from=[{path}]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
 def test_the_whole_encoder_has_the_vectors_of_its_source_even_with_fewer_tokens(
     distil, few_tokens, pooling
@@ -299,6 +301,7 @@ def test_what_is_learnt_reaches_the_student_and_never_the_source(distil, whole, 
     assert student.module.head.weight.grad is None
 
 
+@pytest.mark.slow
 def test_vectors_of_another_width_are_compared_too(distil):
     losses = distil("model.static=16")["vector_loss"]
     assert losses.shape == (5,)

@@ -19,6 +19,7 @@ def test_head_starts_where_the_regression_ends(tiny_classifier):
     assert (predicted == expected).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_a_tag_without_items_is_the_least_likely(tiny_classifier):
     start_from_probe(tiny_classifier, ITEMS, [1.0] * len(ITEMS), C=10.0)
     probabilities = tiny_classifier.predict_proba(ITEMS)

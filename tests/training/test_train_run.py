@@ -91,6 +91,7 @@ def extra_file(tiny_run, tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_extra_rows_are_trained_on_unless_they_resemble_held_out_ones(config, extra_file):
     run = RunFolder(train(config(f"data.extra=[{extra_file}]")))
     rows = run.split_rows()

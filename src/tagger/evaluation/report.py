@@ -1,6 +1,6 @@
 """The data types of an evaluation's report, `report.json`."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
@@ -431,6 +431,8 @@ class RunComparison(Record):
 
 class EvaluationReport(Document):
     """The content of `report.json`."""
+
+    WRITTEN_BY: ClassVar[str] = "python evaluate.py run=RUN"
 
     run: RunFacts
     data: DataFacts

@@ -97,6 +97,7 @@ def test_what_the_system_refuses_is_a_user_error(
         read(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, suffix: str) -> None:
     def peak(rows: int) -> int:
@@ -240,6 +241,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @FUZZ
 @given(lines=st.lists(st.one_of(JSON.map(json.dumps), st.text('{}[]":,id1\\u', max_size=15))))
 def test_random_jsonl(read: Read, tmp_path: Path, lines: list[str]) -> None:
@@ -265,6 +267,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 NOT_BLANK = TEXT.filter(str.strip)  # a blank row is passed over
 
 
+@pytest.mark.slow
 @FUZZ
 @given(table=st.lists(st.tuples(NOT_BLANK, TEXT), min_size=1, max_size=5))
 def test_written_tables_come_back_in_every_format(

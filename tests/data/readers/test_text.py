@@ -48,6 +48,7 @@ def test_encoding_is_taken_from_the_byte_order_mark(
     assert values(write(f"a{ending}", long.encode(encoding))) == EXPECTED
 
 
+@pytest.mark.slow
 def test_place_of_a_wrong_byte_is_right_after_many_blocks(read: Read, write: Write) -> None:
     good = "id,title\n" + "1,ééé\n" * 50_000
     problems = read(write("a.csv", good.encode() + b"2,Stra\xdfe\n"))[1]
