@@ -8,6 +8,8 @@ import pytest
 from tagger.audit.report import AuditReport
 from tagger.cli import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(toy_folder, read_rows, write_rows, tmp_path_factory):
@@ -49,7 +51,6 @@ def audited(run):
     return run("--export", "review.csv", *gates)
 
 
-@pytest.mark.slow
 def test_the_command_prints_and_writes_what_it_found(audited, folder):
     printed, _, _ = audited
     assert "Labels: " in printed
@@ -77,7 +78,6 @@ def test_bad_conditions_are_refused_before_any_work(run, folder):
     assert not (folder / "none").exists()
 
 
-@pytest.mark.slow
 def test_out_to_a_person_and_back(audited, run, folder, read_rows, write_rows):
     rows = read_rows(folder / "review.csv")
     assert {"t05", "t10", "twin"} <= {row["id"] for row in rows}

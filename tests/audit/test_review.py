@@ -12,6 +12,8 @@ from tagger.audit.run_audit import audit_file
 from tagger.audit.table import read_table
 from tagger.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def original(toy_folder, read_rows, write_rows, tmp_path_factory):
@@ -63,7 +65,6 @@ ALL = {
 }
 
 
-@pytest.mark.slow
 def test_the_loop_from_doubt_to_a_new_version(data, tags, read_rows, review_of):
     before = read_table(data, tags)
     review = review_of(ALL)

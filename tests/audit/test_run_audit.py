@@ -6,6 +6,8 @@ from tagger.audit.run_audit import audit_file
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT
 
+pytestmark = pytest.mark.slow
+
 TURNED = {"t05": "fruit", "t16": "weather", "t30": "metal"}
 
 
@@ -22,7 +24,6 @@ def audit(toy_folder, read_rows, write_rows, tags, tmp_path_factory):
     return audit_file(path, tags=tags, split_column="part", model=None)
 
 
-@pytest.mark.slow
 def test_turned_labels_are_the_most_doubtful(audit):
     first = audit.labels.rows[:3]
     assert {row.id for row in first} == set(TURNED)
@@ -47,7 +48,6 @@ def test_the_split_column_shows_leaks_within_a_file(audit, toy_folder, tags):
         audit_file(toy_folder / "items.csv", tags=tags, split_column="taag", model=None)
 
 
-@pytest.mark.slow
 def test_clean_labels_are_left_alone_and_a_row_of_a_test_file_is_a_leak(
     toy_folder, toy_rows, write_rows, tags, tmp_path
 ):
@@ -71,7 +71,6 @@ def test_untagged_files_are_audited_for_all_else(toy_rows, write_rows, tags, tmp
     assert audit.repeats.kinds["text"].repeated_rows == 1
 
 
-@pytest.mark.slow
 def test_a_real_stream_is_audited_in_a_minute_and_no_repeat_is_missed(read_rows):
     path = REPO_ROOT.parent / "shared" / "data" / "stream.csv"
     if not path.exists():

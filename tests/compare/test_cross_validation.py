@@ -19,6 +19,8 @@ from tagger.config.schema import LatencyConfig
 from tagger.data.splits import split_items
 from tagger.runs import RunFolder, read_predictions
 
+pytestmark = pytest.mark.slow
+
 LINEAR = Approaches({"linear": ["model=linear", "training.threads=1"]}, {})
 
 
@@ -46,7 +48,6 @@ def test_an_ensemble_is_the_mean_of_its_members(results: Mapping[str, OutOfFold]
     assert results["linear + tiny"].seconds == pytest.approx(seconds)
 
 
-@pytest.mark.slow
 def test_what_is_done_is_not_done_again(
     results: Mapping[str, OutOfFold],
     approaches: Approaches,
@@ -76,7 +77,6 @@ def test_only_the_first_model_is_kept_and_measured(
         assert 0 < cost.p50_ms <= cost.p99_ms
 
 
-@pytest.mark.slow
 def test_few_labels_are_at_most_so_many_of_each_tag(source: LabelledFile, tmp_path: Path) -> None:
     results = cross_validate(LINEAR, source, tmp_path, seeds=1, folds=3, split={"per_tag": 4})
     rows = RunFolder(run_folder(tmp_path, "linear", 0, 0)).split_rows()
@@ -85,7 +85,6 @@ def test_few_labels_are_at_most_so_many_of_each_tag(source: LabelledFile, tmp_pa
     assert (results["linear"].probabilities.sum(axis=2) > 0.99).all()
 
 
-@pytest.mark.slow
 def test_another_source_is_predicted_by_a_run_on_all_of_the_first(
     source: LabelledFile, toy_folder: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,8 @@ from tagger.oof.recorded import (
 )
 from tagger.runs import RunFolder, read_calibration, read_ids, read_predictions
 
+pytestmark = pytest.mark.slow
+
 TAGS = ("fruit", "metal", "weather")
 
 
@@ -24,7 +26,6 @@ def out_of_folds(run):
     return dict(zip(read_ids(path), read_calibration(path, TAGS)[0], strict=True))
 
 
-@pytest.mark.slow
 def test_of_rows_it_was_trained_on_a_teacher_has_the_opinion_of_models_that_had_not_seen_them(runs):
     teacher, items = runs.open("words"), runs.items("words", "train")
     predict_as_teacher(teacher, items)

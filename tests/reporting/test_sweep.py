@@ -14,6 +14,8 @@ from tagger.search.results import SweepResults
 from tagger.search.space import SearchSpace
 from tagger.search.summary import Confirmation, Score, SweepSummary, TrialResult
 
+pytestmark = pytest.mark.slow
+
 HTML = "<b>&bold</b>.csv"
 SPACE = f"""
 model:
@@ -122,7 +124,6 @@ def page(folder: Path) -> Page:
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
-@pytest.mark.slow
 def test_a_report_is_a_page_and_its_figures(folder: Path) -> None:
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == {
@@ -188,7 +189,6 @@ def test_the_terminal_shows_the_paragraph_and_what_comes_next(
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_front_has_a_table_and_a_figure(config: OptimizeConfig, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     trials = [
@@ -221,7 +221,6 @@ def test_where_less_is_better_the_least_is_first(config: OptimizeConfig, tmp_pat
     assert ranked == ["1", "2", "0"]
 
 
-@pytest.mark.slow
 def test_a_sweep_of_one_trial_has_a_report(config: OptimizeConfig, tmp_path: Path) -> None:
     trials = [TRIALS[0], trial(1, {}, FOCAL, state="running", wall_seconds=None)]
     report_sweep(results_of(tmp_path / "sweep", config, trials, best=0))

@@ -33,6 +33,8 @@ from tagger.search.study import DEFAULT, ORIGIN, quiet_optuna
 from tagger.search.summary import Confirmation
 from tagger.search.trials import run_trial
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 2
 Config = Callable[..., OptimizeConfig]
 
@@ -174,7 +176,6 @@ def test_both_are_trained_on_each_fresh_seed_once() -> None:
     ]
 
 
-@pytest.mark.slow
 def test_a_plan_trains_what_was_chosen_on_the_steps_of_its_seed(
     make_sweep: Callable[..., Sweep],
 ) -> None:
@@ -304,7 +305,6 @@ def test_nothing_is_concluded_before_all_is_there(make_sweep: Callable[..., Swee
     assert sweep.conclude() is None
 
 
-@pytest.mark.slow
 def test_rows_held_out_are_not_confirmed_on(make_sweep: Callable[..., Sweep]) -> None:
     sweep = make_sweep("accuracy", "data.split.test=0.3")
     sweep.enqueue()

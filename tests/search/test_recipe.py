@@ -8,6 +8,8 @@ from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import TrainConfig
 from tagger.search.recipe import write_experiment
 
+pytestmark = pytest.mark.slow
+
 
 @cache
 def config_of(*overrides: str) -> TrainConfig:
@@ -29,7 +31,6 @@ def content_of(text: str) -> dict[str, object]:
 FILE = ("data=file", "data.name=toy")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -60,7 +61,6 @@ def test_the_file_makes_the_same_config(overrides: list[str], tmp_path: Path) ->
     assert read_back(write_experiment(config, ["About it."]), tmp_path) == config
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["a ${b}.csv", "${oc.env:HOME}.csv", "1e5", "null", "2024", "yes", "a\\b", "x: y"]
 )

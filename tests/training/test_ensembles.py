@@ -17,6 +17,8 @@ from tagger.runs import read_calibration, read_ids, read_predictions
 from tagger.training.ensembles import check_unseen, combine_runs, seen_rows
 from tagger.training.train_run import train
 
+pytestmark = pytest.mark.slow
+
 TAGS = ("fruit", "metal", "weather")
 ITEMS = [Item("1", "apple pear", "juice"), Item("2", "iron", ""), Item("3", "rain and snow", "")]
 ROLE = "members of an ensemble"
@@ -50,7 +52,6 @@ def hashes(run, *parts):
     return [row.content_hash for row in run.split_rows() if row.split in parts]
 
 
-@pytest.mark.slow
 def test_runs_answer_with_the_mean_of_their_probabilities(shared):
     classifier = combine_runs(ensemble("one", "two", "words"), str(shared.folder), TAGS)
     assert isinstance(classifier, EnsembleClassifier)
@@ -71,7 +72,6 @@ def digest(run):
     return sha256_of(run.path / "meta.json")
 
 
-@pytest.mark.slow
 def test_an_ensemble_is_a_run_like_any_and_does_without_its_members(runs):
     given = ("both", "decision.policy=threshold")
     run = runs.train(*given, model=ensemble("one", "words"))
@@ -99,7 +99,6 @@ def test_an_ensemble_is_a_run_like_any_and_does_without_its_members(runs):
     np.testing.assert_array_equal(run.load_classifier().predict_proba(ITEMS), answers)
 
 
-@pytest.mark.slow
 def test_an_ensemble_may_be_made_of_ensembles(runs):
     runs.train("inner", model=ensemble("one", "two"))
     outer = runs.train("outer", model=ensemble("inner", "words"))
@@ -207,7 +206,6 @@ def test_a_decision_is_not_fitted_to_rows_of_a_members_further_files(runs, parts
     assert error.value.problems == ("wider was trained on 12 of 12 validation rows",)
 
 
-@pytest.mark.slow
 def test_rows_that_the_members_of_a_member_have_seen_were_seen(runs, parts, linear_model):
     kept, moved = parts
     runs.train("all", *NOTHING_HELD_OUT, model=linear_model)
@@ -274,7 +272,6 @@ def test_without_test_rows_of_its_own_members_of_any_split_will_do(runs, linear_
     assert not (run.path / "predictions.csv").exists()
 
 
-@pytest.mark.slow
 def test_a_promise_is_not_fitted_to_rows_that_members_were_trained_on(runs, linear_model):
     # Of a split with other rows to validate with, though none of them is tested on.
     split = ("data.split.test=0", "data.split.validation=0.4")
@@ -335,7 +332,6 @@ def test_what_members_were_trained_on_is_where_their_items_say(shared):
             check_unseen(["one", "two"], str(shared.folder), ROLE, **held_out)
 
 
-@pytest.mark.slow
 def test_an_ensemble_of_which_a_member_was_trained_again_is_not_finished_already(
     runs, linear_model
 ):
@@ -355,7 +351,6 @@ def test_an_ensemble_of_which_a_member_was_trained_again_is_not_finished_already
     assert replaced.meta.model_files != run.meta.model_files
 
 
-@pytest.mark.slow
 def test_an_ensemble_that_was_killed_does_not_go_on_with_other_members(runs):
     run = runs.train("both", model=ensemble("one", "two"))
     write_json(run.path / "meta.json", run.meta.model_dump() | {"status": "running"})

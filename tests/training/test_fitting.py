@@ -25,6 +25,8 @@ from tagger.training.inputs import TrainingContext, TrainingData
 from tagger.training.probe import start_from_probe
 from tagger.training.train_run import train
 
+pytestmark = pytest.mark.slow
+
 TAGS = ("fruit", "metal", "weather")
 RULES = """
 fruit:
@@ -114,7 +116,6 @@ def items_of(run, part):
     return [items[row.id] for row in run.split_rows() if row.split == part]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("approach", CLASSES)
 def test_every_approach_gives_a_finished_run_that_predicts_as_it_was_saved(finished, approach):
     run = finished[approach]
@@ -203,7 +204,6 @@ def test_a_frozen_encoder_stays_as_it_was_and_only_the_head_is_fitted(finished):
     np.testing.assert_allclose(classifier.predict_proba(items), before, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_a_head_that_is_fitted_anew_belongs_to_the_encoder_that_training_ended_with(run):
     # Out of the last epoch: without validation rows there is no better one to go back to.
     done = run(
@@ -216,7 +216,6 @@ def test_a_head_that_is_fitted_anew_belongs_to_the_encoder_that_training_ended_w
     np.testing.assert_allclose(classifier.predict_proba(items), before, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("approach", ["frozen", "linear"])
 def test_the_same_config_gives_the_same_model(run, finished, approach):
     again = run(approach, "training.epochs=2")
@@ -262,7 +261,6 @@ def test_the_head_of_a_frozen_model_is_a_balanced_logistic_regression(config, ex
     np.testing.assert_allclose(classifier.predict_proba(judged), expected, atol=5e-3)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("approach", ["linear", "transformer", "frozen"])
 def test_rows_of_further_files_count_what_the_config_says(run, extra_file, approach):
     def probability(weight):
@@ -277,7 +275,6 @@ def test_rows_of_further_files_count_what_the_config_says(run, extra_file, appro
     assert heavy[TAGS.index("weather")] > light[TAGS.index("weather")] + 0.05
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("where", ["training.head_init=probe", "training.refit_head=true"])
 def test_a_head_that_is_fitted_at_once_lets_rows_count_what_the_config_says_too(
     run, extra_file, where
