@@ -174,7 +174,7 @@ def test_columns_are_in_the_order_of_the_approved_tags():
         ("fruit:\n  sure: [apple: 3]", ["fruit.sure: found {'apple': 3}, expected text"]),
         ("fruit:\n  patterns: ['ap(ple']", ["fruit.patterns: 'ap(ple' is no pattern", "missing )"]),
         ("fruit:\n  patterns: ['*apple']", ["fruit.patterns: '*apple' is no pattern"]),
-        ("fruit: [", ["is not yaml", "line 1"]),
+        ("fruit: [", ["is not yaml", "line 2"]),
         ("fruit:\n\tsure: [apple]", ["is not yaml", "line 2"]),
         ("2020-13-45: [apple]", ["is not yaml", "month must be in 1..12"]),
         ("[" * 1500, ["is not yaml"]),

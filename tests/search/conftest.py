@@ -2,13 +2,11 @@ import multiprocessing
 import os
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from datetime import datetime, timedelta
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -22,7 +20,9 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import OptimizeConfig
@@ -120,21 +120,23 @@ def watch() -> Iterator[Callable[[str, str], list[FrozenTrial]]]:
     """Reads the trials of a study that others work at; none before it is there.
 
     It keeps nobody waiting, as `open_storage` would, and writes nothing: Optuna puts its version
-    into a file that has none yet, even for one who only reads.
+    into a database that has none yet, even for one who only reads.
     """
     storages: dict[str, RDBStorage] = {}
 
     def read(url: str, name: str) -> list[FrozenTrial]:
         try:
-            if url not in storages and url.startswith("sqlite:"):
-                path = url.removeprefix("sqlite:///")
-                with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-                    if not database.execute("SELECT count(*) FROM studies").fetchone()[0]:
-                        return []
             if url not in storages:
+                reading = url
+                if url.startswith("sqlite:"):
+                    path = url.removeprefix("sqlite:///")
+                    reading = f"sqlite:///file:{path}?mode=ro&uri=true"
+                with create_engine(reading, poolclass=NullPool).connect() as database:
+                    if not database.scalar(text("SELECT count(*) FROM studies")):
+                        return []
                 storages[url] = RDBStorage(url, skip_table_creation=True)
             return optuna.load_study(study_name=name, storage=storages[url]).get_trials()
-        except (KeyError, sqlite3.Error, SQLAlchemyError, StorageInternalError):
+        except (KeyError, SQLAlchemyError, StorageInternalError):
             return []
 
     yield read
