@@ -22,7 +22,7 @@ def test_voters_learn_what_there_is_to_learn(texts_and_labels):
     texts, labels = texts_and_labels
     vectors = np.eye(3)[labels] + np.random.default_rng(0).normal(0, 0.2, (len(labels), 3))
     votes = out_of_fold_votes(texts, labels, 3, groups=range(len(texts)), vectors=vectors)
-    assert set(votes) == {"meaning", "neighbours", "words"}
+    assert set(votes) == {"meaning", "knn", "words"}
     for rows in votes.values():
         np.testing.assert_allclose(rows.sum(axis=1), 1)
         assert (rows.argmax(axis=1) == labels).mean() > 0.9

@@ -4,7 +4,7 @@ They are cheap (seconds for a thousand items) and err differently, which is what
 labels needs: a fine-tuned model of the same accuracy learns the wrong labels by heart. Three vote:
 
 * `meaning`: logistic regression on the vectors of a pretrained encoder;
-* `neighbours`: the tags of the nearest items by those vectors, weighted by similarity;
+* `knn`: the tags of the nearest items by those vectors, weighted by similarity;
 * `words`: logistic regression on TF-IDF of words and of characters.
 
 Without vectors only `words` and `words (Bayes)`, a complement naive Bayes on words, vote.
@@ -26,7 +26,7 @@ SHARPNESS = 8.0
 """Weight of a neighbour is exp(SHARPNESS * cosine): one at 0.8 weighs 11 times one at 0.5."""
 
 DOUBT = 0.02
-"""Share that `neighbours` gives every tag: none is impossible because a few items lack it."""
+"""Share that `knn` gives every tag: none is impossible because a few items lack it."""
 
 
 def out_of_fold_votes(
@@ -75,13 +75,13 @@ def out_of_fold_votes(
             if len(known) == 1:
                 votes[name][test, known[0]] = 1
                 continue
-            if name == "neighbours":
+            if name == "knn":
                 model.set_params(n_neighbors=min(NEIGHBOURS, len(train)))
             fitted = clone(model).fit(features[train], given[train])
             votes[name][np.ix_(test, known)] = fitted.predict_proba(features[test])
         after_fold()
-    if "neighbours" in votes:
-        votes["neighbours"] = (votes["neighbours"] + DOUBT) / (1 + DOUBT * n_tags)
+    if "knn" in votes:
+        votes["knn"] = (votes["neighbours"] + DOUBT) / (1 + DOUBT * n_tags)
     return votes
 
 
@@ -119,6 +119,6 @@ def _voters(
     )
     return {
         "meaning": (units, LogisticRegression(C=3, solver="newton-cg")),
-        "neighbours": (units, nearest),
+        "knn": (units, nearest),
         "words": by_words,
     }
