@@ -81,7 +81,7 @@ def out_of_fold_votes(
             votes[name][np.ix_(test, known)] = fitted.predict_proba(features[test])
         after_fold()
     if "knn" in votes:
-        votes["knn"] = (votes["neighbours"] + DOUBT) / (1 + DOUBT * n_tags)
+        votes["knn"] = (votes["knn"] + DOUBT) / (1 + DOUBT * n_tags)
     return votes
 
 
