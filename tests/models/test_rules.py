@@ -295,5 +295,6 @@ def test_the_shipped_rules_are_worth_having_on_the_embedded_set(shipped):
     decided = decide(shipped.predict_proba(items))
     answered = decided != REVIEW
     true = np.array([shipped.tags.index(row["tag"]) for row in rows])
-    assert answered.mean() > 0.75
+    # A third of the set has few words on purpose: there the rules are right to abstain.
+    assert answered.mean() > 0.6
     assert (decided[answered] == true[answered]).mean() > 0.8
