@@ -36,7 +36,7 @@ from tagger.runs import open_run
 from tagger.scores import FloatArray, confusion_matrix, scores_from_confusion
 from tagger.training.train_run import train
 
-SIZES = (100, 250, 500, 1000)
+SIZES = (100, 250, 500, 1000, 2500)
 SHOWN = ("weighted_precision", "weighted_recall", "weighted_f1", "macro_f1")
 
 
@@ -121,7 +121,9 @@ def gold_run(
 def draw(items: Sequence[Item], size: int, seed: int) -> list[Item]:
     """Draw about `size` items in proportion to their tags, near-duplicates together."""
     share = 1 - size / len(items)
-    config = SplitConfig(validation=share, test=0.0, seed=seed, folds=None, fold=None, per_tag=None)
+    config = SplitConfig(
+        validation=share, test=0.0, seed=seed, column=None, folds=None, fold=None, per_tag=None
+    )
     return [items[index] for index in split_items(items, config).train]
 
 

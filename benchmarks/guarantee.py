@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from tagger.compare.approaches import choose_approaches
 from tagger.compare.comparison import threshold_config
 from tagger.compare.cross_validation import cross_validate
-from tagger.compare.runs import FloatArray, IntArray, LabelledFile
+from tagger.compare.runs import LabelledFile
 from tagger.config.schema import DecisionConfig
 from tagger.decision.calibrators import fit_calibrator
 from tagger.decision.policies import REVIEW, Conformal, Policy, fit_policy
@@ -31,6 +31,7 @@ from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
 from tagger.files import write_json
 from tagger.reporting.figures import BLUE, VERMILION, write_figure
+from tagger.scores import FloatArray, IntArray
 
 REPEATS = 1000
 PROMISES = (0.90, 0.95, 0.97, 0.98)

@@ -25,15 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tagger.compare.cross_validation import folder_name
-from tagger.compare.runs import (
-    FloatArray,
-    LabelledFile,
-    drop_model,
-    make_run,
-    predict_other,
-    run_config,
-)
-from tagger.compare.scoring import Difference, compare_all
+from tagger.compare.report import Difference
+from tagger.compare.runs import LabelledFile, drop_model, make_run, predict_other, run_config
+from tagger.compare.scoring import compare_all
 from tagger.data.sources import iter_unlabelled, scan_unlabelled
 from tagger.data.splits import split_items, unseen_items
 from tagger.environment import describe_environment
@@ -41,7 +35,7 @@ from tagger.errors import exit_on_user_error
 from tagger.evaluation.selective import precision_at_coverage
 from tagger.files import csv_text, write_json, write_text
 from tagger.runs import open_run, read_predictions
-from tagger.scores import confusion_matrix, scores_from_confusion
+from tagger.scores import FloatArray, confusion_matrix, scores_from_confusion
 
 DEFAULT = "default"
 VARIANTS = {
