@@ -36,16 +36,15 @@ class Document(Record):
     schema_version: Literal[2] = SCHEMA_VERSION
 
     @classmethod
-    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields of a version 1 file under their names of today.
+    def upgrade(cls, plain: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the fields of a version 1 file under their names of today; None: not read.
 
         Only a document that users have to keep defines this; others are written again.
 
         Raises:
-            NotImplementedError: when such files are not read.
             KeyError, TypeError: when the file does not hold what version 1 has.
         """
-        raise NotImplementedError
+        return None
 
     @classmethod
     def parse(cls, plain: object, where: Path) -> Self:
@@ -63,22 +62,21 @@ class Document(Record):
         version = plain.get("schema_version", 1)
         again = f"Write it again with this version: {cls.WRITTEN_BY}"
         try:
-            if version == 1:
-                plain = cls.upgrade(dict(plain)) | {"schema_version": SCHEMA_VERSION}
-            elif version != SCHEMA_VERSION:
-                raise NotImplementedError
-            return cls.model_validate(plain)
-        except NotImplementedError:
-            raise UserError(
-                f"{where} holds version {version} of {cls.__name__}; only version "
-                f"{SCHEMA_VERSION} can be read",
-                hint=again,
-            ) from None
+            readable = plain if version == SCHEMA_VERSION else None
+            if version == 1 and (upgraded := cls.upgrade(dict(plain))) is not None:
+                readable = upgraded | {"schema_version": SCHEMA_VERSION}
+            if readable is not None:
+                return cls.model_validate(readable)
         except (ValidationError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{where} is no {cls.__name__} of version {version}: {_first_problem(error)}",
                 hint=again,
             ) from None
+        raise UserError(
+            f"{where} holds version {version} of {cls.__name__}; only version {SCHEMA_VERSION} can "
+            "be read",
+            hint=again,
+        )
 
     @classmethod
     def read(cls, path: Path) -> Self:

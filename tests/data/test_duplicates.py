@@ -3,7 +3,6 @@ import importlib.util
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from tagger.data.items import Item
 from tagger.files import REPO_ROOT
 
 SHARED = Path(__file__).parents[2].parent / "shared/data"
-MakeItem = Callable[..., Item]
 
 
 @cache

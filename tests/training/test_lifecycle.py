@@ -18,15 +18,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def config(tiny_config, tmp_path):
-    def make(*overrides):
-        short = ("training.epochs=1", "name=run", f"runs_dir={tmp_path}")
-        return tiny_config(*short, *overrides)
-
-    return make
-
-
-@pytest.fixture
 def linear(config, linear_model):
     """The same of a model that is trained at once."""
     return lambda *overrides: config(*overrides).model_copy(update={"model": linear_model})

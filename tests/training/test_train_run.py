@@ -13,15 +13,6 @@ from tagger.runs import RunFolder, read_calibration, read_predictions
 from tagger.training.train_run import train
 
 
-@pytest.fixture
-def config(tiny_config, tmp_path):
-    def make(*overrides):
-        short = ("training.epochs=1", "name=run", f"runs_dir={tmp_path}")
-        return tiny_config(*short, *overrides)
-
-    return make
-
-
 def test_run_folder_holds_what_others_read(tiny_run):
     names = {path.name for path in tiny_run.path.iterdir()}
     expected = {"config.yaml", "meta.json", "metrics.jsonl", "splits.csv", "predictions.csv"}

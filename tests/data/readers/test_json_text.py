@@ -12,7 +12,6 @@ from tagger.data.readers import Row, json_text, read_header
 Read = Callable[..., tuple[list[Row], list[str]]]
 Values = Callable[..., list[Any]]
 Write = Callable[[str, str | bytes], Path]
-WANTED = ("id", "title")
 
 
 def test_json_numbers_become_the_text_they_are_written_as(values: Values, write: Write) -> None:

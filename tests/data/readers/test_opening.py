@@ -18,7 +18,6 @@ from tagger.data.readers import Row
 Read = Callable[..., tuple[list[Row], list[str]]]
 Values = Callable[..., list[Any]]
 Write = Callable[[str, str | bytes], Path]
-WANTED = ("id", "title")
 
 
 CSV = "id,title\n1,é\n2,b\n"

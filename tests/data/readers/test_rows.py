@@ -12,7 +12,6 @@ from tagger.data.readers import Row, read_rows
 Read = Callable[..., tuple[list[Row], list[str]]]
 Values = Callable[..., list[Any]]
 Write = Callable[[str, str | bytes], Path]
-WANTED = ("id", "title")
 
 
 @pytest.mark.parametrize(

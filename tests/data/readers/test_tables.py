@@ -1,6 +1,5 @@
 """Tests tables that are given from Python."""
 
-from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +13,6 @@ from tagger.data.problems import Problems
 from tagger.data.readers import read_rows, table_rows
 from tagger.errors import UserError
 
-Write = Callable[[str, str | bytes], Path]
 WANTED = ("id", "title")
 
 

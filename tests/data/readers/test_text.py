@@ -11,7 +11,6 @@ from tagger.data.readers import Row, delimited, json_text
 Read = Callable[..., tuple[list[Row], list[str]]]
 Values = Callable[..., list[Any]]
 Write = Callable[[str, str | bytes], Path]
-WANTED = ("id", "title")
 
 
 CSV = "id,title\n1,é\n2,b\n"
