@@ -16,7 +16,6 @@ from tagger.config.schema import (
 )
 from tagger.files import resolve_path
 from tagger.models.base import Classifier
-from tagger.models.encoders import load_encoder
 from tagger.models.linear import LinearClassifier
 from tagger.models.rules import RulesClassifier
 from tagger.models.transformer import TransformerClassifier
@@ -24,7 +23,6 @@ from tagger.training.distillation import build_distillation_set
 from tagger.training.ensembles import combine_runs
 from tagger.training.inputs import TrainingContext, TrainingData, TrainingSet
 from tagger.training.loop import FinetuningRecipe
-from tagger.training.objectives import SourceEncoder
 from tagger.training.probe import start_from_probe
 
 
@@ -96,25 +94,13 @@ def _fine_tune(
     model = config.model
     assert isinstance(model, TransformerConfig)
     classifier = TransformerClassifier.build(model, tags)
-    source = None
     if config.distill is not None:
         held_out = [*data.validation, *data.held_out]
         train_set = build_distillation_set(
-            config, tags, train_set, held_out=held_out, accelerator=context.accelerator
+            config, tags, train_set, held_out=held_out, context=context
         )
-        if config.distill.vector_loss_weight:
-            # A source that is drawn at random is the one that the student was cut out of.
-            torch.manual_seed(config.seed)
-            encoder, tokenizer = load_encoder(model)
-            source = SourceEncoder(encoder, tokenizer, classifier.tokenizer, model.pooling)
-            source.to(context.accelerator.device)
     recipe = FinetuningRecipe(
-        config,
-        context,
-        classifier,
-        train_set=train_set,
-        validation=data.validation,
-        source=source,
+        config, context, classifier, train_set=train_set, validation=data.validation
     )
     recipe.setup()
     recipe.train()
