@@ -19,6 +19,7 @@ from tagger.models.base import Classifier
 from tagger.models.linear import LinearClassifier
 from tagger.models.rules import RulesClassifier
 from tagger.models.transformer import TransformerClassifier
+from tagger.scores import FloatArray
 from tagger.training.distillation import build_distillation_set
 from tagger.training.ensembles import combine_runs
 from tagger.training.inputs import TrainingContext, TrainingData, TrainingSet
@@ -38,6 +39,7 @@ class Fitted:
         best_validation: The validation metric at that step; None where none was taken.
         stopped_early: Whether patience ran out.
         parameters: Numbers that the model consists of; 0 for rules.
+        embedded: Of a frozen encoder: the vectors of the items that it was trained on, (n, hidden).
     """
 
     classifier: Classifier
@@ -47,6 +49,7 @@ class Fitted:
     best_validation: float | None = None
     stopped_early: bool = False
     parameters: int = 0
+    embedded: FloatArray | None = None
 
 
 def fit_classifier(
@@ -66,7 +69,7 @@ def fit_classifier(
     if isinstance(model, TransformerConfig):
         return _fine_tune(config, tags, data, train_set, context)
     classifier: Classifier
-    parameters = 0
+    parameters, embedded = 0, None
     if isinstance(model, RulesConfig):
         classifier = RulesClassifier.read(resolve_path(model.rules), tags)
     elif isinstance(model, EnsembleConfig):
@@ -78,10 +81,28 @@ def fit_classifier(
         assert isinstance(model, FrozenConfig)
         classifier = TransformerClassifier.build_frozen(model, tags)
         classifier.module.to(context.accelerator.device)
-        start_from_probe(classifier, train_set.items, weights, model.C, model.balanced)
-        classifier.module.eval()
+        embedded = classifier.embed(train_set.items)
+        fit_frozen_head(classifier, model, train_set, embedded)
         parameters = _count(classifier)
-    return Fitted(classifier, time.monotonic() - started, parameters=parameters)
+    return Fitted(classifier, time.monotonic() - started, parameters=parameters, embedded=embedded)
+
+
+def fit_frozen_head(
+    classifier: TransformerClassifier,
+    config: FrozenConfig,
+    train_set: TrainingSet,
+    embedded: FloatArray,
+) -> None:
+    """Fit the head of a frozen encoder to items whose vectors, (n, hidden), are known, in place."""
+    start_from_probe(
+        classifier,
+        train_set.items,
+        train_set.weights,
+        config.C,
+        balanced=config.balanced,
+        embedded=embedded,
+    )
+    classifier.module.eval()
 
 
 def _fine_tune(
