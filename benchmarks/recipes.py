@@ -216,7 +216,7 @@ def choose_variants(further: Sequence[str], only: Sequence[str]) -> dict[str, li
             raise UserError(f"--variant {entry!r} has no overrides", hint=hint)
         variants[name] = overrides.split()
     if unknown := [f"{one!r}{did_you_mean(one, variants)}" for one in only if one not in variants]:
-        raise UserError("--only names unknown variants:", unknown, f"Known: {', '.join(variants)}.")
+        raise UserError("--only names unknown variants:", unknown, f"Known: {'; '.join(variants)}.")
     chosen = {name: one for name, one in variants.items() if name in (only or variants)}
     for given in chosen.values():
         # A mistake in the last variant should not cost the training of the others.
