@@ -1,7 +1,7 @@
 """The training objective: the weighted terms of the loss of every item, each under its name.
 
-A term whose weight is 0 costs nothing. benchmarks/travel.py measures what the robustness terms
-bring on content from the training source and from another.
+A term whose weight is 0 costs nothing. benchmarks/recipes.py measures what adversarial noise brings
+on content from the training source and from others, and any other term (--variant).
 """
 
 from collections.abc import Callable
