@@ -60,7 +60,7 @@ VARIANTS = {
     "encoder dropout": [*SHARP, *DROPOUT],
 }
 TAGS, GOLD, CONTRASTS = (Path("data") / name for name in ("tags.yaml", "gold.csv", "contrasts.csv"))
-PER_TAG = 300
+PER_TAG = 150
 SPLIT = {"test": 0.15, "seed": 0, "per_tag": PER_TAG}
 PRECISION = 0.98
 COMPARED = ("weighted_f1", "macro_f1")
