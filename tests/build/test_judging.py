@@ -42,7 +42,7 @@ def choose(toy_build, shared_runs, monkeypatch):
 
 
 def test_more_is_published_where_that_is_proven(choose):
-    made = choose({"plain": (20, 0.6), "second": (60, 0.6)})
+    made = choose({"plain": (20, 0.6), "second": (60, 0.6)}, promise=0.9)
     assert made.name == "second"
     assert "publishes more by the promise" in made.reasons[0]
     assert made.decision.confidence == pytest.approx(1 - 0.1 / 2)

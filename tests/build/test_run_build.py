@@ -1,10 +1,8 @@
-import csv
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tagger.build import judging, plan, run_build
@@ -15,7 +13,7 @@ from tagger.config.schema import BuildConfig, LatencyConfig
 from tagger.data.items import Item
 from tagger.decision.decider import load_decider, load_rule
 from tagger.errors import UserError
-from tagger.runs import RunFolder, open_run, read_calibration
+from tagger.runs import open_run, read_calibration
 
 Make = Callable[..., BuildConfig]
 Start = Callable[..., Outcome]
@@ -114,12 +112,10 @@ def test_a_build_that_was_stopped_goes_on_and_a_finished_one_is_not_made_again(
     assert start(config).run.exists()
     with pytest.raises(UserError, match="was begun with other settings") as caught:
         start(toy_build(held_out=5, promise=0.7))
-    assert caught.value.problems == ["promise: 0.8 then, 0.7 now"]
+    assert caught.value.problems == ("promise: 0.8 then, 0.7 now",)
 
 
-def test_a_run_of_that_name_that_no_build_made_is_left_alone(
-    toy_build: Make, start: Start
-) -> None:
+def test_a_run_of_that_name_that_no_build_made_is_left_alone(toy_build: Make, start: Start) -> None:
     config = toy_build()
     folder = Path(config.runs_dir) / "built"
     folder.mkdir(parents=True)
@@ -144,7 +140,11 @@ def test_what_a_build_decides_itself_is_no_override(source: LabelledFile) -> Non
 
     def compose(*overrides: str, **more: object) -> BuildConfig:
         return build_config(
-            source, tags=None, overrides=overrides, name=None, **{**given, **more}  # type: ignore[arg-type]
+            source,
+            tags=None,
+            overrides=overrides,
+            name=None,
+            **{**given, **more},  # type: ignore[arg-type]
         )
 
     config = compose("training.epochs=1", "build.max_p99_ms=5.0")

@@ -77,7 +77,8 @@ def choose_run(config: BuildConfig, judged: Mapping[str, Judged], items: Sequenc
         quick = [min(times, key=lambda name: times[name].p99_ms)]
         reasons.append(f"no run answers 99 of 100 items within {limit:g} ms: the quickest is taken")
     confidence = 1 - (1 - config.confidence) / len(quick)
-    asked = {"target_precision": config.promise, "confidence": confidence}
+    promise = {"target_precision": config.promise, "confidence": confidence}
+    asked = {"policy": "threshold", **promise}
     tags = next(iter(judged.values())).run.tags
     true = tag_positions(items, tags)
     decisions, rules, published = {}, {}, {}

@@ -63,9 +63,11 @@ def train_pipeline(  # noqa: PLR0917
     Raises:
         UserError: for what cannot be trained.
     """
+    # In folds nothing is left to fit a promise to, before all of them are there.
+    policy = "threshold" if plan.folds is None else "argmax"
     common = [
         f"seed={config.seed}",
-        "decision=threshold",
+        f"decision={policy}",
         "decision.folds=null",
         f"decision.target_precision={config.promise}",
         f"decision.confidence={config.confidence}",

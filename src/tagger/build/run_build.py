@@ -199,7 +199,7 @@ def read_or_make_plan(
         raise UserError(
             f"{steps} was begun with other settings, so it can't go on with these:",
             [
-                f"{key}: {json.dumps(plan.asked.get(key))}, now {json.dumps(now[key])}"
+                f"{key}: {json.dumps(plan.asked.get(key))} then, {json.dumps(now[key])} now"
                 for key in changed
             ],
             f"Give another --name, or remove {steps} and the run itself to start over.",
