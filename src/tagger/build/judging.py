@@ -94,7 +94,6 @@ def choose_run(config: BuildConfig, judged: Mapping[str, Judged], items: Sequenc
         candidates.append(
             Candidate(
                 name=name,
-                run=one.run.path.relative_to(one.run.path.parent.parent).as_posix(),
                 seconds=one.seconds,
                 weighted_f1=mean_score(rows, true, PRIMARY),
                 macro_f1=mean_score(rows, true, "macro_f1"),

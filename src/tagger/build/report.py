@@ -42,8 +42,7 @@ class Candidate(Record):
     """A run of a build, judged on rows that it was not trained on.
 
     Attributes:
-        name: Of the step.
-        run: Its folder, from that of the build.
+        name: Of the step, and of its folder in that of the build.
         seconds: What training took, its folds included; of an export, what it took.
         weighted_f1: Of the most probable tags.
         macro_f1: Likewise.
@@ -58,7 +57,6 @@ class Candidate(Record):
     """
 
     name: str
-    run: str
     seconds: float
     weighted_f1: float
     macro_f1: float

@@ -239,7 +239,6 @@ def _train(  # noqa: PLR0917
     note: Callable[[str], object],
 ) -> tuple[dict[str, Judged], list[Item], str]:
     """Train all pipelines; return the runs, the rows to judge them on, and which these are."""
-    whole = steps / "all" if plan.folds else steps
     splits = [
         Pipeline(
             steps / f"fold-{fold}",
@@ -253,7 +252,7 @@ def _train(  # noqa: PLR0917
         for fold in range(plan.folds or 0)
     ]
     parts_of = [f"data.split.validation={HELD_OUT}", f"data.split.test={HELD_OUT}"]
-    last = Pipeline(whole, parts_of if plan.folds is None else NOTHING_HELD_OUT, gate=True)
+    last = Pipeline(steps, parts_of if plan.folds is None else NOTHING_HELD_OUT, gate=True)
     names = step_names(config, plan)
     total, number = len(names) * (len(splits) + 1), 0
     left = sum(plan.expected_seconds.values())
