@@ -543,9 +543,9 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _build(options: argparse.Namespace) -> None:
-    from tagger.build.page import build_page
     from tagger.build.run_build import build, build_config
     from tagger.compare.runs import LabelledFile
+    from tagger.reporting.build import build_page
     from tagger.reporting.html import write_html
     from tagger.reporting.terminal import print_page
 

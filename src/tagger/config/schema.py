@@ -354,6 +354,9 @@ class DistillConfig(Section):
     """Files of unlabelled items to learn from (tags are not read)."""
     transfer_most: int | None = Field(ge=1)
     """Number of these items that are drawn by the seed; null: all."""
+    # Students of before learnt from whole items alone.
+    parts: bool = False
+    """Whether titles and descriptions of the labelled items, each alone, are learnt from too."""
     transfer_weight: float = Field(gt=0, le=100)
     """Weight of each of their rows."""
 

@@ -63,12 +63,18 @@ def mean_of_members(
 
 
 def check_teachers(
-    names: Sequence[str], runs_dir: str, tags: Sequence[str], transfer: Sequence[str]
+    names: Sequence[str], runs_dir: str, tags: Sequence[str], *, others: bool
 ) -> None:
     """Refuse a teacher of other tags, and teachers that would have nothing to say.
 
     Of the rows that it was trained on, a teacher without out-of-fold predictions says nothing; of
-    texts without a label it does.
+    other texts it does.
+
+    Args:
+        names: Of the teachers.
+        runs_dir: Where they are, if given by name.
+        tags: The approved tags.
+        others: Whether the student learns from texts beside the labelled rows.
 
     Raises:
         UserError: saying why, and how to train one that has.
@@ -80,12 +86,12 @@ def check_teachers(
                 f"distill.teachers: {name} has other tags than the approved list:",
                 [f"teacher: {list_tags(teacher.tags)}", f"approved: {list_tags(tags)}"],
             )
-    if not transfer and all(one.decision_config.folds is None for one in teachers):
+    if not others and all(one.decision_config.folds is None for one in teachers):
         raise UserError(
             f"distill.teachers: {', '.join(names)} were trained without decision.folds, so they "
             "have no out-of-fold predictions of the rows that they were trained on",
-            hint="Train one of them again with decision.folds=5, or give text without labels: "
-            "distill.transfer=[FILE]",
+            hint="Train one of them again with decision.folds=5, or give other texts: "
+            "distill.parts=true, distill.transfer=[FILE]",
         )
 
 

@@ -3,7 +3,7 @@
 With several teachers, the mean of their predictions counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -102,7 +102,7 @@ def transfer_items(
     group: Grouping,
     seed: int,
 ) -> list[Item]:
-    """Return the texts without labels, each once.
+    """Return the texts without labels, each once: those of files, and parts of labelled items.
 
     Raises:
         UserError: for files that can't be read.
@@ -115,6 +115,28 @@ def transfer_items(
     if distill.transfer_most is not None and distill.transfer_most < len(texts):
         drawn = np.random.default_rng(seed).choice(len(texts), distill.transfer_most, replace=False)
         texts = [texts[index] for index in sorted(drawn)]
+    if distill.parts:
+        texts += parts_of(items, known | {item.content_hash for item in texts})
     if held_out:
         texts = [texts[index] for index in unseen_items(texts, held_out, group)]
     return texts
+
+
+def parts_of(items: Sequence[Item], known: Container[str]) -> list[Item]:
+    """Return title and description of each item that has both, as items of their own, each once.
+
+    Bare titles are frequent in collections, and rare among labelled items; a teacher knows what is
+    left of a tag without the rest.
+
+    Args:
+        items: Labelled items.
+        known: Content hashes of texts that are learnt from anyway.
+    """
+    halves = [
+        half
+        for item in items
+        if item.title and item.description
+        for half in (Item(item.id, item.title, ""), Item(item.id, "", item.description))
+    ]
+    once = {half.content_hash: half for half in halves}
+    return [half for key, half in once.items() if key not in known]

@@ -152,7 +152,8 @@ def _examine_inputs(source: RunItems) -> tuple[dict[str, str], list[SplitRow]]:
         files += config.distill.transfer
         if config.distill.teachers:
             runs, role = config.distill.teachers, "teachers"
-            check_teachers(runs, runs_dir, source.tags, config.distill.transfer)
+            others = bool(config.distill.transfer) or config.distill.parts
+            check_teachers(runs, runs_dir, source.tags, others=others)
     for name in files:
         scan_unlabelled(resolve_path(name))
     check_unseen(
