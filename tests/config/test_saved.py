@@ -13,6 +13,7 @@ from tagger.errors import UserError
     "overrides",
     [
         ("model=frozen", "decision.policy=conformal", "data.extra=[one.csv,'ü $.jsonl']"),
+        ("data.more=[data/gold.csv,'ö.csv']", "decision.scope=per_source"),
         ("model=ensemble", "model.runs=[one,two]"),
         ("data.split.group=off", "training.lr=1e-7", "data.columns={title: headline}"),
     ],

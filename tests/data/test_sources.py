@@ -120,7 +120,10 @@ KIND = "id,title,kind,note\n8,C,red,n\n11,D,green,\n"
 def test_rows_of_more_files_are_the_sources_own_and_say_where_they_come_from(
     write: Write, make_data: MakeData
 ) -> None:
-    first, second = write("a.csv", CSV), write("b.csv.gz", gzip.compress(b"id,title,tag\n9,E,red\n"))
+    first, second = (
+        write("a.csv", CSV),
+        write("b.csv.gz", gzip.compress(b"id,title,tag\n9,E,red\n")),
+    )
     found = load_labelled(make_data(path=str(first), more=[str(second)]), TAGS)
     assert found.items == [
         *(replace(item, source="toy") for item in ITEMS),

@@ -21,7 +21,7 @@ class Item:
         description: Stripped; empty when there is none.
         created_on: Moment of publication, in UTC, without a zone.
         tag: The tag that people gave it; None for what is yet to be tagged.
-        source: Name of the file that it comes from, where a source has several. It is no part of the
+        source: Name of the file that it comes from, where there are several. It is no part of the
             content: no hash covers it.
     """
 

@@ -182,7 +182,7 @@ def read_labelled(
     for table in [*tables, *([] if test is None else [test])]:
         its_own = replace(how, known={**how.known, **first})
         if further := table is not test and table is not tables[0]:
-            its_own = replace(its_own, columns={})
+            its_own = replace(its_own, columns={}, takes="nothing")
         columns, guessed = table.find(its_own, (TEXT, "tag"))
         first = first if further else columns
         problems = Problems()
@@ -218,9 +218,7 @@ def read_labelled(
             f"{tables[0].name}: the column {split_column!r} puts no row into the test part",
             hint="Leave out data.split.column, and test rows are drawn (data.split.test).",
         )
-    return Labelled(
-        items, names, parts if given else None, first, notes + odd_tags(names, counts)
-    )
+    return Labelled(items, names, parts if given else None, first, notes + odd_tags(names, counts))
 
 
 def load_extra(data: DataConfig, tags: Sequence[str]) -> list[Item]:

@@ -240,7 +240,8 @@ def rows_needed(most: int, precision: float, confidence: float) -> IntArray:
     """
     errors = np.arange(math.ceil(most * (1 - precision)) + 1)
     needed = np.ceil(bdtrin(errors, 1 - confidence, 1 - precision) - ROUNDING)
-    return needed[needed <= most].astype(np.int64)
+    within: IntArray = needed[needed <= most].astype(np.int64)
+    return within
 
 
 def fit_conformal(probabilities: FloatArray, true: IntArray, error: float) -> Conformal:
