@@ -184,6 +184,30 @@ def test_the_promise_is_broken_no_more_often_than_is_said(precision, confidence)
         assert len(found) > DRAWS / 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "noise", "precision", "enough"),
+    [
+        (300, 0.0, 0.95, 0.49),
+        (1000, 0.01, 0.95, 0.565),
+        (1000, 0.03, 0.93, 0.47),
+        (3000, 0.01, 0.97, 0.39),
+    ],
+)
+def test_much_of_what_could_be_published_is(count, noise, precision, enough):
+    # Of the surest share s, 0.998 - 0.098 s³ are right, but for wrong labels.
+    random = np.random.default_rng(0)
+    shares, broken = [], 0
+    for _ in range(DRAWS):
+        place = random.random(count)
+        right = random.random(count) < (1 - noise) * (0.998 - 4 * 0.098 * place**3)
+        share = 1 - least_threshold(1 - place, right, precision, 0.95)
+        shares.append(max(share, 0.0))
+        broken += share > 0 and (1 - noise) * (0.998 - 0.098 * share**3) < precision
+    assert broken / DRAWS <= allowed(0.05)
+    assert np.mean(shares) > enough
+
+
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 def test_the_promise_holds_where_no_threshold_keeps_it(confidence):
     # Whatever is published, a little less than the promise is right: only NEVER keeps it.
