@@ -183,7 +183,7 @@ def least_threshold(
     not reject that the promise is broken. The order is set by numbers of rows, not by whether they
     are right, so the chance that the threshold breaks the promise is at most 1 - `confidence`.
 
-    The path begins at the surest quarter of the rows of each source: among fewer, a few wrong labels end it at
+    The path begins at the surest quarter of the rows: among fewer, a few wrong labels end it at
     once, and a model that is less sure would not get past a later start. From there it leads over
     the numbers of rows at which the test allows one more error. Between two of them no more errors
     are allowed while there are more rows to err on, so a test there would end the path by chance.
@@ -193,9 +193,10 @@ def least_threshold(
     source rejects (intersection-union test: Berger 1982). Where it is true, some source breaks the
     promise, and its own test rejects with a chance of at most 1 - `confidence`; the others can only
     make that rarer. So no risk is divided among sources, and the threshold is the highest of those
-    at which each of them would stop by itself on this path, which has the numbers of rows of all of
-    them. To search each source on a path of its own and take the highest would prove less, because
-    what is stricter than the end of a path need not lie on it.
+    at which each of them would stop by itself on this path. It begins where the surest quarter of
+    every source is published, and has the numbers of rows of all of them. To search each source on
+    a path of its own and take the highest would prove less, because what is stricter than the end
+    of a path need not lie on it.
 
     Args:
         scores: (n,), higher is surer.
@@ -212,13 +213,14 @@ def least_threshold(
     names = np.asarray(sources) if len(sources) else np.zeros(len(scores))
     groups = [(scores[names == name], right[names == name]) for name in np.unique(names)]
     start, places = NEVER, [scores.min()]
-    for own in (np.sort(own)[::-1] for own, _ in groups):
+    for own, _ in groups:
+        ordered = np.sort(own)[::-1]
         needed = rows_needed(len(own), precision, confidence)
         if not len(needed):
             return NEVER
         # Every source has at least so many rows at the first threshold that is tested.
-        start = min(start, own[max(needed[0], round(START * len(own))) - 1])
-        places += own[needed - 1].tolist()
+        start = min(start, ordered[max(needed[0], round(START * len(own))) - 1])
+        places += ordered[needed - 1].tolist()
     path = np.unique(places)[::-1]
     path = path[path <= start]
     found = NEVER
