@@ -1,4 +1,4 @@
-# make run    set up, fine-tune the default model on the embedded data, evaluate it
+# make run    set up, build the best run from the embedded data within minutes, evaluate it
 # make test   set up, then lint, type check, audit the embedded data and test
 # make pareto DATA=items.csv TRANSFER="more.csv data/gold.csv"
 #             every approach, whole and compressed, by precision, time and size; hours, and resumable
@@ -12,9 +12,6 @@ RUN ?= first-run
 WORKERS ?= 2
 DATA ?= data/gold.csv
 TRANSFER ?=
-# Given outright, so that accelerate needs no config of its own; a GPU is used where there is one.
-LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
-
 .PHONY: setup run test lint types audit docs notebook pareto clean
 .DELETE_ON_ERROR:
 
@@ -28,7 +25,8 @@ $(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
 	touch $@
 
 run: setup
-	$(LAUNCH) train.py name=$(RUN) if_exists=resume
+	$(BIN)/tagger build --data data/gold.csv --tags data/tags.yaml --name $(RUN) --budget 4min \
+		data.extra=[data/contrasts.csv]
 	$(BIN)/python evaluate.py run=$(RUN)
 
 test: lint types audit

@@ -6,7 +6,7 @@
 `mlm` guesses masked tokens (Gururangan et al., "Don't Stop Pretraining", ACL 2020). `pairs` lets a
 title find its own description among those of a batch, as the encoder was pretrained to do with
 other pairs (Henderson et al. 2017). One pass over the file. Whether it helps is measured by
-benchmarks/travel.py.
+benchmarks/recipes.py.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Runs the `tagger` command: audits data, compares approaches, and uses finished runs."""
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -196,6 +197,43 @@ def build_parser() -> argparse.ArgumentParser:
     )
     compare.set_defaults(command=_compare)
 
+    build = commands.add_parser(
+        "build",
+        parents=[runs],
+        help="make the best run for this machine from a labelled file",
+        description="From a labelled file to one run that publishes by a promise: train words, "
+        "encoders and a student of both, compress it, fit the decision, choose, evaluate. Each "
+        "step is a run folder below RUNS_DIR/NAME.build. A command that was stopped goes on where "
+        "it was when it is given again.",
+    )
+    build.add_argument(
+        "--data", required=True, type=Path, action="append", metavar="FILE",
+        help="a labelled file; may be given again",
+    )  # fmt: skip
+    _add_table_options(build, labelled=True)
+    build.add_argument(
+        "--transfer", action="append", default=[], metavar="FILE",
+        help="a file of further text, labelled or not, that the student learns from; again",
+    )  # fmt: skip
+    build.add_argument(
+        "--promise", type=float, default=0.98, help="precision of what is published; default: 0.98"
+    )
+    build.add_argument(
+        "--confidence", type=float, default=0.95, help="how sure that is; default: 0.95"
+    )
+    build.add_argument(
+        "--budget", type=_minutes, default=15.0, metavar="TIME",
+        help="how long it may take, such as 90s, 15min or 2h; default: 15min",
+    )  # fmt: skip
+    build.add_argument("--name", help="of the run; default: the file's")
+    build.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    build.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE",
+        help="build=CHOICE, a file of configs/build; or overrides of train.py for all models, such "
+        "as data.extra=[FILE]",
+    )  # fmt: skip
+    build.set_defaults(command=_build)
+
     bench = commands.add_parser(
         "benchmark",
         parents=[runs],
@@ -276,6 +314,13 @@ def _table_format(
         raise UserError(f"--delimiter {options.delimiter!r}: expected one character")
     dates: DateOrder = getattr(options, "dates", "iso")
     return TableFormat(options.columns, known or {}, options.delimiter, dates, "options")
+
+
+def _minutes(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h)", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a time like 90s, 15min or 2h")
+    return float(match[1]) * {"s": 1 / 60, "min": 1.0, "h": 60.0}[match[2]]
 
 
 def _whole_numbers(text: str) -> list[int]:
@@ -498,6 +543,42 @@ def _compare(options: argparse.Namespace) -> None:
     write_markdown(page, folder / f"{kind}.md")
     print_page(page)
     print(folder / f"{kind}.md")
+
+
+def _build(options: argparse.Namespace) -> None:
+    from tagger.build.page import build_page
+    from tagger.build.run_build import build, build_config
+    from tagger.compare.runs import LabelledFile
+    from tagger.reporting.html import write_html
+    from tagger.reporting.terminal import print_page
+
+    first, *further = options.data
+    source = LabelledFile.load(first, options.tags, _table_format(options), further)
+    for note in source.notes:
+        print(f"note: {note}", file=sys.stderr)
+    config = build_config(
+        source,
+        transfer=options.transfer,
+        tags=options.tags,
+        promise=options.promise,
+        confidence=options.confidence,
+        budget_minutes=options.budget,
+        name=options.name,
+        runs_dir=options.runs_dir,
+        seed=options.seed,
+        overrides=options.overrides,
+    )
+    try:
+        made = build(config, source, say=lambda text: print(text, file=sys.stderr, flush=True))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        raise
+    page = build_page(made.report)
+    write_html(page, made.steps / "build.html")
+    print_page(page)
+    for path in (made.run / "report.html", made.steps / "build.html", made.run):
+        if path.exists():
+            print(path)
 
 
 def _benchmark(options: argparse.Namespace) -> None:

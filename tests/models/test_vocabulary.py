@@ -14,7 +14,7 @@ from tagger.errors import UserError
 from tagger.models.bert import BertEncoder
 from tagger.models.encoders import load_encoder
 from tagger.models.transformer import TransformerClassifier
-from tagger.models.vocabulary import origin_of_tokens, prune_vocabulary, tokens_in_use
+from tagger.models.vocabulary import prune_vocabulary, tokens_in_use
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 LETTERS = "abcé中"
@@ -269,15 +269,6 @@ def test_a_pruned_tokenizer_is_written_and_read_back(real, tmp_path):
     assert again.get_vocab() == real["pruned"].get_vocab()
     for text in (*DOMAIN, *OTHERS):
         assert again.encode(text).ids == real["pruned"].encode(text).ids
-
-
-def test_a_tokens_origin_is_its_id_in_the_whole_vocabulary(real):
-    origin = origin_of_tokens(real["pruned"], real["whole"])
-    assert origin.tolist() == real["kept"]
-    text = "satellite images"
-    assert origin[real["pruned"].encode(text).ids].tolist() == real["whole"].encode(text).ids
-    unpruned = origin_of_tokens(real["whole"], real["whole"])
-    assert torch.equal(unpruned, torch.arange(real["whole"].get_vocab_size()))
 
 
 def test_tokenizers_of_another_type_are_refused():

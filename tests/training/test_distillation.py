@@ -1,5 +1,6 @@
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tagger.files import sha256_of
 from tagger.oof.recorded import TEACHER_PREDICTIONS, teacher_predictions
 from tagger.training import fitting
 from tagger.training.distillation import build_distillation_set, transfer_items
-from tagger.training.inputs import TrainingSet
+from tagger.training.inputs import TrainingContext, TrainingSet
 
 TAGS = ("fruit", "metal", "weather")
 TAUGHT = ("distill=soft", "decision.folds=null")
@@ -28,7 +29,7 @@ def distillation_set(runs):
             TAGS,
             TrainingSet(items, weights or [1.0] * len(items)),
             held_out=held_out,
-            accelerator=Accelerator(cpu=True),
+            context=TrainingContext(Accelerator(cpu=True), "fp32", Path("unused")),
         )
 
     return build

@@ -3,15 +3,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from torch.nn import functional as F
 
 from tagger.config.schema import DistillConfig
 from tagger.data.items import Item
-from tagger.models.encoders import encoder_layers, load_encoder
+from tagger.models.encoders import encoder_layers
 from tagger.models.transformer import TransformerClassifier
 from tagger.runs import RunFolder, read_predictions
+from tagger.training.distillation import embed_by_source
+from tagger.training.inputs import TrainingContext
 from tagger.training.losses import ContrastiveLoss
-from tagger.training.objectives import Batch, Objective, SourceEncoder
+from tagger.training.objectives import Batch, Objective
 from tagger.training.tracking import read_metrics
 from tagger.training.train_run import train
 
@@ -215,13 +218,13 @@ def distil(whole, tiny_config):
         torch.manual_seed(0)
         student = student or TransformerClassifier.build(config.model, ["a", "b", "c"])
         student.module.eval()
-        encoder, tokenizer = load_encoder(config.model)
-        source = SourceEncoder(encoder, tokenizer, student.tokenizer, config.model.pooling)
+        context = TrainingContext(Accelerator(cpu=True), "fp32", whole)
+        vectors = embed_by_source(config, ["a", "b", "c"], ITEMS, context)
         ids, mask = student.pad(student.tokenize(ITEMS))
         objective = Objective(
-            config.training, student.module.encoder, SIMPLE.model_copy(update=given), source
+            config.training, student.module.encoder, SIMPLE.model_copy(update=given)
         )
-        return objective(student.module, Batch(ids, mask, TARGETS, labelled, teacher))
+        return objective(student.module, Batch(ids, mask, TARGETS, labelled, teacher, vectors))
 
     return compute
 
@@ -244,25 +247,6 @@ def test_the_whole_encoder_has_the_vectors_of_its_source_even_with_fewer_tokens(
     losses = distil(*given)["vector_loss"]
     torch.testing.assert_close(losses, torch.zeros(5), atol=1e-5, rtol=0)
     assert (distil(*given, "model.keep_layers=[0,2]")["vector_loss"] > 1e-4).all()
-
-
-def load_encoder_of(folder):
-    loaded = TransformerClassifier.load(folder)
-    return loaded.module.encoder, loaded.tokenizer
-
-
-def test_a_source_pools_its_states_and_is_frozen_and_without_dropout(whole):
-    encoder, tokenizer = load_encoder_of(whole)
-    source = SourceEncoder(encoder.train(), tokenizer, tokenizer, "mean")
-    assert not encoder.training
-    assert not any(parameter.requires_grad for parameter in source.parameters())
-    ids = torch.tensor([tokenizer.encode("apple pear").ids])
-    mask = torch.ones_like(ids)
-    vectors = source(ids, mask)
-    assert not vectors.requires_grad
-    with torch.inference_mode():
-        states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-    torch.testing.assert_close(vectors, states.mean(1))
 
 
 TAUGHT = {"teachers": ["one"], "soft_loss_weight": 1.0, "vector_loss_weight": 0.0}

@@ -33,6 +33,7 @@ class LabelledFile:
         items: Its items.
         tags: The approved tags.
         notes: What the user should know of it, a sentence each.
+        further: Files whose rows are taken with its own.
     """
 
     path: Path
@@ -40,10 +41,15 @@ class LabelledFile:
     items: list[Item]
     tags: list[str]
     notes: list[str]
+    further: Sequence[Path] = ()
 
     @classmethod
     def load(
-        cls, path: Path, tags_path: Path | None = None, how: TableFormat = UNSAID
+        cls,
+        path: Path,
+        tags_path: Path | None = None,
+        how: TableFormat = UNSAID,
+        further: Sequence[Path] = (),
     ) -> "LabelledFile":
         """Read a labelled file.
 
@@ -51,6 +57,7 @@ class LabelledFile:
             path: Where it is.
             tags_path: The file that lists the approved tags; None: those that its rows have.
             how: How to read it.
+            further: Files whose rows are taken with its own.
 
         Raises:
             UserError: when it cannot be used.
@@ -67,7 +74,7 @@ class LabelledFile:
         ]
         if how.delimiter is not None:
             overrides.append(f"data.delimiter={quoted(how.delimiter)}")
-        return cls(path, overrides, found.items, found.tags, found.notes)
+        return cls(path, overrides, found.items, found.tags, found.notes, further)
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from tagger.data.items import Item
 from tagger.data.tags import tag_positions
 from tagger.decision.calibrators import TINY
 from tagger.decision.decider import CalibrationSet
+from tagger.evaluation.rows import rows_in
 from tagger.runs import RunFolder, read_calibration, read_ids
 from tagger.scores import FloatArray, softmax
 
@@ -17,10 +18,10 @@ def compressed_calibration_rows(
 ) -> tuple[list[Item], CalibrationSet]:
     """Predict a run's calibration rows as its compressed model would have.
 
-    Validation rows were not trained on, so the compressed model's own predictions serve. With
-    `decision.folds`, rows were predicted out of fold by models that are gone, and the model that is
-    left has been trained on them: its own predictions are too sure. There, what compression does to
-    that model is carried over to what the others had said; see `carry_over`.
+    Validation rows were not trained on, so the compressed model's own predictions serve. Training
+    rows were predicted out of fold by models that are gone, and the model that is left has been
+    trained on them: its own predictions are too sure. There, what compression does to that model is
+    carried over to what the others had said; see `carry_over`.
 
     Args:
         run: A finished run.
@@ -40,15 +41,12 @@ def compressed_calibration_rows(
     ids = read_ids(path)
     places = np.array([position[one] for one in ids], dtype=np.int64)
     chosen = [items[place] for place in places]
-    if run.decision_config.folds is None:
+    if rows_in(run, chosen, {"validation"}).all():
         probabilities = after[places]
         source = f"{len(ids)} validation rows, predicted by the compressed model"
     else:
         probabilities = carry_over(kept, before[places], after[places])
-        source = (
-            f"{len(ids)} training rows, out of {run.decision_config.folds} folds, with what "
-            "compression changed"
-        )
+        source = f"{len(ids)} training rows, out of fold, with what compression changed"
     true = tag_positions(chosen, run.tags)
     row_sources = [item.source for item in chosen]
     return chosen, CalibrationSet(probabilities, true, None, source, row_sources)

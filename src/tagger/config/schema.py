@@ -564,6 +564,62 @@ class ExportConfig(Section):
     compress: CompressConfig
 
 
+class BuildModel(Section):
+    """A model that a build trains."""
+
+    name: FolderName
+    """Name of its run."""
+    overrides: list[str] = Field(min_length=1)
+    """Overrides of train.py that make it."""
+    passes: float = Field(ge=0)
+    """Time of its training on one text, in passes of the encoder over a text, to plan by."""
+
+
+class BuildSteps(Section):
+    """What a build trains, in this order, and what it may choose; see `tagger.build`."""
+
+    name: FolderName
+    """Name of these steps."""
+    models: list[BuildModel] = Field(min_length=1)
+    """From the plainest to the dearest; together they teach the student."""
+    student: BuildModel
+    """Taught by the models."""
+    compress: str = Field(min_length=1)
+    """Choice of `compress` that the student is exported by."""
+    max_p99_ms: float = Field(gt=0)
+    """Most p99 in milliseconds of the run that is chosen."""
+    held_out: int = Field(ge=1)
+    """Rows that 15 % must hold for the decision to be fitted to held-out rows; else folds."""
+    folds: int = Field(ge=2, le=20)
+    """Folds in which all is trained anew where there are fewer rows."""
+    few_texts: int = Field(ge=1)
+    """Texts without a label that the student learns from before a dearer teacher is added."""
+
+
+class BuildConfig(Section):
+    """All that `tagger build` takes."""
+
+    files: list[str] = Field(min_length=1)
+    """Labelled files."""
+    tags: str = Field(min_length=1)
+    """File that lists the approved tags; auto: the tags of the data."""
+    transfer: list[str]
+    """Files of further text for the student (tags are not read)."""
+    promise: Open
+    """Promised precision of what is published."""
+    confidence: Open
+    """Confidence with which the promise holds."""
+    budget_minutes: float = Field(gt=0, le=100_000)
+    """Minutes that all may take."""
+    name: FolderName
+    """Name of the run that is made; its steps are below NAME.build."""
+    runs_dir: str = Field(min_length=1)
+    seed: Seed
+    train: list[str]
+    """Overrides of train.py that all models are trained with."""
+    build: BuildSteps
+
+
 RowMetric = Literal[
     "accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_precision",
     "weighted_recall", "weighted_f1", "precision_at_80", "precision_at_90", "precision_at_95",
@@ -682,4 +738,5 @@ SCHEMAS: dict[str, type[Section]] = {
     "evaluate": EvaluateConfig,
     "optimize": OptimizeConfig,
     "export": ExportConfig,
+    "build": BuildConfig,
 }

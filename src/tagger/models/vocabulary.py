@@ -89,13 +89,6 @@ def prune_vocabulary(
     return pruned
 
 
-def origin_of_tokens(pruned: Tokenizer, whole: Tokenizer) -> torch.Tensor:
-    """Return each token's id in the vocabulary that it was taken from, (n_tokens,)."""
-    vocabulary, of_whole = (one.get_vocab(with_added_tokens=True) for one in (pruned, whole))
-    tokens = sorted(vocabulary, key=lambda token: vocabulary[token])
-    return torch.tensor([of_whole[token] for token in tokens])
-
-
 def _renumber(processor: Any, place: dict[int, int]) -> None:
     """Give the special tokens that are put around a text their new ids."""
     kinds: Iterable[Any] = processor.get("processors", [processor]) if processor else []

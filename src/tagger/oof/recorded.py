@@ -62,25 +62,31 @@ def mean_of_members(
     return common, np.array(means).reshape(len(common), len(tags))
 
 
-def check_teachers(names: Sequence[str], runs_dir: str, tags: Sequence[str]) -> None:
-    """Refuse a teacher of other tags, or one without out-of-fold predictions.
+def check_teachers(
+    names: Sequence[str], runs_dir: str, tags: Sequence[str], transfer: Sequence[str]
+) -> None:
+    """Refuse a teacher of other tags, and teachers that would have nothing to say.
+
+    Of the rows that it was trained on, a teacher without out-of-fold predictions says nothing; of
+    texts without a label it does.
 
     Raises:
         UserError: saying why, and how to train one that has.
     """
-    for name in names:
-        teacher = open_run(name, runs_dir)
+    teachers = [open_run(name, runs_dir) for name in names]
+    for name, teacher in zip(names, teachers, strict=True):
         if teacher.tags != tuple(tags):
             raise UserError(
                 f"distill.teachers: {name} has other tags than the approved list:",
                 [f"teacher: {list_tags(teacher.tags)}", f"approved: {list_tags(tags)}"],
             )
-        if teacher.decision_config.folds is None:
-            raise UserError(
-                f"distill.teachers: {name} was trained without decision.folds, so it has no "
-                "out-of-fold predictions of the rows that it was trained on",
-                hint="Train it again with decision.folds=5; an ensemble, from such runs.",
-            )
+    if not transfer and all(one.decision_config.folds is None for one in teachers):
+        raise UserError(
+            f"distill.teachers: {', '.join(names)} were trained without decision.folds, so they "
+            "have no out-of-fold predictions of the rows that they were trained on",
+            hint="Train one of them again with decision.folds=5, or give text without labels: "
+            "distill.transfer=[FILE]",
+        )
 
 
 def predict_as_teacher(teacher: RunFolder, items: Sequence[Item]) -> None:

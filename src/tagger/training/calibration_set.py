@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tagger.config.schema import EnsembleConfig, TrainConfig
+from tagger.config.schema import EnsembleConfig, FrozenConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.data.splits import Split, unseen_items
 from tagger.data.tags import tag_positions
 from tagger.decision.decider import CalibrationSet
 from tagger.decision.ood import score_items
-from tagger.models.base import Classifier
+from tagger.models.transformer import TransformerClassifier
 from tagger.oof.crossfit import cross_fit
 from tagger.oof.recorded import mean_of_members
 from tagger.scores import FloatArray
-from tagger.training.fitting import fit_classifier
-from tagger.training.inputs import TrainingContext, TrainingData
+from tagger.training.fitting import Fitted, fit_classifier, fit_frozen_head
+from tagger.training.inputs import TrainingContext, TrainingData, TrainingSet
 
 
 def make_calibration_set(
@@ -27,10 +27,10 @@ def make_calibration_set(
     data: TrainingData,
     folds: Sequence[Split],
     *,
-    classifier: Classifier,
+    fitted: Fitted,
     context: TrainingContext,
 ) -> tuple[list[Item], CalibrationSet]:
-    """Return rows that were not seen, and their predictions, by the run's classifier or its folds.
+    """Return rows that were not seen, and their predictions, by the run's model or those of folds.
 
     These are the validation rows or, with `folds`, the training rows out of fold.
     """
@@ -50,9 +50,19 @@ def make_calibration_set(
                 [data.extra[index] for index in unseen],
                 [*data.held_out, *judged],
             )
-            fitted = fit_classifier(config, tags, rest, replace(context, folder=folder)).classifier
-            scores = score_items(config.decision.ood, fitted, rest.trained_on, judged)
-            return fitted.predict_proba(judged), scores
+            if isinstance(config.model, FrozenConfig):
+                assert fitted.embedded is not None
+                # The encoder is the same in all folds, and so is what it makes of a text.
+                kept = [*fold.train, *(len(data.train) + index for index in unseen)]
+                weights = [*[1.0] * len(fold.train), *[config.data.extra_weight] * len(unseen)]
+                frozen = TransformerClassifier.build_frozen(config.model, tags)
+                train_set = TrainingSet(rest.trained_on, weights)
+                fit_frozen_head(frozen, config.model, train_set, fitted.embedded[kept])
+                scores = score_items(config.decision.ood, frozen, rest.trained_on, judged)
+                return frozen.predict_from_vectors(fitted.embedded[fold.test]), scores
+            other = fit_classifier(config, tags, rest, replace(context, folder=folder)).classifier
+            scores = score_items(config.decision.ood, other, rest.trained_on, judged)
+            return other.predict_proba(judged), scores
 
         items, probabilities, ood_scores = cross_fit(
             data.train,
@@ -65,8 +75,8 @@ def make_calibration_set(
         source = f"{len(items)} training rows, out of {len(folds)} folds"
     else:
         items = list(data.validation)
-        ood_scores = score_items(config.decision.ood, classifier, data.trained_on, items)
-        probabilities = classifier.predict_proba(items).reshape(len(items), len(tags))
+        ood_scores = score_items(config.decision.ood, fitted.classifier, data.trained_on, items)
+        probabilities = fitted.classifier.predict_proba(items).reshape(len(items), len(tags))
         source = f"{len(items)} validation rows"
     true = tag_positions(items, tags)
     row_sources = [item.source for item in items]

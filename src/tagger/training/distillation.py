@@ -8,16 +8,20 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from torch import Tensor
 
-from tagger.config.schema import DistillConfig, Grouping, TrainConfig
+from tagger.config.schema import DistillConfig, Grouping, TrainConfig, TransformerConfig
 from tagger.data.items import Item
 from tagger.data.sources import iter_unlabelled
 from tagger.data.splits import unseen_items
 from tagger.files import resolve_path
+from tagger.models.transformer import TransformerClassifier
 from tagger.oof.recorded import predict_as_teacher, teacher_predictions
+from tagger.progress import progress_bar
 from tagger.runs import open_run
-from tagger.training.inputs import DistillationSet, TrainingSet
+from tagger.training.inputs import DistillationSet, TrainingContext, TrainingSet
+
+EMBEDDED_AT_ONCE = 512
 
 
 def build_distillation_set(
@@ -26,7 +30,7 @@ def build_distillation_set(
     labelled: TrainingSet,
     *,
     held_out: Sequence[Item],
-    accelerator: Accelerator,
+    context: TrainingContext,
 ) -> DistillationSet:
     """Add the texts without labels to the labelled items, and predict all with the teachers.
 
@@ -36,7 +40,7 @@ def build_distillation_set(
     Raises:
         UserError: for a teacher or files that can't be used.
     """
-    distill = config.distill
+    distill, accelerator = config.distill, context.accelerator
     assert distill is not None
     n_labelled = len(labelled.items)
     others = transfer_items(distill, labelled.items, held_out, config.data.split.group, config.seed)
@@ -59,12 +63,36 @@ def build_distillation_set(
         has_label, probabilities = has_label[useful], probabilities[useful]
     best = np.nan_to_num(probabilities).argmax(axis=1)[n_labelled:]
     others = [replace(item, tag=tags[at]) for item, at in zip(others, best.tolist(), strict=True)]
+    everything = [*labelled.items, *others]
+    vectors = None
+    if distill.vector_loss_weight:
+        vectors = embed_by_source(config, tags, everything, context)
     return DistillationSet(
-        [*labelled.items, *others],
+        everything,
         [*labelled.weights, *[distill.transfer_weight] * len(others)],
         torch.from_numpy(has_label),
         torch.from_numpy(probabilities).float(),
+        vectors,
     )
+
+
+def embed_by_source(
+    config: TrainConfig, tags: Sequence[str], items: Sequence[Item], context: TrainingContext
+) -> Tensor:
+    """Embed each text once by the whole encoder that the student was cut out of, (n, width)."""
+    assert isinstance(config.model, TransformerConfig)
+    # A source that is drawn at random is the one that the student was cut out of.
+    torch.manual_seed(config.seed)
+    source = TransformerClassifier.build_frozen(config.model, tags)
+    source.module.to(context.accelerator.device)
+    parts = []
+    bar = progress_bar(len(items), "source", "text", shown=context.accelerator.is_main_process)
+    with bar, context.autocast():
+        for start in range(0, len(items), EMBEDDED_AT_ONCE):
+            vectors = source.embed(items[start : start + EMBEDDED_AT_ONCE])
+            parts.append(torch.from_numpy(vectors).float())
+            bar.update(len(vectors))
+    return torch.cat(parts)
 
 
 def transfer_items(

@@ -16,15 +16,14 @@ from tagger.config.schema import (
 )
 from tagger.files import resolve_path
 from tagger.models.base import Classifier
-from tagger.models.encoders import load_encoder
 from tagger.models.linear import LinearClassifier
 from tagger.models.rules import RulesClassifier
 from tagger.models.transformer import TransformerClassifier
+from tagger.scores import FloatArray
 from tagger.training.distillation import build_distillation_set
 from tagger.training.ensembles import combine_runs
 from tagger.training.inputs import TrainingContext, TrainingData, TrainingSet
 from tagger.training.loop import FinetuningRecipe
-from tagger.training.objectives import SourceEncoder
 from tagger.training.probe import start_from_probe
 
 
@@ -40,6 +39,7 @@ class Fitted:
         best_validation: The validation metric at that step; None where none was taken.
         stopped_early: Whether patience ran out.
         parameters: Numbers that the model consists of; 0 for rules.
+        embedded: Of a frozen encoder: the vectors of the items that it was trained on, (n, hidden).
     """
 
     classifier: Classifier
@@ -49,6 +49,7 @@ class Fitted:
     best_validation: float | None = None
     stopped_early: bool = False
     parameters: int = 0
+    embedded: FloatArray | None = None
 
 
 def fit_classifier(
@@ -68,7 +69,7 @@ def fit_classifier(
     if isinstance(model, TransformerConfig):
         return _fine_tune(config, tags, data, train_set, context)
     classifier: Classifier
-    parameters = 0
+    parameters, embedded = 0, None
     if isinstance(model, RulesConfig):
         classifier = RulesClassifier.read(resolve_path(model.rules), tags)
     elif isinstance(model, EnsembleConfig):
@@ -80,10 +81,28 @@ def fit_classifier(
         assert isinstance(model, FrozenConfig)
         classifier = TransformerClassifier.build_frozen(model, tags)
         classifier.module.to(context.accelerator.device)
-        start_from_probe(classifier, train_set.items, weights, model.C, model.balanced)
-        classifier.module.eval()
+        embedded = classifier.embed(train_set.items)
+        fit_frozen_head(classifier, model, train_set, embedded)
         parameters = _count(classifier)
-    return Fitted(classifier, time.monotonic() - started, parameters=parameters)
+    return Fitted(classifier, time.monotonic() - started, parameters=parameters, embedded=embedded)
+
+
+def fit_frozen_head(
+    classifier: TransformerClassifier,
+    config: FrozenConfig,
+    train_set: TrainingSet,
+    embedded: FloatArray,
+) -> None:
+    """Fit the head of a frozen encoder to items whose vectors, (n, hidden), are known, in place."""
+    start_from_probe(
+        classifier,
+        train_set.items,
+        train_set.weights,
+        config.C,
+        balanced=config.balanced,
+        embedded=embedded,
+    )
+    classifier.module.eval()
 
 
 def _fine_tune(
@@ -96,25 +115,13 @@ def _fine_tune(
     model = config.model
     assert isinstance(model, TransformerConfig)
     classifier = TransformerClassifier.build(model, tags)
-    source = None
     if config.distill is not None:
         held_out = [*data.validation, *data.held_out]
         train_set = build_distillation_set(
-            config, tags, train_set, held_out=held_out, accelerator=context.accelerator
+            config, tags, train_set, held_out=held_out, context=context
         )
-        if config.distill.vector_loss_weight:
-            # A source that is drawn at random is the one that the student was cut out of.
-            torch.manual_seed(config.seed)
-            encoder, tokenizer = load_encoder(model)
-            source = SourceEncoder(encoder, tokenizer, classifier.tokenizer, model.pooling)
-            source.to(context.accelerator.device)
     recipe = FinetuningRecipe(
-        config,
-        context,
-        classifier,
-        train_set=train_set,
-        validation=data.validation,
-        source=source,
+        config, context, classifier, train_set=train_set, validation=data.validation
     )
     recipe.setup()
     recipe.train()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -51,6 +52,11 @@ class TrainingContext:
     precision: str
     folder: Path
 
+    def autocast(self) -> torch.autocast:
+        """Return a context in which forward passes are computed in the precision."""
+        bf16 = self.precision == "bf16"
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=bf16)
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -95,7 +101,10 @@ class DistillationSet(TrainingSet):
         labelled: Whether each item has a label of its own, (n,).
         teacher_predictions: Probabilities, (n, n_tags); NaN where no teacher predicts; without
             teachers all alike.
+        source_vectors: What the encoder that the student was cut out of makes of each text,
+            (n, width); None where `distill.vector_loss_weight` is 0.
     """
 
     labelled: Tensor
     teacher_predictions: Tensor
+    source_vectors: Tensor | None

@@ -35,7 +35,7 @@ from tagger.training.checkpoint import (
 )
 from tagger.training.inputs import DistillationSet, TrainingContext, TrainingSet
 from tagger.training.losses import class_weights
-from tagger.training.objectives import Batch, Objective, SourceEncoder
+from tagger.training.objectives import Batch, Objective
 from tagger.training.optimizer import build_optimizer, schedule_factor
 from tagger.training.probe import start_from_probe
 from tagger.training.tracking import Metrics, Tracker
@@ -60,7 +60,6 @@ class FinetuningRecipe:
         classifier: The model; training moves it to the device.
         train_set: What to train on.
         validation: Labelled items that pick the best epoch; may be empty.
-        source: Encoder that a distillation compares vectors with; None where it does not.
     """
 
     def __init__(
@@ -71,16 +70,13 @@ class FinetuningRecipe:
         *,
         train_set: TrainingSet,
         validation: Sequence[Item],
-        source: SourceEncoder | None = None,
     ) -> None:
         self.run_config, self.config = config, config.training
         self.accelerator, self.device = context.accelerator, context.accelerator.device
         self.folder = context.folder
         self.classifier, self.train_set = classifier, train_set
-        self.validation, self.source = validation, source
-        self.autocast = torch.autocast(
-            self.device.type, torch.bfloat16, enabled=context.precision == "bf16"
-        )
+        self.validation = validation
+        self.autocast = context.autocast()
 
     def setup(self) -> None:
         """Restore the newest checkpoint, then prepare model, objective, data and tracker."""
@@ -100,9 +96,7 @@ class FinetuningRecipe:
         self.progress.average_weights = self.average.weights
         # Not the optimizer: accelerate's wrapper would skip steps by its own count of accumulation.
         self.model = self.accelerator.prepare_model(self.module)
-        self.objective = Objective(
-            config, self.module.encoder, self.run_config.distill, self.source
-        )
+        self.objective = Objective(config, self.module.encoder, self.run_config.distill)
         self.token_ids = classifier.tokenize(items)
         self.targets = torch.from_numpy(tag_positions(items, classifier.tags))
         self.weights = self._item_weights()
@@ -211,9 +205,15 @@ class FinetuningRecipe:
         targets = self.targets[indices].to(self.device)
         if not isinstance(self.train_set, DistillationSet):
             return Batch(ids, mask, targets)
-        labelled, teacher = self.train_set.labelled, self.train_set.teacher_predictions
+        train_set = self.train_set
+        vectors = train_set.source_vectors
         return Batch(
-            ids, mask, targets, labelled[indices].to(self.device), teacher[indices].to(self.device)
+            ids,
+            mask,
+            targets,
+            train_set.labelled[indices].to(self.device),
+            train_set.teacher_predictions[indices].to(self.device),
+            None if vectors is None else vectors[indices].to(self.device),
         )
 
     def _finish_epoch(self) -> None:

@@ -1,7 +1,7 @@
 """The training objective: the weighted terms of the loss of every item, each under its name.
 
-A term whose weight is 0 costs nothing. benchmarks/travel.py measures what the robustness terms
-bring on content from the training source and from another.
+A term whose weight is 0 costs nothing. benchmarks/recipes.py measures what adversarial noise brings
+on content from the training source and from others, and any other term (--variant).
 """
 
 from collections.abc import Callable
@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from tagger.config.schema import DistillConfig, TrainingConfig
-from tagger.models.transformer import POOLINGS
-from tagger.models.vocabulary import origin_of_tokens
 from tagger.training.losses import ContrastiveLoss, SoftTargetLoss, build_loss, vector_losses
 
 # Takes ids and mask, (n, tokens); returns logits (n, n_tags) and vectors (n, hidden).
@@ -32,6 +29,8 @@ class Batch:
         labelled: Whether each item has a label, (n,); None where all have one.
         teacher: The teachers' probabilities, (n, n_tags), NaN where there are none; None without
             a distillation.
+        source_vectors: Vectors of the encoder that the student was cut out of, (n, width); None
+            where they are not asked for.
     """
 
     ids: Tensor
@@ -39,33 +38,7 @@ class Batch:
     targets: Tensor
     labelled: Tensor | None = None
     teacher: Tensor | None = None
-
-
-class SourceEncoder(nn.Module):
-    """The frozen encoder that a student was cut out of; it reads the student's token ids.
-
-    Args:
-        encoder: Whole.
-        tokenizer: Its own.
-        student_tokenizer: Its vocabulary may be a part of the other's.
-        pooling: How a vector is made of token states.
-    """
-
-    def __init__(
-        self, encoder: nn.Module, tokenizer: Tokenizer, student_tokenizer: Tokenizer, pooling: str
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder.eval().requires_grad_(False)
-        self.pool = POOLINGS[pooling]
-        self.origin: Tensor
-        origin = origin_of_tokens(student_tokenizer, tokenizer)
-        self.register_buffer("origin", origin, persistent=False)
-
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Map the student's ids and mask, (n, tokens), to vectors (n, width)."""
-        with torch.no_grad():
-            states = self.encoder(input_ids=self.origin[ids], attention_mask=mask)
-            return self.pool(states.last_hidden_state.float(), mask)
+    source_vectors: Tensor | None = None
 
 
 class Objective:
@@ -75,17 +48,12 @@ class Objective:
         config: Which terms, and the weight of each.
         encoder: Has a layer `embeddings`, to whose output adversarial noise is added.
         distill: Which terms of a distillation; None without one.
-        source: Encoder whose vectors `distill.vector_loss_weight` compares with.
     """
 
     def __init__(
-        self,
-        config: TrainingConfig,
-        encoder: Any,
-        distill: DistillConfig | None = None,
-        source: SourceEncoder | None = None,
+        self, config: TrainingConfig, encoder: Any, distill: DistillConfig | None = None
     ) -> None:
-        self.config, self.distill, self.source = config, distill, source
+        self.config, self.distill = config, distill
         self.class_loss = build_loss(config)
         self.contrast_loss = ContrastiveLoss(config.contrast_temperature)
         self._encoder = encoder
@@ -124,9 +92,9 @@ class Objective:
             divergence = soft_loss(logits, batch.teacher.nan_to_num(1.0))
             terms["soft_loss"] = distill.soft_loss_weight * divergence * known
         if distill.vector_loss_weight:
-            assert self.source is not None
-            theirs = self.source(batch.ids, batch.mask)
-            terms["vector_loss"] = distill.vector_loss_weight * vector_losses(vectors, theirs)
+            assert batch.source_vectors is not None
+            distances = vector_losses(vectors, batch.source_vectors)
+            terms["vector_loss"] = distill.vector_loss_weight * distances
         return terms
 
     def _adversarial_terms(self, model: Model, batch: Batch) -> dict[str, Tensor]:

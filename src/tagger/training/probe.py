@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from tagger.data.items import Item
 from tagger.models.transformer import TransformerClassifier
+from tagger.scores import FloatArray
 
 
 def start_from_probe(
@@ -20,13 +21,23 @@ def start_from_probe(
     items: Sequence[Item],
     weights: Sequence[float],
     C: float,
+    *,
     balanced: bool = False,
+    embedded: FloatArray | None = None,
 ) -> None:
     """Set the linear head to a logistic regression fitted on the encoder's vectors, in place.
 
     The vectors are scaled to a mean length of 1, for which `C` is meant.
+
+    Args:
+        classifier: Whose head is set.
+        items: To fit to, n.
+        weights: What each counts.
+        C: Inverse of the penalty.
+        balanced: Whether each tag weighs alike.
+        embedded: The items' vectors, (n, hidden), where they are known; None: they are computed.
     """
-    vectors = torch.from_numpy(classifier.embed(items))
+    vectors = torch.from_numpy(classifier.embed(items) if embedded is None else embedded)
     scale = vectors.norm(dim=1).mean()
     positions = {tag: position for position, tag in enumerate(classifier.tags)}
     targets = torch.tensor([positions[item.tag or ""] for item in items])

@@ -111,9 +111,7 @@ def _train_in(context: TrainingContext, source: RunItems, folds: list[Split]) ->
     )
     fitted = fit_classifier(config, tags, data, context)
     classifier = fitted.classifier
-    items, rows = make_calibration_set(
-        config, tags, data, folds, classifier=classifier, context=context
-    )
+    items, rows = make_calibration_set(config, tags, data, folds, fitted=fitted, context=context)
     if not context.accelerator.is_main_process:
         return fitted
     known = data.trained_on
@@ -154,7 +152,7 @@ def _examine_inputs(source: RunItems) -> tuple[dict[str, str], list[SplitRow]]:
         files += config.distill.transfer
         if config.distill.teachers:
             runs, role = config.distill.teachers, "teachers"
-            check_teachers(runs, runs_dir, source.tags)
+            check_teachers(runs, runs_dir, source.tags, config.distill.transfer)
     for name in files:
         scan_unlabelled(resolve_path(name))
     check_unseen(
