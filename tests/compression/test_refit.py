@@ -92,4 +92,4 @@ def test_rows_out_of_fold_keep_what_their_models_said(copy_run: Callable[..., Ru
     items = [replace(item, source="toy") for item in items]
     _, rows = compressed_calibration_rows(run, items, before, before)
     assert rows.row_sources == ["toy"] * len(train)
-    assert "3 folds" in rows.source
+    assert "out of fold" in rows.source
