@@ -118,7 +118,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--target-precision", type=float, help="threshold: promised of what is published"
     )
     decide.add_argument("--confidence", type=float, help="threshold: how sure the promise is")
-    decide.add_argument("--scope", choices=["overall", "per_tag"], help="threshold: of what")
+    decide.add_argument(
+        "--scope", choices=["overall", "per_tag", "per_source"],
+        help="threshold: of what",
+    )  # fmt: skip
     decide.add_argument("--alpha", type=float, help="conformal: share that sets may miss")
     decide.add_argument(
         "--calibration", choices=["none", "temperature", "vector", "isotonic"],

@@ -272,6 +272,12 @@ def test_a_file_among_the_experiments_is_the_same_by_its_path() -> None:
     )
 
 
+def test_the_recommended_experiment_holds_out_rows_of_both_sources() -> None:
+    data = train_config("experiment=both").data
+    assert (data.name, data.more) == ("mwml", ["repo:data/gold.csv"])
+    assert data.extra == ["repo:data/contrasts.csv"]
+
+
 def test_overrides_win_over_an_experiment_by_path(experiment: Experiment) -> None:
     given = experiment(
         f"{HEAD}defaults:\n  - override /model: linear\n  - override /decision: threshold\n"

@@ -298,7 +298,8 @@ def _judge_folds(
         rows = np.array([said[item.id] for item in items])
         write_calibration(run.path / "calibration.csv", items, run.tags, rows, None)
         source = f"{len(items)} rows, each predicted by models of {folds} folds without it"
-        fitted_to = CalibrationSet(rows, tag_positions(items, run.tags), None, source)
+        row_sources = [item.source for item in items]
+        fitted_to = CalibrationSet(rows, tag_positions(items, run.tags), None, source, row_sources)
         save_rule(
             run.path, run.decision_config, fit_rule(run.decision_config, fitted_to), fitted_to
         )

@@ -90,6 +90,9 @@ class DataConfig(Section):
     """source=download: URL of a file, pinned to a commit."""
     sha256: Sha256 | None
     """source=download: SHA-256 that the file must have."""
+    # Runs that were made before there was this key have none.
+    more: list[str] = []
+    """Further labelled files of the same tags, divided, folded and tested like the first."""
     extra: list[str]
     """Further labelled files for training alone; none of their rows is held out."""
     extra_weight: float = Field(gt=0, le=100)
@@ -386,8 +389,9 @@ class DecisionConfig(Section):
     """policy=threshold: promised precision of published items."""
     confidence: Open
     """policy=threshold: confidence with which the promise holds."""
-    scope: Literal["overall", "per_tag"]
-    """policy=threshold: whether the promise is for all items or for each tag."""
+    scope: Literal["overall", "per_tag", "per_source"]
+    """policy=threshold: whether the promise is for all items, for each tag, or for each file of the
+    source (`data.more`)."""
     alpha: Open
     """policy=conformal: share of a tag's items that prediction sets may miss."""
     folds: int | None = Field(ge=2, le=20)
