@@ -12,7 +12,7 @@ from tagger.config.overrides import quoted
 from tagger.config.schema import TrainConfig
 from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.items import Item
-from tagger.data.sources import AUTO, open_file, read_labelled
+from tagger.data.sources import AUTO, load_labelled, open_file, read_labelled
 from tagger.data.tags import load_tags, tag_positions
 from tagger.errors import UserError
 from tagger.files import plain_name, resolve_path
@@ -74,6 +74,10 @@ class LabelledFile:
         ]
         if how.delimiter is not None:
             overrides.append(f"data.delimiter={quoted(how.delimiter)}")
+        if further:
+            overrides.append(f"data.more=[{','.join(map(quoted, further))}]")
+            given = [*overrides, f"data.name={plain_name(path)}"]
+            found = load_labelled(load_config(TrainConfig, compose_config("train", given)).data)
         return cls(path, overrides, found.items, found.tags, found.notes, further)
 
     @property
