@@ -8,6 +8,7 @@ from tagger.build.pipeline import Pipeline, export_student, step_names, student_
 from tagger.build.report import BuildPlan
 from tagger.compression.parity import ParityFailed
 from tagger.config.schema import BuildConfig
+from tagger.models.embedding import VectorCache
 from tagger.runs import RunFolder
 
 Make = Callable[..., BuildConfig]
@@ -52,9 +53,8 @@ def test_a_student_that_the_gate_refuses_stays_as_it_is(
     monkeypatch.setattr(pipelines, "export_run", refuse)
     begun: list[str] = []
     told: list[str] = []
-    made = export_student(
-        toy_build(), tiny_run, Pipeline(tmp_path, (), gate=True), begun.append, told.append
-    )
+    place = Pipeline(tmp_path, (), gate=True, vectors=VectorCache())
+    made = export_student(toy_build(), tiny_run, place, begun.append, told.append)
     assert made == {}
     assert begun == ["tiny-int8"]
     assert told == ["the student stays as it is: tiny is not exported 3 of 60 decisions changed"]

@@ -11,6 +11,7 @@ from tagger.compression.run_export import export_run
 from tagger.config.composition import compose_config, load_config
 from tagger.config.overrides import quoted
 from tagger.config.schema import BuildConfig, ExportConfig, TrainConfig
+from tagger.models.embedding import VectorCache
 from tagger.runs import RunFolder
 
 TEACHER = "teacher"
@@ -28,11 +29,13 @@ class Pipeline:
         folder: Holds a run folder for each step.
         split: Overrides of `data.split`.
         gate: Whether an export that changes too much is given up.
+        vectors: What frozen encoders make of texts, shared by all pipelines.
     """
 
     folder: Path
     split: Sequence[str]
     gate: bool
+    vectors: VectorCache
 
 
 def step_names(config: BuildConfig, plan: BuildPlan) -> list[str]:
@@ -81,7 +84,7 @@ def train_pipeline(  # noqa: PLR0917
     def run(name: str, overrides: Sequence[str]) -> RunFolder:
         before(name)
         given = [*common, *overrides, f"name={name}"]
-        return make_run(load_config(TrainConfig, compose_config("train", given)))
+        return make_run(load_config(TrainConfig, compose_config("train", given)), pipeline.vectors)
 
     steps = config.build
     models = [one for one in steps.models if one.name in plan.models]

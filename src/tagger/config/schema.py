@@ -575,7 +575,7 @@ class BuildModel(Section):
     overrides: list[str] = Field(min_length=1)
     """Overrides of train.py that make it."""
     passes: float = Field(ge=0)
-    """Time of its training on one text, in passes of the encoder over a text, to plan by."""
+    """Time that one text of its training takes, in passes of the encoder, to plan by."""
 
 
 class BuildSteps(Section):
@@ -592,9 +592,9 @@ class BuildSteps(Section):
     max_p99_ms: float = Field(gt=0)
     """Most p99 in milliseconds of the run that is chosen."""
     held_out: int = Field(ge=1)
-    """Rows that 15 % must hold for the decision to be fitted to held-out rows; else folds."""
+    """Rows that 15 % must hold for rows to be held out where there is no time for folds."""
     folds: int = Field(ge=2, le=20)
-    """Folds in which all is trained anew where there are fewer rows."""
+    """Folds without each of which all is trained again."""
     few_texts: int = Field(ge=1)
     """Texts without a label that the student learns from before a dearer teacher is added."""
 

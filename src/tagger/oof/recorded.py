@@ -7,13 +7,16 @@ hash of the text.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from tagger.config.schema import EnsembleConfig
+from tagger.config.schema import EnsembleConfig, FrozenConfig
 from tagger.data.items import Item
 from tagger.data.tags import list_tags
 from tagger.errors import UserError
+from tagger.models.base import Classifier
+from tagger.models.embedding import VectorCache
 from tagger.progress import progress_bar
 from tagger.runs import (
     RunFolder,
@@ -95,8 +98,16 @@ def check_teachers(
         )
 
 
-def predict_as_teacher(teacher: RunFolder, items: Sequence[Item]) -> None:
-    """Let a teacher predict the texts that it has no predictions of, and keep these in its run."""
+def predict_as_teacher(
+    teacher: RunFolder, items: Sequence[Item], vectors: VectorCache | None = None
+) -> None:
+    """Let a teacher predict the texts that it has no predictions of, and keep these in its run.
+
+    Args:
+        teacher: The run.
+        items: The texts.
+        vectors: What frozen encoders are known to make of texts; None: nothing is.
+    """
     known = _kept(teacher) | _out_of_fold(teacher)
     missing = list(
         {key: item for item in items if (key := item.content_hash) not in known}.values()
@@ -104,10 +115,13 @@ def predict_as_teacher(teacher: RunFolder, items: Sequence[Item]) -> None:
     if not missing:
         return
     classifier = teacher.load_classifier()
+    predict = classifier.predict_proba
+    if vectors is not None and isinstance(teacher.config.model, FrozenConfig):
+        predict = partial(_predict_frozen, vectors, teacher.config.model, classifier)
     parts = []
     with progress_bar(len(missing), "teacher", "text") as bar:
         for start in range(0, len(missing), PREDICTED_AT_ONCE):
-            parts.append(classifier.predict_proba(missing[start : start + PREDICTED_AT_ONCE]))
+            parts.append(predict(missing[start : start + PREDICTED_AT_ONCE]))
             bar.update(len(parts[-1]))
     keys = [item.content_hash for item in missing]
     predicted = dict(zip(keys, np.concatenate(parts), strict=True))
@@ -130,6 +144,16 @@ def teacher_predictions(teacher: RunFolder, items: Sequence[Item]) -> FloatArray
     rows: FloatArray = np.array([known[item.content_hash] for item in items])
     rows /= rows.sum(axis=1, keepdims=True)
     return rows
+
+
+def _predict_frozen(
+    vectors: VectorCache, config: FrozenConfig, classifier: Classifier, items: Sequence[Item]
+) -> FloatArray:
+    """Predict by a frozen encoder's vectors, which may be known, (n_items, n_tags)."""
+    from tagger.models.transformer import TransformerClassifier
+
+    assert isinstance(classifier, TransformerClassifier)
+    return classifier.predict_from_vectors(vectors.embed(config, classifier, items))
 
 
 def _kept(teacher: RunFolder) -> dict[str, FloatArray]:

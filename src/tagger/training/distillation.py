@@ -17,11 +17,8 @@ from tagger.data.splits import unseen_items
 from tagger.files import resolve_path
 from tagger.models.transformer import TransformerClassifier
 from tagger.oof.recorded import predict_as_teacher, teacher_predictions
-from tagger.progress import progress_bar
 from tagger.runs import open_run
 from tagger.training.inputs import DistillationSet, TrainingContext, TrainingSet
-
-EMBEDDED_AT_ONCE = 512
 
 
 def build_distillation_set(
@@ -51,7 +48,7 @@ def build_distillation_set(
         teachers = [open_run(name, config.runs_dir) for name in distill.teachers]
         if accelerator.is_main_process:
             for teacher in teachers:
-                predict_as_teacher(teacher, everything)
+                predict_as_teacher(teacher, everything, context.vectors)
         accelerator.wait_for_everyone()
         predictions = np.array([teacher_predictions(one, everything) for one in teachers])
         known = ~np.isnan(predictions)
@@ -85,14 +82,8 @@ def embed_by_source(
     torch.manual_seed(config.seed)
     source = TransformerClassifier.build_frozen(config.model, tags)
     source.module.to(context.accelerator.device)
-    parts = []
-    bar = progress_bar(len(items), "source", "text", shown=context.accelerator.is_main_process)
-    with bar, context.autocast():
-        for start in range(0, len(items), EMBEDDED_AT_ONCE):
-            vectors = source.embed(items[start : start + EMBEDDED_AT_ONCE])
-            parts.append(torch.from_numpy(vectors).float())
-            bar.update(len(vectors))
-    return torch.cat(parts)
+    vectors = context.vectors.embed(config.model, source, items)
+    return torch.from_numpy(vectors).float()
 
 
 def transfer_items(
