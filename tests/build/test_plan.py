@@ -64,11 +64,11 @@ def test_further_texts_are_as_many_as_fit_few_of_them_before_a_dearer_teacher(
 def test_rows_are_held_out_where_there_are_enough_and_no_time_for_folds(
     plan: Callable[..., BuildPlan],
 ) -> None:
-    assert plan(held_out=9, budget_minutes=1000.0).folds == 2
+    assert plan(held_out=15, budget_minutes=1000.0).folds == 2
     short = 10.0  # minutes; folds would take 15
-    assert plan(held_out=9, budget_minutes=short).folds is None  # 15 % of 60
-    assert plan(held_out=9, budget_minutes=short).models == ["words", "rough"]
-    assert plan(held_out=10, budget_minutes=short).folds == 2
+    assert plan(held_out=15, budget_minutes=short).folds is None  # a quarter of 60
+    assert plan(held_out=15, budget_minutes=short).models == ["words", "rough"]
+    assert plan(held_out=16, budget_minutes=short).folds == 2
 
 
 def test_what_few_rows_mean_is_said(toy_build: Make) -> None:

@@ -18,8 +18,8 @@ from tagger.config.schema import BuildConfig, BuildModel, FrozenConfig, TrainCon
 from tagger.data.items import Item
 from tagger.models.transformer import TransformerClassifier
 
-HELD_OUT = 0.15
-"""Share of the rows that the decision is fitted to, and as much again to judge the result."""
+FITTED, JUDGED = 0.25, 0.1
+"""Shares of the rows that are held out: to fit the decision to, and to judge the result."""
 
 FEW_ROWS = 50
 """Rows of a tag below which a warning is due."""
@@ -86,7 +86,7 @@ def plan_build(
     chosen = select_steps(config, rows, texts, pass_ms, steps.folds)
     whole = chosen.student and len(chosen.models) == len(steps.models)
     whole = whole and chosen.texts >= min(texts, steps.few_texts)
-    if not whole and rows * HELD_OUT >= steps.held_out:
+    if not whole and rows * FITTED >= steps.held_out:
         chosen = select_steps(config, rows, texts, pass_ms, None)
     counts = Counter(str(item.tag) for item in items)
     of_tags = {tag: counts[tag] for tag in tags}
@@ -119,7 +119,7 @@ def select_steps(
     steps = config.build
     runs = 1 if folds is None else folds + 1
     # Each fold is trained on all rows but its own, the last run on all.
-    trained = 1 - 2 * HELD_OUT if folds is None else float(folds)
+    trained = 1 - FITTED - JUDGED if folds is None else float(folds)
 
     def seconds(model: BuildModel, count: int) -> float:
         return runs * FIXED_SECONDS + trained * count * model.passes * pass_ms / 1000
@@ -168,12 +168,12 @@ def measure_pass(items: Sequence[Item], tags: Sequence[str]) -> float:
 def describe_rows(config: BuildConfig, tags: Mapping[str, int], folds: int | None) -> list[str]:
     """Say how the promise will be kept, and what few rows mean for it, a sentence each."""
     rows = sum(tags.values())
-    fitted = math.floor(rows * HELD_OUT) if folds is None else rows
+    fitted = math.floor(rows * FITTED) if folds is None else rows
     notes = []
     if folds is None:
         notes.append(
-            f"{HELD_OUT:.0%} of the rows are held out to fit the decision to, and as many to judge "
-            "the result"
+            f"{FITTED:.0%} of the rows are held out to fit the decision to, and {JUDGED:.0%} to "
+            "judge the result"
         )
     else:
         notes.append(

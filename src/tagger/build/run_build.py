@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from tagger.audit.repeats import find_repeats
 from tagger.build.judging import Choice, Judged, choose_run
 from tagger.build.pipeline import Pipeline, step_names, train_pipeline
-from tagger.build.plan import HELD_OUT, plan_build
+from tagger.build.plan import FITTED, JUDGED, plan_build
 from tagger.build.report import BuildPlan, BuildReport, Published
 from tagger.compare.runs import LabelledFile
 from tagger.compare.scoring import mean_score
@@ -254,7 +254,7 @@ def _train(  # noqa: PLR0917
         )
         for fold in range(plan.folds or 0)
     ]
-    parts_of = [f"data.split.validation={HELD_OUT}", f"data.split.test={HELD_OUT}"]
+    parts_of = [f"data.split.validation={FITTED}", f"data.split.test={JUDGED}"]
     split = parts_of if plan.folds is None else NOTHING_HELD_OUT
     last = Pipeline(steps, split, gate=True, vectors=vectors)
     names = step_names(config, plan)

@@ -592,7 +592,7 @@ class BuildSteps(Section):
     max_p99_ms: float = Field(gt=0)
     """Most p99 in milliseconds of the run that is chosen."""
     held_out: int = Field(ge=1)
-    """Rows that 15 % must hold for rows to be held out where there is no time for folds."""
+    """Rows to fit the decision to, fewer than which are not held out, folds or not."""
     folds: int = Field(ge=2, le=20)
     """Folds without each of which all is trained again."""
     few_texts: int = Field(ge=1)
