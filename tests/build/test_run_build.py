@@ -154,6 +154,9 @@ def test_what_a_build_decides_itself_is_no_override(source: LabelledFile) -> Non
     for override in ("decision.folds=3", "model=tiny", "data.split.test=0.5", "name=x"):
         with pytest.raises(UserError, match="a build decides itself on"):
             compose(override)
+    with pytest.raises(UserError, match="the config has mistakes") as caught:
+        compose("training.epoch=1")
+    assert "did you mean training.epochs?" in caught.value.problems[0]
     with pytest.raises(UserError, match="the build has mistakes") as caught:
         compose(promise=1.5)
     assert "promise" in caught.value.problems[0]

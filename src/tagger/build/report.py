@@ -43,7 +43,7 @@ class Candidate(Record):
 
     Attributes:
         name: Of the step, and of its folder in that of the build.
-        seconds: What training took, its folds included; of an export, what it took.
+        seconds: What the step took, of the last of the pipelines.
         weighted_f1: Of the most probable tags.
         macro_f1: Likewise.
         aurc: Area under the risk-coverage curve; less is better.

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from tagger.config.composition import compose_config, load_config
 from tagger.config.messages import validate_config
 from tagger.config.paths import portable_path
 from tagger.config.saved import read_yaml, write_yaml
-from tagger.config.schema import BuildConfig
+from tagger.config.schema import BuildConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.data.sources import AUTO, data_sha256, iter_unlabelled
 from tagger.data.tags import tag_positions
@@ -85,6 +86,8 @@ def build_config(
             f"a build decides itself on {', '.join(refused)}",
             hint="Choose its steps instead: build=CHOICE, a file of configs/build.",
         )
+    # A mistake in what all models share should not be told by the first of them.
+    load_config(TrainConfig, compose_config("train", [*source.overrides, *train]))
     composed = load_config(BuildConfig, compose_config("build", ["files=[x]", "name=x", *own]))
     asked = {
         "files": [str(one) for one in (source.path, *source.further)],
@@ -283,7 +286,7 @@ def _judge_held_out(
     for name, run in runs.items():
         _, fitted_to = refit_rule(run.path, run.tags, run.decision_config)
         said = run.load_classifier().predict_proba(rows)
-        judged[name] = Judged(run, said, fitted_to, run.meta.train_seconds or 0.0)
+        judged[name] = Judged(run, said, fitted_to, _seconds(run, runs))
     return judged, rows, f"{len(rows):,} rows that no model was trained on"
 
 
@@ -307,8 +310,22 @@ def _judge_folds(
         save_rule(
             run.path, run.decision_config, fit_rule(run.decision_config, fitted_to), fitted_to
         )
-        judged[name] = Judged(run, rows, fitted_to, run.meta.train_seconds or 0.0)
+        judged[name] = Judged(run, rows, fitted_to, _seconds(run, runs))
     return judged, list(items), f"all {len(items):,} rows, out of {folds} folds"
+
+
+def _seconds(run: RunFolder, runs: Mapping[str, RunFolder]) -> float:
+    """Return how long a step took, from its begin to its end; an export begins where its run ended.
+
+    The time between a stop and the next start counts too.
+    """
+    meta, begun = run.meta, run.meta.begun_on
+    if meta.compressed_from is not None:
+        begun = runs[meta.compressed_from.name].meta.finished_on
+    if begun is None or meta.finished_on is None:
+        return 0.0
+    passed = datetime.fromisoformat(meta.finished_on) - datetime.fromisoformat(begun)
+    return max(0.0, passed.total_seconds())
 
 
 def put_in_place(judged: Judged, choice: Choice, folder: Path) -> None:

@@ -68,7 +68,7 @@ def _figures(report: BuildReport) -> Numbers:
             Number("macro F1", number(scores.macro_f1, 3)),
             Number("p99", f"{milliseconds(chosen.p99_ms)} ms", "one item, one core"),
             Number("size", f"{chosen.mib:.1f} MiB"),
-            Number("built in", f"{report.seconds / 60:.1f} min"),
+            Number("the last start took", f"{report.seconds / 60:.1f} min"),
         ]
     )
 
@@ -92,7 +92,7 @@ def _steps(report: BuildReport) -> Table:
                 mark,
             ]
         )
-    head = ["train s", "weighted F1", "macro F1", "AURC", "published", "its P"]
+    head = ["seconds", "weighted F1", "macro F1", "AURC", "published", "its P"]
     return Table(
         ["step", *numeric([*head, "p50 ms", "p99 ms", "MiB"]), ""],
         rows,
