@@ -45,7 +45,7 @@ def test_more_is_published_where_that_is_proven(choose):
     made = choose({"plain": (20, 0.6), "second": (60, 0.6)}, promise=0.9)
     assert made.name == "second"
     assert "publishes more by the promise" in made.reasons[0]
-    assert made.decision.confidence == pytest.approx(1 - 0.1 / 2)
+    assert made.decisions[made.name].confidence == pytest.approx(1 - 0.1 / 2)
 
 
 def test_the_plainer_one_stays_where_nothing_is_proven(choose):
@@ -66,7 +66,7 @@ def test_what_is_too_slow_is_shown_and_not_chosen(choose, toy_build):
     assert made.name == "plain"
     assert [one.quick for one in made.candidates] == [True, False]
     assert made.candidates[1].published is None
-    assert made.decision.confidence == pytest.approx(0.9)
+    assert made.decisions[made.name].confidence == pytest.approx(0.9)
 
 
 def test_where_all_are_too_slow_the_quickest_is_taken(choose, toy_build):

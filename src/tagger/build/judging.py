@@ -46,13 +46,13 @@ class Judged:
 
 @dataclass(frozen=True)
 class Choice:
-    """The candidates, the name of the chosen one, its decision and rule, and why it was chosen."""
+    """The candidates, the name of the chosen one, and why it was chosen; the rule of each."""
 
     candidates: list[Candidate]
     name: str
-    decision: DecisionConfig
-    rule: Rule
     reasons: list[str]
+    decisions: dict[str, DecisionConfig]
+    rules: dict[str, Rule]
 
 
 def choose_run(config: BuildConfig, judged: Mapping[str, Judged], items: Sequence[Item]) -> Choice:
@@ -121,7 +121,7 @@ def choose_run(config: BuildConfig, judged: Mapping[str, Judged], items: Sequenc
             continue
         reasons.append(f"{name} takes the place of {best}: it {why}")
         best = name
-    return Choice(candidates, best, decisions[best], rules[best], reasons)
+    return Choice(candidates, best, reasons, decisions, rules)
 
 
 def time_run(run: RunFolder, items: Sequence[Item], limit: float) -> Latency:

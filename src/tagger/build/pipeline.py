@@ -66,14 +66,11 @@ def train_pipeline(  # noqa: PLR0917
     Raises:
         UserError: for what cannot be trained.
     """
-    # In folds nothing is left to fit a promise to, before all of them are there.
-    policy = "threshold" if plan.folds is None else "argmax"
+    # Promises are fitted to what is served, once all of it is there: the gate is about tags.
     common = [
         f"seed={config.seed}",
-        f"decision={policy}",
+        "decision=argmax",
         "decision.folds=null",
-        f"decision.target_precision={config.promise}",
-        f"decision.confidence={config.confidence}",
         *source,
         *config.train,
         *pipeline.split,

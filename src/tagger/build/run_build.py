@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from tagger.audit.repeats import find_repeats
-from tagger.build.judging import Choice, Judged, choose_run
+from tagger.build.judging import Judged, choose_run
 from tagger.build.pipeline import Pipeline, step_names, train_pipeline
 from tagger.build.plan import FITTED, JUDGED, plan_build
 from tagger.build.report import BuildPlan, BuildReport, Published
@@ -30,7 +30,7 @@ from tagger.config.schema import BuildConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.data.sources import AUTO, data_sha256, iter_unlabelled
 from tagger.data.tags import tag_positions
-from tagger.decision.decider import CalibrationSet, fit_rule, refit_rule, save_rule
+from tagger.decision.decider import CalibrationSet, Rule, refit_rule, save_rule
 from tagger.decision.policies import REVIEW
 from tagger.environment import describe_environment
 from tagger.errors import UserError
@@ -146,8 +146,11 @@ def build(
         judged, rows, judged_on = _train(config, plan, overrides, items, steps, say, notes.append)
         say("choosing: what each publishes by the promise, its F1, its time")
         choice = choose_run(config, judged, rows)
-        put_in_place(judged[choice.name], choice, folder)
-        published = score_on_test_rows(judged[choice.name].run, choice, items)
+        for name, one in judged.items():
+            save_rule(one.run.path, choice.decisions[name], choice.rules[name], one.fitted_to)
+        chosen = judged[choice.name].run
+        put_in_place(chosen, folder)
+        published = score_on_test_rows(chosen, choice.rules[choice.name], items)
         report = BuildReport(
             name=config.name,
             plan=plan,
@@ -307,9 +310,6 @@ def _judge_folds(
         source = f"{len(items)} rows, each predicted by models of {folds} folds without it"
         row_sources = [item.source for item in items]
         fitted_to = CalibrationSet(rows, tag_positions(items, run.tags), None, source, row_sources)
-        save_rule(
-            run.path, run.decision_config, fit_rule(run.decision_config, fitted_to), fitted_to
-        )
         judged[name] = Judged(run, rows, fitted_to, _seconds(run, runs))
     return judged, list(items), f"all {len(items):,} rows, out of {folds} folds"
 
@@ -328,26 +328,25 @@ def _seconds(run: RunFolder, runs: Mapping[str, RunFolder]) -> float:
     return max(0.0, passed.total_seconds())
 
 
-def put_in_place(judged: Judged, choice: Choice, folder: Path) -> None:
-    """Copy the chosen run to its place, with the decision that its promise needs."""
+def put_in_place(run: RunFolder, folder: Path) -> None:
+    """Copy the chosen run to its place, whole or not at all."""
     scratch = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(scratch, ignore_errors=True)
-    shutil.copytree(judged.run.path, scratch)
+    shutil.copytree(run.path, scratch)
     saved = read_yaml(scratch / "config.yaml") | {"name": folder.name}
     write_yaml(saved, scratch / "config.yaml")
-    save_rule(scratch, choice.decision, choice.rule, judged.fitted_to)
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
 
 
-def score_on_test_rows(run: RunFolder, choice: Choice, items: Sequence[Item]) -> Published | None:
+def score_on_test_rows(run: RunFolder, rule: Rule, items: Sequence[Item]) -> Published | None:
     """Score the chosen run on the rows that were kept for that; None where there are none."""
     rows = [items[at] for at in np.flatnonzero(rows_in(run, items, {"test"})).tolist()]
     if not rows:
         return None
     true = tag_positions(rows, run.tags)
     raw = run.load_classifier().predict_proba(rows)
-    result = choice.rule.apply(raw, None)
+    result = rule.apply(raw, None)
     out, right = result.tags != REVIEW, result.predicted == true
     return Published(
         rows=len(rows),
