@@ -5,8 +5,8 @@ from tests.service.conftest import Submit
 from tagger.service.database import Store
 from tagger.service.events import (
     append,
+    events_of,
     every_event,
-    last_event,
     read_event,
     rebuild_indexes,
     state_of,
@@ -34,8 +34,8 @@ def test_events_are_numbered_without_gaps_and_read_back(store: Store) -> None:
         assert (first.sequence, first.item, second.sequence, second.item) == (1, 1, 2, 1)
         assert read_event(connection, 1, "tags") == first
         assert read_event(connection, 1, "submitted") is None
-        assert last_event(connection, 1, "reported") == second
-        assert last_event(connection, 2, "reported") is None
+        assert events_of(connection, 1, "reported") == [second]
+        assert events_of(connection, 2, "reported") == []
 
 
 def test_the_state_is_that_of_the_last_event_which_has_one(store: Store, submit: Submit) -> None:

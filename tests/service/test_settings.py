@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tagger.errors import UserError
+from tagger.files import REPO_ROOT
 from tagger.service.settings import ServiceConfig, load_settings
 
 
@@ -61,3 +63,9 @@ def test_what_is_no_yaml_is_refused(tmp_path: Path, text: str, told: str) -> Non
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no file"):
         load_settings(tmp_path / "none.yaml", {})
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    text = (REPO_ROOT / "docs/service.md").read_text(encoding="utf-8")
+    documented = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    assert documented == ServiceConfig().model_dump()

@@ -75,15 +75,12 @@ def read_event(connection: Connection, sequence: int, kind: Kind) -> Event | Non
     return None if found is None else _event(found)
 
 
-def last_event(connection: Connection, item: int, kind: Kind) -> Event | None:
-    """Return the last event of a kind that happened to an item."""
+def events_of(connection: Connection, item: int, kind: Kind) -> list[Event]:
+    """Return the events of a kind that happened to an item, the last one last."""
     found = connection.execute(
-        select(EVENT)
-        .where(EVENT.c.item == item, EVENT.c.kind == kind)
-        .order_by(EVENT.c.sequence.desc())
-        .limit(1)
-    ).one_or_none()
-    return None if found is None else _event(found)
+        select(EVENT).where(EVENT.c.item == item, EVENT.c.kind == kind).order_by(EVENT.c.sequence)
+    )
+    return [_event(row) for row in found]
 
 
 def state_of(connection: Connection, item: int) -> tuple[Status, str | None, int]:
