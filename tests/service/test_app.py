@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings, strategies
 from tests.service.conftest import SendItems
 
 from tagger.service.app import REFUSALS
@@ -119,6 +120,12 @@ def test_a_lapsed_lease_is_a_conflict(
     assert client.post("/v1/review/claim").json()["review"]["item"] == found["item"]
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "x", str(2**63), "9" * 30])
+def test_a_review_has_a_number(client: TestClient, number: str) -> None:
+    assert client.post(f"/v1/review/{number}/skip").status_code == 422
+    assert client.post(f"/v1/review/{2**63 - 1}/skip").status_code == 404
+
+
 def test_content_is_paged(client: TestClient, send: SendItems) -> None:
     send(*(f"apple number {word}" for word in ("one", "two", "three", "four", "five")))
     found, cursor = [], ""
@@ -230,3 +237,33 @@ def test_openapi_describes_every_route_with_its_roles_and_refusals(client: TestC
             assert "x-roles" in operation
             assert bool(operation["x-roles"]) == ("security" in operation)
     assert "examples" in json.dumps(document["components"]["schemas"]["ItemIn"])
+
+
+JSON = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.text()
+    | strategies.floats(),
+    lambda inner: strategies.lists(inner) | strategies.dictionaries(strategies.text(), inner),
+    max_leaves=4,
+)  # fmt: skip
+FIELDS = ("id", "title", "description", "suggested_tag", "item", "tag", "comment", "duplicate")
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    path=strategies.sampled_from(
+        ["classify", "items", "feedback", "review/claim", "review/1/label", "review/1/undo"]
+    ),
+    fields=strategies.dictionaries(strategies.sampled_from(FIELDS), JSON | strategies.text()),
+    many=strategies.booleans(),
+)
+def test_no_body_is_answered_as_a_defect(
+    client: TestClient, path: str, fields: dict[str, object], many: bool
+) -> None:
+    body = json.dumps({"items": [fields]} if many else fields)
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "k"}
+    answer = client.post(f"/v1/{path}", content=body, headers=headers)
+    assert answer.status_code < 500, answer.text
+    assert answer.status_code == 200 or answer.json()["error"]

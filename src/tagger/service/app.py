@@ -40,7 +40,7 @@ REFUSALS = {
     503: "not ready, or the store does not answer; nothing was kept",
     504: "there was no answer in time",
 }
-ReviewId = Annotated[int, bodies.Number]
+ReviewId = bodies.Number
 
 
 class Api:

@@ -87,7 +87,7 @@ class Classified(BaseModel):
     tag: str | None = Field(description="the most probable one; null: not asked")
     probabilities: dict[str, float] | None = Field(examples=[{"mlops": 0.97, "other": 0.03}])
     reason: str = Field(description="why a person is asked; empty where none is")
-    truncated: bool = Field(description="whether the model read less than all of the text")
+    truncated: bool = Field(description="whether a text was cut before the model read it")
 
 
 class Submitted(Classified):

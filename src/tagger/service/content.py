@@ -38,7 +38,7 @@ class Submission:
         title: As it came.
         description: As it came.
         suggested_tag: What its submitter thinks; evidence for review.
-        truncated: Whether the model reads less than all of it.
+        truncated: Whether it was cut before the model read it.
         prediction: What the run says; None for one that is certainly a duplicate.
         match: What it was found to be like before it was classified.
         seen: Number of the last event by then.

@@ -168,6 +168,6 @@ def _index_text(connection: Connection, event: Event) -> None:
         )
 
 
-def _fingerprints(submitted: Event) -> list[int]:
+def _fingerprints(submitted: Event) -> tuple[int, ...]:
     data = submitted.data
     return fingerprints(comparable(data["title"], data["description"]))

@@ -6,6 +6,7 @@ cases, by 0.9 always, by 0.3 in 5.
 """
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 
@@ -24,16 +25,17 @@ def comparable(title: str, description: str) -> str:
     return normalise(f"{title} {description}")
 
 
-def fingerprints(text: str) -> list[int]:
+@lru_cache(maxsize=256)  # they are asked for before, while and after an item is kept
+def fingerprints(text: str) -> tuple[int, ...]:
     """Return the fingerprints of a comparable text, `BANDS` + 1 signed numbers of 64 bits."""
     values = np.array(sorted(shingles(text)), np.uint64)
     # Multiply-shift hashing: the upper half of the product is as good as random.
     signature = ((_FACTORS * values + _ADDENDS) >> np.uint64(32)).min(axis=1).astype("<u4")
     bands = signature.reshape(BANDS, ROWS)
-    return [
+    return (
         _hash(b"text" + text.encode()),
         *(_hash(b"band %d " % number + band.tobytes()) for number, band in enumerate(bands)),
-    ]
+    )
 
 
 def overlap(one: str, two: str) -> float:

@@ -78,13 +78,11 @@ def label(
     """
     status, published = (DUPLICATE, None) if tag is None else (PUBLISHED, tag)
     done = {"review_id": review, "status": status, "tag": published}
-    row = _queued(connection, review)
-    if row is None:
+    if _queued(connection, review) is None:
         last = _last_label(connection, review)
         if last is not None and last.actor == client and last.data["label"] == [status, tag]:
             return done | {"item": last.item}
-        raise Refusal(409, f"review {review} was settled already")
-    _check_lease(row, client, at)
+    row = _claimed(connection, review, client, at)
     if tag is None and _submitted(connection, row.item)["duplicate_of"] is None:
         raise Refusal(422, f"item {row.item} was not found to be like another")
     before, tag_before, _ = state_of(connection, row.item)
@@ -113,10 +111,7 @@ def skip(connection: Connection, review: int, client: str, at: int) -> dict[str,
     Raises:
         Refusal: when it is not, or no longer, theirs.
     """
-    row = _queued(connection, review)
-    if row is None:
-        raise Refusal(409, f"review {review} was settled already")
-    _check_lease(row, client, at)
+    row = _claimed(connection, review, client, at)
     data = {"review": review}
     append(connection, "skipped", at=at, actor=client, item=row.item, data=data)
     return {"review_id": review, "item": row.item}
@@ -194,8 +189,14 @@ def _last_label(connection: Connection, review: int) -> Event | None:
     return labels[-1] if labels and labels[-1].data["queued"]["review"] == review else None
 
 
-def _check_lease(row: Row[Any], client: str, at: int) -> None:
+def _claimed(connection: Connection, review: int, client: str, at: int) -> Row[Any]:
+    """Return a review that is a person's, or refuse what they want to do with it."""
+    row = _queued(connection, review)
+    if row is None:
+        _last_label(connection, review)  # which says so where there never was one
+        raise Refusal(409, f"review {review} was settled already")
     if row.claimed_by != client:
-        raise Refusal(409, f"review {row.review} is not yours: claim it first")
+        raise Refusal(409, f"review {review} is not yours: claim it first")
     if row.lease_until <= at:
-        raise Refusal(409, f"your lease of review {row.review} has lapsed: claim it again")
+        raise Refusal(409, f"your lease of review {review} has lapsed: claim it again")
+    return row

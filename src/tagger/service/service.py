@@ -85,7 +85,7 @@ class Service:
         return await asyncio.wrap_future(self.inference.submit(asked))
 
     def truncated(self, item: ItemIn) -> bool:
-        """Whether the model reads less than all of an item."""
+        """Whether an item is cut before the model reads it."""
         return max(len(item.title), len(item.description)) > self.config.limits.text_characters
 
     def check_alive(self) -> None:
