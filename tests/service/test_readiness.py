@@ -47,5 +47,6 @@ def test_a_run_without_such_rows_is_refused_with_what_to_do(
     with pytest.raises(UserError, match=r"no row of its predictions.csv is found in"):
         read_stored_rows(run, other)
     (run.path / "predictions.csv").unlink()
-    with pytest.raises(UserError, match=r"predictions\.csv"):
+    with pytest.raises(UserError, match=r"no predictions\.csv") as caught:
         read_stored_rows(run, None)
+    assert "data.split.test" in caught.value.hint

@@ -19,7 +19,7 @@ from tagger.service.keys import ROLES, Authentication, Role
 from tagger.service.metrics import CONTENT_TYPE, Metrics
 from tagger.service.refusals import Refusal
 from tagger.service.service import Service
-from tagger.service.tables import EVENT, REVIEW_QUEUE
+from tagger.service.tables import REVIEW_QUEUE
 
 OPEN: frozenset[Role] = frozenset()
 SUBMITTERS: frozenset[Role] = frozenset({"submit", "admin"})
@@ -96,7 +96,7 @@ class Api:
             answer = content.find_answer(connection, asked)
             if answer is not None:
                 return answer
-            seen = connection.scalar(select(func.max(EVENT.c.sequence))) or 0
+            seen = content.last_number(connection)
             return seen, [find_match(connection, one.title, one.description) for one in body.items]
 
         found = await service.read(look)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select, text
 
 from tagger.decision import policies
 from tagger.service.duplicates import Match, closest, find_match
@@ -22,9 +22,16 @@ from tagger.service.events import (
 from tagger.service.inference import Prediction
 from tagger.service.refusals import Refusal
 from tagger.service.settings import DuplicatesConfig
-from tagger.service.tables import ANSWER, EVENT, ITEM_STATE, REVIEW_QUEUE
+from tagger.service.tables import EVENT, ITEM_STATE, REVIEW_QUEUE
 
 NEEDS_REVIEW = policies.NEEDS_REVIEW
+FIND_ANSWER = text("SELECT body_sha256, answer FROM answer WHERE client = :client AND key = :key")
+KEEP_ANSWER = text(
+    "INSERT INTO answer (client, key, body_sha256, answer, at) "
+    "VALUES (:client, :key, :body_sha256, :answer, :at)"
+)
+LAST_EVENT = text("SELECT coalesce(max(sequence), 0) FROM event")
+
 LIKELY_DUPLICATE = "likely duplicate"
 REPORTED = "reported by users"
 
@@ -54,6 +61,11 @@ class Submission:
     seen: int
 
 
+def last_number(connection: Connection) -> int:
+    """Return the number of the last event; 0 where there is none."""
+    return connection.scalar(LAST_EVENT) or 0
+
+
 @dataclass(frozen=True)
 class Asked:
     """Which request it is.
@@ -77,9 +89,7 @@ def find_answer(connection: Connection, asked: Asked) -> str | None:
     Raises:
         Refusal: when it was given with another body.
     """
-    found = connection.execute(
-        select(ANSWER).where(ANSWER.c.client == asked.client, ANSWER.c.key == asked.key)
-    ).one_or_none()
+    found = connection.execute(FIND_ANSWER, vars(asked)).one_or_none()
     if found is None:
         return None
     if found.body_sha256 != asked.body_sha256:
@@ -103,7 +113,7 @@ def submit_items(
         return first
     items = [_submit(connection, one, asked, run, limits) for one in submissions]
     answer = json.dumps(run | {"items": items}, ensure_ascii=False)
-    connection.execute(insert(ANSWER).values(vars(asked) | {"answer": answer}))
+    connection.execute(KEEP_ANSWER, vars(asked) | {"answer": answer})
     return answer
 
 
@@ -115,8 +125,10 @@ def _submit(
     limits: DuplicatesConfig,
 ) -> dict[str, Any]:
     # Its like may have come in while it was classified, or in the same request.
-    later = find_match(connection, one.title, one.description, after=one.seen)
-    match = closest([one.match, later])
+    match = one.match
+    if last_number(connection) > one.seen:
+        later = find_match(connection, one.title, one.description, after=one.seen)
+        match = closest([match, later])
     likely = match is not None and match.overlap >= limits.likely
     status: Status
     tag = None

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, bindparam, select, text
 
 from tagger.service.fingerprints import BANDS, comparable, fingerprints, overlap
 from tagger.service.tables import EVENT
@@ -22,6 +22,9 @@ SHARING = text(
         f"WHERE value = :value{at} AND item > :after ORDER BY item LIMIT {MOST_SHARING}) AS of{at}"
         for at in range(BANDS + 1)
     )
+)
+KEPT = select(EVENT.c.sequence, EVENT.c.data).where(
+    EVENT.c.sequence.in_(bindparam("items", expanding=True))
 )
 
 
@@ -55,9 +58,8 @@ def find_match(
     likely = sorted(shared, key=lambda item: (-shared[item], item))[:MOST_COMPARED]
     if not likely:
         return None
-    kept = select(EVENT.c.sequence, EVENT.c.data).where(EVENT.c.sequence.in_(likely))
     matches = []
-    for item, stored in connection.execute(kept):
+    for item, stored in connection.execute(KEPT, {"items": likely}):
         data = json.loads(stored)
         theirs = comparable(data["title"], data["description"])
         matches.append(Match(item, overlap(ours, theirs)))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.engine import Row
 
 from tagger.service.fingerprints import comparable, fingerprints
@@ -19,6 +19,13 @@ IN_REVIEW: Status = "review"
 DUPLICATE: Status = "duplicate"
 
 CHUNK = 1_000
+
+APPEND = text(
+    "INSERT INTO event SELECT last + 1, :at, :kind, coalesce(CAST(:item AS BIGINT), last + 1), "
+    ":actor, :status, :tag, :data "
+    "FROM (SELECT coalesce(max(sequence), 0) AS last FROM event) AS numbered RETURNING sequence"
+)
+INDEX_TEXT = text("INSERT INTO fingerprint (value, item) VALUES (:value, :item)")
 
 
 @dataclass(frozen=True)
@@ -58,11 +65,11 @@ def append(
     data: Mapping[str, Any],
 ) -> Event:
     """Add an event; without an item it is about one of its own."""
-    last = connection.scalar(select(func.max(EVENT.c.sequence))) or 0
-    sequence = last + 1
+    row = {"at": at, "kind": kind, "item": item, "actor": actor, "status": status, "tag": tag}
+    row["data"] = json.dumps(data, ensure_ascii=False)
+    sequence = connection.scalar(APPEND, row)
+    assert sequence is not None
     event = Event(sequence, at, kind, item or sequence, actor, status, tag, dict(data))
-    text = json.dumps(event.data, ensure_ascii=False)
-    connection.execute(insert(EVENT).values(vars(event) | {"data": text}))
     _index(connection, event)
     return event
 
@@ -159,7 +166,7 @@ def _index_text(connection: Connection, event: Event) -> None:
     kept = event.status != DUPLICATE
     if kept and not known:
         rows = [{"value": value, "item": event.item} for value in {*_fingerprints(source)}]
-        connection.execute(insert(FINGERPRINT), rows)
+        connection.execute(INDEX_TEXT, rows)
     elif known and not kept:
         connection.execute(
             delete(FINGERPRINT).where(

@@ -43,7 +43,13 @@ def read_stored_rows(run: RunFolder, file: Path | None) -> StoredRows:
     Raises:
         UserError: when there are none.
     """
-    stored = read_predictions(run.path / "predictions.csv", run.tags)
+    recorded = run.path / "predictions.csv"
+    if not recorded.exists():
+        raise UserError(
+            f"{run.path} has no predictions.csv: nothing shows what this machine should compute",
+            hint="A run that is served needs test rows: train it with data.split.test above 0.",
+        )
+    stored = read_predictions(recorded, run.tags)
     hashes = {row.id: row.content_hash for row in run.split_rows() if row.split == "test"}
     if file is not None:
         found = [*iter_unlabelled(file, TableFormat(known=run.columns))]
