@@ -3,6 +3,7 @@ from sqlalchemy import text
 from tests.service.conftest import Submit
 
 from tagger.service import content
+from tagger.service.bodies import FeedbackIn, SubmittedItem
 from tagger.service.content import Asked, Submission
 from tagger.service.database import Store
 from tagger.service.duplicates import Match
@@ -20,7 +21,7 @@ LONG = "how to train a small model that files short texts under one of a few tag
 def submission(
     title: str, prediction: Prediction | None = CERTAIN, match: Match | None = None
 ) -> Submission:
-    return Submission("their id", title, "", None, False, prediction, match, 0)
+    return Submission(SubmittedItem(id="theirs", title=title), False, prediction, match, 0)
 
 
 def submit_items(store: Store, *submissions: Submission, key: str = "k", body: str = "b") -> str:
@@ -75,7 +76,9 @@ def test_what_is_likely_a_duplicate_is_reviewed_however_certain_its_tag_is(store
 
 def report(store: Store, item: int, client: str = "you") -> object:
     with store.writing() as connection:
-        return content.report_item(connection, item, "metal", "", client, 2_000)
+        return content.report_item(
+            connection, FeedbackIn(item=item, tag="metal"), client=client, at=2_000
+        )
 
 
 def test_one_report_of_each_client_and_item_counts(store: Store, submit: Submit) -> None:

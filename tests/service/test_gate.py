@@ -177,19 +177,18 @@ def test_other_kinds_of_body_are_refused(client: TestClient, headers: dict[str, 
 def test_too_many_requests_are_told_when_to_come_again(
     limited: Limited, keys: dict[Role, dict[str, str]]
 ) -> None:
-    client = limited(requests_per_second=2)
-    answers = [client.get("/v1/content?tag=fruit", headers=keys["read"]) for _ in range(4)]
-    assert [answer.status_code for answer in answers][:3] == [200, 200, 429]
-    assert answers[2].headers["retry-after"] == "1"
+    client = limited(requests_per_second=0.2)
+    answers = [client.get("/v1/content?tag=fruit", headers=keys["read"]) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert 1 <= int(answers[1].headers["retry-after"]) <= 5
     assert client.get("/v1/content?tag=fruit", headers=keys["admin"]).status_code == 200
 
 
 def test_guessing_keys_is_limited_by_address(
     limited: Limited, keys: dict[Role, dict[str, str]]
 ) -> None:
-    client = limited(requests_per_second_by_address=3)
-    codes = [client.post("/v1/classify", json=BODY).status_code for _ in range(5)]
-    assert codes[:4] == [401, 401, 401, 429]
+    client = limited(requests_per_second_by_address=0.2)
+    assert [client.post("/v1/classify", json=BODY).status_code for _ in range(2)] == [401, 429]
 
 
 def test_a_full_queue_is_told_when_to_come_again(limited: Limited, service: Service) -> None:

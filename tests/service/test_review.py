@@ -7,6 +7,7 @@ from sqlalchemy import text
 from tests.service.conftest import Submit
 
 from tagger.service import review
+from tagger.service.bodies import FeedbackIn
 from tagger.service.content import report_item
 from tagger.service.database import Store
 from tagger.service.events import append, state_of
@@ -155,7 +156,7 @@ def test_a_reported_item_that_is_right_is_not_published_once_more(
 ) -> None:
     item = submit("one", tag="fruit", probabilities={}, suggested=None, duplicate_of=None)
     with store.writing() as connection:
-        report_item(connection, item, "metal", "", "user", 5)
+        report_item(connection, FeedbackIn(item=item, tag="metal"), client="user", at=5)
         before = state_of(connection, item)
         found = review.claim(connection, "a", people.at, LEASE)
     assert found is not None
@@ -176,7 +177,7 @@ def test_a_label_cannot_be_taken_back_once_the_item_waits_again(
     people.claim("a")
     people.label("a", item)
     with store.writing() as connection:
-        report_item(connection, item, None, "", "user", people.at)
+        report_item(connection, FeedbackIn(item=item), client="user", at=people.at)
     assert "no label of yours" in people.refused(people.undo, "a", item)
 
 

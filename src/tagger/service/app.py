@@ -109,14 +109,7 @@ class Api:
         predictions = iter(await service.classify(new))
         submissions = [
             content.Submission(
-                item.id,
-                item.title,
-                item.description,
-                item.suggested_tag,
-                service.truncated(item),
-                None if same else next(predictions),
-                match,
-                seen,
+                item, service.truncated(item), None if same else next(predictions), match, seen
             )
             for item, same, match in zip(body.items, known, matches, strict=True)
         ]
@@ -132,14 +125,8 @@ class Api:
     async def report(self, body: bodies.FeedbackIn, request: Request) -> Response:
         """Report that the tag of an item is wrong: a person will look at it."""
         self.service.check_tag(body.tag)
-        client, at = request.scope[CLIENT].id, self.service.now()
-        return _json(
-            await self.service.write(
-                lambda connection: content.report_item(
-                    connection, body.item, body.tag, body.comment, client, at
-                )
-            )
-        )
+        work = partial(content.report_item, report=body, **self._who(request))
+        return _json(await self.service.write(work))
 
     async def list_content(
         self,
@@ -149,11 +136,8 @@ class Api:
     ) -> Response:
         """List the published items of a tag, the latest first."""
         self.service.check_tag(tag)
-        return _json(
-            await self.service.read(
-                lambda connection: content.list_published(connection, tag, cursor, limit)
-            )
-        )
+        work = partial(content.list_published, tag=tag, before=cursor, limit=limit)
+        return _json(await self.service.read(work))
 
     async def list_reviews(self) -> Response:
         """Show the queue of items that need a person."""

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, select, text
 
 from tagger.decision import policies
+from tagger.service.bodies import FeedbackIn, SubmittedItem
 from tagger.service.duplicates import Match, closest, find_match
 from tagger.service.events import (
     DUPLICATE,
@@ -41,20 +42,14 @@ class Submission:
     """An item that comes in.
 
     Attributes:
-        id: What its source calls it.
-        title: As it came.
-        description: As it came.
-        suggested_tag: What its submitter thinks; evidence for review.
+        item: As it came.
         truncated: Whether it was cut before the model read it.
         prediction: What the run says; None for one that is certainly a duplicate.
         match: What it was found to be like before it was classified.
         seen: Number of the last event by then.
     """
 
-    id: str | None
-    title: str
-    description: str
-    suggested_tag: str | None
+    item: SubmittedItem
     truncated: bool
     prediction: Prediction | None
     match: Match | None
@@ -125,9 +120,9 @@ def _submit(
     limits: DuplicatesConfig,
 ) -> dict[str, Any]:
     # Its like may have come in while it was classified, or in the same request.
-    match = one.match
+    item, match = one.item, one.match
     if last_number(connection) > one.seen:
-        later = find_match(connection, one.title, one.description, after=one.seen)
+        later = find_match(connection, item.title, item.description, after=one.seen)
         match = closest([match, later])
     likely = match is not None and match.overlap >= limits.likely
     status: Status
@@ -143,13 +138,14 @@ def _submit(
         status = PUBLISHED
         decision = tag = one.prediction.published
     said = {
-        "id": one.id,
+        "id": item.id,
         "tag": one.prediction and one.prediction.tag,
         "probabilities": one.prediction and one.prediction.probabilities,
         "truncated": one.truncated,
         "duplicate_of": match.item if match is not None and likely else None,
     }
-    texts = {"title": one.title, "description": one.description, "suggested": one.suggested_tag}
+    texts = {"title": item.title, "description": item.description}
+    suggested = {"suggested": item.suggested_tag}
     opened = {"opens": reason} if status == IN_REVIEW else {}
     event = append(
         connection,
@@ -158,21 +154,22 @@ def _submit(
         actor=asked.client,
         status=status,
         tag=tag,
-        data=run | said | texts | opened,
+        data=run | said | texts | suggested | opened,
     )
     review = event.sequence if opened else None
     own = {"item": event.item, "decision": decision, "reason": reason, "review_id": review}
     return said | own
 
 
-def report_item(  # noqa: PLR0917
-    connection: Connection, item: int, tag: str | None, comment: str, client: str, at: int
+def report_item(
+    connection: Connection, report: FeedbackIn, *, client: str, at: int
 ) -> dict[str, Any]:
     """Take the report that an item's tag is wrong; one of each client and item counts.
 
     Raises:
         Refusal: when there is no such item.
     """
+    item = report.item
     if read_event(connection, item, "submitted") is None:
         raise Refusal(404, f"there is no item {item}")
     before = [one.actor for one in events_of(connection, item, "reported")]
@@ -180,7 +177,7 @@ def report_item(  # noqa: PLR0917
         queued = connection.scalar(select(REVIEW_QUEUE.c.review).where(REVIEW_QUEUE.c.item == item))
         shown = state_of(connection, item)[0] == PUBLISHED
         opened = {"opens": REPORTED} if shown and queued is None else {}
-        data = {"tag": tag, "comment": comment} | opened
+        data = {"tag": report.tag, "comment": report.comment} | opened
         append(connection, "reported", at=at, actor=client, item=item, data=data)
     return {"item": item, "counted": client not in before}
 
