@@ -159,6 +159,7 @@ def write_until_killed(server: Server, number: int, acknowledged: dict[str, str]
             except httpx.TransportError:
                 return
             assert answer.status_code == 200, answer.text
+            assert answer.json()["items"][0]["id"] == key
             acknowledged[key] = answer.text
 
 
