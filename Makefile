@@ -25,8 +25,8 @@ $(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
 	touch $@
 
 run: setup
-	$(BIN)/tagger build --data data/gold.csv --tags data/tags.yaml --name $(RUN) --budget 4min \
-		data.extra=[data/contrasts.csv]
+	$(BIN)/tagger build --data data/gold.csv --tags data/tags.yaml --name $(RUN) \
+		--promise 0.95 --budget 5min data.extra=[data/contrasts.csv]
 	$(BIN)/python evaluate.py run=$(RUN)
 
 # Tests try the service too; without what it needs they would be skipped.

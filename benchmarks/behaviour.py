@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
 
     both = ["experiment=both", "data=file", "data.name=mwml", f"data.path={options.mwml}"]
-    both += ["data.extra=[data/gold.csv,data/contrasts.csv]", "data.split.test=0"]
+    both += ["data.split.test=0"]
     for title, recipe in {"embedded set alone": [], "recommended recipe": both}.items():
         columns: dict[str, list[dict[str, Any]]] = {}
         prefix = "both" if recipe else "gold"

@@ -323,6 +323,7 @@ def test_a_decision_is_changed_without_training(
     probabilities = np.array([[0.9, 0.05, 0.05]] * 30 + [[0.2, 0.6, 0.2]] * 10)
     write_calibration(run.path / "calibration.csv", items, run.tags, probabilities, None)
     changes = ["--policy", "threshold", "--target-precision", "0.9", "--confidence", "0.9"]
+    changes += ["--scope", "per_source"]
     ended = tagger("decide", "--run", "copy", "--runs-dir", run.path.parent, *changes)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == (
@@ -332,6 +333,7 @@ def test_a_decision_is_changed_without_training(
 
     written = json.loads((run.path / "decision.json").read_text())
     given = {"policy": "threshold", "target_precision": 0.9, "confidence": 0.9}
+    given["scope"] = "per_source"
     assert written["asked"] == run.config.decision.model_dump() | given
     assert written["calibrator"]["kind"] == "temperature", "what is not given stays"
     assert written["on_these_rows"]["published"] == 30

@@ -119,7 +119,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--target-precision", type=float, help="threshold: promised of what is published"
     )
     decide.add_argument("--confidence", type=float, help="threshold: how sure the promise is")
-    decide.add_argument("--scope", choices=["overall", "per_tag"], help="threshold: of what")
+    decide.add_argument(
+        "--scope", choices=["overall", "per_tag", "per_source"],
+        help="threshold: of what",
+    )  # fmt: skip
     decide.add_argument("--alpha", type=float, help="conformal: share that sets may miss")
     decide.add_argument(
         "--calibration", choices=["none", "temperature", "vector", "isotonic"],
@@ -599,9 +602,9 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _build(options: argparse.Namespace) -> None:
-    from tagger.build.page import build_page
     from tagger.build.run_build import build, build_config
     from tagger.compare.runs import LabelledFile
+    from tagger.reporting.build import build_page
     from tagger.reporting.html import write_html
     from tagger.reporting.terminal import print_page
 

@@ -44,7 +44,10 @@ OLD_FILES = {"ood.safetensors": "novelty.safetensors"}
 """Names of files in a run folder: now, and in runs of before."""
 
 OOD_COLUMNS = ("ood_score", "novelty")
-"""Name of the last column of `calibration.csv`: now, and in runs of before."""
+"""Name of the OOD score's column in `calibration.csv`: now, and in runs of before."""
+
+SOURCE_COLUMN = "source"
+"""Last column of `calibration.csv` where the rows come from several files."""
 
 SPLIT_COLUMNS = ["id", "content_hash", "split", "tag"]
 
@@ -148,6 +151,7 @@ class RunFolder:
         """
         data = self.data_config
         files = [data.path, data.test_path, *data.extra] if data.source == "file" else []
+        files += data.more
         missing = [one for one in files if one and not resolve_path(one).exists()]
         if missing:
             host = self.meta.made_in.host or "an unknown machine"
@@ -391,10 +395,12 @@ def write_calibration(
     ood_scores: NDArray[np.float64] | None,
 ) -> None:
     """Write `calibration.csv`: predictions of labelled rows by models that did not see them."""
-    rows = [["id", "true", *tags, OOD_COLUMNS[0]]]
+    sources = [SOURCE_COLUMN] if any(item.source for item in items) else []
+    rows = [["id", "true", *tags, OOD_COLUMNS[0], *sources]]
     scores = [""] * len(items) if ood_scores is None else [f"{one:.6f}" for one in ood_scores]
     for item, row, value in zip(items, probabilities, scores, strict=True):
-        rows.append([item.id, str(item.tag), *(f"{p:.8f}" for p in row), value])
+        source = [item.source] if sources else []
+        rows.append([item.id, str(item.tag), *(f"{p:.8f}" for p in row), value, *source])
     write_text(path, csv_text(rows))
 
 
@@ -409,14 +415,30 @@ def read_calibration(
     Raises:
         UserError: when it is missing or damaged, or its columns are not these tags.
     """
-    headers = [["id", "true", *tags, name] for name in OOD_COLUMNS]
+    end = 2 + len(tags)
     with _reading(path) as reader:
-        rows = list(_rows(reader, *headers))
-        probabilities = np.array([row[2:-1] for row in rows], dtype=np.float64)
+        rows = list(_rows(reader, *_calibration_columns(tags)))
+        probabilities = np.array([row[2:end] for row in rows], dtype=np.float64)
         true = np.array([tags.index(row[1]) for row in rows], dtype=np.int64)
-        last = [row[-1] for row in rows]
-        ood_scores = np.array(last, dtype=np.float64) if last and last[0] else None
+        scores = [row[end] for row in rows]
+        ood_scores = np.array(scores, dtype=np.float64) if scores and scores[0] else None
     return probabilities.reshape(len(rows), len(tags)), true, ood_scores
+
+
+def read_row_sources(path: Path, tags: Sequence[str]) -> list[str]:
+    """Read which file each row of `calibration.csv` comes from; "" where there is but one.
+
+    Raises:
+        UserError: as `read_calibration` does.
+    """
+    with _reading(path) as reader:
+        rows = _rows(reader, *_calibration_columns(tags))
+        return ["".join(row[3 + len(tags) :]) for row in rows]
+
+
+def _calibration_columns(tags: Sequence[str]) -> list[list[str]]:
+    headers = [["id", "true", *tags, name] for name in OOD_COLUMNS]
+    return [*headers, [*headers[0], SOURCE_COLUMN]]
 
 
 @contextlib.contextmanager

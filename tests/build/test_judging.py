@@ -18,16 +18,16 @@ def choose(toy_build, shared_runs, monkeypatch):
         "words", part
     )]  # fmt: skip
     true = tag_positions(items, run.tags)
-    real = judging.measure_latency
     monkeypatch.setattr(judging, "LATENCY", LatencyConfig(items=10, warmup=0, threads=1))
+    some_time = judging.time_run(run, items, 1000.0)
 
     def make(sure, **given):
         order = iter(sure)
 
-        def timed(*arguments):
-            return real(*arguments).model_copy(update={"p99_ms": TIMES[next(order)]})
+        def timed(*_):
+            return some_time.model_copy(update={"p99_ms": TIMES[next(order)]})
 
-        monkeypatch.setattr(judging, "measure_latency", timed)
+        monkeypatch.setattr(judging, "time_run", timed)
         judged = {}
         for name, (right, confidence) in sure.items():
             rows = np.full((60, 3), (1 - confidence) / 2)
@@ -74,3 +74,24 @@ def test_where_all_are_too_slow_the_quickest_is_taken(choose, toy_build):
     made = choose({"plain": (60, 0.6), "second": (20, 0.6)}, build=steps)
     assert made.name == "second"
     assert made.reasons[0].startswith("no run answers 99 of 100 items within 0.1 ms")
+
+
+def test_a_run_that_is_too_slow_for_a_few_items_alone_is_timed_again(shared_runs, monkeypatch):
+    run, items = shared_runs.open("words"), shared_runs.items("words", "train")
+    monkeypatch.setattr(judging, "LATENCY", LatencyConfig(items=10, warmup=0, threads=1))
+    some_time = judging.measure_latency
+    again = []
+
+    def timed(*arguments):
+        return some_time(*arguments).model_copy(update={"p50_ms": 1.0, "p99_ms": 5.0})
+
+    def once_more(*arguments):
+        again.append(arguments[-1])
+        return timed(*arguments[:-1]).model_copy(update={"p99_ms": 1.5})
+
+    monkeypatch.setattr(judging, "measure_latency", timed)
+    monkeypatch.setattr(judging, "measure_within_budget", once_more)
+    assert judging.time_run(run, items, 2.0).p99_ms == 1.5
+    assert judging.time_run(run, items, 0.5).p99_ms == 5.0  # its median is too slow already
+    assert judging.time_run(run, items, 6.0).p99_ms == 5.0
+    assert again == [2.0]

@@ -23,7 +23,7 @@ STEPS = ["words", "rough", "teacher", "small", "small-int8", "pair"]
 @pytest.fixture
 def start(source: LabelledFile, monkeypatch: pytest.MonkeyPatch) -> Start:
     """Builds; an encoder's pass is not measured, and few items are timed."""
-    monkeypatch.setattr(plan, "measure_pass", lambda items, tags: 1.0)
+    monkeypatch.setattr(plan, "measure_pass", lambda items, tags: 1000.0)
     monkeypatch.setattr(judging, "LATENCY", LatencyConfig(items=10, warmup=0, threads=1))
 
     def run(config: BuildConfig, told: list[str] | None = None) -> Outcome:
@@ -37,7 +37,7 @@ def test_few_rows_are_judged_out_of_folds_and_the_rule_is_fitted_to_these(
     toy_build: Make, start: Start, source: LabelledFile
 ) -> None:
     told: list[str] = []
-    made = start(toy_build(), told)
+    made = start(toy_build(budget_minutes=1000.0), told)
     report = made.report
     assert [one.name for one in report.candidates] == STEPS
     assert "60 rows, out of 2 folds" in report.judged_on
@@ -69,7 +69,7 @@ def test_few_rows_are_judged_out_of_folds_and_the_rule_is_fitted_to_these(
 def test_enough_rows_are_held_out_and_the_chosen_run_is_scored_on_others(
     toy_build: Make, start: Start, source: LabelledFile
 ) -> None:
-    made = start(toy_build(held_out=5))
+    made = start(toy_build(held_out=5, budget_minutes=10.0))
     report = made.report
     assert report.plan.folds is None
     assert report.published is not None
@@ -86,7 +86,7 @@ def test_enough_rows_are_held_out_and_the_chosen_run_is_scored_on_others(
 def test_a_build_that_was_stopped_goes_on_and_a_finished_one_is_not_made_again(
     toy_build: Make, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = toy_build(held_out=5)
+    config = toy_build(held_out=5, budget_minutes=10.0)
     choose = run_build.choose_run
 
     def stop(*_: object) -> None:
@@ -111,7 +111,7 @@ def test_a_build_that_was_stopped_goes_on_and_a_finished_one_is_not_made_again(
     shutil.rmtree(made.run)
     assert start(config).run.exists()
     with pytest.raises(UserError, match="was begun with other settings") as caught:
-        start(toy_build(held_out=5, promise=0.7))
+        start(toy_build(held_out=5, promise=0.7, budget_minutes=10.0))
     assert caught.value.problems == ("promise: 0.8 then, 0.7 now",)
 
 

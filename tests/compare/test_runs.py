@@ -48,3 +48,18 @@ def test_predictions_about_other_items_are_not_taken(source: LabelledFile, tmp_p
     assert np.array_equal(rows, predict_other(run, source.items[:5]))
     with pytest.raises(UserError, match="about other items"):
         predict_other(run, source.items[5:10])
+
+
+def test_rows_of_further_files_are_taken_with_the_own_ones(
+    source: LabelledFile, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text(
+        "number,title,label\nt00,a walk in the hail,weather\n7,bolts of brass,metal\n",
+        encoding="utf-8",
+    )
+    both = LabelledFile.load(source.path, None, further=[other])
+    assert len(both.items) == len(source.items) + 2
+    assert {item.source for item in both.items} == {source.path.stem, "other"}
+    config = run_config(["model=linear"], both, tmp_path / "runs/x", 0, {"test": 0.2})
+    assert config.data.more == [str(other)]

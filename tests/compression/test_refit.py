@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,7 @@ def test_validation_rows_are_predicted_by_the_compressed_model(tiny_run: RunFold
     np.testing.assert_array_equal(rows.probabilities, after[[at[item.id] for item in chosen]])
     np.testing.assert_array_equal(rows.true, tag_positions(chosen, tiny_run.tags))
     assert rows.ood_scores is None
+    assert rows.row_sources == [""] * len(chosen)
     assert f"{len(validation)} validation rows" in rows.source
 
 
@@ -86,4 +88,8 @@ def test_rows_out_of_fold_keep_what_their_models_said(copy_run: Callable[..., Ru
     chosen, rows = compressed_calibration_rows(run, items, before, before)
     assert [item.id for item in chosen] == [item.id for item in train]
     np.testing.assert_allclose(rows.probabilities, kept, atol=1e-7)
-    assert "3 folds" in rows.source
+    # Where items come from several files, their rows say so.
+    items = [replace(item, source="toy") for item in items]
+    _, rows = compressed_calibration_rows(run, items, before, before)
+    assert rows.row_sources == ["toy"] * len(train)
+    assert "out of fold" in rows.source

@@ -170,7 +170,7 @@ def test_without_rows_held_out_all_are_judged_and_those_out_of_fold_refitted(
     folder = run_export(tmp_path, "compress=fp32")
     old, new = (read_calibration(one / "calibration.csv", run.tags) for one in (run.path, folder))
     np.testing.assert_allclose(new[0], old[0], atol=1e-4)
-    assert "2 folds" in stored(folder / "decision.json")["fitted_on"]["source"]
+    assert "out of fold" in stored(folder / "decision.json")["fitted_on"]["source"]
     labelled = stored(folder / "parity.json")["labelled"]
     assert labelled["rows"] == 60
     assert labelled["explanation"].startswith("all 60 rows of toy, as only 0 of them")

@@ -34,6 +34,13 @@ YAML_FILES = sorted(
 )
 
 
+ASKED = {"evaluate": ["run=x"], "export": ["run=x"], "build": ["files=[x]", "name=x"]}
+"""What a command cannot do without."""
+
+OWNERS = {"compress": "export", "build": "build"}
+"""Groups that one command alone has."""
+
+
 def train_config(*overrides: str) -> TrainConfig:
     return load_config(TrainConfig, compose_config("train", overrides))
 
@@ -54,19 +61,20 @@ def test_there_are_choices_for_every_group() -> None:
     assert set(config_groups("evaluate")) == {"data", "decision"}
     assert set(config_groups("optimize")) == set(groups) | {"search"}
     assert set(config_groups("export")) == {"compress"}
+    assert set(config_groups("build")) == {"build"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", YAML_FILES)
 def test_every_yaml_composes_and_validates(file: str) -> None:
     if file in SCHEMAS:
-        needed = ["run=x"] if file in ("evaluate", "export") else []
-        compose_config(file, needed)
+        compose_config(file, ASKED.get(file, []))
         return
     group, choice = file.split("/")
-    if group == "compress":
-        config = compose_config("export", ["run=x", f"compress={choice}"])
-        assert config.compress.name == choice
+    if group in OWNERS:
+        owner = OWNERS[group]
+        config = compose_config(owner, [*ASKED[owner], f"{group}={choice}"])
+        assert config[group].name == choice
         return
     script = "optimize" if group == "search" else "train"
     compose_config(script, [f"{group}={choice}", *NEEDED.get(file, [])])
@@ -270,6 +278,12 @@ def test_a_file_among_the_experiments_is_the_same_by_its_path() -> None:
     assert train_config("experiment=configs/experiment/both.yaml") == train_config(
         "experiment=both"
     )
+
+
+def test_the_recommended_experiment_holds_out_rows_of_both_sources() -> None:
+    data = train_config("experiment=both").data
+    assert (data.name, data.more) == ("mwml", ["repo:data/gold.csv"])
+    assert data.extra == ["repo:data/contrasts.csv"]
 
 
 def test_overrides_win_over_an_experiment_by_path(experiment: Experiment) -> None:

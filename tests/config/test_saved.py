@@ -4,7 +4,7 @@ import pytest
 
 from tagger.config.composition import compose_config, load_config
 from tagger.config.paths import with_portable_paths
-from tagger.config.saved import load_saved_config, save_config
+from tagger.config.saved import load_saved_config, save_config, write_yaml
 from tagger.config.schema import TrainConfig
 from tagger.errors import UserError
 
@@ -13,6 +13,7 @@ from tagger.errors import UserError
     "overrides",
     [
         ("model=frozen", "decision.policy=conformal", "data.extra=[one.csv,'ü $.jsonl']"),
+        ("data.more=[data/gold.csv,'ö.csv']", "decision.scope=per_source"),
         ("model=ensemble", "model.runs=[one,two]"),
         ("data.split.group=off", "training.lr=1e-7", "data.columns={title: headline}"),
     ],
@@ -24,6 +25,14 @@ def test_a_saved_config_is_the_same_when_it_is_read(
     save_config(config, tmp_path / "config.yaml")
     stored = TrainConfig.model_validate(with_portable_paths(config.model_dump()))
     assert load_saved_config(TrainConfig, tmp_path / "config.yaml") == stored
+
+
+def test_a_config_of_before_there_were_several_files_is_of_one(tmp_path: Path) -> None:
+    config = load_config(TrainConfig, compose_config("train", []))
+    plain = with_portable_paths(config.model_dump())
+    del plain["data"]["more"]
+    write_yaml(plain, tmp_path / "config.yaml")
+    assert load_saved_config(TrainConfig, tmp_path / "config.yaml").data.more == []
 
 
 def test_what_looks_like_a_reference_in_a_saved_path_is_text(tmp_path: Path) -> None:

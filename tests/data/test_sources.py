@@ -1,3 +1,4 @@
+import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from tagger.config.schema import DataConfig
+from tagger.data import sources
 from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.items import Item
 from tagger.data.sources import (
@@ -21,6 +23,7 @@ from tagger.data.sources import (
     scan_unlabelled,
 )
 from tagger.errors import UserError
+from tagger.files import sha256_of
 
 Write = Callable[[str, str | bytes], Path]
 MakeData = Callable[..., DataConfig]
@@ -106,6 +109,107 @@ def test_problems_of_an_extra_file_are_listed_with_its_name(
         load_extra(make_data(extra=files), TAGS)
     assert "good.csv" not in str(caught.value)
     assert len(caught.value.problems) == 1
+
+
+# Further files, whose rows are the source's own
+
+
+KIND = "id,title,kind,note\n8,C,red,n\n11,D,green,\n"
+
+
+def test_rows_of_more_files_are_the_sources_own_and_say_where_they_come_from(
+    write: Write, make_data: MakeData
+) -> None:
+    first, second = (
+        write("a.csv", CSV),
+        write("b.csv.gz", gzip.compress(b"id,title,tag\n9,E,red\n")),
+    )
+    found = load_labelled(make_data(path=str(first), more=[str(second)]), TAGS)
+    assert found.items == [
+        *(replace(item, source="toy") for item in ITEMS),
+        Item("9", "E", "", None, "red", "b"),
+    ]
+    assert found.parts is None
+    assert data_sha256(found.items) == data_sha256([replace(one, source="") for one in found.items])
+
+
+def test_an_id_of_several_files_is_told_apart_by_the_files_name(
+    write: Write, make_data: MakeData, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    files = [str(write("toy.csv", KIND)), str(write("other/toy.csv", KIND + "12,F,red,\n"))]
+    data = make_data(path=str(write("a.csv", CSV)), more=files, columns={"tag": "kind"})
+    # Columns that are given are those of the first; others may be called as our fields are.
+    write("a.csv", CSV.replace(b",tag\n", b",kind\n"))
+    found = load_labelled(data, TAGS)
+    assert [(item.id, item.source) for item in found.items] == [
+        ("007", "toy"), ("8", "toy"),
+        ("toy~2:8", "toy~2"), ("toy~2:11", "toy~2"),
+        ("toy~3:8", "toy~3"), ("toy~3:11", "toy~3"), ("toy~3:12", "toy~3"),
+    ]  # fmt: skip
+    assert found.columns["tag"] == "kind"
+
+
+def test_more_files_may_have_columns_of_their_own_and_give_slices(
+    write: Write, make_data: MakeData
+) -> None:
+    first = write("a.csv", CSV.replace(b",tag\n", b",label,note\n").replace(b"\n8", b",m\n8"))
+    first.write_bytes(first.read_bytes().rstrip(b"\n") + b",\n")
+    data = make_data(path=str(first), more=[str(write("b.csv", KIND.replace("kind", "tag")))])
+    data = data.model_copy(update={"columns": {"tag": "label"}})
+    assert [item.tag for item in load_labelled(data, TAGS).items] == ["red", "green"] * 2
+    assert read_columns(data, ["note"]) == {"note": {"007": "m", "b:8": "n"}}
+
+
+def test_further_rows_are_divided_and_those_of_the_test_file_come_last(
+    write: Write, make_data: MakeData, make_split: Any
+) -> None:
+    paths = [str(write(f"{name}.csv", LABELLED.replace("number", name))) for name in "abc"]
+    data = make_data(path=paths[0], more=[paths[1]], test_path=paths[2], tags="auto")
+    found = load_labelled(data)
+    assert found.parts == ["train"] * 16 + ["test"] * 8
+    assert [found.items[at].id for at in (0, 8, 16)] == ["1", "b:1", "test:1"]
+    assert [found.items[at].source for at in (0, 8, 16)] == ["toy", "b", "toy"]
+    by_column = data.model_copy(update={"test_path": None, "split": make_split(column="label")})
+    for path in paths[:2]:
+        Path(path).write_text(Path(path).read_text().replace(",a", ",test").replace(",b", ",dev"))
+    assert load_labelled(by_column).parts == ["test", "validation"] * 8
+
+
+def test_more_files_go_with_a_dataset_of_the_hub_and_with_a_download(
+    write: Write, make_data: MakeData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, more = write("a.csv", CSV), [str(write("b.csv", "id,title,tag\n9,E,red\n"))]
+    found = [*(replace(item, source="toy") for item in ITEMS), Item("9", "E", "", None, "red", "b")]
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: to_dataset(ITEMS, TAGS))
+    assert load_labelled(hub_data(make_data).model_copy(update={"more": more}), TAGS).items == found
+    monkeypatch.setattr(sources, "download", lambda _: path)
+    pinned = {"source": "download", "path": None, "url": "https://a.b/c", "sha256": sha256_of(path)}
+    assert load_labelled(make_data(**pinned, more=more), TAGS).items == found
+    with pytest.raises(UserError, match=r"a\.csv holds what data\.url holds"):
+        load_labelled(make_data(**pinned, more=[str(path)]), TAGS)
+
+
+def test_a_file_that_is_given_twice_is_one_error(write: Write, make_data: MakeData) -> None:
+    path, copy, other = write("a.csv", CSV), write("copy.csv", CSV), write("b.csv", LABELLED)
+    more = [str(copy), str(other)]
+    with pytest.raises(UserError, match="given twice") as caught:
+        load_labelled(make_data(path=str(path), more=more, extra=[str(other)]), TAGS)
+    assert list(caught.value.problems) == [
+        f"data.more: {copy} holds what data.path ({path}) holds",
+        f"data.extra: {other} holds what data.more ({other}) holds",
+    ]
+    assert "Name each file once" in caught.value.hint
+
+
+def test_a_mistake_in_a_further_file_is_told_with_its_name(
+    write: Write, make_data: MakeData, tmp_path: Path
+) -> None:
+    path = str(write("a.csv", CSV))
+    with pytest.raises(UserError, match=r"gone\.csv"):
+        load_labelled(make_data(path=path, more=[str(tmp_path / "gone.csv")]), TAGS)
+    with pytest.raises(UserError, match=r"b\.csv cannot be read as it is"):
+        load_labelled(make_data(path=path, more=[str(write("b.csv", KIND))]), ("red", "green"))
 
 
 # The hash of the data

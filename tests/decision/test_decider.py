@@ -431,6 +431,56 @@ def keep_rows(folder, given):
     )
 
 
+def of_two_files(count=600):
+    """Rows of which every third is from a file with wrong labels."""
+    given = rows(count=count, sharpness=1.0)
+    files = ["noisy" if number % 3 == 0 else "clean" for number in range(count)]
+    # Of the clean file, every row is right.
+    true = np.where(np.array(files) == "clean", given.probabilities.argmax(axis=1), given.true)
+    return CalibrationSet(given.probabilities, true, None, f"{count} rows", files)
+
+
+def keep_rows_of_files(folder, given):
+    items = [
+        Item(str(number), "text", "", tag=TAGS[tag], source=source)
+        for number, (tag, source) in enumerate(zip(given.true, given.row_sources, strict=True))
+    ]
+    write_calibration(folder / "calibration.csv", items, TAGS, given.probabilities, None)
+
+
+def test_a_promise_for_each_file_can_be_fitted_anew(tmp_path, asked):
+    given = of_two_files()
+    keep_rows_of_files(tmp_path, given)
+    config = asked(policy="threshold", target_precision=0.9, calibration="none")
+    each = config.model_copy(update={"scope": "per_source"})
+    overall, kept = refit_rule(tmp_path, TAGS, config)
+    rule, _ = refit_rule(tmp_path, TAGS, each)
+    assert list(kept.row_sources) == given.row_sources
+    assert rule.policy.thresholds == pytest.approx(fit_rule(each, given).policy.thresholds)
+    assert overall.policy.thresholds[0] < rule.policy.thresholds[0] < 1
+    noisy = np.array(given.row_sources) == "noisy"
+    for one, enough in ((overall, False), (rule, True)):
+        decided = one.apply(given.probabilities, None).tags
+        published = noisy & (decided != REVIEW)
+        assert ((decided == given.true)[published].mean() >= 0.9) == enough
+
+
+def test_what_a_rule_was_fitted_to_says_the_share_of_each_file(tmp_path, asked):
+    given = of_two_files()
+    save_rule(tmp_path, asked(), fit_rule(asked(), given), given)
+    fitted_on = json.loads((tmp_path / FILE).read_text())["fitted_on"]
+    assert fitted_on == {"rows": 600, "source": "600 rows: noisy 33.3%, clean 66.7%"}
+    assert rows().described == "300 simulated rows"
+
+
+def test_rows_of_one_file_keep_the_promise_of_each_where_they_keep_that_of_all(tmp_path, asked):
+    # Runs that were made before rows had a source are of one file.
+    keep_rows(tmp_path, rows())
+    config = asked(policy="threshold", target_precision=0.8)
+    each = config.model_copy(update={"scope": "per_source"})
+    assert refit_rule(tmp_path, TAGS, each)[0] == refit_rule(tmp_path, TAGS, config)[0]
+
+
 @pytest.mark.parametrize("policy", ["argmax", "threshold", "conformal"])
 def test_a_rule_that_is_fitted_anew_is_the_one_that_training_would_have_fitted(
     tmp_path, asked, policy

@@ -19,6 +19,7 @@ from tagger.decision.policies import (
     has_answer,
     least_threshold,
     p_value_of_precision,
+    rows_needed,
 )
 
 ROWS = np.array(
@@ -117,7 +118,7 @@ def test_what_is_no_list_of_numbers_is_refused(numbers):
 
 
 def test_threshold_lies_where_the_errors_begin():
-    scores = np.linspace(1, 0, 1001)[:1000]
+    scores = np.linspace(1, 0, 4001)[:4000]
     threshold = least_threshold(scores, scores >= 0.4, precision=0.95, confidence=0.95)
     share_of_errors = (scores[scores >= threshold] < 0.4).mean()
     assert threshold < 0.4
@@ -183,6 +184,30 @@ def test_the_promise_is_broken_no_more_often_than_is_said(precision, confidence)
         assert len(found) > DRAWS / 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "noise", "precision", "enough"),
+    [
+        (300, 0.0, 0.95, 0.49),
+        (1000, 0.01, 0.95, 0.565),
+        (1000, 0.03, 0.93, 0.47),
+        (3000, 0.01, 0.97, 0.39),
+    ],
+)
+def test_much_of_what_could_be_published_is(count, noise, precision, enough):
+    # Of the surest share s, 0.998 - 0.098 s³ are right, but for wrong labels.
+    random = np.random.default_rng(0)
+    shares, broken = [], 0
+    for _ in range(DRAWS):
+        place = random.random(count)
+        right = random.random(count) < (1 - noise) * (0.998 - 4 * 0.098 * place**3)
+        share = 1 - least_threshold(1 - place, right, precision, 0.95)
+        shares.append(max(share, 0.0))
+        broken += share > 0 and (1 - noise) * (0.998 - 0.098 * share**3) < precision
+    assert broken / DRAWS <= allowed(0.05)
+    assert np.mean(shares) > enough
+
+
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 def test_the_promise_holds_where_no_threshold_keeps_it(confidence):
     # Whatever is published, a little less than the promise is right: only NEVER keeps it.
@@ -193,6 +218,73 @@ def test_the_promise_holds_where_no_threshold_keeps_it(confidence):
         right = random.random(600) < 0.9299
         broken += least_threshold(scores, right, 0.93, confidence) < NEVER
     assert broken / DRAWS <= allowed(1 - confidence)
+
+
+@pytest.mark.parametrize(("precision", "confidence"), [(0.95, 0.95), (0.8, 0.9), (0.98, 0.9875)])
+def test_one_row_less_would_not_be_enough_for_so_many_errors(precision, confidence):
+    needed = rows_needed(2000, precision, confidence)
+    assert needed[-1] > 2000 - 2 / (1 - precision)
+    for errors, rows in enumerate(needed.tolist()):
+        assert p_value_of_precision(errors, rows, precision) <= 1 - confidence
+        assert p_value_of_precision(errors, rows - 1, precision) > 1 - confidence
+
+
+def test_known_numbers_of_rows():
+    assert rows_needed(150, 0.95, 0.95).tolist() == [59, 93, 124]
+    assert rows_needed(58, 0.95, 0.95).tolist() == []
+
+
+def two_sources(random, count, precisions, sure=(0.0, 0.0)):
+    """Scores, whether they are right by the chance of each source, and the sources' names."""
+    sources = np.array(["one", "two"])[(random.random(count) < 0.3).astype(int)]
+    second = sources == "two"
+    scores = random.random(count) + np.where(second, sure[1], sure[0])
+    return scores, random.random(count) < np.where(second, precisions[1], precisions[0]), sources
+
+
+def test_a_promise_for_every_source_is_that_of_the_worst():
+    random = np.random.default_rng(0)
+    scores = random.random(3000)
+    sources = np.array(["one", "two"])[np.arange(3000) % 2]
+    second = sources == "two"
+    # Above its score of 0.6 the second is always right, the first everywhere.
+    right = ~second | (scores > 0.6) | (random.random(3000) < 0.5)
+    overall = least_threshold(scores, right, 0.95, 0.95)
+    each = least_threshold(scores, right, 0.95, 0.95, sources)
+    alone = least_threshold(scores[second], right[second], 0.95, 0.95)
+    assert overall < each < 0.6
+    assert each == pytest.approx(alone, abs=0.01)
+    assert right[(scores >= each) & second].mean() > 0.95
+
+
+def test_with_one_source_the_promise_for_each_is_the_one_for_all():
+    scores, right, _ = two_sources(np.random.default_rng(0), 900, (0.98, 0.98))
+    overall = least_threshold(scores, right, 0.95, 0.95)
+    assert overall < 1
+    assert least_threshold(scores, right, 0.95, 0.95, ["one"] * 900) == overall
+
+
+def test_a_source_with_too_few_rows_keeps_all_from_being_published():
+    scores = np.linspace(1, 0, 1000)
+    sources = ["few"] * 58 + ["many"] * 942
+    assert least_threshold(scores, np.ones(1000, bool), 0.95, 0.95, sources) == NEVER
+    sources[58] = "few"
+    assert least_threshold(scores, np.ones(1000, bool), 0.95, 0.95, sources) == 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sure", [(0.0, 0.0), (0.0, 0.4), (0.4, 0.0)])
+@pytest.mark.parametrize("precisions", [(1.0, 0.9299), (0.9299, 1.0), (0.9299, 0.9299)])
+def test_the_promise_for_every_source_is_broken_for_any_no_more_often_than_is_said(
+    precisions, sure
+):
+    # Whatever is published of one source, a little less than the promise is right.
+    random = np.random.default_rng(4)
+    broken = 0
+    for _ in range(DRAWS):
+        scores, right, sources = two_sources(random, 600, precisions, sure)
+        broken += least_threshold(scores, right, 0.93, 0.8, sources) < NEVER
+    assert broken / DRAWS <= allowed(0.2)
 
 
 def rows_of_known_precision(random, count, precisions):
@@ -234,6 +326,23 @@ def test_per_tag_all_tags_keep_the_promise_at_once(asked):
         rows = rows_of_known_precision(random, 300, [0.8999, 0.8999, 0.8999])
         broken += min(fit_policy(config, *rows).thresholds) < NEVER
     assert broken / DRAWS <= allowed(0.2)
+
+
+def test_per_source_one_threshold_serves_all_tags_and_every_source(asked):
+    random = np.random.default_rng(0)
+    probabilities, true = rows_of_known_precision(random, 900, [1.0, 1.0, 1.0])
+    sources = ["noisy" if number % 3 == 0 else "clean" for number in range(900)]
+    noisy = np.array(sources) == "noisy"
+    true = np.where(noisy & (random.random(900) < 0.1), (true + 1) % 3, true)
+    policies = {
+        scope: fit_policy(
+            asked(policy="threshold", target_precision=0.93, scope=scope),
+            probabilities, true, sources,
+        )
+        for scope in ("overall", "per_source")
+    }  # fmt: skip
+    assert policies["overall"].thresholds[0] < 0.6
+    assert policies["per_source"] == Threshold([NEVER] * 3)
 
 
 def test_a_tag_that_is_never_the_most_probable_is_never_published(asked):

@@ -47,6 +47,16 @@ def test_every_slice_says_its_rule_and_has_its_own_name() -> None:
     assert all(one.description for one in slices)
 
 
+def test_each_file_that_rows_come_from_is_a_slice_where_there_are_several() -> None:
+    items = [item(source=source) for source in ("mwml", "gold", "mwml")]
+    found = {one.name: one for one in build_slices(items, {}) if one.name.startswith("source")}
+    assert list(found) == ["source: mwml", "source: gold"]
+    assert slice_mask(found["source: mwml"], items).tolist() == [True, False, True]
+    assert slice_mask(found["source: gold"], items).tolist() == [False, True, False]
+    for same in (items[::2], [item(), item()]):
+        assert not [one for one in build_slices(same, {}) if one.name.startswith("source")]
+
+
 def test_years_come_from_the_rows_in_order() -> None:
     items = [
         item(created_on=datetime(2021, 12, 31, 23, 59)),

@@ -156,7 +156,7 @@ def test_damaged_answers_are_named(runs, content, strange_items):
 def test_an_ensemble_of_teachers_is_a_teacher(runs, strange_items):
     members = EnsembleConfig(approach="ensemble", name="both", runs=["words", "rough"])
     run = runs.train("both", "decision.folds=3", model=members)
-    check_teachers(["both"], str(runs.folder), TAGS)
+    check_teachers(["both"], str(runs.folder), TAGS, others=False)
     items = runs.items("words", "train")
     predict_as_teacher(run, [*items, *strange_items])
     found = teacher_predictions(run, items)
@@ -170,7 +170,7 @@ def test_an_ensemble_of_teachers_is_a_teacher(runs, strange_items):
 def test_a_teacher_of_other_tags_is_refused(shared_runs):
     for tags in (TAGS[::-1], TAGS[:2], (*TAGS, "other")):
         with pytest.raises(UserError, match="words has other tags than the approved") as caught:
-            check_teachers(["words"], str(shared_runs.folder), tags)
+            check_teachers(["words"], str(shared_runs.folder), tags, others=False)
         assert caught.value.problems == (
             "teacher: fruit, metal, weather",
             f"approved: {', '.join(tags)}",
@@ -178,12 +178,17 @@ def test_a_teacher_of_other_tags_is_refused(shared_runs):
 
 
 def test_a_teacher_that_only_knows_what_it_was_told_is_refused(shared_runs):
-    check_teachers(["words", "rough"], str(shared_runs.folder), TAGS)
-    with pytest.raises(UserError, match=r"plain was trained without decision\.folds") as caught:
-        check_teachers(["words", "plain"], str(shared_runs.folder), TAGS)
+    check_teachers(["words", "rough"], str(shared_runs.folder), TAGS, others=False)
+    check_teachers(["words", "plain"], str(shared_runs.folder), TAGS, others=False)
+    with pytest.raises(UserError, match=r"plain were trained without decision\.folds") as caught:
+        check_teachers(["plain"], str(shared_runs.folder), TAGS, others=False)
     assert "decision.folds=5" in caught.value.hint
+    # Of other texts it says what it thinks; of the rows that it was told of it says nothing.
+    check_teachers(["plain"], str(shared_runs.folder), TAGS, others=True)
+    plain = shared_runs.open("plain")
+    assert np.isnan(teacher_predictions(plain, shared_runs.items("plain", "train"))).all()
 
 
 def test_a_teacher_that_is_not_there_is_named(shared_runs):
     with pytest.raises(UserError, match="there is no run 'word'"):
-        check_teachers(["word"], str(shared_runs.folder), TAGS)
+        check_teachers(["word"], str(shared_runs.folder), TAGS, others=False)

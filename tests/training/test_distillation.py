@@ -181,6 +181,24 @@ def test_texts_like_those_it_will_be_judged_on_are_left_out(
     assert [item.id for item in transfer([path], held_out=tested)] == ["s1", "s2", "s3", "s4"]
 
 
+def test_titles_and_descriptions_of_labelled_items_are_learnt_from_alone(transfer, text_file):
+    items = [
+        Item("1", "plum", "a sweet fruit", tag="fruit"),
+        Item("2", "wire", "", tag="metal"),
+        Item("3", "Plum ", "of another orchard", tag="fruit"),
+        Item("4", "rust", "on iron", tag="metal"),
+    ]
+    path = text_file([Item("5", "rust", ""), Item("6", "hail", "")])
+    assert len(transfer([path], items=items)) == 2
+    found = transfer([path], "distill.parts=true", items=items)
+    # A half that is there already, or twice, is learnt from once.
+    assert [(one.title.strip().lower(), one.description) for one in found] == [
+        ("rust", ""), ("hail", ""), ("plum", ""), ("", "a sweet fruit"),
+        ("", "of another orchard"), ("", "on iron"),
+    ]  # fmt: skip
+    assert all(one.tag is None for one in found)
+
+
 def test_so_many_texts_are_drawn_by_the_seed(transfer, text_file):
     path = text_file([Item(str(n), f"text {n} of many", "") for n in range(50)])
     one, same, other = (

@@ -1,15 +1,27 @@
 import csv
+import json
 from collections import Counter
+from random import Random
 
 import numpy as np
 import pytest
 
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import EnsembleConfig, EvaluateConfig
 from tagger.data.sources import load_labelled
 from tagger.decision.calibrators import fit_temperature
+from tagger.decision.change import change_decision
 from tagger.decision.decider import load_rule
 from tagger.decision.policies import Argmax
 from tagger.errors import UserError
-from tagger.runs import RunFolder, read_calibration, read_predictions
+from tagger.evaluation.rows import load_rows
+from tagger.runs import (
+    RunFolder,
+    read_calibration,
+    read_ids,
+    read_predictions,
+    read_row_sources,
+)
 from tagger.training.train_run import train
 
 
@@ -96,6 +108,64 @@ def test_extra_rows_are_trained_on_unless_they_resemble_held_out_ones(config, ex
     )
     assert first.keys() == second.keys()
     assert max(abs(first[id] - second[id]).max() for id in first) > 1e-4
+
+
+OWN_WORDS = {"fruit": ["apple", "plum"], "metal": ["iron", "zinc"], "weather": ["rain", "fog"]}
+
+
+@pytest.fixture
+def more_file(tmp_path):
+    """Thirty rows with the ids of rows of the toy file, and texts of their own."""
+    random, path = Random(5), tmp_path / "second.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "label"])
+        for number, tag in enumerate([*OWN_WORDS] * 10):
+            own = ["".join(random.choices("bdfgklmnprstvz", k=7)) for _ in range(6)]
+            writer.writerow([f"t{number:02}", " ".join([*OWN_WORDS[tag], *own]), tag])
+    return path
+
+
+def test_rows_of_several_files_are_held_out_folded_and_judged_by_file(
+    runs, linear_model, more_file
+):
+    more = f"data.more=['{more_file}']"
+    run = runs.train("two", more, "decision.folds=3", model=linear_model)
+    assert run.meta.data.rows == {"train": 54, "validation": 18, "test": 18}
+    items = {item.id: item for item in load_labelled(run.data_config, run.tags).items}
+    parts = {
+        part: Counter(items[row.id].source for row in run.split_rows() if row.split == part)
+        for part in run.meta.data.rows
+    }
+    assert all({"toy", "second"} == set(sources) for sources in parts.values())
+    rows = read_row_sources(run.path / "calibration.csv", run.tags)
+    assert rows == [items[one].source for one in read_ids(run.path / "calibration.csv")]
+    assert Counter(rows) == parts["train"]
+    described = json.loads((run.path / "decision.json").read_text())["fitted_on"]["source"]
+    assert described.startswith("54 training rows, out of 3 folds: ")
+    assert f"second {parts['train']['second'] / 54:.1%}" in described
+
+    given = {"policy": "threshold", "target_precision": 0.5, "confidence": 0.5}
+    assert "would be published" in change_decision(run, given | {"scope": "per_source"})
+    config = load_config(
+        EvaluateConfig, compose_config("evaluate", ["run=two", f"runs_dir={runs.folder}"])
+    )
+    found = [one.name for one in load_rows(run, config).slices if one.name.startswith("source")]
+    assert sorted(found) == ["source: second", "source: toy"]
+
+    # An ensemble's rows know their files too.
+    runs.train("also", more, "decision.folds=3", model=linear_model.model_copy(update={"C": 0.1}))
+    pair = EnsembleConfig(approach="ensemble", name="pair", runs=["two", "also"])
+    both = runs.train("both", more, "decision.folds=3", model=pair)
+    assert Counter(read_row_sources(both.path / "calibration.csv", both.tags)) == parts["train"]
+
+
+def test_a_run_says_that_a_further_file_is_gone(runs, linear_model, more_file):
+    run = runs.train("two", f"data.more=['{more_file}']", model=linear_model)
+    more_file.unlink()
+    with pytest.raises(UserError, match="made from files that are not here") as error:
+        run.check_source()
+    assert str(more_file) in str(error.value)
 
 
 def test_bad_extra_rows_leave_no_run_behind(config, extra_file, tmp_path):

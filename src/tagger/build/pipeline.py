@@ -11,6 +11,7 @@ from tagger.compression.run_export import export_run
 from tagger.config.composition import compose_config, load_config
 from tagger.config.overrides import quoted
 from tagger.config.schema import BuildConfig, ExportConfig, TrainConfig
+from tagger.models.embedding import VectorCache
 from tagger.runs import RunFolder
 
 TEACHER = "teacher"
@@ -28,11 +29,13 @@ class Pipeline:
         folder: Holds a run folder for each step.
         split: Overrides of `data.split`.
         gate: Whether an export that changes too much is given up.
+        vectors: What frozen encoders make of texts, shared by all pipelines.
     """
 
     folder: Path
     split: Sequence[str]
     gate: bool
+    vectors: VectorCache
 
 
 def step_names(config: BuildConfig, plan: BuildPlan) -> list[str]:
@@ -80,8 +83,11 @@ def train_pipeline(  # noqa: PLR0917
 
     def run(name: str, overrides: Sequence[str]) -> RunFolder:
         before(name)
+        # The plan has been compared with what is asked for: what is finished need not be looked at.
+        if (found := finished_run(pipeline.folder / name)) is not None:
+            return found
         given = [*common, *overrides, f"name={name}"]
-        return make_run(load_config(TrainConfig, compose_config("train", given)))
+        return make_run(load_config(TrainConfig, compose_config("train", given)), pipeline.vectors)
 
     steps = config.build
     models = [one for one in steps.models if one.name in plan.models]
@@ -95,6 +101,12 @@ def train_pipeline(  # noqa: PLR0917
         members = f"{models[0].name},{list(runs)[-1]}"
         runs[PAIR] = run(PAIR, ["model=ensemble", f"model.runs=[{members}]"])
     return runs
+
+
+def finished_run(folder: Path) -> RunFolder | None:
+    """Return the run in a folder; None where there is none, or one that did not end."""
+    run = RunFolder(folder) if (folder / "meta.json").exists() else None
+    return run if run is not None and run.finished else None
 
 
 def student_overrides(config: BuildConfig, plan: BuildPlan, teachers: str) -> list[str]:
@@ -122,7 +134,7 @@ def export_student(
     name = f"{student.name}-int8"
     folder = pipeline.folder / name
     before(name)
-    if not (folder / "meta.json").exists():
+    if finished_run(folder) is None:
         given = [
             f"run={student.name}",
             f"runs_dir={quoted(pipeline.folder)}",

@@ -18,8 +18,8 @@ from tagger.config.schema import BuildConfig, BuildModel, FrozenConfig, TrainCon
 from tagger.data.items import Item
 from tagger.models.transformer import TransformerClassifier
 
-HELD_OUT = 0.15
-"""Share of the rows that the decision is fitted to, and as much again to judge the result."""
+FITTED, JUDGED = 0.25, 0.1
+"""Shares of the rows that are held out: to fit the decision to, and to judge the result."""
 
 FEW_ROWS = 50
 """Rows of a tag below which a warning is due."""
@@ -28,7 +28,10 @@ SAMPLE = 128
 """Texts by which a pass of the encoder is timed."""
 
 FIXED_SECONDS = 5.0
-"""What a step takes beside its texts: loading, writing, choosing a decision."""
+"""What a step takes beside its texts: loading, writing, timing."""
+
+TEXTS_OF_A_ROW = 3
+"""What a student learns from of a labelled row: title and description together, and each alone."""
 
 
 @dataclass
@@ -47,6 +50,18 @@ class Budget:
         return True
 
 
+@dataclass(frozen=True)
+class Selection:
+    """What is trained with so many folds: models, the student and its texts; what that takes."""
+
+    folds: int | None
+    models: list[str]
+    student: bool
+    texts: int
+    seconds: dict[str, float]
+    notes: list[str]
+
+
 def plan_build(
     config: BuildConfig,
     asked: Mapping[str, JsonValue],
@@ -55,6 +70,9 @@ def plan_build(
     texts: int,
 ) -> BuildPlan:
     """Decide what is trained.
+
+    All rows are trained on and decided by, in folds, where time allows. Where it does not and there
+    are rows enough, some are held out.
 
     Args:
         config: What is asked for.
@@ -65,25 +83,58 @@ def plan_build(
     """
     steps, rows = config.build, len(items)
     pass_ms = measure_pass(items, tags)
-    held_out = rows * HELD_OUT >= steps.held_out
-    pipelines = 1 if held_out else steps.folds + 1
+    chosen = select_steps(config, rows, texts, pass_ms, steps.folds)
+    whole = chosen.student and len(chosen.models) == len(steps.models)
+    whole = whole and chosen.texts >= min(texts, steps.few_texts)
+    if not whole and rows * FITTED >= steps.held_out:
+        chosen = select_steps(config, rows, texts, pass_ms, None)
     counts = Counter(str(item.tag) for item in items)
-    notes = describe_rows(config, {tag: counts[tag] for tag in tags}, held_out)
+    of_tags = {tag: counts[tag] for tag in tags}
+    return BuildPlan(
+        asked=dict(asked),
+        rows=rows,
+        tags=of_tags,
+        folds=chosen.folds,
+        models=chosen.models,
+        student=chosen.student,
+        texts=chosen.texts,
+        pass_ms=round(pass_ms, 3),
+        expected_seconds={name: round(value, 1) for name, value in chosen.seconds.items()},
+        notes=[*describe_rows(config, of_tags, chosen.folds), *chosen.notes],
+    )
+
+
+def select_steps(
+    config: BuildConfig, rows: int, texts: int, pass_ms: float, folds: int | None
+) -> Selection:
+    """Choose what fits into the budget: words, the student, then dearer teachers, then its texts.
+
+    Args:
+        config: The steps and the budget.
+        rows: Number of labelled rows.
+        texts: Number of texts without a label.
+        pass_ms: Milliseconds of a pass of the encoder over a text.
+        folds: In which all is trained anew; None: rows are held out.
+    """
+    steps = config.build
+    runs = 1 if folds is None else folds + 1
+    # Each fold is trained on all rows but its own, the last run on all.
+    trained = 1 - FITTED - JUDGED if folds is None else float(folds)
 
     def seconds(model: BuildModel, count: int) -> float:
-        return pipelines * (FIXED_SECONDS + count * model.passes * pass_ms / 1000)
+        return runs * FIXED_SECONDS + trained * count * model.passes * pass_ms / 1000
 
-    budget = Budget(config.budget_minutes * 60)
+    budget, notes = Budget(config.budget_minutes * 60), []
     first, *dearer = steps.models
     # Without it there is nothing at all.
+    budget.left -= seconds(first, rows)
     budget.spent[first.name] = seconds(first, rows)
-    budget.left -= budget.spent[first.name]
     chosen = [first.name]
-    student = budget.take(steps.student.name, seconds(steps.student, rows))
+    taught = seconds(steps.student, TEXTS_OF_A_ROW * rows)
+    student = budget.take(steps.student.name, taught)
     if not student:
-        notes.append(_too_dear(steps.student.name, seconds(steps.student, rows), budget))
-    # A text is answered by every teacher, once, beside what the student's training takes.
-    each = pipelines * (steps.student.passes + len(dearer)) * pass_ms / 1000
+        notes.append(_too_dear(steps.student.name, taught, budget))
+    each = runs * steps.student.passes * pass_ms / 1000
     learnt = 0
     if student:
         learnt = min(texts, steps.few_texts, max(0, math.floor(budget.left / each)))
@@ -99,18 +150,7 @@ def plan_build(
         learnt += more
         if learnt < texts:
             notes.append(f"the student learns from {learnt:,} of {texts:,} further texts")
-    return BuildPlan(
-        asked=dict(asked),
-        rows=rows,
-        tags={tag: counts[tag] for tag in tags},
-        folds=None if held_out else steps.folds,
-        models=chosen,
-        student=student,
-        texts=learnt,
-        pass_ms=round(pass_ms, 3),
-        expected_seconds={name: round(value, 1) for name, value in budget.spent.items()},
-        notes=notes,
-    )
+    return Selection(folds, chosen, student, learnt, budget.spent, notes)
 
 
 def measure_pass(items: Sequence[Item], tags: Sequence[str]) -> float:
@@ -125,20 +165,20 @@ def measure_pass(items: Sequence[Item], tags: Sequence[str]) -> float:
     return 1000 * (time.perf_counter() - begun) / len(sample)
 
 
-def describe_rows(config: BuildConfig, tags: Mapping[str, int], held_out: bool) -> list[str]:
+def describe_rows(config: BuildConfig, tags: Mapping[str, int], folds: int | None) -> list[str]:
     """Say how the promise will be kept, and what few rows mean for it, a sentence each."""
-    rows, steps = sum(tags.values()), config.build
-    fitted = math.floor(rows * HELD_OUT) if held_out else rows
+    rows = sum(tags.values())
+    fitted = math.floor(rows * FITTED) if folds is None else rows
     notes = []
-    if held_out:
+    if folds is None:
         notes.append(
-            f"{HELD_OUT:.0%} of the rows are held out to fit the decision to, and as many to judge "
-            "the result"
+            f"{FITTED:.0%} of the rows are held out to fit the decision to, and {JUDGED:.0%} to "
+            "judge the result"
         )
     else:
         notes.append(
-            f"{rows:,} rows are too few to hold some out: all is trained again without each of "
-            f"{steps.folds} folds, and judged on these"
+            f"all is trained again without each of {folds} folds, so that the decision is fitted "
+            "to all rows, and the result is trained on all"
         )
     # So many rows without an error does the exact binomial test need.
     fewest = math.ceil(math.log(1 - config.confidence) / math.log(config.promise))

@@ -50,7 +50,7 @@ class Candidate(Record):
         published: Share of the rows that is published by the promise; None where it is too slow to
             be chosen.
         precision: Share of the published that is right; None where nothing is published.
-        p50_ms: Median time of one item.
+        p50_ms: Median time of one item on one core.
         p99_ms: Its 99th percentile.
         mib: Size of the model.
         quick: Whether it is quick enough to be chosen.
@@ -100,7 +100,7 @@ class BuildReport(Document):
         chosen: Name of the one that was chosen.
         reasons: Why, a sentence each.
         published: Of the chosen run on rows of its own; None where there are none.
-        seconds: Of the whole build, interruptions left out.
+        seconds: From the last start of the command to its end.
         notes: What happened on the way, a sentence each.
         environment: Code, libraries and machine.
     """

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from tagger.audit.repeats import find_repeats
 from tagger.build.judging import Choice, Judged, choose_run
 from tagger.build.pipeline import Pipeline, step_names, train_pipeline
-from tagger.build.plan import HELD_OUT, plan_build
+from tagger.build.plan import FITTED, JUDGED, plan_build
 from tagger.build.report import BuildPlan, BuildReport, Published
 from tagger.compare.runs import LabelledFile
 from tagger.compare.scoring import mean_score
@@ -35,6 +35,7 @@ from tagger.environment import describe_environment
 from tagger.errors import UserError
 from tagger.evaluation.rows import rows_in
 from tagger.files import expand_home, only_process, resolve_path, sha256_of
+from tagger.models.embedding import VectorCache
 from tagger.runs import RunFolder, read_predictions, write_calibration
 from tagger.scores import FloatArray
 
@@ -239,6 +240,7 @@ def _train(  # noqa: PLR0917
     note: Callable[[str], object],
 ) -> tuple[dict[str, Judged], list[Item], str]:
     """Train all pipelines; return the runs, the rows to judge them on, and which these are."""
+    vectors = VectorCache()
     splits = [
         Pipeline(
             steps / f"fold-{fold}",
@@ -248,11 +250,13 @@ def _train(  # noqa: PLR0917
                 *NOTHING_HELD_OUT,
             ],
             gate=False,
+            vectors=vectors,
         )
         for fold in range(plan.folds or 0)
     ]
-    parts_of = [f"data.split.validation={HELD_OUT}", f"data.split.test={HELD_OUT}"]
-    last = Pipeline(steps, parts_of if plan.folds is None else NOTHING_HELD_OUT, gate=True)
+    parts_of = [f"data.split.validation={FITTED}", f"data.split.test={JUDGED}"]
+    split = parts_of if plan.folds is None else NOTHING_HELD_OUT
+    last = Pipeline(steps, split, gate=True, vectors=vectors)
     names = step_names(config, plan)
     total, number = len(names) * (len(splits) + 1), 0
     left = sum(plan.expected_seconds.values())
@@ -298,7 +302,8 @@ def _judge_folds(
         rows = np.array([said[item.id] for item in items])
         write_calibration(run.path / "calibration.csv", items, run.tags, rows, None)
         source = f"{len(items)} rows, each predicted by models of {folds} folds without it"
-        fitted_to = CalibrationSet(rows, tag_positions(items, run.tags), None, source)
+        row_sources = [item.source for item in items]
+        fitted_to = CalibrationSet(rows, tag_positions(items, run.tags), None, source, row_sources)
         save_rule(
             run.path, run.decision_config, fit_rule(run.decision_config, fitted_to), fitted_to
         )

@@ -12,10 +12,11 @@ from tagger.config.overrides import quoted
 from tagger.config.schema import TrainConfig
 from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.items import Item
-from tagger.data.sources import AUTO, open_file, read_labelled
+from tagger.data.sources import AUTO, load_labelled, open_file, read_labelled
 from tagger.data.tags import load_tags, tag_positions
 from tagger.errors import UserError
 from tagger.files import plain_name, resolve_path
+from tagger.models.embedding import VectorCache
 from tagger.runs import RunFolder, read_predictions, write_predictions
 from tagger.scores import FloatArray, IntArray
 from tagger.training.train_run import train
@@ -74,6 +75,10 @@ class LabelledFile:
         ]
         if how.delimiter is not None:
             overrides.append(f"data.delimiter={quoted(how.delimiter)}")
+        if further:
+            overrides.append(f"data.more=[{','.join(map(quoted, further))}]")
+            given = [*overrides, f"data.name={plain_name(path)}"]
+            found = load_labelled(load_config(TrainConfig, compose_config("train", given)).data)
         return cls(path, overrides, found.items, found.tags, found.notes, further)
 
     @property
@@ -118,14 +123,18 @@ def run_config(
     return load_config(TrainConfig, compose_config("train", given))
 
 
-def make_run(config: TrainConfig) -> RunFolder:
+def make_run(config: TrainConfig, vectors: VectorCache | None = None) -> RunFolder:
     """Make a run, or find it made.
+
+    Args:
+        config: Of the run.
+        vectors: Shared with other runs that are made.
 
     Raises:
         UserError: when it can't be made, or was made with other settings.
     """
     try:
-        return RunFolder(train(config, say=lambda _: None))
+        return RunFolder(train(config, say=lambda _: None, vectors=vectors))
     except UserError as error:
         if "if_exists" not in error.hint:
             raise

@@ -47,7 +47,9 @@ def compressed_calibration_rows(
     else:
         probabilities = carry_over(kept, before[places], after[places])
         source = f"{len(ids)} training rows, out of fold, with what compression changed"
-    return chosen, CalibrationSet(probabilities, tag_positions(chosen, run.tags), None, source)
+    true = tag_positions(chosen, run.tags)
+    row_sources = [item.source for item in chosen]
+    return chosen, CalibrationSet(probabilities, true, None, source, row_sources)
 
 
 def carry_over(out_of_fold: FloatArray, before: FloatArray, after: FloatArray) -> FloatArray:

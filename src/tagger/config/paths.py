@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tagger.run_meta import Place
 
 FILES = (
-    "data.path", "data.test_path", "data.extra", "data.tags", "model.rules", "model.encoder",
-    "model.vocabulary_from", "distill.transfer",
+    "data.path", "data.test_path", "data.more", "data.extra", "data.tags", "model.rules",
+    "model.encoder", "model.vocabulary_from", "distill.transfer",
 )  # fmt: skip
 """Keys that name files or folders, some of them only where there is one: an encoder, for one, may
 be the hub's."""

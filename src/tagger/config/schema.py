@@ -90,6 +90,9 @@ class DataConfig(Section):
     """source=download: URL of a file, pinned to a commit."""
     sha256: Sha256 | None
     """source=download: SHA-256 that the file must have."""
+    # Runs that were made before there was this key have none.
+    more: list[str] = []
+    """Further labelled files of the same tags, divided, folded and tested like the first."""
     extra: list[str]
     """Further labelled files for training alone; none of their rows is held out."""
     extra_weight: float = Field(gt=0, le=100)
@@ -354,6 +357,9 @@ class DistillConfig(Section):
     """Files of unlabelled items to learn from (tags are not read)."""
     transfer_most: int | None = Field(ge=1)
     """Number of these items that are drawn by the seed; null: all."""
+    # Students of before learnt from whole items alone.
+    parts: bool = False
+    """Whether titles and descriptions of the labelled items, each alone, are learnt from too."""
     transfer_weight: float = Field(gt=0, le=100)
     """Weight of each of their rows."""
 
@@ -383,8 +389,9 @@ class DecisionConfig(Section):
     """policy=threshold: promised precision of published items."""
     confidence: Open
     """policy=threshold: confidence with which the promise holds."""
-    scope: Literal["overall", "per_tag"]
-    """policy=threshold: whether the promise is for all items or for each tag."""
+    scope: Literal["overall", "per_tag", "per_source"]
+    """policy=threshold: whether the promise is for all items, for each tag, or for each file of the
+    source (`data.more`)."""
     alpha: Open
     """policy=conformal: share of a tag's items that prediction sets may miss."""
     folds: int | None = Field(ge=2, le=20)
@@ -568,7 +575,7 @@ class BuildModel(Section):
     overrides: list[str] = Field(min_length=1)
     """Overrides of train.py that make it."""
     passes: float = Field(ge=0)
-    """Time of its training on one text, in passes of the encoder over a text, to plan by."""
+    """Time that one text of its training takes, in passes of the encoder, to plan by."""
 
 
 class BuildSteps(Section):
@@ -585,9 +592,9 @@ class BuildSteps(Section):
     max_p99_ms: float = Field(gt=0)
     """Most p99 in milliseconds of the run that is chosen."""
     held_out: int = Field(ge=1)
-    """Rows that 15 % must hold for the decision to be fitted to held-out rows; else folds."""
+    """Rows to fit the decision to, fewer than which are not held out, folds or not."""
     folds: int = Field(ge=2, le=20)
-    """Folds in which all is trained anew where there are fewer rows."""
+    """Folds without each of which all is trained again."""
     few_texts: int = Field(ge=1)
     """Texts without a label that the student learns from before a dearer teacher is added."""
 

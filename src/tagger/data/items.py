@@ -21,6 +21,8 @@ class Item:
         description: Stripped; empty when there is none.
         created_on: Moment of publication, in UTC, without a zone.
         tag: The tag that people gave it; None for what is yet to be tagged.
+        source: Name of the file that it comes from, where there are several. It is no part of the
+            content: no hash covers it.
     """
 
     id: str
@@ -28,6 +30,7 @@ class Item:
     description: str
     created_on: datetime | None = None
     tag: str | None = None
+    source: str = ""
 
     @property
     def text(self) -> str:

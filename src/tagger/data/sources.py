@@ -32,7 +32,7 @@ from tagger.data.readers import Row, read_header, read_rows, table_header, table
 from tagger.data.tags import load_tags, odd_tags
 from tagger.data.validation import checked_rows, describe_blank, item_of
 from tagger.errors import UserError, first_line
-from tagger.files import resolve_path
+from tagger.files import plain_name, resolve_path, sha256_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,10 +53,10 @@ class Labelled:
     """Items that people gave a tag, with what is known of the table they are from.
 
     Attributes:
-        items: In the order of the source; those of a test file come last.
+        items: In the order of the source, file by file; those of a test file come last.
         tags: The approved tags, in the order of the list; of `auto` the data's own, sorted.
         parts: Which part each item is in, where the source says so; else None.
-        columns: The table's column by our field name.
+        columns: The table's column by our field name; those of further files may be others.
         notes: What the user should know, a sentence each: columns that were guessed, rows that
             were skipped, tags that look like slips.
     """
@@ -76,11 +76,13 @@ class Table:
         name: What messages call it.
         header: The names of its columns.
         rows: `tagger.data.readers.read_rows` of this table.
+        source: What its items are said to come from; "" where it is the only one.
     """
 
     name: str
     header: Sequence[str]
     rows: Callable[..., Iterator[Row]]
+    source: str = ""
 
     def find(self, how: TableFormat, needed: Collection[str]) -> tuple[dict[str, str], list[str]]:
         """Find out which column holds what.
@@ -146,10 +148,10 @@ def load_labelled(
         UserError: when the source cannot be reached, or listing everything that is wrong with it.
     """
     how = TableFormat(data.columns, known or {}, data.delimiter, data.dates, "keys")
-    tables = _open_source(data)
+    tables, test = _open_source(data)
     if tags is None and data.tags != AUTO:
         tags = [tag.name for tag in load_tags(resolve_path(data.tags))]
-    return read_labelled(tables, how, tags, split_column=data.split.column)
+    return read_labelled(tables, how, tags, split_column=data.split.column, test=test)
 
 
 def read_labelled(
@@ -157,14 +159,17 @@ def read_labelled(
     how: TableFormat,
     tags: Sequence[str] | None,
     split_column: str | None = None,
+    test: Table | None = None,
 ) -> Labelled:
-    """Read the items of one table, or of one for training and one for testing.
+    """Read the items of one table or of several.
 
     Args:
-        tables: One or two.
+        tables: One or more. Columns that were given are those of the first; the others may have
+            them too.
         how: How to read them.
         tags: The approved tags; None: those that the rows have.
         split_column: The column that says which part a row is in.
+        test: Another table, whose rows are the test.
 
     Raises:
         UserError: listing everything that is wrong with the first table that can't be used.
@@ -172,9 +177,14 @@ def read_labelled(
     items: list[Item] = []
     parts: list[str] = []
     notes: list[str] = []
-    columns: dict[str, str] = {}
-    for part, table in zip((TRAIN, TEST), tables, strict=False):
-        columns, guessed = table.find(replace(how, known={**how.known, **columns}), (TEXT, "tag"))
+    first: dict[str, str] = {}
+    known_ids: set[str] = set()
+    for table in [*tables, *([] if test is None else [test])]:
+        its_own = replace(how, known={**how.known, **first})
+        if further := table is not test and table is not tables[0]:
+            its_own = replace(its_own, columns={}, takes="nothing")
+        columns, guessed = table.find(its_own, (TEXT, "tag"))
+        first = first if further else columns
         problems = Problems()
         wanted = [*columns.values()]
         if split_column is not None:
@@ -183,30 +193,32 @@ def read_labelled(
                 raise UserError(f"{table.name}: no column {split_column!r}{near} to split by")
             wanted.append(split_column)
         rows = table.rows(wanted, problems)
-        before = len(items)
+        found: list[Item] = []
         for row, item in checked_rows(rows, columns, tags, problems, tag_needed=True, how=how):
-            items.append(item)
+            found.append(item)
+            part = TEST if table is test else TRAIN
             parts.append(part if split_column is None else _part_of(row, split_column, problems))
-        if len(items) == before and not problems:
+        if not found and not problems:
             problems.add("there are columns and no rows")
         problems.raise_if_any(f"{table.name} cannot be used as labelled data:")
         notes += guessed
         if problems.skipped:
             notes.append(f"{table.name}: blank rows that were skipped: {problems.skipped:,}")
-        if before and {item.id for item in items[:before]} & {item.id for item in items[before:]}:
-            # Two files may both count from 1.
-            items[before:] = [replace(item, id=f"{TEST}:{item.id}") for item in items[before:]]
+        ids = [item.id for item in found]
+        ids = _told_apart(ids, known_ids, TEST if table is test else table.source)
+        items += [
+            replace(item, id=own_id, source=table.source)
+            for item, own_id in zip(found, ids, strict=True)
+        ]
     counts = Counter(str(item.tag) for item in items)
     names = sorted(counts) if tags is None else list(tags)
-    given = len(tables) > 1 or split_column is not None
+    given = test is not None or split_column is not None
     if given and TEST not in parts:
         raise UserError(
             f"{tables[0].name}: the column {split_column!r} puts no row into the test part",
             hint="Leave out data.split.column, and test rows are drawn (data.split.test).",
         )
-    return Labelled(
-        items, names, parts if given else None, columns, notes + odd_tags(names, counts)
-    )
+    return Labelled(items, names, parts if given else None, first, notes + odd_tags(names, counts))
 
 
 def load_extra(data: DataConfig, tags: Sequence[str]) -> list[Item]:
@@ -233,22 +245,28 @@ def read_columns(data: DataConfig, columns: Sequence[str]) -> dict[str, dict[str
         UserError: when the source has no such column.
     """
     values: dict[str, dict[str, str]] = {column: {} for column in columns}
-    for part, table in zip((TRAIN, TEST), _open_source(data), strict=False):
+    tables, test = _open_source(data)
+    known_ids: set[str] = set()
+    for table in [*tables, *([] if test is None else [test])]:
         if missing := [column for column in columns if column not in table.header]:
             raise UserError(
                 f"{table.name} has no column {', '.join(missing)}",
                 hint=f"Its columns are {', '.join(sorted(table.header))}.",
             )
         problems = Problems()
-        key = table.find(TableFormat(data.columns), ())[0].get("id")
-        for row in table.rows([*columns, *([key] if key else [])], problems):
-            row_id = str(row.number) if key is None else (row.values.get(key) or "").strip()
+        own = table is test or table is tables[0]
+        how = TableFormat(data.columns) if own else TableFormat(known=data.columns)
+        key = table.find(how, ())[0].get("id")
+        rows = [*table.rows([*columns, *([key] if key else [])], problems)]
+        problems.raise_if_any(f"{table.name} cannot be read:")
+        written = [
+            str(row.number) if key is None else (row.values.get(key) or "").strip() for row in rows
+        ]
+        ids = _told_apart(written, known_ids, TEST if table is test else table.source)
+        for row, row_id in zip(rows, ids, strict=True):
             for column in columns:
                 if value := (row.values.get(column) or "").strip():
                     values[column].setdefault(row_id, value)
-                    if part == TEST:  # as `read_labelled` calls ids that both tables have
-                        values[column][f"{TEST}:{row_id}"] = value
-        problems.raise_if_any(f"{table.name} cannot be read:")
     return values
 
 
@@ -311,17 +329,72 @@ def open_table(table: Any, name: str) -> Table:
     return Table(name, table_header(table), partial(table_rows, table))
 
 
-def _open_source(data: DataConfig) -> list[Table]:
-    """Open the table of a source, and the one of its test rows if that is another."""
+def _open_source(data: DataConfig) -> tuple[list[Table], Table | None]:
+    """Open the tables of a source, and the one of its test rows if that is another."""
+    _check_given_once(data)
     if data.source == "hub":
-        return [_load_hub(data, split) for split in (data.hub_split, data.hub_test_split) if split]
+        first, test = data.hub_split, data.hub_test_split
+        tables = [_load_hub(data, split) for split in (first, test) if split]
+    elif data.source == "download":
+        tables = [open_file(download(data), data.delimiter)]
+    else:
+        given = (data.path, data.test_path)
+        tables = [open_file(resolve_path(path), data.delimiter) for path in given if path]
+    if data.more:
+        tables = [replace(table, source=data.name) for table in tables]
+    names = [data.name]
+    further = []
+    for path in map(resolve_path, data.more):
+        name = plain_name(path)
+        taken = sum(one.partition("~")[0] == name for one in names)
+        names.append(f"{name}~{taken + 1}" if taken else name)
+        further.append(replace(open_file(path), source=names[-1]))
+    return [tables[0], *further], tables[1] if len(tables) > 1 else None
+
+
+def _check_given_once(data: DataConfig) -> None:
+    """Refuse a file of `data.more` whose rows are in another file of the run too.
+
+    Raises:
+        UserError: naming each such file, and what else it is.
+    """
+    if not data.more:
+        return
+    known: dict[str | None, str] = {}
+    own = {"data.path": data.path, "data.test_path": data.test_path}
+    given = [(key, path) for key, path in own.items() if path and data.source == "file"]
     if data.source == "download":
-        return [open_file(download(data), data.delimiter)]
-    return [
-        open_file(resolve_path(path), data.delimiter)
-        for path in (data.path, data.test_path)
-        if path is not None
-    ]
+        known[data.sha256] = "data.url"
+    given += [("data.more", path) for path in data.more]
+    given += [("data.extra", path) for path in data.extra]
+    problems = []
+    for key, name in given:
+        path = resolve_path(name)
+        content = sha256_of(path) if path.is_file() else str(path.resolve())
+        if content in known:
+            problems.append(f"{key}: {name} holds what {known[content]} holds")
+        known.setdefault(content, f"{key} ({name})")
+    if problems:
+        raise UserError(
+            "files of labelled items are given twice:",
+            problems,
+            "Name each file once: under data.more if its rows are to be tested like the first "
+            "file's, under data.extra if they are for training alone.",
+        )
+
+
+def _told_apart(ids: list[str], known: set[str], prefix: str) -> list[str]:
+    """Return the ids of a table, with a prefix if others have them too: two may count from 1.
+
+    Args:
+        ids: As they are written in the table.
+        known: Those of the tables before it; its own are added.
+        prefix: What tells them apart.
+    """
+    if not known.isdisjoint(ids):
+        ids = [f"{prefix}:{one}" for one in ids]
+    known.update(ids)
+    return ids
 
 
 def _part_of(row: Row, column: str, problems: Problems) -> str:

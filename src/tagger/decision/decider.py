@@ -4,8 +4,10 @@
 to fit on, the most probable tag is published.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from tagger.documents import Document, Record
 from tagger.errors import UserError
 from tagger.models.base import Classifier
 from tagger.output import shell_command
-from tagger.runs import read_calibration, write_calibration
+from tagger.runs import read_calibration, read_row_sources, write_calibration
 from tagger.scores import BoolArray, FloatArray, IntArray
 
 FILE = "decision.json"
@@ -48,12 +50,24 @@ class CalibrationSet:
         true: Position of each row's tag, (n,).
         ood_scores: Of each row, by the model that predicted it, (n,); None where not asked for.
         source: Where the rows come from, in words.
+        row_sources: Name of the file that each row comes from, (n,); empty, or "" for every row,
+            where there is but one.
     """
 
     probabilities: FloatArray
     true: IntArray
     ood_scores: FloatArray | None
     source: str
+    row_sources: Sequence[str] = ()
+
+    @property
+    def described(self) -> str:
+        """Where the rows come from, in words, with the share of each file if there are several."""
+        counts = Counter(self.row_sources)
+        if len(counts) < 2:
+            return self.source
+        shares = (f"{name} {count / len(self.true):.1%}" for name, count in counts.items())
+        return f"{self.source}: {', '.join(shares)}"
 
 
 @dataclass(frozen=True)
@@ -173,7 +187,9 @@ def fit_rule(config: DecisionConfig, rows: CalibrationSet) -> Rule:
         assert rows.ood_scores is not None
         threshold = float(np.quantile(rows.ood_scores, config.ood_quantile))
         reached &= rows.ood_scores <= threshold
-    return Rule(calibrator, fit_policy(config, calibrated[reached], rows.true[reached]), threshold)
+    sources = list(compress(rows.row_sources, reached))
+    policy = fit_policy(config, calibrated[reached], rows.true[reached], sources)
+    return Rule(calibrator, policy, threshold)
 
 
 class Decider:
@@ -243,7 +259,7 @@ def save_rule(
         calibrator=rule.calibrator,
         policy=rule.policy,
         ood_threshold=rule.ood_threshold,
-        fitted_on=None if rows is None else FittedOn(rows=len(rows.true), source=rows.source),
+        fitted_on=None if rows is None else FittedOn(rows=len(rows.true), source=rows.described),
         on_these_rows=counts,
     ).write(folder / FILE)
     return counts
@@ -305,7 +321,9 @@ def refit_rule(
                 hint="Train again with the decision.ood that you want.",
             )
         OodDetector.load(folder / OOD_FILE)  # lest a rule be written that cannot be used
-    rows = CalibrationSet(probabilities, true, ood_scores, f"{len(true)} rows of calibration.csv")
+    source = f"{len(true)} rows of calibration.csv"
+    row_sources = read_row_sources(folder / "calibration.csv", tags)
+    rows = CalibrationSet(probabilities, true, ood_scores, source, row_sources)
     return fit_rule(config, rows), rows
 
 

@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 # Not scipy.stats: its import takes most of a second, and its functions a hundred times as long.
-from scipy.special import bdtr, betaincinv
+from scipy.special import bdtr, bdtrin, betaincinv
 
 from tagger.config.schema import DecisionConfig
 from tagger.decision.calibrators import STORED, Number
@@ -24,11 +25,12 @@ NEVER = 2.0
 """A threshold that no probability reaches."""
 
 TIE = 1e-9
-STARTS = ((0.5, 0.6), (0.25, 0.25), (0.0, 0.15))
-"""Shares of the rows, the surest, with which a search begins, and their parts of the risk."""
+ROUNDING = 1e-9
+START = 0.25
+"""Share of the rows, the surest, with which a search begins."""
 
-STEPS = 200
-"""Thresholds that are tried from each start on."""
+STEPS = 100
+"""Most thresholds that are tried from there on."""
 
 
 class DecisionCounts(Record):
@@ -124,13 +126,20 @@ def has_answer(probabilities: FloatArray) -> BoolArray:
     return ahead
 
 
-def fit_policy(config: DecisionConfig, probabilities: FloatArray, true: IntArray) -> Policy:
+def fit_policy(
+    config: DecisionConfig,
+    probabilities: FloatArray,
+    true: IntArray,
+    sources: Sequence[str] = (),
+) -> Policy:
     """Fit a policy to (corrected) predictions of rows that the model did not see.
 
     Args:
         config: Which policy, and what it must keep.
         probabilities: (n, n_tags).
         true: Position of each row's tag, (n,).
+        sources: Name of the file that each row comes from, (n,); () where there is but one. A
+            promise that is kept for every source is then the one for all rows.
     """
     if config.policy == "argmax":
         return Argmax()
@@ -138,12 +147,13 @@ def fit_policy(config: DecisionConfig, probabilities: FloatArray, true: IntArray
         return fit_conformal(probabilities, true, config.alpha)
     n_tags = probabilities.shape[1]
     best = most_probable(probabilities)
-    if config.scope == "overall":
+    if config.scope != "per_tag":
         least = least_threshold(
             probabilities.max(axis=1),
             best == true,
             config.target_precision,
             config.confidence,
+            sources if config.scope == "per_source" else (),
         )
         return Threshold([least] * n_tags)
     # Every tag keeps the promise by itself, and all of them at once with the stated confidence.
@@ -160,43 +170,82 @@ def fit_policy(config: DecisionConfig, probabilities: FloatArray, true: IntArray
 
 
 def least_threshold(
-    scores: FloatArray, right: BoolArray, precision: float, confidence: float
+    scores: FloatArray,
+    right: BoolArray,
+    precision: float,
+    confidence: float,
+    sources: Sequence[str] = (),
 ) -> float:
     """Find a low threshold above which the precision is at least `precision`, with `confidence`.
 
     Learn then Test (Angelopoulos et al. 2021) with fixed-sequence testing: thresholds are tried
     from strict to lenient, and the search stops at the first at which the exact binomial test does
-    not reject that the promise is broken. The order is set by shares of rows, not by whether they
+    not reject that the promise is broken. The order is set by numbers of rows, not by whether they
     are right, so the chance that the threshold breaks the promise is at most 1 - `confidence`.
-    Three searches share this risk: one sets out from the surer half of the rows, where a few wrong
-    labels do not end it; the others from fewer rows, for models that are not so sure.
+
+    The path begins at the surest quarter of the rows: among fewer, a few wrong labels end it at
+    once, and a model that is less sure would not get past a later start. From there it leads over
+    the numbers of rows at which the test allows one more error. Between two of them no more errors
+    are allowed while there are more rows to err on, so a test there would end the path by chance.
+
+    With several sources, the promise is kept for every one of them at once. What is tested at a
+    threshold is then that *some* source breaks it, and that is rejected where the test of every
+    source rejects (intersection-union test: Berger 1982). Where it is true, some source breaks the
+    promise, and its own test rejects with a chance of at most 1 - `confidence`; the others can only
+    make that rarer. So no risk is divided among sources, and the threshold is the highest of those
+    at which each of them would stop by itself on this path. It begins where the surest quarter of
+    every source is published, and has the numbers of rows of all of them. To search each source on
+    a path of its own and take the highest would prove less, because what is stricter than the end
+    of a path need not lie on it.
 
     Args:
         scores: (n,), higher is surer.
         right: (n,), whether the decision is right.
         precision: What is promised of rows at or above the threshold.
         confidence: How sure the promise is.
+        sources: Which source each row is from, (n,), if it is promised of each; () for one.
 
     Returns:
-        The threshold; `NEVER` where no search gets past its start.
+        The threshold; `NEVER` where the search does not get past its start.
     """
-    ordered = np.sort(scores)[::-1]
+    if not len(scores):
+        return NEVER
+    names = np.asarray(sources) if len(sources) else np.zeros(len(scores))
+    groups = [(scores[names == name], right[names == name]) for name in np.unique(names)]
+    start, places = NEVER, [scores.min()]
+    for own, _ in groups:
+        ordered = np.sort(own)[::-1]
+        needed = rows_needed(len(own), precision, confidence)
+        if not len(needed):
+            return NEVER
+        # Every source has at least so many rows at the first threshold that is tested.
+        start = min(start, ordered[max(needed[0], round(START * len(own))) - 1])
+        places += ordered[needed - 1].tolist()
+    path = np.unique(places)[::-1]
+    path = path[path <= start]
     found = NEVER
-    for start, part in STARTS:
-        allowed = part * (1 - confidence)
-        # So many rows does a test without an error need.
-        fewest = math.ceil(math.log(allowed) / math.log(precision))
-        first = max(fewest, round(start * len(ordered)))
-        if first > len(ordered):
-            continue
-        for count in np.unique(np.linspace(first, len(ordered), STEPS).round().astype(int)):
-            threshold = float(ordered[count - 1])
-            chosen = scores >= threshold
-            errors = int((~right[chosen]).sum())
-            if p_value_of_precision(errors, int(chosen.sum()), precision) > allowed:
-                break
-            found = min(found, threshold)
+    for step in np.unique(np.linspace(0, len(path) - 1, STEPS).round().astype(int)):
+        for own, own_right in groups:
+            chosen = own >= path[step]
+            errors = int((~own_right[chosen]).sum())
+            if p_value_of_precision(errors, int(chosen.sum()), precision) > 1 - confidence:
+                return found
+        found = float(path[step])
     return found
+
+
+def rows_needed(most: int, precision: float, confidence: float) -> IntArray:
+    """Return how many rows it takes to promise `precision` despite no error, one, two, and so on.
+
+    Args:
+        most: What takes more rows is left out.
+        precision: Of the promise.
+        confidence: Of the promise.
+    """
+    errors = np.arange(math.ceil(most * (1 - precision)) + 1)
+    needed = np.ceil(bdtrin(errors, 1 - confidence, 1 - precision) - ROUNDING)
+    within: IntArray = needed[needed <= most].astype(np.int64)
+    return within
 
 
 def fit_conformal(probabilities: FloatArray, true: IntArray, error: float) -> Conformal:

@@ -111,6 +111,21 @@ def slices_by_year(items: Sequence[Item]) -> list[Slice]:
     return [Slice(f"year {year}", f"Published in {year}.", published_in(year)) for year in years]
 
 
+def slices_by_source(items: Sequence[Item]) -> list[Slice]:
+    """One slice for each file that items come from, in their order; none where it is but one."""
+    sources = list(dict.fromkeys(item.source for item in items))
+
+    def comes_from(source: str) -> Callable[[Item], bool]:
+        return lambda item: item.source == source
+
+    if len(sources) < 2:
+        return []
+    return [
+        Slice(f"source: {source}", f"Comes from {source}.", comes_from(source))
+        for source in sources
+    ]
+
+
 def slices_by_column(values: Mapping[str, Mapping[str, str]]) -> list[Slice]:
     """One slice for each value of each column, the most frequent first.
 
@@ -153,7 +168,7 @@ def build_slices(items: Sequence[Item], train_counts: Mapping[str, int]) -> list
     """List the slices that apply to these items.
 
     Args:
-        items: The rows at hand: they decide which years there are.
+        items: The rows at hand: they decide which sources and years there are.
         train_counts: Rows trained on, for every approved tag: they decide which tags are rare.
 
     Returns:
@@ -167,7 +182,7 @@ def build_slices(items: Sequence[Item], train_counts: Mapping[str, int]) -> list
         names = ", ".join(tag for tag in train_counts if tag in rare)
         rule = f"True tag has less than half of an even share of the training rows: {names}."
         slices.append(Slice("rare tags", rule, lambda item: item.tag in rare))
-    return slices + slices_by_year(items)
+    return slices + slices_by_source(items) + slices_by_year(items)
 
 
 def slice_mask(one: Slice, items: Sequence[Item]) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """Embeds texts with a pretrained encoder as it is: to compare meanings, not to classify."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.progress import progress_bar
 from tagger.scores import FloatArray
+
+if TYPE_CHECKING:
+    from tagger.models.transformer import TransformerClassifier
 
 EMBEDDED_AT_ONCE = 512
 """Items between two steps of the progress bar."""
@@ -37,11 +41,45 @@ def embed_items(items: Sequence[Item], model: str, tags: Sequence[str]) -> Float
             f"model {model} has no encoder to compare meanings with",
             hint="Take one that has, such as minilm; `tagger audit --no-embeddings` does without.",
         )
-    classifier = TransformerClassifier.build_frozen(config.model, tags)
-    parts = [np.empty((0, classifier.module.encoder.config.hidden_size))]
-    with progress_bar(len(items), "embedding", "row") as bar:
+    return embed_with_progress(TransformerClassifier.build_frozen(config.model, tags), items)
+
+
+def embed_with_progress(encoder: "TransformerClassifier", items: Sequence[Item]) -> FloatArray:
+    """Return the encoder's vectors, (n_items, width), with a progress bar."""
+    parts = [np.empty((0, encoder.module.encoder.config.hidden_size))]
+    with progress_bar(len(items), "embedding", "text") as bar:
         for start in range(0, len(items), EMBEDDED_AT_ONCE):
             chosen = items[start : start + EMBEDDED_AT_ONCE]
-            parts.append(classifier.embed(chosen))
+            parts.append(encoder.embed(chosen))
             bar.update(len(chosen))
     return np.concatenate(parts)
+
+
+class VectorCache:
+    """Vectors of texts by encoders as they were pretrained, each computed once in a process.
+
+    Several models of one build ask for those of the same texts, and nothing takes them longer.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
+
+    def embed(
+        self, config: EncoderConfig, encoder: "TransformerClassifier", items: Sequence[Item]
+    ) -> FloatArray:
+        """Return vectors, (n_items, width), and compute those that are not known.
+
+        Args:
+            config: Names the encoder. One that is drawn at random is another in each run.
+            encoder: That encoder, loaded and frozen; its vectors have length 1.
+            items: Whose texts are embedded.
+        """
+        if config.random is not None:
+            return encoder.embed(items)
+        keys = {"encoder", "revision", "sha256", "pooling", "max_length"}
+        known = self._known.setdefault(config.model_dump_json(include=keys), {})
+        missing = list({i.text: i for i in items if i.text not in known}.values())
+        if missing:
+            vectors = embed_with_progress(encoder, missing).astype(np.float32)
+            known.update(zip((item.text for item in missing), vectors, strict=True))
+        return np.array([known[item.text] for item in items], np.float64)

@@ -7,13 +7,16 @@ hash of the text.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from tagger.config.schema import EnsembleConfig
+from tagger.config.schema import EnsembleConfig, FrozenConfig
 from tagger.data.items import Item
 from tagger.data.tags import list_tags
 from tagger.errors import UserError
+from tagger.models.base import Classifier
+from tagger.models.embedding import VectorCache
 from tagger.progress import progress_bar
 from tagger.runs import (
     RunFolder,
@@ -63,12 +66,18 @@ def mean_of_members(
 
 
 def check_teachers(
-    names: Sequence[str], runs_dir: str, tags: Sequence[str], transfer: Sequence[str]
+    names: Sequence[str], runs_dir: str, tags: Sequence[str], *, others: bool
 ) -> None:
     """Refuse a teacher of other tags, and teachers that would have nothing to say.
 
     Of the rows that it was trained on, a teacher without out-of-fold predictions says nothing; of
-    texts without a label it does.
+    other texts it does.
+
+    Args:
+        names: Of the teachers.
+        runs_dir: Where they are, if given by name.
+        tags: The approved tags.
+        others: Whether the student learns from texts beside the labelled rows.
 
     Raises:
         UserError: saying why, and how to train one that has.
@@ -80,17 +89,25 @@ def check_teachers(
                 f"distill.teachers: {name} has other tags than the approved list:",
                 [f"teacher: {list_tags(teacher.tags)}", f"approved: {list_tags(tags)}"],
             )
-    if not transfer and all(one.decision_config.folds is None for one in teachers):
+    if not others and all(one.decision_config.folds is None for one in teachers):
         raise UserError(
             f"distill.teachers: {', '.join(names)} were trained without decision.folds, so they "
             "have no out-of-fold predictions of the rows that they were trained on",
-            hint="Train one of them again with decision.folds=5, or give text without labels: "
-            "distill.transfer=[FILE]",
+            hint="Train one of them again with decision.folds=5, or give other texts: "
+            "distill.parts=true, distill.transfer=[FILE]",
         )
 
 
-def predict_as_teacher(teacher: RunFolder, items: Sequence[Item]) -> None:
-    """Let a teacher predict the texts that it has no predictions of, and keep these in its run."""
+def predict_as_teacher(
+    teacher: RunFolder, items: Sequence[Item], vectors: VectorCache | None = None
+) -> None:
+    """Let a teacher predict the texts that it has no predictions of, and keep these in its run.
+
+    Args:
+        teacher: The run.
+        items: The texts.
+        vectors: What frozen encoders are known to make of texts; None: nothing is.
+    """
     known = _kept(teacher) | _out_of_fold(teacher)
     missing = list(
         {key: item for item in items if (key := item.content_hash) not in known}.values()
@@ -98,10 +115,13 @@ def predict_as_teacher(teacher: RunFolder, items: Sequence[Item]) -> None:
     if not missing:
         return
     classifier = teacher.load_classifier()
+    predict = classifier.predict_proba
+    if vectors is not None and isinstance(teacher.config.model, FrozenConfig):
+        predict = partial(_predict_frozen, vectors, teacher.config.model, classifier)
     parts = []
     with progress_bar(len(missing), "teacher", "text") as bar:
         for start in range(0, len(missing), PREDICTED_AT_ONCE):
-            parts.append(classifier.predict_proba(missing[start : start + PREDICTED_AT_ONCE]))
+            parts.append(predict(missing[start : start + PREDICTED_AT_ONCE]))
             bar.update(len(parts[-1]))
     keys = [item.content_hash for item in missing]
     predicted = dict(zip(keys, np.concatenate(parts), strict=True))
@@ -124,6 +144,16 @@ def teacher_predictions(teacher: RunFolder, items: Sequence[Item]) -> FloatArray
     rows: FloatArray = np.array([known[item.content_hash] for item in items])
     rows /= rows.sum(axis=1, keepdims=True)
     return rows
+
+
+def _predict_frozen(
+    vectors: VectorCache, config: FrozenConfig, classifier: Classifier, items: Sequence[Item]
+) -> FloatArray:
+    """Predict by a frozen encoder's vectors, which may be known, (n_items, n_tags)."""
+    from tagger.models.transformer import TransformerClassifier
+
+    assert isinstance(classifier, TransformerClassifier)
+    return classifier.predict_from_vectors(vectors.embed(config, classifier, items))
 
 
 def _kept(teacher: RunFolder) -> dict[str, FloatArray]:

@@ -19,6 +19,7 @@ def documents() -> dict[str, type[Document]]:
     """Return the document of each kind of JSON file, by what the file is called."""
     from tagger.audit.report import AuditReport
     from tagger.benchmark.report import BenchmarkReport
+    from tagger.build.report import BuildPlan, BuildReport
     from tagger.compare.report import ApproachesReport, FewLabelsReport, SourcesReport
     from tagger.compression.report import ParityReport
     from tagger.decision.decider import DecisionDocument
@@ -37,6 +38,8 @@ def documents() -> dict[str, type[Document]]:
         "sources.json, of `tagger compare` with two files": SourcesReport,
         "summary.json, of a sweep": SweepSummary,
         "the file of `tagger benchmark --out`": BenchmarkReport,
+        "plan.json, of `tagger build`": BuildPlan,
+        "build.json, of `tagger build`": BuildReport,
     }
 
 

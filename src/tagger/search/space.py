@@ -44,8 +44,8 @@ GROUPS = ("model", "training", "decision")
 
 FIXED = (
     "name", "runs_dir", "if_exists", "resume", "seed", "tracking", "data.name", "data.source",
-    "data.path", "data.hub_id", "data.hub_split", "data.hub_revision", "data.url", "data.sha256",
-    "data.columns", "data.tags", "data.split",
+    "data.path", "data.more", "data.hub_id", "data.hub_split", "data.hub_revision", "data.url",
+    "data.sha256", "data.columns", "data.tags", "data.split",
 )  # fmt: skip
 """Keys that a sweep holds still: its trials are compared on the same rows and seeds."""
 

@@ -79,4 +79,5 @@ def make_calibration_set(
         probabilities = fitted.classifier.predict_proba(items).reshape(len(items), len(tags))
         source = f"{len(items)} validation rows"
     true = tag_positions(items, tags)
-    return items, CalibrationSet(probabilities, true, ood_scores, source)
+    row_sources = [item.source for item in items]
+    return items, CalibrationSet(probabilities, true, ood_scores, source, row_sources)

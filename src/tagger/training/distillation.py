@@ -3,7 +3,7 @@
 With several teachers, the mean of their predictions counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,11 +17,8 @@ from tagger.data.splits import unseen_items
 from tagger.files import resolve_path
 from tagger.models.transformer import TransformerClassifier
 from tagger.oof.recorded import predict_as_teacher, teacher_predictions
-from tagger.progress import progress_bar
 from tagger.runs import open_run
 from tagger.training.inputs import DistillationSet, TrainingContext, TrainingSet
-
-EMBEDDED_AT_ONCE = 512
 
 
 def build_distillation_set(
@@ -51,7 +48,7 @@ def build_distillation_set(
         teachers = [open_run(name, config.runs_dir) for name in distill.teachers]
         if accelerator.is_main_process:
             for teacher in teachers:
-                predict_as_teacher(teacher, everything)
+                predict_as_teacher(teacher, everything, context.vectors)
         accelerator.wait_for_everyone()
         predictions = np.array([teacher_predictions(one, everything) for one in teachers])
         known = ~np.isnan(predictions)
@@ -85,14 +82,8 @@ def embed_by_source(
     torch.manual_seed(config.seed)
     source = TransformerClassifier.build_frozen(config.model, tags)
     source.module.to(context.accelerator.device)
-    parts = []
-    bar = progress_bar(len(items), "source", "text", shown=context.accelerator.is_main_process)
-    with bar, context.autocast():
-        for start in range(0, len(items), EMBEDDED_AT_ONCE):
-            vectors = source.embed(items[start : start + EMBEDDED_AT_ONCE])
-            parts.append(torch.from_numpy(vectors).float())
-            bar.update(len(vectors))
-    return torch.cat(parts)
+    vectors = context.vectors.embed(config.model, source, items)
+    return torch.from_numpy(vectors).float()
 
 
 def transfer_items(
@@ -102,7 +93,7 @@ def transfer_items(
     group: Grouping,
     seed: int,
 ) -> list[Item]:
-    """Return the texts without labels, each once.
+    """Return the texts without labels, each once: those of files, and parts of labelled items.
 
     Raises:
         UserError: for files that can't be read.
@@ -115,6 +106,28 @@ def transfer_items(
     if distill.transfer_most is not None and distill.transfer_most < len(texts):
         drawn = np.random.default_rng(seed).choice(len(texts), distill.transfer_most, replace=False)
         texts = [texts[index] for index in sorted(drawn)]
+    if distill.parts:
+        texts += parts_of(items, known | {item.content_hash for item in texts})
     if held_out:
         texts = [texts[index] for index in unseen_items(texts, held_out, group)]
     return texts
+
+
+def parts_of(items: Sequence[Item], known: Container[str]) -> list[Item]:
+    """Return title and description of each item that has both, as items of their own, each once.
+
+    Bare titles are frequent in collections, and rare among labelled items; a teacher knows what is
+    left of a tag without the rest.
+
+    Args:
+        items: Labelled items.
+        known: Content hashes of texts that are learnt from anyway.
+    """
+    halves = [
+        half
+        for item in items
+        if item.title and item.description
+        for half in (Item(item.id, item.title, ""), Item(item.id, "", item.description))
+    ]
+    once = {half.content_hash: half for half in halves}
+    return [half for key, half in once.items() if key not in known]

@@ -81,7 +81,7 @@ def fit_classifier(
         assert isinstance(model, FrozenConfig)
         classifier = TransformerClassifier.build_frozen(model, tags)
         classifier.module.to(context.accelerator.device)
-        embedded = classifier.embed(train_set.items)
+        embedded = context.vectors.embed(model, classifier, train_set.items)
         fit_frozen_head(classifier, model, train_set, embedded)
         parameters = _count(classifier)
     return Fitted(classifier, time.monotonic() - started, parameters=parameters, embedded=embedded)

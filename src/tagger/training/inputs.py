@@ -1,7 +1,7 @@
 """The inputs of one training: its items, what it is computed on, and where its files go."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from tagger.config.schema import TrainConfig
 from tagger.data.items import Item
 from tagger.data.splits import Split
+from tagger.models.embedding import VectorCache
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,13 @@ class TrainingContext:
         accelerator: Devices and processes.
         precision: `fp32`, or `bf16` to compute forward passes under autocast.
         folder: Where curves and checkpoints go.
+        vectors: What frozen encoders make of texts, shared by trainings that ask for the same.
     """
 
     accelerator: Accelerator
     precision: str
     folder: Path
+    vectors: VectorCache = field(default_factory=VectorCache)
 
     def autocast(self) -> torch.autocast:
         """Return a context in which forward passes are computed in the precision."""

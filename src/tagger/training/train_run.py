@@ -14,6 +14,7 @@ from tagger.data.sources import data_sha256, load_extra, load_labelled, scan_unl
 from tagger.data.splits import Split, split_items, unseen_items
 from tagger.decision.decider import write_decision
 from tagger.files import only_process, resolve_path, sha256_of
+from tagger.models.embedding import VectorCache
 from tagger.models.rules import RulesClassifier
 from tagger.oof.crossfit import plan_folds
 from tagger.oof.recorded import check_folds, check_teachers
@@ -33,12 +34,17 @@ from tagger.training.lifecycle import (
 from tagger.training.loop import TrainingStopped
 
 
-def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
+def train(
+    config: TrainConfig,
+    say: Callable[[str], None] = print,
+    vectors: VectorCache | None = None,
+) -> Path:
     """Train as the config says, and return the finished run folder.
 
     Args:
         config: What to train, on what, how.
         say: Is told, once and on the main process, what has become of it.
+        vectors: Shared with other trainings of this process; None: the run has its own.
 
     Raises:
         UserError: for data, encoders or folders that can't be used.
@@ -67,7 +73,8 @@ def train(config: TrainConfig, say: Callable[[str], None] = print) -> Path:
                     say(f"{folder} is finished already, from this very config and data.")
                 return folder
             with nullcontext() if taken_up else undone_if_it_fails(folder):
-                context = TrainingContext(accelerator, precision, folder)
+                shared = VectorCache() if vectors is None else vectors
+                context = TrainingContext(accelerator, precision, folder, shared)
                 fitted = _train_in(context, source, folds)
             if main:
                 say(_summary(folder, config, fitted))
@@ -152,7 +159,8 @@ def _examine_inputs(source: RunItems) -> tuple[dict[str, str], list[SplitRow]]:
         files += config.distill.transfer
         if config.distill.teachers:
             runs, role = config.distill.teachers, "teachers"
-            check_teachers(runs, runs_dir, source.tags, config.distill.transfer)
+            others = bool(config.distill.transfer) or config.distill.parts
+            check_teachers(runs, runs_dir, source.tags, others=others)
     for name in files:
         scan_unlabelled(resolve_path(name))
     check_unseen(

@@ -66,7 +66,7 @@ def _figures(report: BuildReport) -> Numbers:
             Number("published", share(chosen.published if known is None else known.share)),
             Number("weighted F1", number(scores.weighted_f1, 3)),
             Number("macro F1", number(scores.macro_f1, 3)),
-            Number("p99", f"{milliseconds(chosen.p99_ms)} ms", "one item, all cores"),
+            Number("p99", f"{milliseconds(chosen.p99_ms)} ms", "one item, one core"),
             Number("size", f"{chosen.mib:.1f} MiB"),
             Number("built in", f"{report.seconds / 60:.1f} min"),
         ]
