@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings, strategies
 from tests.service.conftest import SendItems
 
+from tagger.service import bodies
 from tagger.service.app import REFUSALS
 from tagger.service.maintenance import verify_store
 from tagger.service.service import Service
@@ -225,6 +226,29 @@ def test_metrics_count_requests_and_decisions(client: TestClient, send: SendItem
     assert 'tagger_requests_total{method="POST",route="/v1/items",status="200"} 1.0' in text
     assert "tagger_reviews 1.0" in text
     assert "tagger_ready 1.0" in text
+
+
+def test_answers_are_as_the_openapi_document_says(client: TestClient, send: SendItems) -> None:
+    waiting = send("apple apple iron")["review_id"]
+    post(client, "/v1/feedback", {"item": send("rain")["item"], "tag": "metal"})
+    at, items = f"/v1/review/{waiting}", {"items": [{"title": "iron"}]}
+    for model, answer in (
+        (bodies.ClassifyOut, post(client, "/v1/classify", items)),
+        (bodies.SubmitOut, post(client, "/v1/items", items)),
+        (bodies.FeedbackOut, post(client, "/v1/feedback", {"item": waiting})),
+        (bodies.ContentOut, client.get("/v1/content?tag=weather")),
+        (bodies.ReviewsOut, client.get("/v1/review")),
+        (bodies.ClaimOut, post(client, "/v1/review/claim")),
+        (bodies.SkipOut, post(client, f"{at}/skip")),
+        (bodies.ClaimOut, post(client, "/v1/review/claim")),
+        (bodies.ClaimOut, post(client, "/v1/review/claim")),
+        (bodies.LabelOut, post(client, f"{at}/label", {"tag": "metal"})),
+        (bodies.ClaimOut, post(client, f"{at}/undo")),
+        (bodies.State, client.get("/readyz")),
+        (bodies.Problem, client.get("/v1/nothing")),
+        (bodies.Problem, post(client, "/v1/classify", {})),
+    ):
+        model.model_validate_json(answer.text, strict=True, extra="forbid")
 
 
 def test_openapi_describes_every_route_with_its_roles_and_refusals(client: TestClient) -> None:
