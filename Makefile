@@ -1,5 +1,5 @@
 # make run    set up, build the best run from the embedded data within minutes, evaluate it
-# make test   set up, then lint, type check, audit the embedded data and test
+# make test   set up, the service too, then lint, type check, audit the embedded data and test
 # make pareto DATA=items.csv TRANSFER="more.csv data/gold.csv"
 #             every approach, whole and compressed, by precision, time and size; hours, and resumable
 # make test WORKERS=8   so many tests at a time
@@ -29,7 +29,12 @@ run: setup
 		--promise 0.95 --budget 5min data.extra=[data/contrasts.csv]
 	$(BIN)/python evaluate.py run=$(RUN)
 
-test: lint types audit
+# Tests try the service too; without what it needs they would be skipped.
+$(VENV)/.service: requirements-service.txt constraints.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -r requirements-service.txt -c constraints.txt
+	touch $@
+
+test: lint types audit $(VENV)/.service
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 10
 
 lint: setup

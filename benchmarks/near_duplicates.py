@@ -133,8 +133,8 @@ def pairs_of(groups: Sequence[int]) -> set[tuple[int, int]]:
 
 def chains(items: Sequence[Item]) -> list[int]:
     """Group what is linked by plain overlap, or by any long title or description, as a chain."""
-    titles = [duplicates._normalise(item.title) for item in items]
-    rests = [duplicates._normalise(item.description) for item in items]
+    titles = [duplicates.normalise(item.title) for item in items]
+    rests = [duplicates.normalise(item.description) for item in items]
     texts = [f"{title} {rest}".strip() for title, rest in zip(titles, rests, strict=True)]
     shingles = duplicates._shingle_matrix(texts)
     sizes = np.diff(shingles.indptr)

@@ -4,7 +4,10 @@ import csv
 import os
 import random
 import shutil
-from collections.abc import Callable
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +30,7 @@ WORDS = {
     "weather": "rain storm cloud wind frost snow fog thunder drizzle breeze hail sunny cold humid",
 }
 ROWS = 60
+PASSWORD = "open-sesame"
 
 
 def pytest_configure() -> None:
@@ -36,6 +40,45 @@ def pytest_configure() -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: each has a core of its own
         os.environ["OMP_NUM_THREADS"] = "1"
     settle_threads()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of a PostgreSQL server that runs for these tests alone."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
+        Path(found) for found in [shutil.which("initdb")] if found
+    ]
+    if not found:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    programs = found[-1].parent
+    # It refuses to run as root; Debian's package comes with a user for it.
+    user = "postgres" if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="tagger-db-"))
+    if user:
+        shutil.chown(folder, user)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    password = folder / "password"
+    password.write_text(PASSWORD)
+    password.chmod(0o644)
+
+    def run(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(programs / program), *arguments],
+            user=user, group=user, extra_groups=[] if user else None,
+            cwd=folder, check=True, capture_output=True,
+        )  # fmt: skip
+
+    run("initdb", "-D", f"{folder}/data", "-A", "md5", "-U", "us", f"--pwfile={password}", "-N")
+    options = f"-p {port} -k {folder} -c fsync=off -c listen_addresses=127.0.0.1"
+    # Its log must not be a pipe of ours, which would stay open as long as the server.
+    run("pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", options, "start")
+    try:
+        yield f"postgresql://us:{PASSWORD}@127.0.0.1:{port}/postgres"
+    finally:
+        run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

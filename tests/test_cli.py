@@ -462,3 +462,36 @@ def test_export_reports_all_mistakes_at_once(tagger: Command) -> None:
     assert ended.code == 2
     assert "did you mean int8?" in ended.err
     assert "did you mean compress.max_changed?" in ended.err
+
+
+def test_keys_are_made_shown_once_listed_and_revoked(tagger: Command) -> None:
+    made = tagger("keys", "create", "--name", "our site", "--role", "read")
+    assert made.code == 0
+    key = made.out.splitlines()[0]
+    _, key_id, secret = key.split("_")
+    listed = tagger("keys", "list").out
+    assert key_id in listed
+    assert "our site" in listed
+    assert secret not in listed
+    assert tagger("keys", "revoke", key_id).out == f"revoked: {key_id}\n"
+    assert "revoked" in tagger("keys", "list").out
+    again = tagger("keys", "revoke", key_id)
+    assert (again.code, "no valid key" in again.err) == (2, True)
+
+
+def test_a_store_is_made_verified_backed_up_and_rebuilt(tagger: Command) -> None:
+    missing = tagger("store", "verify")
+    assert (missing.code, "there is no store" in missing.err) == (2, True)
+    assert "made: tagger-store.db" in tagger("store", "upgrade").out
+    assert tagger("store", "verify").out.startswith("0 events")
+    assert tagger("store", "backup", "--out", "copy.db").out == "0 rows: copy.db\n"
+    assert tagger("store", "verify", "--store", "sqlite:///copy.db").code == 0
+    assert tagger("store", "rebuild").out == "indexes made anew from 0 events\n"
+
+
+def test_wrong_settings_of_the_service_are_told_at_once(tagger: Command) -> None:
+    Path("service.yaml").write_text("port: 99999\nhosts: []\n")
+    told = tagger("store", "verify", "--config", "service.yaml")
+    assert told.code == 2
+    assert "port: found 99999" in told.err
+    assert "hosts" in told.err

@@ -18,7 +18,7 @@ NAMED = {
 
 ROOMS = (
     "config", "data", "models", "oof", "decision", "training", "evaluation", "audit", "compare",
-    "search", "compression", "benchmark", "build", "reporting", "cli",
+    "search", "compression", "benchmark", "build", "reporting", "service", "cli",
 )  # fmt: skip
 """Each imports only from those before it."""
 
@@ -40,8 +40,8 @@ def requirements(lines: list[str]) -> dict[str, Requirement]:
     return {one.name.lower(): one for one in parsed}
 
 
-def pinned() -> dict[str, Requirement]:
-    lines = (REPO_ROOT / "requirements.txt").read_text().splitlines()
+def pinned(name: str = "requirements.txt") -> dict[str, Requirement]:
+    lines = (REPO_ROOT / name).read_text().splitlines()
     return requirements([line for line in lines if line and not line.startswith("#")])
 
 
@@ -61,7 +61,7 @@ def test_requirements_pin_what_the_package_needs_and_nothing_else() -> None:
 def test_every_pin_is_repeated_by_the_constraints() -> None:
     text = (REPO_ROOT / "constraints.txt").read_text().splitlines()
     constraints = requirements([line for line in text if line and not line.startswith("#")])
-    for name, pin in pinned().items():
+    for name, pin in (pinned() | pinned("requirements-service.txt")).items():
         if name in constraints:
             assert constraints[name].specifier == pin.specifier, name
 
@@ -117,6 +117,21 @@ def test_no_room_but_reporting_renders() -> None:
     for path in (REPO_ROOT / "src/tagger").rglob("*.py"):
         if "reporting" not in path.parts:
             assert not rendering.search(path.read_text(encoding="utf-8")), path
+
+
+def test_only_the_service_imports_a_web_framework() -> None:
+    serving = re.compile(r"^\s*(from|import) (fastapi|starlette|uvicorn)\b", re.MULTILINE)
+    for path in (REPO_ROOT / "src/tagger").rglob("*.py"):
+        if "service" not in path.parts:
+            assert not serving.search(path.read_text(encoding="utf-8")), path
+
+
+def test_only_the_command_line_imports_the_service_and_only_when_asked() -> None:
+    imported = re.compile(r"^(\s*)(?:from|import) tagger\.service\b", re.MULTILINE)
+    for path in (REPO_ROOT / "src/tagger").rglob("*.py"):
+        if "service" not in path.parts:
+            found = imported.findall(path.read_text(encoding="utf-8"))
+            assert not found or (path.name == "cli.py" and all(found)), path
 
 
 def test_every_module_has_its_mirror_test() -> None:

@@ -14,6 +14,7 @@ from tagger.threads import settle_threads
 if TYPE_CHECKING:
     from tagger.data.columns import TableFormat
     from tagger.data.dates import DateOrder
+    from tagger.service.settings import ServiceConfig
 
 GATE_FAILED = 1
 
@@ -262,7 +263,62 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FILE.json", help="keep the figures, and their tables as .md"
     )
     bench.set_defaults(command=_benchmark)
+    _add_service_commands(commands, [run, runs])
     return parser
+
+
+def _add_service_commands(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    runs: Sequence[argparse.ArgumentParser],
+) -> None:
+    settings = argparse.ArgumentParser(add_help=False)
+    settings.add_argument(
+        "--config", type=Path, metavar="FILE", help="the service's settings, yaml"
+    )
+    settings.add_argument(
+        "--store", metavar="URL", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+    )
+    serve = commands.add_parser(
+        "serve",
+        parents=[*runs, settings],
+        help="answer a platform over HTTP",
+        description="Serve a finished run: classify, keep and publish items, screen duplicates, "
+        "give people what is in doubt. Settings given here go before those of the file.",
+    )
+    serve.add_argument("--host", help="address that is listened on; default: 127.0.0.1")
+    serve.add_argument("--port", type=int, help="default: 8080")
+    serve.add_argument(
+        "--rows", type=Path, metavar="FILE",
+        help="the run's test rows, where the source that it was made from is not on this machine",
+    )  # fmt: skip
+    serve.add_argument("--workers", type=int, default=1, help="1: a service is one process")
+    serve.set_defaults(command=_serve)
+
+    store = commands.add_parser("store", help="upgrade, back up, verify or rebuild a store")
+    actions = store.add_subparsers(required=True, metavar="ACTION")
+    for action, text in {
+        "upgrade": "bring it to this version of tagger, after a backup, or make it",
+        "backup": "copy it, in use or not, to a file that is a store itself",
+        "verify": "examine it",
+        "rebuild": "make its indexes anew from what happened",
+    }.items():
+        one = actions.add_parser(action, parents=[settings], help=text, description=text)
+        if action == "backup":
+            one.add_argument("--out", type=Path, required=True, metavar="FILE")
+        one.set_defaults(command=_store, action=action)
+
+    keys = commands.add_parser("keys", help="make, list or revoke the keys of a service's clients")
+    actions = keys.add_subparsers(required=True, metavar="ACTION")
+    create = actions.add_parser("create", parents=[settings], help="make one; it is shown once")
+    create.add_argument("--name", required=True, help="whose it is")
+    create.add_argument("--role", required=True, choices=["submit", "review", "read", "admin"])
+    create.add_argument("--days", type=float, help="after which it expires; default: never")
+    create.set_defaults(command=_keys, action="create")
+    listed = actions.add_parser("list", parents=[settings], help="all, without their secrets")
+    listed.set_defaults(command=_keys, action="list")
+    revoke = actions.add_parser("revoke", parents=[settings], help="end one")
+    revoke.add_argument("id", help="of the key, as `list` shows it")
+    revoke.set_defaults(command=_keys, action="revoke")
 
 
 def _add_table_options(
@@ -606,3 +662,75 @@ def _benchmark(options: argparse.Namespace) -> None:
         report.write(out)
         write_markdown(page, tables)
         print(f"{out}\n{tables}")
+
+
+def _settings(options: argparse.Namespace) -> "ServiceConfig":
+    try:
+        from tagger.service.settings import load_settings
+    except ModuleNotFoundError as error:
+        raise _lacking(error) from None
+
+    given = {name: getattr(options, name, None) for name in ("store", "host", "port")}
+    return load_settings(options.config, {k: v for k, v in given.items() if v is not None})
+
+
+def _lacking(error: ModuleNotFoundError) -> UserError:
+    return UserError(
+        f"the service needs {error.name}, which is not installed",
+        hint="pip install -r requirements-service.txt -c constraints.txt",
+    )
+
+
+def _serve(options: argparse.Namespace) -> None:
+    if options.workers != 1:
+        raise UserError(
+            f"--workers {options.workers}: a service is one process, in which one thread computes "
+            "and one writes; a second would load the model again and wait for the same store",
+            hint="Leave it out; for more throughput, serve a smaller run: tagger export",
+        )
+    from tagger.runs import open_run
+
+    config = _settings(options)
+    run = open_run(options.run, options.runs_dir)
+    try:
+        from tagger.service.server import serve
+    except ModuleNotFoundError as error:
+        raise _lacking(error) from None
+    serve(run, config, options.rows)
+
+
+def _store(options: argparse.Namespace) -> None:
+    config = _settings(options)
+    from tagger.service.maintenance import backup_store, rebuild_store, upgrade_store, verify_store
+
+    match options.action:
+        case "upgrade":
+            upgrade_store(config.store, print)
+        case "backup":
+            print(f"{backup_store(config.store, options.out):,} rows: {options.out}")
+        case "verify":
+            print(verify_store(config.store))
+        case "rebuild":
+            print(f"indexes made anew from {rebuild_store(config.store):,} events")
+
+
+def _keys(options: argparse.Namespace) -> None:
+    config = _settings(options)
+    from contextlib import closing
+
+    from tagger.service import keys
+    from tagger.service.database import open_store
+
+    create = options.action == "create"
+    with closing(open_store(config.store, create=create)) as store:
+        if options.action == "list":
+            with store.reading() as connection:
+                print("\n".join(keys.describe_keys(connection)))
+            return
+        with store.writing() as connection:
+            if not create:
+                keys.revoke_key(connection, options.id)
+                print(f"revoked: {options.id}")
+                return
+            made = keys.create_key(connection, options.name, options.role, options.days)
+        print(f"{made}\nIt is not shown again: the store has only its hash.")

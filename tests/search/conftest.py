@@ -1,10 +1,7 @@
 import multiprocessing
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -32,7 +29,6 @@ from tagger.search.liveness import forget, named_worker
 from tagger.search.metrics import direction_of
 from tagger.search.space import Assignment, SearchSpace
 
-PASSWORD = "open-sesame"
 DEADLINE = 300
 
 
@@ -142,45 +138,6 @@ def watch() -> Iterator[Callable[[str, str], list[FrozenTrial]]]:
     yield read
     for storage in storages.values():
         storage.engine.dispose()
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """The address of a PostgreSQL server that runs for these tests alone."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
-        Path(found) for found in [shutil.which("initdb")] if found
-    ]
-    if not found:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    programs = found[-1].parent
-    # It refuses to run as root; Debian's package comes with a user for it.
-    user = "postgres" if os.getuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="sweep-db-"))
-    if user:
-        shutil.chown(folder, user)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    password = folder / "password"
-    password.write_text(PASSWORD)
-    password.chmod(0o644)
-
-    def run(program: str, *arguments: str) -> None:
-        subprocess.run(
-            [str(programs / program), *arguments],
-            user=user, group=user, extra_groups=[] if user else None,
-            cwd=folder, check=True, capture_output=True,
-        )  # fmt: skip
-
-    run("initdb", "-D", f"{folder}/data", "-A", "md5", "-U", "us", f"--pwfile={password}", "-N")
-    options = f"-p {port} -k {folder} -c fsync=off -c listen_addresses=127.0.0.1"
-    # Its log must not be a pipe of ours, which would stay open as long as the server.
-    run("pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", options, "start")
-    try:
-        yield f"postgresql://us:{PASSWORD}@127.0.0.1:{port}/postgres"
-    finally:
-        run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

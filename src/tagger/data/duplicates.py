@@ -94,8 +94,8 @@ def _find_links(items: Sequence[Item]) -> tuple[list[int], dict[tuple[int, int],
         The text of each item, as its place among the sorted distinct texts; and pairs of texts, the
         smaller place first, with their similarity, from `OVERLAP` to 1.
     """
-    titles = [_normalise(item.title) for item in items]
-    descriptions = [_normalise(item.description) for item in items]
+    titles = [normalise(item.title) for item in items]
+    descriptions = [normalise(item.description) for item in items]
     whole = [f"{title} {rest}".strip() for title, rest in zip(titles, descriptions, strict=True)]
     # In the order of the alphabet, so that nothing depends on the order of the items.
     texts = sorted(set(whole))
@@ -109,7 +109,7 @@ def _find_links(items: Sequence[Item]) -> tuple[list[int], dict[tuple[int, int],
     return text_of, links
 
 
-def _normalise(text: str) -> str:
+def normalise(text: str) -> str:
     """Keep the words; a text without any (only signs or emoji) stays as it is."""
     folded = fold(text)
     return " ".join(re.findall(r"\w+", folded)) or folded
@@ -193,7 +193,7 @@ def _similar(texts: Sequence[str]) -> dict[tuple[int, int], float]:
 
 def _shingle_matrix(texts: Sequence[str]) -> csr_array:
     """Return which text has which shingle, (n_texts, n_shingles) of ones and zeros."""
-    sets = [_shingles(text) for text in texts]
+    sets = [shingles(text) for text in texts]
     ends = np.cumsum([0, *(len(one) for one in sets)])
     every = np.fromiter((shingle for one in sets for shingle in one), np.uint32, ends[-1])
     names, columns = np.unique(every, return_inverse=True)
@@ -201,7 +201,7 @@ def _shingle_matrix(texts: Sequence[str]) -> csr_array:
     return csr_array((ones, columns, ends), shape=(len(sets), len(names)))
 
 
-def _shingles(text: str) -> frozenset[int]:
+def shingles(text: str) -> frozenset[int]:
     """Return 32-bit hashes of the words and of the character 4-grams of a text."""
     padded = f" {text} "
     grams = (padded[i : i + CHARACTERS] for i in range(len(padded) - CHARACTERS + 1))

@@ -1,0 +1,1 @@
+"""Answers a platform over HTTP: service, store, duplicates, review."""

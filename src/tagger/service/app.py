@@ -1,0 +1,276 @@
+"""Builds the web application: what each address does, and who may ask for it."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, Query, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from sqlalchemy import Connection, func, select
+from starlette.exceptions import HTTPException
+
+from tagger.service import bodies, content, review
+from tagger.service.duplicates import Match, find_match
+from tagger.service.gate import CLIENT, Gate, Rules
+from tagger.service.keys import ROLES, Authentication, Role
+from tagger.service.metrics import CONTENT_TYPE, Metrics
+from tagger.service.refusals import Refusal
+from tagger.service.service import Service
+from tagger.service.tables import REVIEW_QUEUE
+
+OPEN: frozenset[Role] = frozenset()
+SUBMITTERS: frozenset[Role] = frozenset({"submit", "admin"})
+REVIEWERS: frozenset[Role] = frozenset({"review", "admin"})
+VIEWERS: frozenset[Role] = frozenset({"read", "review", "admin"})
+EVERYBODY: frozenset[Role] = frozenset(ROLES)
+
+REFUSALS = {
+    400: "the body is not JSON",
+    401: "a valid key is missing",
+    403: "the key's role may not do this, or the page that asks is of another site",
+    404: "there is no such thing",
+    409: "it was done already, otherwise, or by another; or the lease has lapsed",
+    413: "the body is too long",
+    415: "the body is not declared as JSON",
+    422: "a field is wrong",
+    429: "too many requests, or too much waits: see Retry-After",
+    503: "not ready, or the store does not answer; nothing was kept",
+    504: "there was no answer in time",
+}
+ReviewId = bodies.Number
+
+
+class Api:
+    """The handlers; each is about one address."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        gauges: dict[str, tuple[str, Callable[[], float]]] = {
+            "ready": ("Whether /readyz answers 200.", lambda: not self._unready()),
+            "inference_waiting": ("Items that wait.", lambda: service.inference.waiting),
+            "writer_waiting": ("Writes that wait.", lambda: service.writer.waiting),
+        }
+        self.metrics = Metrics(gauges)
+
+    async def classify(self, body: bodies.ClassifyIn) -> Response:
+        """Classify items; nothing is written."""
+        service = self.service
+        service.check_count(body.items)
+        predictions = await service.classify(body.items)
+        items = [
+            {
+                "id": item.id,
+                "decision": one.published or content.NEEDS_REVIEW,
+                "tag": one.tag,
+                "probabilities": one.probabilities,
+                "reason": one.reason,
+                "truncated": service.truncated(item),
+            }
+            for item, one in zip(body.items, predictions, strict=True)
+        ]
+        return _json(service.run | {"items": items})
+
+    async def submit(
+        self,
+        body: bodies.SubmitIn,
+        request: Request,
+        idempotency_key: Annotated[str, Header(min_length=1, max_length=200)],
+    ) -> Response:
+        """Keep items, and publish those that are certain and new.
+
+        The answer comes when they are on disk. The same request with the same Idempotency-Key gets
+        the first answer again.
+        """
+        service = self.service
+        service.check_count(body.items)
+        for item in body.items:
+            service.check_tag(item.suggested_tag)
+        client = request.scope[CLIENT].id
+        digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+        asked = content.Asked(client, idempotency_key, digest, service.now())
+
+        def look(connection: Connection) -> str | tuple[int, list[Match | None]]:
+            answer = content.find_answer(connection, asked)
+            if answer is not None:
+                return answer
+            seen = content.last_number(connection)
+            return seen, [find_match(connection, one.title, one.description) for one in body.items]
+
+        found = await service.read(look)
+        if isinstance(found, str):
+            return _json(found)
+        seen, matches = found
+        certain = service.config.duplicates.certain
+        known = [match is not None and match.overlap >= certain for match in matches]
+        new = [item for item, same in zip(body.items, known, strict=True) if not same]
+        predictions = iter(await service.classify(new))
+        submissions = [
+            content.Submission(
+                item, service.truncated(item), None if same else next(predictions), match, seen
+            )
+            for item, same, match in zip(body.items, known, matches, strict=True)
+        ]
+        answer = await service.write(
+            lambda connection: content.submit_items(
+                connection, submissions, asked, service.run, service.config.duplicates
+            )
+        )
+        for said in json.loads(answer)["items"]:
+            self.metrics.items.labels(said["decision"]).inc()
+        return _json(answer)
+
+    async def report(self, body: bodies.FeedbackIn, request: Request) -> Response:
+        """Report that the tag of an item is wrong: a person will look at it."""
+        self.service.check_tag(body.tag)
+        work = partial(content.report_item, report=body, **self._who(request))
+        return _json(await self.service.write(work))
+
+    async def list_content(
+        self,
+        tag: str,
+        cursor: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> Response:
+        """List the published items of a tag, the latest first."""
+        self.service.check_tag(tag)
+        work = partial(content.list_published, tag=tag, before=cursor, limit=limit)
+        return _json(await self.service.read(work))
+
+    async def list_reviews(self) -> Response:
+        """Show the queue of items that need a person."""
+        at = self.service.now()
+        return _json(await self.service.read(partial(review.list_reviews, at=at)))
+
+    async def claim(self, request: Request) -> Response:
+        """Claim the first free item: nobody else is given it until the lease ends."""
+        lease = self.service.config.review.lease_seconds
+        work = partial(review.claim, **self._who(request), lease_seconds=lease)
+        return _json({"review": await self.service.write(work)})
+
+    async def label(self, review_id: ReviewId, body: bodies.LabelIn, request: Request) -> Response:
+        """Label a claimed item: it is published under the tag, or linked as a duplicate."""
+        self.service.check_tag(body.tag)
+        work = partial(review.label, review=review_id, tag=body.tag, **self._who(request))
+        return _json(await self.service.write(work))
+
+    async def skip(self, review_id: ReviewId, request: Request) -> Response:
+        """Give a claimed item back, to the end of the queue."""
+        work = partial(review.skip, review=review_id, **self._who(request))
+        return _json(await self.service.write(work))
+
+    async def undo(self, review_id: ReviewId, request: Request) -> Response:
+        """Take one's own label back, and claim the item again."""
+        lease = self.service.config.review.lease_seconds
+        work = partial(review.undo, review=review_id, **self._who(request), lease_seconds=lease)
+        return _json({"review": await self.service.write(work)})
+
+    async def health(self) -> Response:
+        """Say whether the process works; where not, it is to be started again."""
+        self.service.check_alive()
+        return _json({"status": "ok"})
+
+    async def ready(self) -> Response:
+        """Say whether requests will be answered: the run's stored rows were, as they should."""
+        if problem := self._unready():
+            raise Refusal(503, problem, self.service.differing or (), retry_after=1)
+        await self.service.read(lambda connection: connection.execute(select(1)))
+        return _json({"status": "ready"} | self.service.run)
+
+    async def show_metrics(self) -> Response:
+        """Show figures for Prometheus."""
+        waiting = select(func.count()).select_from(REVIEW_QUEUE)
+        count = await self.service.read(lambda connection: connection.scalar(waiting))
+        self.metrics.reviews.set(count)
+        return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+    def _who(self, request: Request) -> dict[str, Any]:
+        return {"client": request.scope[CLIENT].id, "at": self.service.now()}
+
+    def _unready(self) -> str:
+        if self.service.dead:
+            return f"a part of the service has ended: {', '.join(self.service.dead)}"
+        if self.service.differing is None:
+            return "the run's stored rows are being tried"
+        if self.service.differing:
+            return "this machine answers stored rows of the run otherwise than they were recorded"
+        return ""
+
+
+def build_app(service: Service) -> FastAPI:
+    """Build the application, with the gate before it."""
+    api = Api(service)
+    # No pages of documentation: they would load scripts from elsewhere.
+    app = FastAPI(title="tagger", version=service.run["version"], docs_url=None, redoc_url=None)
+    rules: dict[tuple[str, str], frozenset[Role]] = {("GET", "/openapi.json"): OPEN}
+    at_review = "/v1/review/{review_id}"
+    routes: list[tuple[str, str, Any, frozenset[Role], Any]] = [
+        ("POST", "/v1/classify", api.classify, SUBMITTERS, bodies.ClassifyOut),
+        ("POST", "/v1/items", api.submit, SUBMITTERS, bodies.SubmitOut),
+        ("POST", "/v1/feedback", api.report, EVERYBODY, bodies.FeedbackOut),
+        ("GET", "/v1/content", api.list_content, VIEWERS, bodies.ContentOut),
+        ("GET", "/v1/review", api.list_reviews, REVIEWERS, bodies.ReviewsOut),
+        ("POST", "/v1/review/claim", api.claim, REVIEWERS, bodies.ClaimOut),
+        ("POST", f"{at_review}/label", api.label, REVIEWERS, bodies.LabelOut),
+        ("POST", f"{at_review}/skip", api.skip, REVIEWERS, bodies.SkipOut),
+        ("POST", f"{at_review}/undo", api.undo, REVIEWERS, bodies.ClaimOut),
+        ("GET", "/metrics", api.show_metrics, frozenset({"read", "admin"}), None),
+        ("GET", "/healthz", api.health, OPEN, bodies.State),
+        ("GET", "/readyz", api.ready, OPEN, bodies.State),
+    ]
+    for method, path, handler, roles, answer in routes:
+        rules[method, path] = roles
+        app.add_api_route(
+            path,
+            handler,
+            methods=[method],
+            response_model=answer,
+            responses={
+                status: {"model": bodies.Problem, "description": text}
+                for status, text in REFUSALS.items()
+            },
+            dependencies=[Security(HTTPBearer(auto_error=False))] if roles else [],
+            openapi_extra={"x-roles": sorted(roles)},
+        )
+    add_gate(app, service, rules, api.metrics)
+    return app
+
+
+def add_gate(app: FastAPI, service: Service, rules: Rules, metrics: Metrics) -> None:
+    """Put the gate before an application, and let it say what is wrong with a body."""
+
+    async def explain(request: Request, error: RequestValidationError) -> Response:
+        raise _refused(error)
+
+    async def repeat(request: Request, error: HTTPException) -> Response:
+        raise Refusal(error.status_code, "the body is not JSON")
+
+    app.add_exception_handler(RequestValidationError, explain)
+    app.add_exception_handler(HTTPException, repeat)
+    app.add_middleware(
+        Gate,
+        routes=app.router.routes,
+        rules=rules,
+        config=service.config,
+        authentication=Authentication(service.store),
+        metrics=metrics,
+    )
+
+
+def _refused(error: RequestValidationError) -> Refusal:
+    """Say what is wrong with a request, without repeating it."""
+    details: Sequence[dict[str, Any]] = error.errors()
+    if any(detail["type"] == "json_invalid" for detail in details):
+        return Refusal(400, "the body is not JSON")
+    problems = [
+        f"{'.'.join(map(str, detail['loc'][1:])) or detail['loc'][0]}: {detail['msg']}"
+        for detail in details
+    ]
+    return Refusal(422, "the request is not as it should be", problems)
+
+
+def _json(value: Any) -> Response:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return Response(text.encode(), media_type="application/json")

@@ -1,0 +1,216 @@
+"""Takes items in, lists what is published, and takes reports of wrong tags."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select, text
+
+from tagger.decision import policies
+from tagger.service.bodies import FeedbackIn, SubmittedItem
+from tagger.service.duplicates import Match, closest, find_match
+from tagger.service.events import (
+    DUPLICATE,
+    IN_REVIEW,
+    PUBLISHED,
+    Status,
+    append,
+    events_of,
+    read_event,
+    state_of,
+)
+from tagger.service.inference import Prediction
+from tagger.service.refusals import Refusal
+from tagger.service.settings import DuplicatesConfig
+from tagger.service.tables import EVENT, ITEM_STATE, REVIEW_QUEUE
+
+NEEDS_REVIEW = policies.NEEDS_REVIEW
+FIND_ANSWER = text("SELECT body_sha256, answer FROM answer WHERE client = :client AND key = :key")
+KEEP_ANSWER = text(
+    "INSERT INTO answer (client, key, body_sha256, answer, at) "
+    "VALUES (:client, :key, :body_sha256, :answer, :at)"
+)
+LAST_EVENT = text("SELECT coalesce(max(sequence), 0) FROM event")
+
+LIKELY_DUPLICATE = "likely duplicate"
+REPORTED = "reported by users"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """An item that comes in.
+
+    Attributes:
+        item: As it came.
+        truncated: Whether it was cut before the model read it.
+        prediction: What the run says; None for one that is certainly a duplicate.
+        match: What it was found to be like before it was classified.
+        seen: Number of the last event by then.
+    """
+
+    item: SubmittedItem
+    truncated: bool
+    prediction: Prediction | None
+    match: Match | None
+    seen: int
+
+
+def last_number(connection: Connection) -> int:
+    """Return the number of the last event; 0 where there is none."""
+    return connection.scalar(LAST_EVENT) or 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which request it is.
+
+    Attributes:
+        client: Whose.
+        key: Its idempotency key.
+        body_sha256: Hash of its body.
+        at: When it came.
+    """
+
+    client: str
+    key: str
+    body_sha256: str
+    at: int
+
+
+def find_answer(connection: Connection, asked: Asked) -> str | None:
+    """Return what was answered to an idempotency key; None where it is new.
+
+    Raises:
+        Refusal: when it was given with another body.
+    """
+    found = connection.execute(FIND_ANSWER, vars(asked)).one_or_none()
+    if found is None:
+        return None
+    if found.body_sha256 != asked.body_sha256:
+        raise Refusal(409, f"the idempotency key {asked.key!r} was given before with another body")
+    return str(found.answer)
+
+
+def submit_items(
+    connection: Connection,
+    submissions: Sequence[Submission],
+    asked: Asked,
+    run: dict[str, str],
+    limits: DuplicatesConfig,
+) -> str:
+    """Put items into the store, all or none; return the answer, the first one to a replay.
+
+    Raises:
+        Refusal: when the key was given with another body.
+    """
+    if (first := find_answer(connection, asked)) is not None:
+        return first
+    items = [_submit(connection, one, asked, run, limits) for one in submissions]
+    answer = json.dumps(run | {"items": items}, ensure_ascii=False)
+    connection.execute(KEEP_ANSWER, vars(asked) | {"answer": answer})
+    return answer
+
+
+def _submit(
+    connection: Connection,
+    one: Submission,
+    asked: Asked,
+    run: dict[str, str],
+    limits: DuplicatesConfig,
+) -> dict[str, Any]:
+    # Its like may have come in while it was classified, or in the same request.
+    item, match = one.item, one.match
+    if last_number(connection) > one.seen:
+        later = find_match(connection, item.title, item.description, after=one.seen)
+        match = closest([match, later])
+    likely = match is not None and match.overlap >= limits.likely
+    status: Status
+    tag = None
+    reason = ""
+    if match is not None and match.overlap >= limits.certain:
+        status, decision = DUPLICATE, "duplicate"
+    elif likely or one.prediction is None:
+        status, decision, reason = IN_REVIEW, NEEDS_REVIEW, LIKELY_DUPLICATE
+    elif one.prediction.published is None:
+        status, decision, reason = IN_REVIEW, NEEDS_REVIEW, one.prediction.reason
+    else:
+        status = PUBLISHED
+        decision = tag = one.prediction.published
+    said = {
+        "id": item.id,
+        "tag": one.prediction and one.prediction.tag,
+        "probabilities": one.prediction and one.prediction.probabilities,
+        "truncated": one.truncated,
+        "duplicate_of": match.item if match is not None and likely else None,
+    }
+    texts = {"title": item.title, "description": item.description}
+    suggested = {"suggested": item.suggested_tag}
+    opened = {"opens": reason} if status == IN_REVIEW else {}
+    event = append(
+        connection,
+        "submitted",
+        at=asked.at,
+        actor=asked.client,
+        status=status,
+        tag=tag,
+        data=run | said | texts | suggested | opened,
+    )
+    review = event.sequence if opened else None
+    own = {"item": event.item, "decision": decision, "reason": reason, "review_id": review}
+    return said | own
+
+
+def report_item(
+    connection: Connection, report: FeedbackIn, *, client: str, at: int
+) -> dict[str, Any]:
+    """Take the report that an item's tag is wrong; one of each client and item counts.
+
+    Raises:
+        Refusal: when there is no such item.
+    """
+    item = report.item
+    if read_event(connection, item, "submitted") is None:
+        raise Refusal(404, f"there is no item {item}")
+    before = [one.actor for one in events_of(connection, item, "reported")]
+    if client not in before:
+        queued = connection.scalar(select(REVIEW_QUEUE.c.review).where(REVIEW_QUEUE.c.item == item))
+        shown = state_of(connection, item)[0] == PUBLISHED
+        opened = {"opens": REPORTED} if shown and queued is None else {}
+        data = {"tag": report.tag, "comment": report.comment} | opened
+        append(connection, "reported", at=at, actor=client, item=item, data=data)
+    return {"item": item, "counted": client not in before}
+
+
+def list_published(
+    connection: Connection, tag: str, before: int | None, limit: int
+) -> dict[str, Any]:
+    """Return a page of the published items of a tag, the latest first.
+
+    Args:
+        connection: To the store.
+        tag: Which.
+        before: `next` of the page before; None for the first page.
+        limit: Most items.
+    """
+    found = connection.execute(
+        select(ITEM_STATE, EVENT.c.at, EVENT.c.data)
+        .join(EVENT, EVENT.c.sequence == ITEM_STATE.c.item)
+        .where(
+            ITEM_STATE.c.status == PUBLISHED,
+            ITEM_STATE.c.tag == tag,
+            ITEM_STATE.c.changed < (2**63 - 1 if before is None else before),
+        )
+        .order_by(ITEM_STATE.c.changed.desc())
+        .limit(limit + 1)
+    ).all()
+    items = []
+    for row in found[:limit]:
+        data = json.loads(row.data)
+        own = {name: data[name] for name in ("id", "title", "description")}
+        items.append(
+            {"item": row.item, "tag": row.tag}
+            | own
+            | {"submitted_at": row.at, "published_at": row.changed_at}
+        )
+    return {"items": items, "next": found[limit - 1].changed if len(found) > limit else None}

@@ -1,0 +1,72 @@
+"""Finds what says the same as an item among those that the store keeps."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, select, text
+
+from tagger.service.fingerprints import BANDS, comparable, fingerprints, overlap
+from tagger.service.tables import EVENT
+
+MOST_SHARING = 50
+"""Most items that are looked at of those which share a fingerprint, the oldest: a template that
+thousands share takes no longer."""
+MOST_COMPARED = 20
+"""Most items that are compared as texts: those that share most fingerprints, then the oldest."""
+
+SHARING = text(
+    " UNION ALL ".join(
+        "SELECT item FROM (SELECT item FROM fingerprint "
+        f"WHERE value = :value{at} AND item > :after ORDER BY item LIMIT {MOST_SHARING}) AS of{at}"
+        for at in range(BANDS + 1)
+    )
+)
+KEPT = select(EVENT.c.sequence, EVENT.c.data).where(
+    EVENT.c.sequence.in_(bindparam("items", expanding=True))
+)
+
+
+@dataclass(frozen=True)
+class Match:
+    """The item that is most like another.
+
+    Attributes:
+        item: Its number. It is one that is kept, so that of a group of duplicates one always is.
+        overlap: Of their texts, 0 to 1.
+    """
+
+    item: int
+    overlap: float
+
+
+def find_match(
+    connection: Connection, title: str, description: str, after: int = 0
+) -> Match | None:
+    """Return the kept item that is most like this, the oldest of several; None where none is.
+
+    Args:
+        connection: To the store.
+        title: Of the item.
+        description: Of the item.
+        after: Only items with higher numbers are looked at.
+    """
+    ours = comparable(title, description)
+    values = {f"value{at}": value for at, value in enumerate(fingerprints(ours))}
+    shared = Counter(connection.scalars(SHARING, values | {"after": after}))
+    likely = sorted(shared, key=lambda item: (-shared[item], item))[:MOST_COMPARED]
+    if not likely:
+        return None
+    matches = []
+    for item, stored in connection.execute(KEPT, {"items": likely}):
+        data = json.loads(stored)
+        theirs = comparable(data["title"], data["description"])
+        matches.append(Match(item, overlap(ours, theirs)))
+    return closest(matches)
+
+
+def closest(matches: Iterable[Match | None]) -> Match | None:
+    """Return the closest of some matches, of several the oldest; None where there is none."""
+    found = [match for match in matches if match is not None]
+    return max(found, key=lambda match: (match.overlap, -match.item), default=None)

@@ -1,0 +1,180 @@
+"""Appends events to the store, and keeps the indexes that can be rebuilt from them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, delete, insert, select, text, update
+from sqlalchemy.engine import Row
+
+from tagger.service.fingerprints import comparable, fingerprints
+from tagger.service.tables import EVENT, FINGERPRINT, ITEM_STATE, REVIEW_QUEUE
+
+Kind = Literal["tags", "submitted", "reported", "claimed", "labelled", "skipped", "undone"]
+Status = Literal["published", "review", "duplicate"]
+
+PUBLISHED: Status = "published"
+IN_REVIEW: Status = "review"
+DUPLICATE: Status = "duplicate"
+
+CHUNK = 1_000
+
+APPEND = text(
+    "INSERT INTO event SELECT last + 1, :at, :kind, coalesce(CAST(:item AS BIGINT), last + 1), "
+    ":actor, :status, :tag, :data "
+    "FROM (SELECT coalesce(max(sequence), 0) AS last FROM event) AS numbered RETURNING sequence"
+)
+INDEX_TEXT = text("INSERT INTO fingerprint (value, item) VALUES (:value, :item)")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        sequence: Its number; there is no gap.
+        at: When, in milliseconds.
+        kind: What.
+        item: The item that it happened to: the number of the event by which that was submitted.
+        actor: Whose key asked for it.
+        status: What the item is from here on; None: as before.
+        tag: Its tag from here on, None without a status.
+        data: What else is to be known; with `opens`, a reason, the item is to be reviewed.
+    """
+
+    sequence: int
+    at: int
+    kind: Kind
+    item: int
+    actor: str
+    status: Status | None
+    tag: str | None
+    data: dict[str, Any]
+
+
+def append(
+    connection: Connection,
+    kind: Kind,
+    *,
+    at: int,
+    actor: str,
+    item: int | None = None,
+    status: Status | None = None,
+    tag: str | None = None,
+    data: Mapping[str, Any],
+) -> Event:
+    """Add an event; without an item it is about one of its own."""
+    row = {"at": at, "kind": kind, "item": item, "actor": actor, "status": status, "tag": tag}
+    row["data"] = json.dumps(data, ensure_ascii=False)
+    sequence = connection.scalar(APPEND, row)
+    assert sequence is not None
+    event = Event(sequence, at, kind, item or sequence, actor, status, tag, dict(data))
+    _index(connection, event)
+    return event
+
+
+def read_event(connection: Connection, sequence: int, kind: Kind) -> Event | None:
+    """Return an event by its number, if it is of this kind."""
+    found = connection.execute(
+        select(EVENT).where(EVENT.c.sequence == sequence, EVENT.c.kind == kind)
+    ).one_or_none()
+    return None if found is None else _event(found)
+
+
+def events_of(connection: Connection, item: int, kind: Kind) -> list[Event]:
+    """Return the events of a kind that happened to an item, the last one last."""
+    found = connection.execute(
+        select(EVENT).where(EVENT.c.item == item, EVENT.c.kind == kind).order_by(EVENT.c.sequence)
+    )
+    return [_event(row) for row in found]
+
+
+def state_of(connection: Connection, item: int) -> tuple[Status, str | None, int]:
+    """Return what an item is, its tag, and the number of the event that made it so."""
+    found = connection.execute(select(ITEM_STATE).where(ITEM_STATE.c.item == item)).one()
+    return found.status, found.tag, found.changed
+
+
+def every_event(connection: Connection) -> Iterator[Event]:
+    """Yield all events in their order, a chunk at a time."""
+    last = 0
+    while rows := connection.execute(
+        select(EVENT).where(EVENT.c.sequence > last).order_by(EVENT.c.sequence).limit(CHUNK)
+    ).all():
+        last = rows[-1].sequence
+        yield from map(_event, rows)
+
+
+def rebuild_indexes(connection: Connection) -> int:
+    """Make the queue of reviews and the fingerprints anew; return how many events there are."""
+    for index in (REVIEW_QUEUE, FINGERPRINT):
+        connection.execute(delete(index))
+    count = 0
+    for event in every_event(connection):
+        _index(connection, event)
+        count += 1
+    return count
+
+
+def _event(row: Row[Any]) -> Event:
+    return Event(**dict(row._mapping) | {"data": json.loads(row.data)})
+
+
+def _index(connection: Connection, event: Event) -> None:
+    """Bring the indexes up to date with an event that was just added."""
+    in_queue = REVIEW_QUEUE.c.item == event.item
+    match event.kind:
+        case "claimed":
+            lease = {"claimed_by": event.actor, "lease_until": event.data["until"]}
+            connection.execute(update(REVIEW_QUEUE).where(in_queue).values(lease))
+        case "skipped":
+            last = {"position": event.sequence, "claimed_by": None, "lease_until": None}
+            connection.execute(update(REVIEW_QUEUE).where(in_queue).values(last))
+        case "labelled":
+            connection.execute(delete(REVIEW_QUEUE).where(in_queue))
+        case "undone":
+            connection.execute(insert(REVIEW_QUEUE).values(event.data["queued"]))
+    if reason := event.data.get("opens"):
+        place = {"review": event.sequence, "position": event.sequence, "opened_at": event.at}
+        connection.execute(
+            insert(REVIEW_QUEUE).values(
+                place | {"item": event.item, "reason": reason, "claimed_by": None}
+            )
+        )
+    if event.status is not None:
+        _index_text(connection, event)
+
+
+def _index_text(connection: Connection, event: Event) -> None:
+    """Let later items be compared with an item, unless it is a duplicate of one that is kept."""
+    if event.kind == "submitted":
+        source = event
+        known = False
+    else:
+        found = read_event(connection, event.item, "submitted")
+        assert found is not None
+        source = found
+        known = bool(
+            connection.scalar(
+                select(FINGERPRINT.c.item).where(
+                    FINGERPRINT.c.value == _fingerprints(source)[0],
+                    FINGERPRINT.c.item == event.item,
+                )
+            )
+        )
+    kept = event.status != DUPLICATE
+    if kept and not known:
+        rows = [{"value": value, "item": event.item} for value in {*_fingerprints(source)}]
+        connection.execute(INDEX_TEXT, rows)
+    elif known and not kept:
+        connection.execute(
+            delete(FINGERPRINT).where(
+                FINGERPRINT.c.value.in_(_fingerprints(source)), FINGERPRINT.c.item == event.item
+            )
+        )
+
+
+def _fingerprints(submitted: Event) -> tuple[int, ...]:
+    data = submitted.data
+    return fingerprints(comparable(data["title"], data["description"]))

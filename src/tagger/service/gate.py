@@ -1,0 +1,206 @@
+"""Lets through what may pass: the right host, a known key, a role, a size, a rate, a deadline."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.routing import BaseRoute, Match
+
+from tagger.service.database import StoreUnavailableError
+from tagger.service.keys import Authentication, Client, Role
+from tagger.service.metrics import Metrics
+from tagger.service.rates import RateLimit
+from tagger.service.refusals import Refusal
+from tagger.service.settings import ServiceConfig
+from tagger.service.writer import QueueFullError
+
+Rules = Mapping[tuple[str, str], frozenset[Role]]
+"""By method and path: the roles that may. With none of them: whoever asks, without a key."""
+
+CLIENT = "tagger.client"
+"""Under which the scope of a request holds who asks."""
+
+HEADERS = [
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+]
+log = logging.getLogger("tagger.service")
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Gate:
+    """ASGI middleware: a request that is refused is told the first reason in a fixed order.
+
+    Args:
+        app: What is behind it.
+        routes: Of the app; one without a rule is open to nobody.
+        rules: Who may.
+        config: The service's.
+        authentication: Tells who asks.
+        metrics: Where requests are counted.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        routes: list[BaseRoute],
+        rules: Rules,
+        config: ServiceConfig,
+        authentication: Authentication,
+        metrics: Metrics,
+    ) -> None:
+        self.app = app
+        self.routes = routes
+        self.rules = rules
+        self.authentication = authentication
+        self.metrics = metrics
+        self.limits = config.limits
+        self.hosts = {host.lower() for host in config.hosts}
+        self.by_key = RateLimit(config.limits.requests_per_second)
+        self.by_address = RateLimit(config.limits.requests_per_second_by_address)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, by its deadline at the latest."""
+        if scope["type"] != "http":
+            return  # a websocket, of which there are none here
+        began = time.perf_counter()
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *HEADERS]
+            await send(message)
+
+        try:
+            async with asyncio.timeout(self.limits.deadline_seconds):
+                await self._pass(scope, receive, sending)
+        except Exception as error:
+            if not status:
+                await _answer(_refusal(error), sending)
+        path = scope.get("tagger.path", "-")
+        self.metrics.count(path, scope["method"], status, time.perf_counter() - began)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        method = scope["method"]
+        host = headers.get(b"host", "").lower()
+        if host.rpartition(":")[0] not in self.hosts and host not in self.hosts:
+            raise Refusal(
+                421, "the service is not called by this name: see `hosts` in its settings"
+            )
+        _check_rate(self.by_address, str((scope.get("client") or ["-"])[0]))
+        path = self._find_route(scope)
+        roles = self.rules.get((method, path))
+        if roles is None:
+            raise Refusal(403, "nobody may do this")
+        if method != "GET":
+            _check_origin(headers, host)
+        if roles:
+            scope[CLIENT] = await self._identify(headers.get(b"authorization"), roles)
+        if method != "GET":
+            receive = await self._read(headers, receive)
+        await self.app(scope, receive, send)
+
+    def _find_route(self, scope: Scope) -> str:
+        """Return the path, as it stands in the OpenAPI document, of the route of a request."""
+        found = Match.NONE
+        for route in self.routes:
+            match, _ = route.matches(scope)
+            if match is Match.FULL:
+                scope["tagger.path"] = path = str(route.path)
+                return path
+            found = max(found, match, key=lambda one: one.value)
+        if found is Match.PARTIAL:
+            raise Refusal(405, f"{scope['method']} is not possible here")
+        raise Refusal(404, "there is nothing at this address")
+
+    async def _identify(self, header: str | None, roles: frozenset[Role]) -> Client:
+        if self.authentication.known(header):
+            client = self.authentication.identify(header)
+        else:
+            client = await asyncio.to_thread(self.authentication.identify, header)
+        if client.role not in roles:
+            needed = " or ".join(sorted(roles))
+            raise Refusal(403, f"a key of the role {client.role} may not do this, {needed} may")
+        _check_rate(self.by_key, client.id)
+        return client
+
+    async def _read(self, headers: Mapping[bytes, str], receive: Receive) -> Receive:
+        """Read a body, and return a function that gives it to the app."""
+        most = self.limits.body_bytes
+        declared = headers.get(b"content-length", "0")
+        parts: list[bytes] = []
+        length = int(declared) if declared.isdigit() else 0
+        more = length <= most
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Refusal(400, "the connection was closed before the body was whole")
+            parts.append(message.get("body", b""))
+            length = sum(map(len, parts))
+            more = message.get("more_body", False) and length <= most
+        if length > most:
+            raise Refusal(413, f"the body is longer than {most:,} bytes")
+        kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
+        if length and (kind != "application/json" or b"content-encoding" in headers):
+            raise Refusal(415, "expected Content-Type: application/json, not compressed")
+        body: list[Message] = [{"type": "http.request", "body": b"".join(parts)}]
+
+        async def replay() -> Message:
+            return body.pop() if body else await receive()
+
+        return replay
+
+
+def _check_rate(limit: RateLimit, name: str) -> None:
+    if wait := limit.wait(name):
+        raise Refusal(429, "too many requests", retry_after=wait)
+
+
+def _check_origin(headers: Mapping[bytes, str], host: str) -> None:
+    """Refuse what a page of another site lets a browser send."""
+    site = headers.get(b"sec-fetch-site")
+    origin = headers.get(b"origin")
+    if site is not None:
+        same = site in {"same-origin", "none"}
+    else:
+        same = origin is None or origin.partition("://")[2].lower() == host
+    if not same:
+        raise Refusal(403, "pages of other sites may not do this")
+
+
+def _refusal(error: Exception) -> Refusal:
+    match error:
+        case Refusal():
+            return error
+        case TimeoutError():
+            return Refusal(504, "there was no answer in time", retry_after=1)
+        case QueueFullError():
+            return Refusal(429, "too much waits already", retry_after=1)
+        case StoreUnavailableError():
+            log.error("%s", error)
+            return Refusal(503, "the store does not answer: nothing was kept", retry_after=1)
+    log.error("a request failed", exc_info=error)
+    return Refusal(500, "this is a defect of the service, which its log describes")
+
+
+async def _answer(refusal: Refusal, send: Send) -> None:
+    body = json.dumps({"error": refusal.message, "problems": refusal.problems}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if refusal.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % refusal.retry_after))
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,131 @@
+"""Classifies by one thread, which computes what came in during its last call together."""
+
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from threading import Condition, Thread
+
+from tagger.data.items import Item
+from tagger.decision.decider import Decider
+from tagger.decision.policies import REVIEW
+from tagger.service.writer import QueueFullError
+
+MOST_TOGETHER = 64
+"""Most items of one call, unless one request has more, so that the first do not wait long."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run says of an item.
+
+    Attributes:
+        published: The tag that is certain enough to be published; None: a person is asked.
+        tag: The most probable one.
+        probabilities: Calibrated, of each tag, with six digits.
+        reason: Why a person is asked; "" where none is.
+    """
+
+    published: str | None
+    tag: str
+    probabilities: dict[str, float]
+    reason: str
+
+
+Job = tuple[Sequence[Item], "Future[list[Prediction]]"]
+
+
+class Inference(Thread):
+    """Answers requests in the order in which they come; there is no window to wait for.
+
+    Args:
+        decider: The run's.
+        most_waiting: Most items that may wait.
+    """
+
+    def __init__(self, decider: Decider, most_waiting: int) -> None:
+        super().__init__(name="inference", daemon=True)
+        self.decider = decider
+        self.most_waiting = most_waiting
+        self.waiting = 0
+        self._jobs: deque[Job] = deque()
+        self._changed = Condition()
+        self._stopping = False
+
+    def submit(self, items: Sequence[Item]) -> "Future[list[Prediction]]":
+        """Let items be classified; those of a future that is cancelled before are not.
+
+        Raises:
+            QueueFullError: when too many wait.
+        """
+        future: Future[list[Prediction]] = Future()
+        with self._changed:
+            # However few may wait, a request is taken when none does.
+            if self.waiting and self.waiting + len(items) > self.most_waiting:
+                raise QueueFullError
+            self.waiting += len(items)
+            self._jobs.append((items, future))
+            self._changed.notify()
+        return future
+
+    def stop(self) -> None:
+        """Answer what waits, and end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self.join()
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        while jobs := self._take():
+            jobs = [job for job in jobs if job[1].set_running_or_notify_cancel()]
+            try:
+                self._answer(jobs)
+            except Exception:
+                for job in jobs:  # one of them is to blame: the others get their answers
+                    self._answer_alone(job)
+
+    def _take(self) -> list[Job]:
+        with self._changed:
+            while not self._jobs and not self._stopping:
+                self._changed.wait()
+            jobs: list[Job] = []
+            count = 0
+            while self._jobs and (not jobs or count + len(self._jobs[0][0]) <= MOST_TOGETHER):
+                jobs.append(self._jobs.popleft())
+                count += len(jobs[-1][0])
+            self.waiting -= count
+            return jobs
+
+    def _answer(self, jobs: Sequence[Job]) -> None:
+        items = [item for ours, _ in jobs for item in ours]
+        predictions = iter(predict(self.decider, items) if items else [])
+        for ours, future in jobs:
+            future.set_result([next(predictions) for _ in ours])
+
+    def _answer_alone(self, job: Job) -> None:
+        try:
+            self._answer([job])
+        except Exception as error:
+            job[1].set_exception(error)
+
+
+def predict(decider: Decider, items: Sequence[Item]) -> list[Prediction]:
+    """Return what a run says of items, as `tagger predict` writes it."""
+    decisions = decider.decide(items)
+    tags = decider.tags
+    return [
+        Prediction(
+            None if decided == REVIEW else tags[int(decided)],
+            tags[int(best)],
+            {tag: round(float(p), 6) for tag, p in zip(tags, row, strict=True)},
+            reason,
+        )
+        for decided, best, row, reason in zip(
+            decisions.tags,
+            decisions.probabilities.argmax(axis=1),
+            decisions.probabilities,
+            decisions.reasons,
+            strict=True,
+        )
+    ]

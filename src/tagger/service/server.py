@@ -1,0 +1,171 @@
+"""Serves a finished run: checks everything before it listens, and ends when a thread of it does."""
+
+import gc
+import hashlib
+import logging
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import uvicorn
+from sqlalchemy import Connection
+
+from tagger.data.tags import list_tags
+from tagger.decision.decider import FILE as DECISION_FILE
+from tagger.decision.decider import Decider, load_decider
+from tagger.errors import UserError, describe_os_error, first_line
+from tagger.files import sha256_of
+from tagger.runs import RunFolder
+from tagger.service.app import build_app
+from tagger.service.database import only_user, open_store
+from tagger.service.events import append, events_of
+from tagger.service.inference import Inference
+from tagger.service.keys import RedactKeys, has_keys, now_ms
+from tagger.service.readiness import StoredRows, differing_rows, read_stored_rows
+from tagger.service.service import Service
+from tagger.service.settings import LOOPBACK, ServiceConfig
+from tagger.service.writer import Writer
+
+LOOK_SECONDS = 0.2
+FAILED = 1
+SERVICE_EVENT = 1
+"""Number of the event that says which tags the store is about: its first."""
+
+
+def serve(run: RunFolder, config: ServiceConfig, rows_file: Path | None) -> None:
+    """Serve a run until the process is told to end.
+
+    Args:
+        run: A finished one.
+        config: The settings.
+        rows_file: Where the texts of its stored rows are; None: its own source.
+
+    Raises:
+        UserError: when it cannot be served so.
+    """
+    with ExitStack() as stack:
+        listening = stack.enter_context(listen(config.host, config.port))
+        stack.enter_context(only_user(config.store))
+        store = open_store(config.store, create=True)
+        stack.callback(store.close)
+        with store.writing() as connection:
+            check_store(connection, run, config)
+        rows = read_stored_rows(run, rows_file)
+        decider = load_decider(run.path, run.load_classifier())
+        service = Service(
+            run={"run": run.name, "version": version_of_run(run)},
+            tags=run.tags,
+            config=config,
+            store=store,
+            inference=Inference(decider, config.limits.queue),
+            writer=Writer(store, config.limits.queue),
+        )
+        serve_until_told(service, decider, rows, listening)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        UserError: when the address cannot be had.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2_048)
+    except OSError as error:
+        reason = error.strerror or describe_os_error(error)
+        raise UserError(
+            f"cannot listen on {host}, port {port}: {reason}",
+            hint="Choose another: --host, --port",
+        ) from None
+
+
+def check_store(connection: Connection, run: RunFolder, config: ServiceConfig) -> None:
+    """Refuse a run that does not go with the store, and an open door.
+
+    Raises:
+        UserError: when the store is about other tags, or others could ask without a key.
+    """
+    if config.host not in LOOPBACK and not has_keys(connection):
+        raise UserError(
+            f"host {config.host}: other machines reach it, and the store has no keys",
+            hint="Make one: tagger keys create --role admin; or listen on 127.0.0.1",
+        )
+    known = events_of(connection, SERVICE_EVENT, "tags")
+    if not known:
+        append(connection, "tags", at=now_ms(), actor="-", data={"tags": run.tags})
+    elif {*known[0].data["tags"]} != {*run.tags}:
+        raise UserError(
+            "the run has other tags than the store:",
+            [f"run: {list_tags(run.tags)}", f"store: {list_tags(known[0].data['tags'])}"],
+            "Serve a run with the store's tags, or give this one a store of its own.",
+        )
+
+
+def version_of_run(run: RunFolder) -> str:
+    """Return a hash of a run's model and decision, 12 hexadecimal digits."""
+    decision = run.path / DECISION_FILE
+    parts = [
+        *sorted(run.meta.model_files.items()),
+        sha256_of(decision) if decision.exists() else "",
+    ]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+def serve_until_told(
+    service: Service, decider: Decider, rows: StoredRows, listening: socket.socket
+) -> None:
+    """Answer requests; end with exit code 1 where a thread of the service ends by itself."""
+    for name in ("tagger.service", "uvicorn.error"):
+        logging.getLogger(name).addFilter(RedactKeys())
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build_app(service),
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=int(service.config.limits.deadline_seconds) + 1,
+        )
+    )
+    host, port = listening.getsockname()[:2]
+    ended = threading.Event()
+
+    def watch() -> None:
+        """Try the stored rows, then look after the two threads."""
+        try:
+            service.differing = differing_rows(decider.classifier, rows)
+        except Exception as error:
+            service.differing = [f"they cannot be answered: {first_line(error)}"]
+        for problem in service.differing:
+            print(f"not ready: {problem}", file=sys.stderr, flush=True)
+        if not service.differing:
+            print(f"ready: http://{host}:{port}", file=sys.stderr, flush=True)
+        while not ended.wait(LOOK_SECONDS):
+            if service.dead:
+                time.sleep(1)  # in which /healthz says so
+                server.should_exit = server.force_exit = True
+                return
+
+    # Else uvicorn would let the signal by which it was ended kill the process before it is done.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    gc.collect()
+    gc.freeze()  # what was loaded stays: the collector need not look through it again
+    service.inference.start()
+    service.writer.start()
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        server.run(sockets=[listening])
+    finally:
+        ended.set()
+        dead = service.dead
+        for thread in (service.inference, service.writer):
+            if thread.is_alive():
+                thread.stop()
+    if dead:
+        print(f"error: a part of the service has ended: {', '.join(dead)}", file=sys.stderr)
+        sys.exit(FAILED)

@@ -1,0 +1,104 @@
+"""Holds what answers requests together: the run, the store, and the two threads that work."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from tagger.data.items import Item
+from tagger.service.bodies import ItemIn
+from tagger.service.database import Store
+from tagger.service.inference import Inference, Prediction
+from tagger.service.keys import now_ms
+from tagger.service.refusals import Refusal
+from tagger.service.settings import ServiceConfig
+from tagger.service.writer import Writer
+
+T = TypeVar("T")
+
+READERS = 4
+"""Threads that read the store beside each other."""
+
+
+@dataclass
+class Service:
+    """What the addresses do their work with.
+
+    Attributes:
+        run: Name and version of the run.
+        tags: The approved tags.
+        config: All settings.
+        store: Where everything is kept.
+        inference: The thread that classifies.
+        writer: The thread that writes.
+        differing: Stored rows that this machine answers otherwise; None until they were tried.
+        now: Milliseconds, for tests.
+        readers: The threads that read.
+    """
+
+    run: dict[str, str]
+    tags: Sequence[str]
+    config: ServiceConfig
+    store: Store
+    inference: Inference
+    writer: Writer
+    differing: list[str] | None = None
+    now: Callable[[], int] = now_ms
+    readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS))
+
+    @property
+    def dead(self) -> list[str]:
+        """The threads that do not run."""
+        threads: list[threading.Thread] = [self.inference, self.writer]
+        return [thread.name for thread in threads if not thread.is_alive()]
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Read from the store, beside other requests."""
+
+        def reading() -> T:
+            with self.store.reading() as connection:
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self.readers, reading)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Write to the store; what is returned is on disk."""
+        self.check_alive()
+        return await asyncio.wrap_future(self.writer.submit(work))
+
+    async def classify(self, items: Sequence[ItemIn]) -> list[Prediction]:
+        """Ask the run."""
+        self.check_alive()
+        if self.differing != []:
+            raise Refusal(503, "the service is not ready: see /readyz", retry_after=1)
+        if not items:
+            return []
+        most = self.config.limits.text_characters
+        asked = [
+            Item(one.id or "", one.title.strip()[:most], one.description.strip()[:most])
+            for one in items
+        ]
+        return await asyncio.wrap_future(self.inference.submit(asked))
+
+    def truncated(self, item: ItemIn) -> bool:
+        """Whether an item is cut before the model reads it."""
+        return max(len(item.title), len(item.description)) > self.config.limits.text_characters
+
+    def check_alive(self) -> None:
+        """Refuse a request that nobody would answer."""
+        if self.dead:
+            raise Refusal(503, f"a part of the service has ended: {', '.join(self.dead)}")
+
+    def check_count(self, items: Sequence[ItemIn]) -> None:
+        """Refuse a request with more items than may be in one."""
+        if len(items) > (most := self.config.limits.items):
+            raise Refusal(422, f"{len(items)} items: at most {most} may be in one request")
+
+    def check_tag(self, tag: str | None) -> None:
+        """Refuse a tag that is not approved."""
+        if tag is not None and tag not in self.tags:
+            raise Refusal(422, f"{tag!r} is no tag here: {', '.join(self.tags)}")

@@ -1,0 +1,94 @@
+"""Writes to the store by one thread, which commits what came in meanwhile together."""
+
+import queue
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from tagger.service.database import UNAVAILABLE, Store
+
+T = TypeVar("T")
+
+MOST_TOGETHER = 256
+"""Most works of one commit, so that the first of them does not wait long."""
+
+
+class QueueFullError(Exception):
+    """More waits already than may."""
+
+
+class Writer(Thread):
+    """Carries out works on the store one by one; each is whole or not at all.
+
+    The future of a work has its result when what it wrote is on disk, never before.
+    """
+
+    def __init__(self, store: Store, most_waiting: int) -> None:
+        super().__init__(name="writer", daemon=True)
+        self.store = store
+        self._waiting: queue.Queue[tuple[Callable[[Connection], Any], Future[Any]] | None] = (
+            queue.Queue(most_waiting)
+        )
+
+    @property
+    def waiting(self) -> int:
+        """How many works wait."""
+        return self._waiting.qsize()
+
+    def submit(self, work: Callable[[Connection], T]) -> "Future[T]":
+        """Let a work be done; one whose future is cancelled before is not.
+
+        Raises:
+            QueueFullError: when too many wait.
+        """
+        future: Future[T] = Future()
+        try:
+            self._waiting.put_nowait((work, future))
+        except queue.Full:
+            raise QueueFullError from None
+        return future
+
+    def stop(self) -> None:
+        """Finish what waits, and end."""
+        self._waiting.put(None)
+        self.join()
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        stopping = False
+        while not stopping:
+            batch = [self._waiting.get()]
+            while len(batch) < MOST_TOGETHER and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            stopping = None in batch
+            self._write(
+                [(w, f) for w, f in filter(None, batch) if f.set_running_or_notify_cancel()]
+            )
+
+    def _write(self, batch: list[tuple[Callable[[Connection], Any], "Future[Any]"]]) -> None:
+        results: list[Any] = []
+        try:
+            if batch:
+                with self.store.writing() as connection:
+                    results = [_try(work, connection) for work, _ in batch]
+        except Exception as error:
+            results = [error] * len(batch)
+        for (_, future), result in zip(batch, results, strict=True):
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+
+def _try(work: Callable[[Connection], Any], connection: Connection) -> Any:
+    """Return a work's result, or its error, after which nothing of it is left."""
+    try:
+        with connection.begin_nested():
+            return work(connection)
+    except UNAVAILABLE:
+        raise  # the transaction may be gone: nothing of the batch is acknowledged
+    except Exception as error:
+        return error

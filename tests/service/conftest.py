@@ -1,0 +1,178 @@
+"""What tests of the service share; they are skipped where its requirements are missing."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+import numpy as np
+import psycopg
+import pytest
+
+from tagger.data.items import Item
+from tagger.decision.calibrators import Unchanged
+from tagger.decision.decider import Decider, Rule
+from tagger.decision.policies import Threshold
+from tagger.scores import FloatArray
+from tagger.service.database import Store, open_store
+from tagger.service.events import Status, append
+from tagger.service.inference import Inference
+from tagger.service.settings import LimitsConfig, ServiceConfig
+from tagger.service.writer import Writer
+
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
+
+    from tagger.service.service import Service
+
+LACKING = "fastapi is missing: pip install -r requirements-service.txt -c constraints.txt"
+
+
+class Skipped(pytest.Module):
+    """A module of tests that cannot be imported."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        pytest.skip(LACKING, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> pytest.Module | None:
+    """Skip all modules of this folder where they could not be imported."""
+    return None if find_spec("fastapi") else Skipped.from_parent(parent, path=module_path)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a store that is not there yet, of each engine."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'store.db'}"
+        return
+    server = str(request.getfixturevalue("postgresql"))
+    name = f"store_{uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield server.removesuffix("postgres") + name
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    """An empty store of each engine."""
+    opened = open_store(store_url, create=True)
+    yield opened
+    opened.close()
+
+
+Submit = Callable[..., int]
+
+
+@pytest.fixture
+def submit(store: Store) -> Submit:
+    """Puts an item into the store; returns its number."""
+
+    def put(title: str = "a title", status: Status = "published", **data: Any) -> int:
+        with store.writing() as connection:
+            return append(
+                connection,
+                "submitted",
+                at=1_000,
+                actor="us",
+                status=status,
+                tag="fruit" if status == "published" else None,
+                data={"title": title, "description": ""} | data,
+            ).item
+
+    return put
+
+
+class WordClassifier:
+    """Goes by the words of a text: `apple` is fruit; a text with none of its words is unclear."""
+
+    tags = ("fruit", "metal", "weather")
+    words = ("apple", "iron", "rain")
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def predict_proba(self, items: Sequence[Item]) -> FloatArray:
+        self.calls.append(len(items))
+        if any("defect" in item.text for item in items):
+            raise ValueError("a defect")
+        if any("end the thread" in item.text for item in items):
+            raise SystemExit
+        counts = [[item.text.split().count(word) for word in self.words] for item in items]
+        likely = np.array(counts, np.float64) * 50 + 1
+        shares: FloatArray = likely / likely.sum(axis=1, keepdims=True)
+        return shares
+
+    def save(self, folder: Path) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def decider() -> Decider:
+    """Publishes what the words of a text make certain."""
+    rule = Rule(Unchanged(), Threshold([0.9, 0.9, 0.9]), None)
+    return Decider(WordClassifier(), rule, None)
+
+
+@pytest.fixture
+def config(store_url: str) -> ServiceConfig:
+    """Settings that no test waits for."""
+    return ServiceConfig(store=store_url, hosts=["localhost"], limits=LimitsConfig(items=8))
+
+
+@pytest.fixture
+def service(store: Store, decider: Decider, config: ServiceConfig) -> "Iterator[Service]":
+    """A service that is ready."""
+    from tagger.service.service import Service
+
+    made = Service(
+        run={"run": "words", "version": "1"},
+        tags=decider.tags,
+        config=config,
+        store=store,
+        inference=Inference(decider, config.limits.queue),
+        writer=Writer(store, config.limits.queue),
+        differing=[],
+    )
+    made.inference.start()
+    made.writer.start()
+    yield made
+    for thread in (made.inference, made.writer):
+        if thread.is_alive():
+            thread.stop()
+
+
+@pytest.fixture
+def client(service: "Service") -> "TestClient":
+    """Asks the service, without a key."""
+    from fastapi.testclient import TestClient
+
+    from tagger.service.app import build_app
+
+    return TestClient(build_app(service), base_url="http://localhost")
+
+
+SendItems = Callable[..., Any]
+
+
+@pytest.fixture
+def send(client: "TestClient") -> SendItems:
+    """Submits texts under an idempotency key; returns what became of the first, or of all."""
+
+    def sending(*titles: str, key: str | None = None, **more: Any) -> Any:
+        body = {"items": [{"title": title} | more for title in titles]}
+        answer = client.post("/v1/items", json=body, headers={"Idempotency-Key": key or titles[0]})
+        assert answer.status_code == 200, answer.text
+        items = answer.json()["items"]
+        return items[0] if len(items) == 1 else items
+
+    return sending
