@@ -59,7 +59,8 @@ def main() -> None:
     everything = load_labelled(other.data, tags).items
     items = [everything[index] for index in unseen_items(everything, gold)]
     print(f"{len(items)} of {len(everything)} rows; the others resemble an item that is trained on")
-    classifier = TransformerClassifier.build(gold_config.model, tags)
+    encoder = load_config(TrainConfig, compose_config("train", ["model=frozen"])).model
+    classifier = TransformerClassifier.build_frozen(encoder, tags)
     strangers = ~same_subject(gold, items, classifier)
 
     sizes = [size for size in SIZES if size < len(gold)] + [len(gold)]
