@@ -330,7 +330,7 @@ def test_earlier_runs_come_first(
     config, _ = swept
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
-        "# @package _global_\ndefaults:\n- override /model: linear\n"
+        "# @package _global_\ndefaults:\n- override /data: file\n- override /model: linear\n"
         "model:\n  C: 33.0\n"
         f"data:\n  path: {config.data.path}\n  tags: {config.data.tags}\n"
     )
@@ -356,7 +356,9 @@ def test_what_the_space_leaves_out_is_not_enqueued(
     tmp_path: Path, sweep_config: SweepConfig
 ) -> None:
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text("# @package _global_\ndefaults:\n- override /model: linear\n")
+    recipe.write_text(
+        "# @package _global_\ndefaults:\n- override /data: file\n- override /model: linear\n"
+    )
     other = tmp_path / "other.yaml"
     other.write_text(f"{recipe.read_text()}model:\n  C: 500.0\n")
     with pytest.raises(UserError, match=f"leaves out {other}") as error:

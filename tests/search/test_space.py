@@ -33,7 +33,8 @@ decision:
   choices: [argmax, threshold]
   target_precision: {low: 0.9, high: 0.98, step: 0.01, when: {decision: threshold}}
 data:
-  extra: {choices: [[], [data/gold.csv], [data/gold.csv, data/contrasts.csv]]}
+  extra:
+    choices: [["repo:data/contrasts.csv"], [], [data/gold.csv], [data/gold.csv, data/contrasts.csv]]
 training:
   lr: {low: 1.0e-5, high: 1.0e-3, log: true}
   batch_size: {low: 8, high: 32, step: 8}

@@ -65,6 +65,8 @@ class LinearClassifier:
         # Made once: there is a row for each of some hundred thousand terms, and a text has few.
         self._coefficients = np.ascontiguousarray(weight.T, dtype=np.float64)
         self._idf = np.concatenate(idf).astype(np.float64)
+        if len(vocabularies[0]) + len(vocabularies[1]) != len(self._coefficients):
+            raise ValueError("there are more terms than weights, or fewer")
         self._column_of = [
             {term: column for column, term in enumerate(terms, start)}
             for terms, start in zip(vocabularies, (0, len(vocabularies[0])), strict=True)

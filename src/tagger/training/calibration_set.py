@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from tagger.config.schema import EnsembleConfig, FrozenConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.data.splits import Split, unseen_items
@@ -55,6 +57,7 @@ def make_calibration_set(
                 # The encoder is the same in all folds, and so is what it makes of a text.
                 kept = [*fold.train, *(len(data.train) + index for index in unseen)]
                 weights = [*[1.0] * len(fold.train), *[config.data.extra_weight] * len(unseen)]
+                torch.manual_seed(config.seed)  # one that is drawn at random is the same too
                 frozen = TransformerClassifier.build_frozen(config.model, tags)
                 train_set = TrainingSet(rest.trained_on, weights)
                 fit_frozen_head(frozen, config.model, train_set, fitted.embedded[kept])
