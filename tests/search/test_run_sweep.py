@@ -356,9 +356,7 @@ def test_what_the_space_leaves_out_is_not_enqueued(
     tmp_path: Path, sweep_config: SweepConfig
 ) -> None:
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text(
-        "# @package _global_\ndefaults:\n- override /data: file\n- override /model: linear\n"
-    )
+    recipe.write_text("# @package _global_\ndefaults:\n- override /model: linear\n")
     other = tmp_path / "other.yaml"
     other.write_text(f"{recipe.read_text()}model:\n  C: 500.0\n")
     with pytest.raises(UserError, match=f"leaves out {other}") as error:
