@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
+from tagger.config.composition import compose_config, load_config
+from tagger.config.saved import read_yaml, write_yaml
 from tagger.config.schema import TrainConfig
 from tagger.data.items import Item
 from tagger.data.splits import Split
@@ -373,3 +375,14 @@ def test_meta_is_json_for_others_to_read(tiny_run: RunFolder) -> None:
     meta = json.loads((tiny_run.path / "meta.json").read_text(encoding="utf-8"))
     assert meta == tiny_run.meta.model_dump()
     assert set(meta["model_files"]) == {p.name for p in (tiny_run.path / "model").iterdir()}
+
+
+def test_a_run_says_how_its_frozen_encoder_was_named(copy_run: CopyRun) -> None:
+    run = copy_run()
+    assert run.frozen_config is None
+    frozen = load_config(TrainConfig, compose_config("train", ["model=frozen"])).model
+    saved = read_yaml(run.path / "config.yaml")
+    # As an older version wrote it: a key that is not there is taken from configs/.
+    model = {key: value for key, value in frozen.model_dump().items() if key != "balanced"}
+    write_yaml(saved | {"model": model}, run.path / "config.yaml")
+    assert RunFolder(run.path).frozen_config == frozen

@@ -23,6 +23,7 @@ from tagger.config.saved import read_yaml, validate_saved
 from tagger.config.schema import (
     DataConfig,
     DecisionConfig,
+    FrozenConfig,
     SectionT,
     TrackingConfig,
     TrainConfig,
@@ -119,6 +120,14 @@ class RunFolder:
     def decision_config(self) -> DecisionConfig:
         """How the run was asked to decide when it was trained."""
         return self._section(DecisionConfig, "decision", "argmax")
+
+    @cached_property
+    def frozen_config(self) -> FrozenConfig | None:
+        """How the run's frozen encoder was named; None where the run has none."""
+        model = self._saved_values.get("model")
+        if not isinstance(model, dict) or model.get("approach") != "frozen":
+            return None
+        return self._section(FrozenConfig, "model", "frozen")
 
     @cached_property
     def tracking_config(self) -> TrackingConfig:

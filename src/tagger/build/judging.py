@@ -18,7 +18,7 @@ from tagger.evaluation.report import Latency
 from tagger.evaluation.selective import area_under_risk_coverage
 from tagger.files import folder_mib
 from tagger.runs import RunFolder
-from tagger.scores import BoolArray, FloatArray
+from tagger.scores import BoolArray, FloatArray, IntArray
 
 LATENCY = LatencyConfig(items=100, warmup=20, threads=1)
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 10
@@ -107,9 +107,28 @@ def choose_run(config: BuildConfig, judged: Mapping[str, Judged], items: Sequenc
                 quick=may,
             )
         )
-    best = quick[0]
-    for name in quick[1:]:
-        pair = {key: judged[key].probabilities[None] for key in (name, best)}
+    said = {name: judged[name].probabilities for name in quick}
+    best, told = pick_best(said, published, times, true)
+    return Choice(candidates, best, [*reasons, *told], decisions, rules)
+
+
+def pick_best(
+    probabilities: Mapping[str, FloatArray],
+    published: Mapping[str, BoolArray],
+    times: Mapping[str, Latency],
+    true: IntArray,
+) -> tuple[str, list[str]]:
+    """Go from the plainest run to the dearest; return the name that is left, and why.
+
+    Args:
+        probabilities: What each run that may be chosen says, (n, n_tags), the plainest first.
+        published: Which rows it publishes, (n,), by name.
+        times: What an item takes it, by name.
+        true: Position of each row's tag, (n,).
+    """
+    (best, *others), reasons = probabilities, []
+    for name in others:
+        pair = {key: probabilities[key][None] for key in (name, best)}
         (gain,) = compare_all(pair, true, PRIMARY)
         more = _proven(published[name], published[best])
         if more > 0:
@@ -124,7 +143,7 @@ def choose_run(config: BuildConfig, judged: Mapping[str, Judged], items: Sequenc
             continue
         reasons.append(f"{name} takes the place of {best}: it {why}")
         best = name
-    return Choice(candidates, best, reasons, decisions, rules)
+    return best, reasons
 
 
 def time_run(run: RunFolder, items: Sequence[Item], limit: float) -> Latency:

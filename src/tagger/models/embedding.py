@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tagger.config.composition import compose_config, load_config
-from tagger.config.schema import EncoderConfig, TrainConfig
+from tagger.config.schema import EncoderConfig, FrozenConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
+from tagger.models.base import Classifier
 from tagger.progress import progress_bar
 from tagger.scores import FloatArray
 
@@ -83,3 +84,19 @@ class VectorCache:
             vectors = embed_with_progress(encoder, missing).astype(np.float32)
             known.update(zip((item.text for item in missing), vectors, strict=True))
         return np.array([known[item.text] for item in items], np.float64)
+
+    def predict_proba(
+        self, frozen: FrozenConfig | None, classifier: Classifier, items: Sequence[Item]
+    ) -> FloatArray:
+        """Return a classifier's probabilities, (n_items, n_tags), by vectors that may be known.
+
+        Args:
+            frozen: How its frozen encoder is named; None: it has none, and is asked as any is.
+            classifier: Ready to predict.
+            items: What to predict.
+        """
+        from tagger.models.transformer import TransformerClassifier
+
+        if frozen is None or not isinstance(classifier, TransformerClassifier):
+            return classifier.predict_proba(items)
+        return classifier.predict_from_vectors(self.embed(frozen, classifier, items))

@@ -7,15 +7,13 @@ hash of the text.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
-from tagger.config.schema import EnsembleConfig, FrozenConfig
+from tagger.config.schema import EnsembleConfig
 from tagger.data.items import Item
 from tagger.data.tags import list_tags
 from tagger.errors import UserError
-from tagger.models.base import Classifier
 from tagger.models.embedding import VectorCache
 from tagger.progress import progress_bar
 from tagger.runs import (
@@ -114,14 +112,13 @@ def predict_as_teacher(
     )
     if not missing:
         return
-    classifier = teacher.load_classifier()
-    predict = classifier.predict_proba
-    if vectors is not None and isinstance(teacher.config.model, FrozenConfig):
-        predict = partial(_predict_frozen, vectors, teacher.config.model, classifier)
+    classifier, frozen = teacher.load_classifier(), teacher.frozen_config
+    vectors = VectorCache() if vectors is None else vectors
     parts = []
     with progress_bar(len(missing), "teacher", "text") as bar:
         for start in range(0, len(missing), PREDICTED_AT_ONCE):
-            parts.append(predict(missing[start : start + PREDICTED_AT_ONCE]))
+            asked = missing[start : start + PREDICTED_AT_ONCE]
+            parts.append(vectors.predict_proba(frozen, classifier, asked))
             bar.update(len(parts[-1]))
     keys = [item.content_hash for item in missing]
     predicted = dict(zip(keys, np.concatenate(parts), strict=True))
@@ -144,16 +141,6 @@ def teacher_predictions(teacher: RunFolder, items: Sequence[Item]) -> FloatArray
     rows: FloatArray = np.array([known[item.content_hash] for item in items])
     rows /= rows.sum(axis=1, keepdims=True)
     return rows
-
-
-def _predict_frozen(
-    vectors: VectorCache, config: FrozenConfig, classifier: Classifier, items: Sequence[Item]
-) -> FloatArray:
-    """Predict by a frozen encoder's vectors, which may be known, (n_items, n_tags)."""
-    from tagger.models.transformer import TransformerClassifier
-
-    assert isinstance(classifier, TransformerClassifier)
-    return classifier.predict_from_vectors(vectors.embed(config, classifier, items))
 
 
 def _kept(teacher: RunFolder) -> dict[str, FloatArray]:

@@ -6,18 +6,15 @@ cases, by 0.9 always, by 0.3 in 5.
 """
 
 import hashlib
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tagger.data.duplicates import normalise, shingles
 
 BANDS = 20
 ROWS = 5
-
-_numbers = np.random.default_rng(20)
-_FACTORS = _numbers.integers(1, 2**63, (BANDS * ROWS, 1), np.uint64) * np.uint64(2) + np.uint64(1)
-_ADDENDS = _numbers.integers(0, 2**63, (BANDS * ROWS, 1), np.uint64)
 
 
 def comparable(title: str, description: str) -> str:
@@ -30,12 +27,22 @@ def fingerprints(text: str) -> tuple[int, ...]:
     """Return the fingerprints of a comparable text, `BANDS` + 1 signed numbers of 64 bits."""
     values = np.array(sorted(shingles(text)), np.uint64)
     # Multiply-shift hashing: the upper half of the product is as good as random.
-    signature = ((_FACTORS * values + _ADDENDS) >> np.uint64(32)).min(axis=1).astype("<u4")
+    factors, addends = _hash_functions()
+    signature = ((factors * values + addends) >> np.uint64(32)).min(axis=1).astype("<u4")
     bands = signature.reshape(BANDS, ROWS)
     return (
         _hash(b"text" + text.encode()),
         *(_hash(b"band %d " % number + band.tobytes()) for number, band in enumerate(bands)),
     )
+
+
+@cache
+def _hash_functions() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return odd factors and addends, each (`BANDS` * `ROWS`, 1): fingerprints are kept by them."""
+    numbers = np.random.default_rng(20)
+    shape = (BANDS * ROWS, 1)
+    factors = numbers.integers(1, 2**63, shape, np.uint64) * np.uint64(2) + np.uint64(1)
+    return factors, numbers.integers(0, 2**63, shape, np.uint64)
 
 
 def overlap(one: str, two: str) -> float:

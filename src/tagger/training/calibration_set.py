@@ -7,20 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from tagger.config.schema import EnsembleConfig, FrozenConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.data.splits import Split, unseen_items
 from tagger.data.tags import tag_positions
 from tagger.decision.decider import CalibrationSet
 from tagger.decision.ood import score_items
-from tagger.models.transformer import TransformerClassifier
+from tagger.models.base import Classifier
 from tagger.oof.crossfit import cross_fit
 from tagger.oof.recorded import mean_of_members
 from tagger.scores import FloatArray
-from tagger.training.fitting import Fitted, fit_classifier, fit_frozen_head
-from tagger.training.inputs import TrainingContext, TrainingData, TrainingSet
+from tagger.training.fitting import fit_classifier
+from tagger.training.inputs import TrainingContext, TrainingData
 
 
 def make_calibration_set(
@@ -29,10 +27,10 @@ def make_calibration_set(
     data: TrainingData,
     folds: Sequence[Split],
     *,
-    fitted: Fitted,
+    classifier: Classifier,
     context: TrainingContext,
 ) -> tuple[list[Item], CalibrationSet]:
-    """Return rows that were not seen, and their predictions, by the run's model or those of folds.
+    """Return rows that were not seen, and their predictions, by the run's classifier or its folds.
 
     These are the validation rows or, with `folds`, the training rows out of fold.
     """
@@ -52,20 +50,11 @@ def make_calibration_set(
                 [data.extra[index] for index in unseen],
                 [*data.held_out, *judged],
             )
-            if isinstance(config.model, FrozenConfig):
-                assert fitted.embedded is not None
-                # The encoder is the same in all folds, and so is what it makes of a text.
-                kept = [*fold.train, *(len(data.train) + index for index in unseen)]
-                weights = [*[1.0] * len(fold.train), *[config.data.extra_weight] * len(unseen)]
-                torch.manual_seed(config.seed)  # one that is drawn at random is the same too
-                frozen = TransformerClassifier.build_frozen(config.model, tags)
-                train_set = TrainingSet(rest.trained_on, weights)
-                fit_frozen_head(frozen, config.model, train_set, fitted.embedded[kept])
-                scores = score_items(config.decision.ood, frozen, rest.trained_on, judged)
-                return frozen.predict_from_vectors(fitted.embedded[fold.test]), scores
-            other = fit_classifier(config, tags, rest, replace(context, folder=folder)).classifier
-            scores = score_items(config.decision.ood, other, rest.trained_on, judged)
-            return other.predict_proba(judged), scores
+            fitted = fit_classifier(config, tags, rest, replace(context, folder=folder)).classifier
+            scores = score_items(config.decision.ood, fitted, rest.trained_on, judged)
+            # A frozen encoder is the same in all folds, and so is what it makes of a text.
+            frozen = config.model if isinstance(config.model, FrozenConfig) else None
+            return context.vectors.predict_proba(frozen, fitted, judged), scores
 
         items, probabilities, ood_scores = cross_fit(
             data.train,
@@ -78,8 +67,8 @@ def make_calibration_set(
         source = f"{len(items)} training rows, out of {len(folds)} folds"
     else:
         items = list(data.validation)
-        ood_scores = score_items(config.decision.ood, fitted.classifier, data.trained_on, items)
-        probabilities = fitted.classifier.predict_proba(items).reshape(len(items), len(tags))
+        ood_scores = score_items(config.decision.ood, classifier, data.trained_on, items)
+        probabilities = classifier.predict_proba(items).reshape(len(items), len(tags))
         source = f"{len(items)} validation rows"
     true = tag_positions(items, tags)
     row_sources = [item.source for item in items]

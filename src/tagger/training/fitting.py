@@ -19,7 +19,6 @@ from tagger.models.base import Classifier
 from tagger.models.linear import LinearClassifier
 from tagger.models.rules import RulesClassifier
 from tagger.models.transformer import TransformerClassifier
-from tagger.scores import FloatArray
 from tagger.training.distillation import build_distillation_set
 from tagger.training.ensembles import combine_runs
 from tagger.training.inputs import TrainingContext, TrainingData, TrainingSet
@@ -39,7 +38,6 @@ class Fitted:
         best_validation: The validation metric at that step; None where none was taken.
         stopped_early: Whether patience ran out.
         parameters: Numbers that the model consists of; 0 for rules.
-        embedded: Of a frozen encoder: the vectors of the items that it was trained on, (n, hidden).
     """
 
     classifier: Classifier
@@ -49,7 +47,6 @@ class Fitted:
     best_validation: float | None = None
     stopped_early: bool = False
     parameters: int = 0
-    embedded: FloatArray | None = None
 
 
 def fit_classifier(
@@ -69,7 +66,7 @@ def fit_classifier(
     if isinstance(model, TransformerConfig):
         return _fine_tune(config, tags, data, train_set, context)
     classifier: Classifier
-    parameters, embedded = 0, None
+    parameters = 0
     if isinstance(model, RulesConfig):
         classifier = RulesClassifier.read(resolve_path(model.rules), tags)
     elif isinstance(model, EnsembleConfig):
@@ -81,28 +78,17 @@ def fit_classifier(
         assert isinstance(model, FrozenConfig)
         classifier = TransformerClassifier.build_frozen(model, tags)
         classifier.module.to(context.accelerator.device)
-        embedded = context.vectors.embed(model, classifier, train_set.items)
-        fit_frozen_head(classifier, model, train_set, embedded)
+        start_from_probe(
+            classifier,
+            train_set.items,
+            weights,
+            model.C,
+            balanced=model.balanced,
+            embedded=context.vectors.embed(model, classifier, train_set.items),
+        )
+        classifier.module.eval()
         parameters = _count(classifier)
-    return Fitted(classifier, time.monotonic() - started, parameters=parameters, embedded=embedded)
-
-
-def fit_frozen_head(
-    classifier: TransformerClassifier,
-    config: FrozenConfig,
-    train_set: TrainingSet,
-    embedded: FloatArray,
-) -> None:
-    """Fit the head of a frozen encoder to items whose vectors, (n, hidden), are known, in place."""
-    start_from_probe(
-        classifier,
-        train_set.items,
-        train_set.weights,
-        config.C,
-        balanced=config.balanced,
-        embedded=embedded,
-    )
-    classifier.module.eval()
+    return Fitted(classifier, time.monotonic() - started, parameters=parameters)
 
 
 def _fine_tune(

@@ -118,7 +118,9 @@ def _train_in(context: TrainingContext, source: RunItems, folds: list[Split]) ->
     )
     fitted = fit_classifier(config, tags, data, context)
     classifier = fitted.classifier
-    items, rows = make_calibration_set(config, tags, data, folds, fitted=fitted, context=context)
+    items, rows = make_calibration_set(
+        config, tags, data, folds, classifier=classifier, context=context
+    )
     if not context.accelerator.is_main_process:
         return fitted
     known = data.trained_on
