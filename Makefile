@@ -30,8 +30,9 @@ run: setup
 	$(BIN)/python evaluate.py run=$(RUN)
 
 # Tests try the service too; without what it needs they would be skipped.
-$(VENV)/.service: requirements-service.txt constraints.txt $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -r requirements-service.txt -c constraints.txt
+$(VENV)/.service: requirements-service.txt requirements-service-test.txt constraints.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -r requirements-service.txt -r requirements-service-test.txt \
+		-c constraints.txt
 	touch $@
 
 test: lint types audit $(VENV)/.service
