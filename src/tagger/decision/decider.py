@@ -80,12 +80,14 @@ class Decisions:
         tags: Position of the tag that is published, or `REVIEW`, (n,).
         out_of_distribution: Whether an item is sent to a person because of its OOD score, (n,);
             None where no such score was asked for.
+        ood_scores: OOD score of each item, (n,); None likewise.
     """
 
     raw: FloatArray
     probabilities: FloatArray
     tags: IntArray
     out_of_distribution: BoolArray | None = None
+    ood_scores: FloatArray | None = None
 
     @property
     def reasons(self) -> list[str]:
@@ -132,7 +134,7 @@ class Rule:
         assert ood_scores is not None
         unfamiliar = ood_scores > self.ood_threshold
         decided = np.where(unfamiliar, REVIEW, decided)
-        return Decisions(probabilities, calibrated, decided, unfamiliar)
+        return Decisions(probabilities, calibrated, decided, unfamiliar, ood_scores)
 
 
 PLAIN = Rule(Unchanged(), Argmax(), None)
