@@ -1,12 +1,12 @@
 """Streams of invented items, and a state to watch them in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pytest
 
 from tagger.data.items import Item
-from tagger.monitoring.monitor import Incoming
+from tagger.monitoring.monitor import Incoming, Monitor
 from tagger.monitoring.scores import score_names
 from tagger.monitoring.state import MonitorState, begin_watch
 
@@ -44,3 +44,15 @@ def state() -> MonitorState:
         run="a-run", files={}, tags=TAGS, pieces=False, ood=False, alpha=0.05, promise=0.9,
         each_tag=False, home={}, watch=begin_watch(names),
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def read() -> Callable[[MonitorState, Iterable[Incoming]], None]:
+    """Reads rows into a state."""
+
+    def read_rows(state: MonitorState, rows: Iterable[Incoming]) -> None:
+        monitor = Monitor(state, None)
+        for one in rows:
+            monitor.read(one)
+
+    return read_rows

@@ -1,49 +1,21 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import pytest
 
 from tagger.decision.policies import REVIEW
-from tagger.errors import UserError
-from tagger.monitoring.monitor import LEARNING, Incoming, Monitor
+from tagger.monitoring.monitor import Incoming, Monitor
 from tagger.monitoring.report import describe
 from tagger.monitoring.state import MonitorState
 
 Streams = Callable[..., Iterator[Incoming]]
-
-
-def read(state: MonitorState, rows: Iterator[Incoming]) -> None:
-    monitor = Monitor(state, None)
-    for one in rows:
-        monitor.read(one)
+Read = Callable[[MonitorState, Iterable[Incoming]], None]
 
 
 @pytest.mark.slow
-def test_a_steady_stream_is_steady(state: MonitorState, stream: Streams) -> None:
-    read(state, stream(600, seed=1))
-    report = describe(state)
-    assert (report.drift, report.kept, report.alarms) == ("steady", "steady", [])
-    assert report.rows == 600
-    assert report.watched == 600 - LEARNING
-    assert report.estimate_valid
-    everything = report.precision[0]
-    assert everything.name == "all"
-    assert everything.expected is not None
-    assert everything.expected.value == pytest.approx(0.85, abs=0.02)
-    assert everything.measured is not None
-    assert everything.measured.value == 1.0
-
-
-def test_few_rows_are_too_few_and_never_an_alarm(state: MonitorState, stream: Streams) -> None:
-    read(state, stream(8, seed=1, errors=1.0))
-    read(state, stream(9, seed=2, mean_length=90, errors=1.0))
-    report = describe(state)
-    assert (report.drift, report.kept, report.alarms) == ("too few", "too few", [])
-    assert not report.estimate_valid
-
-
-@pytest.mark.slow
-def test_an_alarm_says_what_changed_and_since_when(state: MonitorState, stream: Streams) -> None:
+def test_an_alarm_says_what_changed_and_since_when(
+    state: MonitorState, stream: Streams, read: Read
+) -> None:
     read(state, stream(400, seed=1))
     read(state, stream(150, seed=2, mean_length=25, prefix="un"))
     report = describe(state)
@@ -64,7 +36,7 @@ def test_an_alarm_says_what_changed_and_since_when(state: MonitorState, stream: 
 
 
 @pytest.mark.slow
-def test_words_that_came_are_named(state: MonitorState, stream: Streams) -> None:
+def test_words_that_came_are_named(state: MonitorState, stream: Streams, read: Read) -> None:
     def with_word(rows: Iterator[Incoming]) -> Iterator[Incoming]:
         for one in rows:
             yield replace(one, item=replace(one.item, title="diffusion transformer model"))
@@ -76,26 +48,7 @@ def test_words_that_came_are_named(state: MonitorState, stream: Streams) -> None
 
 
 @pytest.mark.slow
-def test_after_an_alarm_nothing_is_learnt_until_it_is_accepted(
-    state: MonitorState, stream: Streams
-) -> None:
-    read(state, stream(400, seed=1))
-    read(state, stream(150, seed=2, mean_length=40))
-    frozen = state.watch.model_dump_json()
-    read(state, stream(100, seed=3))
-    assert state.watch.model_dump_json() == frozen
-    assert len(state.alarms) == 1
-    state.accept()
-    assert state.alarms[0].accepted
-    assert describe(state).drift == "too few"
-    read(state, stream(400, seed=4, mean_length=40))
-    assert describe(state).drift == "steady"
-    with pytest.raises(UserError, match="no alarm stands"):
-        state.accept()
-
-
-@pytest.mark.slow
-def test_repeats_count_once(state: MonitorState, stream: Streams) -> None:
+def test_repeats_count_once(state: MonitorState, stream: Streams, read: Read) -> None:
     rows = [*stream(300, seed=1)]
     read(state, iter(rows))
     evidence = state.watch.drift.evidence
@@ -107,21 +60,9 @@ def test_repeats_count_once(state: MonitorState, stream: Streams) -> None:
 
 
 @pytest.mark.slow
-def test_a_state_that_was_written_in_between_says_the_same(
-    state: MonitorState, stream: Streams
+def test_a_broken_promise_is_an_alarm_with_its_errors(
+    state: MonitorState, stream: Streams, read: Read
 ) -> None:
-    rows = [*stream(420, seed=1, errors=0.05)]
-    other = MonitorState.model_validate_json(state.model_dump_json())
-    read(state, iter(rows))
-    for start in (0, 1, 150, 300, 401):
-        ends = {0: 1, 1: 150, 150: 300, 300: 401, 401: 420}
-        read(other, iter(rows[start : ends[start]]))
-        other = MonitorState.model_validate_json(other.model_dump_json())
-    assert other.model_dump_json() == state.model_dump_json()
-
-
-@pytest.mark.slow
-def test_a_broken_promise_is_an_alarm_with_its_errors(state: MonitorState, stream: Streams) -> None:
     read(state, stream(400, seed=1, errors=0.35))
     report = describe(state)
     [alarm] = report.standing
@@ -140,7 +81,7 @@ def test_a_broken_promise_is_an_alarm_with_its_errors(state: MonitorState, strea
 
 
 def test_what_is_not_published_says_nothing_of_the_promise(
-    state: MonitorState, stream: Streams
+    state: MonitorState, stream: Streams, read: Read
 ) -> None:
     rows = (replace(one, decided=REVIEW) for one in stream(300, seed=1, errors=1.0))
     read(state, rows)
@@ -152,7 +93,7 @@ def test_what_is_not_published_says_nothing_of_the_promise(
 
 @pytest.mark.slow
 def test_each_tag_has_a_promise_where_it_was_given_one(
-    state: MonitorState, stream: Streams
+    state: MonitorState, stream: Streams, read: Read
 ) -> None:
     rows = [*stream(700, seed=1)]
     wrong = [
@@ -175,7 +116,7 @@ def test_each_tag_has_a_promise_where_it_was_given_one(
 
 
 def test_home_and_stream_are_compared_in_words_and_raise_no_alarm(
-    state: MonitorState, stream: Streams
+    state: MonitorState, stream: Streams, read: Read
 ) -> None:
     state.home = {"confidence": (500, 0.98, 0.02), "tag: fruit": (500, 0.6, 0.49)}
     read(state, stream(300, seed=1))

@@ -104,8 +104,6 @@ class Monitor:
         if one.decided == REVIEW or state.stands("promise"):
             return
         tag = state.tags[one.decided]
-        if ALL not in state.groups or not state.groups[ALL].labelled:
-            state.least = one.drawn
         if tag != one.item.tag:
             state.errors = [*state.errors[1 - SHOWN :], _row(row, one.item.id, one.item.text)]
         slices = [f"slice: {name}" for name, contains in SLICES.items() if contains(one.item)]

@@ -128,9 +128,9 @@ def promise_factors(right: bool, drawn: float, promise: float, least: float) -> 
 
     Where all items are drawn with the same probability this is the likelihood ratio of q against m
     (Wald 1945), and else the bet on a bounded mean of Waudby-Smith & Ramdas (JRSS B 86, 2024) on
-    (e - m) / drawn, whose mean over the draws is that of e - m over all published items. Under a
-    kept promise the mean is at most 1, as v is at most 1: what is drawn less often than `least`
-    counts as if it were drawn so often.
+    (e - m) / drawn, whose mean over the draws is that of e - m over all published items. So under a
+    kept promise the mean is at most 1. v is at most 1: what is drawn less often than `least` weighs
+    as if it were drawn so often.
     """
     allowed = max(1 - promise, 1e-6)
     assumed = np.minimum(allowed * np.array(WORSE), (1 + allowed) / 2)

@@ -144,7 +144,7 @@ class MonitorState(Document):
         repeats: By which repeats are found.
         repeated: How many were found.
         watch: For drift.
-        least: The probability with which the first labelled item was drawn.
+        least: The smallest probability with which labelled items are drawn.
         groups: Published items of all kinds, of each tag, of each slice.
         errors: The latest labelled ones that are wrong.
         alarms: All so far.

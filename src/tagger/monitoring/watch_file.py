@@ -60,14 +60,15 @@ class _Table:
         if not labels and tag not in said:  # a guess: the column may mean anything
             self._columns = {k: v for k, v in self._columns.items() if k != "tag"}
 
-    def check(self, cursor: Cursor) -> int:
-        """Read all of it once; return its number of rows.
+    def check(self, cursor: Cursor) -> tuple[int, float]:
+        """Read all of it once; return its number of rows, and the smallest `inclusion` of a label.
 
         Raises:
             UserError: with all problems; or when it is not what was read up to the cursor.
         """
-        problems, read = Problems(), Cursor()
+        problems, read, least = Problems(), Cursor(), 1.0
         for row in self.rows(problems):
+            least = min(least, row.drawn if row.item.tag else 1.0)
             if read.rows < cursor.rows:
                 read.advance(row.item)
             else:
@@ -79,7 +80,7 @@ class _Table:
                 f"rows are not those that were read; it has {read.rows:,}",
                 hint="New rows go to the end of the same file. For another stream: --out FOLDER",
             )
-        return read.rows
+        return read.rows, least
 
     def rows(self, problems: Problems) -> Iterator[_Row]:
         """Yield all rows; one that can't be read has no text."""
@@ -137,10 +138,12 @@ def watch_file(
         tables = [(_Table(source, how, state.tags, labels=False), state.stream)]
         if labels is not None:
             tables.append((_Table(labels, how, state.tags, labels=True), state.labels))
-        totals = [table.check(cursor) for table, cursor in tables]
+        checked = [table.check(cursor) for table, cursor in tables]
+        if not any(group.labelled for group in state.groups.values()):
+            state.least = min(least for _, least in checked)
         tokenizer = load_tokenizer(run.path / "model", TOKENS) if state.pieces else None
         monitor = Monitor(state, tokenizer)
-        for (table, cursor), total in zip(tables, totals, strict=True):
+        for (table, cursor), (total, _) in zip(tables, checked, strict=True):
             rows = itertools.islice(table.rows(Problems()), cursor.rows, None)
             with progress_bar(total, table.path.name, "item", initial=cursor.rows) as bar:
                 while chunk := list(itertools.islice(rows, CHUNK)):
