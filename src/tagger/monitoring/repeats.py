@@ -2,7 +2,7 @@
 
 Items that repeat are not exchangeable with those before: a text that is posted ten times would
 count as ten items that agree. What is compared are b-bit MinHash signatures (Li & König, WWW 2010)
-of the shingles that `tagger.data.duplicates` goes by.
+of the character 4-grams that `tagger.data.duplicates` goes by too.
 """
 
 from functools import cache
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from tagger.data.duplicates import normalise, shingles
+from tagger.data.duplicates import CHARACTERS, normalise
 from tagger.data.items import Item
 from tagger.monitoring.betting import Array, Kept
 
@@ -53,8 +53,12 @@ class Repeats(Kept):
 
 
 def sign(text: str) -> np.ndarray[Any, Any]:
-    """Return the lowest 8 bits of `HASHES` MinHash values of a text, (HASHES,)."""
-    members = np.fromiter(shingles(text), dtype=np.uint64)
+    """Return 8 bits of `HASHES` MinHash values of a text, (HASHES,)."""
+    letters = np.frombuffer(f" {text} ".encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    count = max(0, len(letters) - CHARACTERS + 1)
+    members = np.zeros(count, dtype=np.uint64)
+    for at in range(CHARACTERS):
+        members = members * np.uint64(0x9E3779B97F4A7C15) + letters[at : at + count]
     factors, shifts = _hash_functions()
     # What is least must not be told by the lowest bits alone, as it would be without the last step.
     mixed = members * factors + shifts

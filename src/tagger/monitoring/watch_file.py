@@ -39,7 +39,7 @@ ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class _Row:
+class TableRow:
     """A row as it is read: its item, whose tag is a label; its date; how likely it was drawn."""
 
     item: Item
@@ -47,7 +47,7 @@ class _Row:
     drawn: float
 
 
-class _Table:
+class Table:
     """A table of items, labelled or not, that continues what was read of it before."""
 
     def __init__(self, path: Path, how: TableFormat, tags: Sequence[str], labels: bool) -> None:
@@ -82,7 +82,7 @@ class _Table:
             )
         return read.rows, least
 
-    def rows(self, problems: Problems) -> Iterator[_Row]:
+    def rows(self, problems: Problems) -> Iterator[TableRow]:
         """Yield all rows; one that can't be read has no text."""
         wanted = [*self._columns.values(), INCLUSION]
         for row in self._table.rows(wanted, problems, broken=True):
@@ -101,7 +101,7 @@ class _Table:
                     f"`{INCLUSION}` is {written!r}, expected a probability above 0, up to 1",
                     row.place,
                 )
-            yield _Row(replace(item, tag=tag), values.get("created_on", ""), drawn)
+            yield TableRow(replace(item, tag=tag), values.get("created_on", ""), drawn)
 
 
 def watch_file(
@@ -135,9 +135,9 @@ def watch_file(
         decider = load_decider(run.path, run.load_classifier())
         state = MonitorState.read(path) if path.exists() else _begin(run, decider, promise, alpha)
         _check_same(state, run, promise, alpha)
-        tables = [(_Table(source, how, state.tags, labels=False), state.stream)]
+        tables = [(Table(source, how, state.tags, labels=False), state.stream)]
         if labels is not None:
-            tables.append((_Table(labels, how, state.tags, labels=True), state.labels))
+            tables.append((Table(labels, how, state.tags, labels=True), state.labels))
         checked = [table.check(cursor) for table, cursor in tables]
         if not any(group.labelled for group in state.groups.values()):
             state.least = min(least for _, least in checked)
@@ -172,7 +172,7 @@ def accept_alarms(folder: Path) -> MonitorReport:
         return report
 
 
-def _read(chunk: Sequence[_Row], table: _Table, decider: Decider, monitor: Monitor) -> None:
+def _read(chunk: Sequence[TableRow], table: Table, decider: Decider, monitor: Monitor) -> None:
     with_text = [row.item for row in chunk if row.item.text]
     if with_text:
         decisions = decider.decide(with_text)

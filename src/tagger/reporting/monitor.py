@@ -149,6 +149,7 @@ def _figures(stretches: Sequence[Stretch], report: MonitorReport) -> dict[str, P
         _line(axes, rows, evidence[:, at], name, at, width=2.5 if at == len(names) - 1 else 1.0)
     axes.axhline(1 / report.alpha, color=VERMILION, linewidth=1, linestyle=":")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
     tags, axes = _axes("Most probable tags", "share", report)
     for at, tag in enumerate(report.tags):
         _line(axes, rows, np.array([one.tags[at] for one in full]) / sizes, tag, at)
@@ -167,7 +168,7 @@ def _figures(stretches: Sequence[Stretch], report: MonitorReport) -> dict[str, P
         right = np.array([one.right for one in full]) / np.maximum(1, labelled)
         _line(axes, rows, np.where(labelled, right, np.nan), "measured", 1)
     for drawing in (drift, tags, sure, precision):
-        drawing.axes[0].legend(fontsize=8)
+        drawing.legend(loc="outside lower center", ncols=3, fontsize=8)
     return {
         "drift": Plot(drift, "Evidence of each score and of all; an upright line is an alarm."),
         "tags": Plot(tags, "Share of each most probable tag, by row."),
