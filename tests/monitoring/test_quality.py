@@ -108,4 +108,4 @@ def test_labels_are_counted_by_how_likely_they_were_drawn() -> None:
     assert measured.value == pytest.approx(4 / 14)  # weights 2, 2 and 10
     assert measured.low < 4 / 14 < measured.high
     assert group.labelled == 3
-    assert Group.model_validate_json(group.model_dump_json()).counts == group.counts
+    assert Group.model_validate_json(group.model_dump_json()).labels == group.labels

@@ -137,7 +137,7 @@ def test_labels_are_counted_by_how_they_were_drawn(run: RunFolder, tmp_path: Pat
     assert report.kept == "steady"
     state = MonitorState.read(out / "state.json")
     assert state.least == 0.02
-    assert [*state.groups["all"].labels] == ["0.1", "0.02"]
+    assert [*state.groups["all"].labels] == [0.1, 0.02]
     again = watch_file(run, source, out, labels=labels)
     assert again == report
 

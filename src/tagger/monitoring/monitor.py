@@ -117,7 +117,7 @@ class Monitor:
     def _promise_alarm(self, name: str, row: int, date: str) -> Alarm:
         group, promise = self.state.groups[name], self.state.promise
         assert promise is not None
-        wrong = sum(wrong for _, wrong in group.counts.values())
+        wrong = sum(wrong for _, wrong in group.labels.values())
         return Alarm(
             kind="promise",
             row=row,

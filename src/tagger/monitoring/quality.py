@@ -5,7 +5,7 @@ and labelled blind. Each counts by the probability with which it was drawn.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -45,7 +45,7 @@ class Group(Kept):
     published: int = 0
     expected: float = 0.0
     variance: float = 0.0
-    labels: dict[str, list[int]] = Field(default_factory=dict)
+    labels: dict[float, list[int]] = Field(default_factory=dict)
     test: Bets | None = None
 
     @classmethod
@@ -68,7 +68,7 @@ class Group(Kept):
             promise: Promised precision, or None.
             least: The smallest of such probabilities.
         """
-        counts = self.labels.setdefault(repr(drawn), [0, 0])
+        counts = self.labels.setdefault(drawn, [0, 0])
         counts[not right] += 1
         if self.test is not None and promise is not None:
             self.test.observe(promise_factors(right, drawn, promise, least)[None, :])
@@ -82,11 +82,6 @@ class Group(Kept):
     def evidence(self) -> float:
         """How strongly the labels speak against the promise; 1 without one."""
         return 1.0 if self.test is None else float(self.test.values[0])
-
-    @property
-    def counts(self) -> dict[float, tuple[int, int]]:
-        """Right and wrong labels by inclusion probability."""
-        return {float(drawn): (right, wrong) for drawn, (right, wrong) in self.labels.items()}
 
     def expected_precision(self) -> Score | None:
         """Estimate the precision without labels, with a 95 % band; None where nothing is published.
@@ -110,12 +105,11 @@ class Group(Kept):
 
         The value is sum right / drawn over sum 1 / drawn (Hájek 1971).
         """
-        counts = self.counts
-        if not counts:
+        if not self.labels:
             return None
-        right = sum(right / drawn for drawn, (right, _) in counts.items())
-        value = right / sum(sum(both) / drawn for drawn, both in counts.items())
-        low, high = precision_interval(counts, least, alpha)
+        right = sum(right / drawn for drawn, (right, _) in self.labels.items())
+        value = right / sum(sum(both) / drawn for drawn, both in self.labels.items())
+        low, high = precision_interval(self.labels, least, alpha)
         return Score(value=value, low=min(low, value), high=max(high, value))
 
 
@@ -140,7 +134,7 @@ def promise_factors(right: bool, drawn: float, promise: float, least: float) -> 
 
 
 def precision_interval(
-    counts: Mapping[float, tuple[int, int]], least: float, alpha: float = 0.05
+    counts: Mapping[float, Sequence[int]], least: float, alpha: float = 0.05
 ) -> tuple[float, float]:
     """Return an interval of the precision that holds at all times at once with 1 - alpha.
 

@@ -6,7 +6,7 @@ file has grown, goes on from there and says the same as one that was never stopp
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tagger.data.columns import TEXT, UNSAID, TableFormat
@@ -38,13 +38,8 @@ TOKENS = 512
 ALPHA = 0.05
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """A row as it is read: its item, whose tag is a label; its date; how likely it was drawn."""
-
-    item: Item
-    date: str
-    drawn: float
+TableRow = tuple[Item, str, float]
+"""An item, whose tag is a label; its date as written; the probability with which it was drawn."""
 
 
 class Table:
@@ -67,10 +62,10 @@ class Table:
             UserError: with all problems; or when it is not what was read up to the cursor.
         """
         problems, read, least = Problems(), Cursor(), 1.0
-        for row in self.rows(problems):
-            least = min(least, row.drawn if row.item.tag else 1.0)
+        for item, _, drawn in self.rows(problems):
+            least = min(least, drawn if item.tag else 1.0)
             if read.rows < cursor.rows:
-                read.advance(row.item)
+                read.advance(item)
             else:
                 read.rows += 1
         problems.raise_if_any(f"{self.path} cannot be watched:")
@@ -101,7 +96,7 @@ class Table:
                     f"`{INCLUSION}` is {written!r}, expected a probability above 0, up to 1",
                     row.place,
                 )
-            yield TableRow(replace(item, tag=tag), values.get("created_on", ""), drawn)
+            yield replace(item, tag=tag), values.get("created_on", ""), drawn
 
 
 def watch_file(
@@ -150,10 +145,7 @@ def watch_file(
                     _read(chunk, table, decider, monitor)
                     state.write(path)
                     bar.update(len(chunk))
-        state.write(path)
-        report = describe(state)
-        report.write(folder / REPORT_FILE)
-        return report
+        return _finish(state, folder)
 
 
 def accept_alarms(folder: Path) -> MonitorReport:
@@ -166,31 +158,33 @@ def accept_alarms(folder: Path) -> MonitorReport:
     with only_process(path, "writing"):
         state = MonitorState.read(path)
         state.accept()
-        state.write(path)
-        report = describe(state)
-        report.write(folder / REPORT_FILE)
-        return report
+        return _finish(state, folder)
+
+
+def _finish(state: MonitorState, folder: Path) -> MonitorReport:
+    state.write(folder / STATE_FILE)
+    report = describe(state)
+    report.write(folder / REPORT_FILE)
+    return report
 
 
 def _read(chunk: Sequence[TableRow], table: Table, decider: Decider, monitor: Monitor) -> None:
-    with_text = [row.item for row in chunk if row.item.text]
-    if with_text:
-        decisions = decider.decide(with_text)
-    at = 0
-    for row in chunk:
-        if not row.item.text:
-            monitor.skip(row.item)
+    with_text = [item for item, _, _ in chunk if item.text]
+    rows = iter(decide(decider, with_text) if with_text else [])
+    for item, date, drawn in chunk:
+        if not item.text:
+            monitor.skip(item)
             continue
-        one = Incoming(
-            item=row.item,
-            date=row.date,
-            probabilities=decisions.probabilities[at],
-            decided=int(decisions.tags[at]),
-            ood=None if decisions.ood_scores is None else float(decisions.ood_scores[at]),
-            drawn=row.drawn,
-        )
-        at += 1
+        one = replace(next(rows), date=date, drawn=drawn)
         (monitor.read_label if table.labels else monitor.read)(one)
+
+
+def decide(decider: Decider, items: Sequence[Item]) -> list[Incoming]:
+    """Let a run decide on items, at least one."""
+    made = decider.decide(items)
+    ood = [None] * len(items) if made.ood_scores is None else made.ood_scores.tolist()
+    decided = zip(items, made.probabilities, made.tags.tolist(), ood, strict=True)
+    return [Incoming(item, "", *rest) for item, *rest in decided]
 
 
 def _begin(

@@ -1,15 +1,13 @@
 """Builds the page of a watched stream."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from tagger.monitoring.report import MonitorReport
 from tagger.monitoring.state import Alarm
-from tagger.monitoring.timeline import Stretch
 from tagger.reporting.figures import COLOURS, LINE_STYLES, VERMILION, Plot, write_figures
 from tagger.reporting.numbers import number, plural, score, sentence, share
 from tagger.reporting.page import (
@@ -24,16 +22,15 @@ from tagger.reporting.page import (
     Text,
     numeric,
 )
+from tagger.scores import FloatArray, IntArray
 
 Z = 1.96
 
 
 def monitor_page(report: MonitorReport, folder: Path) -> Page:
     """Build the page of a watched stream; its figures are written to a folder."""
-    everything = next((one for one in report.precision if one.name == "all"), None)
-    expected, measured = (
-        (None, None) if everything is None else (everything.expected, everything.measured)
-    )
+    expected = report.precision[0].expected if report.precision else None
+    measured = report.precision[0].measured if report.precision else None
     verdicts = Numbers(
         [
             Number("Drift", report.drift, _of_drift(report)),
@@ -53,7 +50,7 @@ def monitor_page(report: MonitorReport, folder: Path) -> Page:
         Listing(report.home),
     ]
     scores, precision = _scores(report), _precision(report)
-    figures = write_figures(_figures(report.timeline.stretches, report), folder / "figures")
+    figures = write_figures(_figures(report), folder / "figures")
     blocks: list[Block] = [verdicts, *alarms, figures, precision, estimate, scores]
     summary: list[Block] = [verdicts, *alarms[:3], *([precision] if report.precision else [])]
     if report.home:
@@ -136,59 +133,56 @@ def _precision(report: MonitorReport) -> Table:
     return Table(columns, rows, "Precision of what is published", caption)
 
 
-def _figures(stretches: Sequence[Stretch], report: MonitorReport) -> dict[str, Plot | None]:
-    full = [one for one in stretches if one.rows]
+def _figures(report: MonitorReport) -> dict[str, Plot | None]:
+    full = [one for one in report.timeline.stretches if one.rows]
     if len(full) < 2:
         return dict.fromkeys(("drift", "tags", "confidence", "precision"))
-    rows = np.array([one.first_row for one in full])
+    at = [one.first_row for one in full]
     sizes = np.array([one.rows for one in full])
-    names = [*(one.name for one in report.scores), "all scores"]
-    evidence = np.array([one.evidence for one in full])
-    drift, axes = _axes("Drift by score", "evidence", report)
-    for at, name in enumerate(names):
-        _line(axes, rows, evidence[:, at], name, at, width=2.5 if at == len(names) - 1 else 1.0)
-    axes.axhline(1 / report.alpha, color=VERMILION, linewidth=1, linestyle=":")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    tags, axes = _axes("Most probable tags", "share", report)
-    for at, tag in enumerate(report.tags):
-        _line(axes, rows, np.array([one.tags[at] for one in full]) / sizes, tag, at)
     published = np.array([one.published for one in full])
-    sure, axes = _axes("Confidence and review", "share", report)
-    _line(axes, rows, np.array([one.confidence for one in full]) / sizes, "mean confidence", 0)
-    _line(axes, rows, 1 - published / sizes, "to review", 1)
-    precision, axes = _axes("Published precision", "precision", report)
-    some = np.maximum(1, published)
-    expected = np.where(published, np.array([one.expected for one in full]) / some, np.nan)
-    half = Z * np.sqrt(expected * (1 - expected) / some)
-    axes.fill_between(rows, expected - half, np.minimum(1, expected + half), alpha=0.2)
-    _line(axes, rows, expected, "expected", 0)
     labelled = np.array([one.labelled for one in full])
+    evidence = np.array([one.evidence for one in full]).T
+    tags = np.array([one.tags for one in full]).T / sizes
+    confidence = np.array([one.confidence for one in full]) / sizes
+    expected = _ratio([one.expected for one in full], published)
+    half = Z * np.sqrt(expected * (1 - expected) / np.maximum(1, published))
+    names = [*(one.name for one in report.scores), "all scores"]
+    drift = _draw("evidence", report, at, dict(zip(names, evidence, strict=True)))
+    drift.axes[0].axhline(1 / report.alpha, color=VERMILION, linewidth=1, linestyle=":")
+    drift.axes[0].set_yscale("log")
+    drift.axes[0].yaxis.set_major_formatter("{x:g}")
+    lines = {"expected": expected}
     if labelled.any():
-        right = np.array([one.right for one in full]) / np.maximum(1, labelled)
-        _line(axes, rows, np.where(labelled, right, np.nan), "measured", 1)
-    for drawing in (drift, tags, sure, precision):
-        drawing.legend(loc="outside lower center", ncols=3, fontsize=8)
+        lines["measured"] = _ratio([one.right for one in full], labelled)
+    precision = _draw("published precision", report, at, lines)
+    precision.axes[0].fill_between(at, expected - half, np.minimum(1, expected + half), alpha=0.2)
+    shares = dict(zip(report.tags, tags, strict=True))
+    sure = {"mean confidence": confidence, "share to review": 1 - published / sizes}
     return {
         "drift": Plot(drift, "Evidence of each score and of all; an upright line is an alarm."),
-        "tags": Plot(tags, "Share of each most probable tag, by row."),
-        "confidence": Plot(sure, "Mean confidence, and the share that goes to review, by row."),
-        "precision": Plot(precision, "Expected precision of what is published, with its band."),
+        "tags": Plot(_draw("share", report, at, shares), "Share of each most probable tag."),
+        "confidence": Plot(_draw("share", report, at, sure), "Confidence, and load of review."),
+        "precision": Plot(precision, "Precision of what is published; the band is of chance."),
     }
 
 
-def _axes(title: str, label: str, report: MonitorReport) -> tuple[Drawing, Axes]:
+def _ratio(counts: Sequence[float], of: IntArray) -> FloatArray:
+    """Return what share the counts are, nan where there is nothing."""
+    return np.where(of > 0, np.array(counts) / np.maximum(1, of), np.nan)
+
+
+def _draw(
+    label: str, report: MonitorReport, at: Sequence[int], lines: Mapping[str, FloatArray]
+) -> Drawing:
     drawing = Drawing(figsize=(7.2, 3.6), layout="constrained")
     axes = drawing.subplots()
-    axes.set(xlabel="row", ylabel=label, title=title)
+    axes.set(xlabel="row", ylabel=label)
+    for number_of, (name, values) in enumerate(lines.items()):
+        style = LINE_STYLES[number_of // len(COLOURS) % len(LINE_STYLES)]
+        colour = COLOURS[number_of % len(COLOURS)]
+        axes.plot(at, values, style, color=colour, label=name, linewidth=1.4)
     for alarm in report.alarms:
         if alarm.kind == "drift":
             axes.axvline(alarm.row, color=VERMILION, linewidth=1)
-    return drawing, axes
-
-
-def _line(
-    axes: Axes, x: np.ndarray, y: np.ndarray, name: str, at: int, *, width: float = 1.4
-) -> None:
-    style = LINE_STYLES[at // len(COLOURS) % len(LINE_STYLES)]
-    axes.plot(x, y, style, color=COLOURS[at % len(COLOURS)], label=name, linewidth=width)
+    drawing.legend(loc="outside lower center", ncols=3, fontsize=8)
+    return drawing
