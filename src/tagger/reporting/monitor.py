@@ -105,7 +105,7 @@ def _scores(report: MonitorReport) -> Table:
     columns: Columns = [
         "score",
         *numeric(["evidence", "share"]),
-        "by then",
+        "change",
         *numeric(["before", "since"]),
     ]
     caption = (
