@@ -283,7 +283,8 @@ def suspected_labels(folder: str | Path) -> pd.DataFrame:
         _flat(one) | {"settled": one.settled.by if one.settled else None}
         for one in (labels.rows if labels else ())
     ]
-    return pd.DataFrame(rows, columns=list(SuspectedLabel.model_fields))
+    frame = pd.DataFrame(rows, columns=list(SuspectedLabel.model_fields))
+    return frame.astype({"suspected": bool, "unlearned": bool})  # where there are no rows, too
 
 
 def audit_coverage(folder: str | Path) -> pd.DataFrame:
