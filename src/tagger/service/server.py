@@ -47,7 +47,7 @@ def serve(run: RunFolder, config: ServiceConfig) -> None:
     """
     with ExitStack() as stack:
         listening = stack.enter_context(listen(config.host, config.port))
-        stack.enter_context(only_user(config.store))
+        check = stack.enter_context(only_user(config.store))
         store = open_store(config.store, create=True)
         stack.callback(store.close)
         with store.writing() as connection:
@@ -60,7 +60,7 @@ def serve(run: RunFolder, config: ServiceConfig) -> None:
             config=config,
             store=store,
             inference=Inference(decider, config.limits.queue),
-            writer=Writer(store, config.limits.queue),
+            writer=Writer(store, config.limits.queue, check),
         )
         serve_until_told(service, decider, samples, listening)
 
