@@ -13,6 +13,7 @@ from tests.conftest import Runs
 from tagger.files import REPO_ROOT
 
 pytest.importorskip("fastapi")
+pytest.importorskip("feedparser")
 
 
 @pytest.mark.slow

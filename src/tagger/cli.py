@@ -732,7 +732,11 @@ def _submit(options: argparse.Namespace) -> None:
     if not key.isascii() or not key.isprintable():
         raise UserError("the key is none: `tagger keys create` shows one, such as tg_…")
     from tagger.decision.policies import NEEDS_REVIEW
-    from tagger.submission import submit_file
+
+    try:
+        from tagger.submission import submit_file
+    except ModuleNotFoundError as error:
+        raise _lacking(error) from None
 
     outcome = submit_file(
         options.input, options.url, key=key, name=options.source, rate=options.rate,

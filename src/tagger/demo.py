@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -30,8 +30,6 @@ from tagger.errors import UserError, exit_on_user_error
 from tagger.files import REPO_ROOT
 from tagger.models.samples import SAMPLES
 from tagger.runs import RunFolder, open_run
-from tagger.service.database import open_store
-from tagger.service.keys import create_key
 
 PORT = 8080
 COMMAND = [sys.executable, "-c", "from tagger.cli import main; main()"]
@@ -126,10 +124,7 @@ def write_sources(items: Sequence[Item], folder: Path) -> list[Path]:
 def show(run: RunFolder, sources: Sequence[Path], folder: Path, rate: float) -> None:
     """Serve the run, send the sources, and wait to be told to end."""
     store = f"sqlite:///{folder / 'store.db'}"
-    with closing(open_store(store, create=True)) as opened, opened.writing() as connection:
-        keys = {
-            role: create_key(connection, "demo", role, 1) for role in ("submit", "read", "review")
-        }
+    keys = {role: create_key(store, role) for role in ("submit", "read", "review")}
     log = folder / "serve.log"
     with serving(run, store, log) as (server, url):
         print(f"""
@@ -149,6 +144,12 @@ Ctrl-C ends it, and throws everything away.
         print("All items are in.", flush=True)
         server.wait()
         raise UserError(f"the service has ended:\n{log.read_text(encoding='utf-8')}")
+
+
+def create_key(store: str, role: str) -> str:
+    """Make a key of a role, and return it."""
+    given = ["keys", "create", "--store", store, "--name", "demo", "--role", role]
+    return subprocess.check_output([*COMMAND, *given], text=True).split()[0]
 
 
 @contextmanager
