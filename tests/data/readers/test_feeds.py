@@ -134,7 +134,11 @@ def test_what_is_not_well_formed_is_read_and_what_is_cut_off_is_not(
         ("a.json", '{"kind": "Listing", "data": {"children": [{"kind": "t3"}]}}', "not whole"),
         ("b.json", '{"kind": "Listing", "data": [1]}', "not whole"),
         ("c.json", '{"nbHits": 1, "hits": null}', "not whole"),
-        ("d.json", '{"type": "story", "id": 1, "time": 1, "text": 3, "title": ["a"]}', "not whole"),
+        (
+            "d.json",
+            '{"type": "story", "by": "us", "id": 1, "time": 1, "text": 3, "title": ["a"]}',
+            "not whole",
+        ),
     ],
 )
 def test_what_only_looks_like_a_feed_is_a_problem(
@@ -146,6 +150,13 @@ def test_what_only_looks_like_a_feed_is_a_problem(
     assert rows == []
     assert len(problems) == 1
     assert expected in problems[0]
+
+
+def test_a_label_beside_an_item_stays(values: Values, write: Write) -> None:
+    item = (
+        '{"id": 1, "time": 1175714200, "type": "story", "by": "us", "title": "a", "tag": "fruit"}'
+    )
+    assert values(write("a.jsonl", item), ("id", "title", "tag")) == [("1", "a", "fruit")]
 
 
 def test_rows_of_ones_own_are_not_taken_for_answers_of_a_service(

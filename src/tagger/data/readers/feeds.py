@@ -79,8 +79,12 @@ def listed(pairs: Sequence[tuple[str, Any]]) -> list[Any]:
             found = [_reddit(dict(one["data"])) for one in children if one["kind"] in _REDDIT]
         elif "hits" in fields and "nbHits" in fields:
             found = [_hacker_news(dict(hit)) for hit in fields["hits"]]
-        elif fields.get("type") in _HACKER_NEWS and {"id", "time"} <= fields.keys():
-            found = [_hacker_news(fields)]
+        elif fields.get("type") not in _HACKER_NEWS or not {"id", "time"} <= fields.keys():
+            return [pairs]
+        elif fields.get("deleted") or fields.get("dead"):
+            return []
+        elif "by" in fields:
+            found = [fields | _hacker_news(fields)]  # a label beside it stays
         else:
             return [pairs]
     except (KeyError, TypeError, ValueError) as error:
@@ -156,18 +160,17 @@ def _reddit(data: Mapping[str, Any]) -> dict[str, str | None]:
 
 def _hacker_news(data: Mapping[str, Any]) -> dict[str, str | None]:
     """Return a story, a comment or a job by our columns, from either of its two interfaces."""
-    gone = data.get("deleted") or data.get("dead")
     text = data.get("text") or data.get("story_text") or data.get("comment_text") or ""
     return {
         "id": data.get("objectID") or data["id"],
         "created_on": data.get("created_at_i") or data.get("time"),
-        "title": "" if gone else plain_text(data.get("title") or ""),
-        "description": "" if gone else plain_text(text),
+        "title": plain_text(data.get("title") or ""),
+        "description": plain_text(text),
         "link": data.get("url"),
     }
 
 
-def _pairs(fields: Mapping[str, str | None]) -> list[tuple[str, str | None]]:
+def _pairs(fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [*fields.items()]
 
 
