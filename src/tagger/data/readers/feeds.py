@@ -73,17 +73,16 @@ def listed(pairs: Sequence[tuple[str, Any]]) -> list[Any]:
         Pairs of key and value, an object each; a sentence for what is not whole.
     """
     fields = dict(pairs)
+    is_item = fields.get("type") in _HACKER_NEWS and {"id", "time"} <= fields.keys()
     try:
         if fields.get("kind") == "Listing" and "data" in fields:
             children = [dict(one) for one in dict(fields["data"])["children"]]
             found = [_reddit(dict(one["data"])) for one in children if one["kind"] in _REDDIT]
         elif "hits" in fields and "nbHits" in fields:
             found = [_hacker_news(dict(hit)) for hit in fields["hits"]]
-        elif fields.get("type") not in _HACKER_NEWS or not {"id", "time"} <= fields.keys():
-            return [pairs]
-        elif fields.get("deleted") or fields.get("dead"):
-            return []
-        elif "by" in fields:
+        elif is_item and (fields.get("deleted") or fields.get("dead")):
+            found = []
+        elif is_item and "by" in fields:
             found = [fields | _hacker_news(fields)]  # a label beside it stays
         else:
             return [pairs]
