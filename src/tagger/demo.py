@@ -140,7 +140,7 @@ Ctrl-C ends it, and throws everything away.
             given = ["submit", "--input", str(source), "--url", url, "--rate", f"{rate:g}"]
             print(f"$ tagger {' '.join(given)}", flush=True)
             environment = os.environ | {"TAGGER_KEY": keys["submit"]}
-            subprocess.run([*COMMAND, *given], env=environment, check=True, start_new_session=True)
+            subprocess.run([*COMMAND, *given], env=environment, check=False, start_new_session=True)
         print("All items are in.", flush=True)
         server.wait()
         raise UserError(f"the service has ended:\n{log.read_text(encoding='utf-8')}")
