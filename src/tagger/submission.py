@@ -142,7 +142,11 @@ class _Service:
             raise UserError(f"--url {url}: expected such as http://127.0.0.1:8080")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.url = url
-        self.client = httpx.Client(base_url=url, headers=headers, timeout=ANSWER_SECONDS)
+        # Servers close a connection after some seconds without a request: given up before.
+        limits = httpx.Limits(keepalive_expiry=2)
+        self.client = httpx.Client(
+            base_url=url, headers=headers, timeout=ANSWER_SECONDS, limits=limits
+        )
         self.pool = ThreadPoolExecutor(TOGETHER)
         self.stopped = Event()
         self.pause = 1 / rate if rate else 0.0
