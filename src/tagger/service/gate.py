@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from starlette.requests import cookie_parser
 from starlette.routing import BaseRoute, Match
 
 from tagger.service.database import StoreUnavailableError
@@ -14,6 +15,7 @@ from tagger.service.keys import Authentication, Client, Role
 from tagger.service.metrics import Metrics
 from tagger.service.rates import RateLimit
 from tagger.service.refusals import Refusal
+from tagger.service.sessions import COOKIE
 from tagger.service.settings import ServiceConfig
 from tagger.service.writer import QueueFullError
 
@@ -23,11 +25,17 @@ Rules = Mapping[tuple[str, str], frozenset[Role]]
 CLIENT = "tagger.client"
 """Under which the scope of a request holds who asks."""
 
+API = "/v1/"
+"""Where bodies are JSON; those of pages are what a browser makes of a form."""
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+
 HEADERS = [
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
 ]
+"""Of every answer that does not say otherwise."""
 log = logging.getLogger("tagger.service")
 
 Scope = dict[str, Any]
@@ -46,6 +54,7 @@ class Gate:
         config: The service's.
         authentication: Tells who asks.
         metrics: Where requests are counted.
+        show: Makes the page of a refusal, for those who ask for one; None: there are no pages.
     """
 
     def __init__(
@@ -57,12 +66,14 @@ class Gate:
         config: ServiceConfig,
         authentication: Authentication,
         metrics: Metrics,
+        show: Callable[[Refusal], Any] | None = None,
     ) -> None:
         self.app = app
         self.routes = routes
         self.rules = rules
         self.authentication = authentication
         self.metrics = metrics
+        self.show = show
         self.limits = config.limits
         self.hosts = {host.lower() for host in config.hosts}
         self.by_key = RateLimit(config.limits.requests_per_second)
@@ -79,7 +90,9 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *HEADERS]
+                given = {name for name, _ in message["headers"]}
+                others = [header for header in HEADERS if header[0] not in given]
+                message["headers"] = [*message["headers"], *others]
             await send(message)
 
         try:
@@ -87,7 +100,12 @@ class Gate:
                 await self._pass(scope, receive, sending)
         except Exception as error:
             if not status:
-                await _answer(_refusal(error), sending)
+                refusal = _refusal(error)
+                accepted = dict(scope["headers"]).get(b"accept", b"")
+                if self.show is not None and b"text/html" in accepted:
+                    await self.show(refusal)(scope, receive, sending)
+                else:
+                    await _answer(refusal, sending)
         path = scope.get("tagger.path", "-")
         self.metrics.count(path, scope["method"], status, time.perf_counter() - began)
 
@@ -107,9 +125,9 @@ class Gate:
         if method != "GET":
             _check_origin(headers, host)
         if roles:
-            scope[CLIENT] = await self._identify(headers.get(b"authorization"), roles)
+            scope[CLIENT] = await self._identify(headers, roles)
         if method != "GET":
-            receive = await self._read(headers, receive)
+            receive = await self._read(headers, receive, JSON if path.startswith(API) else FORM)
         await self.app(scope, receive, send)
 
     def _find_route(self, scope: Scope) -> str:
@@ -125,19 +143,21 @@ class Gate:
             raise Refusal(405, f"{scope['method']} is not possible here")
         raise Refusal(404, "there is nothing at this address")
 
-    async def _identify(self, header: str | None, roles: frozenset[Role]) -> Client:
-        if self.authentication.known(header):
-            client = self.authentication.identify(header)
+    async def _identify(self, headers: Mapping[bytes, str], roles: frozenset[Role]) -> Client:
+        header = headers.get(b"authorization")
+        session = cookie_parser(headers.get(b"cookie", "")).get(COOKIE, "")
+        if self.authentication.known(header, session):
+            client = self.authentication.identify(header, session)
         else:
-            client = await asyncio.to_thread(self.authentication.identify, header)
+            client = await asyncio.to_thread(self.authentication.identify, header, session)
         if client.role not in roles:
             needed = " or ".join(sorted(roles))
             raise Refusal(403, f"a key of the role {client.role} may not do this, {needed} may")
         _check_rate(self.by_key, client.id)
         return client
 
-    async def _read(self, headers: Mapping[bytes, str], receive: Receive) -> Receive:
-        """Read a body, and return a function that gives it to the app."""
+    async def _read(self, headers: Mapping[bytes, str], receive: Receive, kind: str) -> Receive:
+        """Read a body of a kind, and return a function that gives it to the app."""
         most = self.limits.body_bytes
         declared = headers.get(b"content-length", "0")
         parts: list[bytes] = []
@@ -152,9 +172,9 @@ class Gate:
             more = message.get("more_body", False) and length <= most
         if length > most:
             raise Refusal(413, f"the body is longer than {most:,} bytes")
-        kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        if length and (kind != "application/json" or b"content-encoding" in headers):
-            raise Refusal(415, "expected Content-Type: application/json, not compressed")
+        sent = headers.get(b"content-type", "").partition(";")[0].strip().lower()
+        if length and (sent != kind or b"content-encoding" in headers):
+            raise Refusal(415, f"expected Content-Type: {kind}, not compressed")
         body: list[Message] = [{"type": "http.request", "body": b"".join(parts)}]
 
         async def replay() -> Message:

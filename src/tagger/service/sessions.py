@@ -1,0 +1,43 @@
+"""Signs the cookies by which browsers are known: a session is a key's, and ends with it.
+
+No table keeps them: a cookie holds the key's id, when it ends, and an HMAC-SHA256 of both under the
+hash of the key's secret, which only the store and the key's owner can compute.
+"""
+
+import hmac
+import re
+
+COOKIE = "session"
+SESSION_SECONDS = 12 * 3_600
+"""How long a person stays signed in."""
+
+PATTERN = re.compile(r"([0-9a-f]{12})\.([0-9]{1,15})\.([0-9a-f]{64})")
+
+
+def make_session(key_id: str, secret_sha256: str, at: int) -> str:
+    """Return the cookie of a session that begins now.
+
+    Args:
+        key_id: Of the key that was shown.
+        secret_sha256: What the store has of its secret.
+        at: Now, in milliseconds.
+    """
+    begun = f"{key_id}.{at + 1_000 * SESSION_SECONDS}"
+    return f"{begun}.{_sign(begun, secret_sha256)}"
+
+
+def key_of(session: str) -> str:
+    """Return the id of the key that a session claims to be of; "" for what is no session."""
+    found = PATTERN.fullmatch(session)
+    return found[1] if found else ""
+
+
+def is_valid(session: str, secret_sha256: str, at: int) -> bool:
+    """Whether a session was signed under this hash, and has not ended."""
+    begun, _, signature = session.rpartition(".")
+    same = hmac.compare_digest(_sign(begun, secret_sha256), signature)
+    return same and int(begun.partition(".")[2]) > at
+
+
+def _sign(begun: str, secret_sha256: str) -> str:
+    return hmac.digest(secret_sha256.encode(), f"session.{begun}".encode(), "sha256").hex()
