@@ -14,12 +14,14 @@ from tagger.service.events import (
     DUPLICATE,
     IN_REVIEW,
     PUBLISHED,
+    Kind,
     Status,
     append,
     events_of,
     read_event,
     state_of,
 )
+from tagger.service.hold import current_hold
 from tagger.service.inference import Prediction
 from tagger.service.refusals import Refusal
 from tagger.service.settings import DuplicatesConfig
@@ -35,6 +37,7 @@ LAST_EVENT = text("SELECT coalesce(max(sequence), 0) FROM event")
 
 LIKELY_DUPLICATE = "likely duplicate"
 REPORTED = "reported by users"
+HELD = "held"
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ def submit_items(
     """
     if (first := find_answer(connection, asked)) is not None:
         return first
-    items = [_submit(connection, one, asked, run, limits) for one in submissions]
+    held = current_hold(connection) is not None
+    items = [_submit(connection, one, asked, run, limits, held=held) for one in submissions]
     answer = json.dumps(run | {"items": items}, ensure_ascii=False)
     connection.execute(KEEP_ANSWER, vars(asked) | {"answer": answer})
     return answer
@@ -118,6 +122,8 @@ def _submit(
     asked: Asked,
     run: dict[str, str],
     limits: DuplicatesConfig,
+    *,
+    held: bool,
 ) -> dict[str, Any]:
     # Its like may have come in while it was classified, or in the same request.
     item, match = one.item, one.match
@@ -134,6 +140,8 @@ def _submit(
         status, decision, reason = IN_REVIEW, NEEDS_REVIEW, LIKELY_DUPLICATE
     elif one.prediction.published is None:
         status, decision, reason = IN_REVIEW, NEEDS_REVIEW, one.prediction.reason
+    elif held:
+        status, decision, reason = IN_REVIEW, NEEDS_REVIEW, HELD
     else:
         status = PUBLISHED
         decision = tag = one.prediction.published
@@ -164,7 +172,7 @@ def _submit(
 def report_item(
     connection: Connection, report: FeedbackIn, *, client: str, at: int
 ) -> dict[str, Any]:
-    """Take the report that an item's tag is wrong; one of each client and item counts.
+    """Take the report that an item's tag is wrong or right; one of each client and item counts.
 
     Raises:
         Refusal: when there is no such item.
@@ -172,13 +180,14 @@ def report_item(
     item = report.item
     if read_event(connection, item, "submitted") is None:
         raise Refusal(404, f"there is no item {item}")
-    before = [one.actor for one in events_of(connection, item, "reported")]
+    kind: Kind = "confirmed" if report.right else "reported"
+    before = [one.actor for one in events_of(connection, item, kind)]
     if client not in before:
         queued = connection.scalar(select(REVIEW_QUEUE.c.review).where(REVIEW_QUEUE.c.item == item))
         shown = state_of(connection, item)[0] == PUBLISHED
-        opened = {"opens": REPORTED} if shown and queued is None else {}
+        opened = {"opens": REPORTED} if shown and queued is None and not report.right else {}
         data = {"tag": report.tag, "comment": report.comment} | opened
-        append(connection, "reported", at=at, actor=client, item=item, data=data)
+        append(connection, kind, at=at, actor=client, item=item, data=data)
     return {"item": item, "counted": client not in before}
 
 

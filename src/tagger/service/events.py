@@ -11,12 +11,18 @@ from sqlalchemy.engine import Row
 from tagger.service.fingerprints import comparable, fingerprints
 from tagger.service.tables import EVENT, FINGERPRINT, ITEM_STATE, REVIEW_QUEUE
 
-Kind = Literal["tags", "submitted", "reported", "claimed", "labelled", "skipped", "undone"]
+Kind = Literal[
+    "tags", "held", "released",
+    "submitted", "reported", "confirmed", "claimed", "labelled", "skipped", "undone",
+]  # fmt: skip
 Status = Literal["published", "review", "duplicate"]
 
 PUBLISHED: Status = "published"
 IN_REVIEW: Status = "review"
 DUPLICATE: Status = "duplicate"
+
+SERVICE = 1
+"""Item that events about the service itself are of: the number of the store's first event."""
 
 CHUNK = 1_000
 

@@ -15,6 +15,7 @@ from tagger.service.events import (
     read_event,
     state_of,
 )
+from tagger.service.hold import current_hold
 from tagger.service.refusals import Refusal
 from tagger.service.tables import EVENT, REVIEW_QUEUE
 
@@ -28,7 +29,11 @@ def list_reviews(connection: Connection, at: int) -> dict[str, Any]:
     rows = connection.execute(
         select(REVIEW_QUEUE).order_by(REVIEW_QUEUE.c.position).limit(LISTED)
     ).all()
+    hold = current_hold(connection)
     return {
+        "labelled": 0,
+        "agreement": {"pairs": 0, "kappa": None},
+        "hold": hold and {"since": hold.since, "reason": hold.reason},
         "open": connection.scalar(select(count).select_from(REVIEW_QUEUE)),
         "claimed": connection.scalar(select(count).select_from(REVIEW_QUEUE).where(live)),
         "reviews": [
@@ -144,6 +149,7 @@ def undo(
 def _described(connection: Connection, row: Row[Any], until: int) -> dict[str, Any]:
     data = _submitted(connection, row.item)
     reports = events_of(connection, row.item, "reported")
+    original = data["duplicate_of"]
     return {
         "review_id": row.review,
         "item": row.item,
@@ -152,8 +158,17 @@ def _described(connection: Connection, row: Row[Any], until: int) -> dict[str, A
         **{name: data[name] for name in ("title", "description", "tag", "probabilities")},
         "suggested_tag": data["suggested"],
         "reported_tags": sorted({one.data["tag"] for one in reports if one.data["tag"]}),
-        "duplicate_of": data["duplicate_of"],
+        "blind": False,
+        "labels": [],
+        "similar": [],
+        "original": original and _original(connection, original),
     }
+
+
+def _original(connection: Connection, item: int) -> dict[str, Any]:
+    data = _submitted(connection, item)
+    own = {name: data[name] for name in ("title", "description")}
+    return {"item": item, "tag": state_of(connection, item)[1]} | own
 
 
 def _submitted(connection: Connection, item: int) -> dict[str, Any]:
