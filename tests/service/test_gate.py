@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tagger.service.app import Api, add_gate, build_app
-from tagger.service.keys import ROLES, Role, create_key
+from tagger.service.keys import ROLES, Authentication, Role, create_key
+from tagger.service.pages import Pages
 from tagger.service.service import Service
 from tagger.service.settings import LimitsConfig, ServiceConfig
 
@@ -91,7 +92,8 @@ def test_the_roles_are_those_that_were_meant(client: TestClient) -> None:
 def test_a_route_without_a_rule_is_open_to_nobody(service: Service) -> None:
     app = FastAPI()
     app.add_api_route("/forgotten", lambda: "open", methods=["GET"])
-    add_gate(app, service, {}, Api(service).metrics)
+    pages = Pages(service, Authentication(service.store))
+    add_gate(app, service, {}, Api(service).metrics, pages)
     client = TestClient(app, base_url="http://localhost")
     assert client.get("/forgotten").status_code == 403
     assert client.get("/openapi.json").status_code == 403

@@ -1,6 +1,7 @@
 """Takes items in, lists what is published, and takes reports of wrong tags."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,9 @@ KEEP_ANSWER = text(
     "VALUES (:client, :key, :body_sha256, :answer, :at)"
 )
 LAST_EVENT = text("SELECT coalesce(max(sequence), 0) FROM event")
+
+SEARCHED = 5_000
+"""Most items that a search looks at for one page."""
 
 LIKELY_DUPLICATE = "likely duplicate"
 REPORTED = "reported by users"
@@ -192,7 +196,7 @@ def report_item(
 
 
 def list_published(
-    connection: Connection, tag: str, before: int | None, limit: int
+    connection: Connection, tag: str, before: int | None, limit: int, q: str = ""
 ) -> dict[str, Any]:
     """Return a page of the published items of a tag, the latest first.
 
@@ -201,8 +205,11 @@ def list_published(
         tag: Which.
         before: `next` of the page before; None for the first page.
         limit: Most items.
+        q: What their titles must contain, in whatever case. A page is of at most `SEARCHED` items
+            that were looked at, so that it may be empty where another one follows.
     """
-    found = connection.execute(
+    most = SEARCHED if q else limit
+    rows = connection.execute(
         select(ITEM_STATE, EVENT.c.at, EVENT.c.data)
         .join(EVENT, EVENT.c.sequence == ITEM_STATE.c.item)
         .where(
@@ -211,15 +218,33 @@ def list_published(
             ITEM_STATE.c.changed < (2**63 - 1 if before is None else before),
         )
         .order_by(ITEM_STATE.c.changed.desc())
-        .limit(limit + 1)
+        .limit(most + 1)
     ).all()
-    items = []
-    for row in found[:limit]:
+    items: list[dict[str, Any]] = []
+    seen = 0
+    for row in rows[:most]:
+        if len(items) == limit:
+            break
+        seen += 1
         data = json.loads(row.data)
+        if q.casefold() not in data["title"].casefold():
+            continue
         own = {name: data[name] for name in ("id", "title", "description")}
         items.append(
             {"item": row.item, "tag": row.tag}
             | own
             | {"submitted_at": row.at, "published_at": row.changed_at}
         )
-    return {"items": items, "next": found[limit - 1].changed if len(found) > limit else None}
+    return {"items": items, "next": rows[seen - 1].changed if len(rows) > seen else None}
+
+
+def count_answers(
+    connection: Connection, items: Sequence[int], actor: str
+) -> tuple[Counter[int], set[int]]:
+    """Return how many said something of the tags of items, and of which of them this actor did."""
+    said = connection.execute(
+        select(EVENT.c.item, EVENT.c.actor).where(
+            EVENT.c.item.in_(items), EVENT.c.kind.in_(["reported", "confirmed"])
+        )
+    ).all()
+    return Counter(row.item for row in said), {row.item for row in said if row.actor == actor}

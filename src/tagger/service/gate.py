@@ -54,7 +54,7 @@ class Gate:
         config: The service's.
         authentication: Tells who asks.
         metrics: Where requests are counted.
-        show: Makes the page of a refusal, for those who ask for one; None: there are no pages.
+        show: Makes the page of a refusal, for those who ask for one.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Gate:
         config: ServiceConfig,
         authentication: Authentication,
         metrics: Metrics,
-        show: Callable[[Refusal], Any] | None = None,
+        show: Callable[[Refusal], Any],
     ) -> None:
         self.app = app
         self.routes = routes
@@ -102,7 +102,7 @@ class Gate:
             if not status:
                 refusal = _refusal(error)
                 accepted = dict(scope["headers"]).get(b"accept", b"")
-                if self.show is not None and b"text/html" in accepted:
+                if b"text/html" in accepted:
                     await self.show(refusal)(scope, receive, sending)
                 else:
                     await _answer(refusal, sending)
@@ -117,7 +117,7 @@ class Gate:
             raise Refusal(
                 421, "the service is not called by this name: see `hosts` in its settings"
             )
-        _check_rate(self.by_address, str((scope.get("client") or ["-"])[0]))
+        check_rate(self.by_address, str((scope.get("client") or ["-"])[0]))
         path = self._find_route(scope)
         roles = self.rules.get((method, path))
         if roles is None:
@@ -153,7 +153,7 @@ class Gate:
         if client.role not in roles:
             needed = " or ".join(sorted(roles))
             raise Refusal(403, f"a key of the role {client.role} may not do this, {needed} may")
-        _check_rate(self.by_key, client.id)
+        check_rate(self.by_key, client.id)
         return client
 
     async def _read(self, headers: Mapping[bytes, str], receive: Receive, kind: str) -> Receive:
@@ -183,7 +183,8 @@ class Gate:
         return replay
 
 
-def _check_rate(limit: RateLimit, name: str) -> None:
+def check_rate(limit: RateLimit, name: str) -> None:
+    """Count a request, or refuse it."""
     if wait := limit.wait(name):
         raise Refusal(429, "too many requests", retry_after=wait)
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Row
 from tagger.errors import UserError
 from tagger.service.database import Store
 from tagger.service.refusals import Refusal
-from tagger.service.sessions import is_valid, key_of, make_session
+from tagger.service.sessions import is_valid, key_of
 from tagger.service.tables import API_KEY
 
 Role = Literal["submit", "review", "read", "admin"]
@@ -135,27 +135,12 @@ class Authentication:
             raise Refusal(401, "a key is needed", ["as Authorization: Bearer tg_..."])
         # Compared even if there is no such key, so that the time says nothing.
         expected = _hash("") if row is None else row.secret_sha256
-        if header is None:
-            same = is_valid(session, expected, now_ms())
-        else:
-            same = hmac.compare_digest(_hash(secret), expected)
-        if row is None or not same:
-            told = "the session is over" if header is None else "the key is not known"
-            raise Refusal(401, told)
+        same = hmac.compare_digest(_hash(secret), expected)
+        if row is None or not (is_valid(session, expected, now_ms()) if header is None else same):
+            raise Refusal(401, "the key is not known" if header else "the session is over")
         if not (state := _state(row, now_ms())).startswith("valid"):
             raise Refusal(401, f"the key is not valid: {state}")
         return Client(row.id, row.role)
-
-    def begin_session(self, key: str) -> tuple[Client, str]:
-        """Return whose a key is, and the cookie of a session of theirs.
-
-        Raises:
-            Refusal: when the key is unknown, expired or revoked.
-        """
-        client = self.identify(f"Bearer {key.strip()}")
-        row = self._look_up(client.id)
-        assert row is not None
-        return client, make_session(client.id, row.secret_sha256, now_ms())
 
     def _look_up(self, key_id: str) -> Row[Any] | None:
         """Return the row of a key; for an empty id any row, which says whether there are keys."""

@@ -50,11 +50,24 @@ def list_reviews(connection: Connection, at: int) -> dict[str, Any]:
     }
 
 
+def list_claimed(connection: Connection, client: str, at: int) -> list[dict[str, Any]]:
+    """Return the items that are a person's now, the one that was claimed last first."""
+    queue = REVIEW_QUEUE.c
+    rows = connection.execute(
+        select(REVIEW_QUEUE)
+        .where(queue.claimed_by == client, queue.lease_until > at)
+        .order_by(queue.lease_until.desc(), queue.position)
+    ).all()
+    return [_described(connection, row, row.lease_until) for row in rows]
+
+
 def claim(
-    connection: Connection, client: str, at: int, lease_seconds: int
+    connection: Connection, client: str, at: int, lease_seconds: int, review: int | None = None
 ) -> dict[str, Any] | None:
-    """Give a person the first item that is nobody's, until the lease ends; None where none is."""
+    """Give a person a review that is nobody's, until the lease ends: the first one, or this."""
     free = or_(REVIEW_QUEUE.c.lease_until.is_(None), REVIEW_QUEUE.c.lease_until <= at)
+    if review is not None:
+        free &= REVIEW_QUEUE.c.review == review
     row = connection.execute(
         select(REVIEW_QUEUE).where(free).order_by(REVIEW_QUEUE.c.position).limit(1)
     ).one_or_none()

@@ -1,9 +1,10 @@
 """Signs the cookies by which browsers are known: a session is a key's, and ends with it.
 
 No table keeps them: a cookie holds the key's id, when it ends, and an HMAC-SHA256 of both under the
-hash of the key's secret, which only the store and the key's owner can compute.
+stored hash of the key's secret.
 """
 
+import hashlib
 import hmac
 import re
 
@@ -11,19 +12,14 @@ COOKIE = "session"
 SESSION_SECONDS = 12 * 3_600
 """How long a person stays signed in."""
 
-PATTERN = re.compile(r"([0-9a-f]{12})\.([0-9]{1,15})\.([0-9a-f]{64})")
+PATTERN = re.compile(r"([0-9a-f]{12})\.([0-9]{1,15})\.[0-9a-f]{64}")
 
 
-def make_session(key_id: str, secret_sha256: str, at: int) -> str:
-    """Return the cookie of a session that begins now.
-
-    Args:
-        key_id: Of the key that was shown.
-        secret_sha256: What the store has of its secret.
-        at: Now, in milliseconds.
-    """
+def make_session(key: str, at: int) -> str:
+    """Return the cookie of a session of a valid key that begins now, in milliseconds."""
+    _, key_id, secret = key.split("_")
     begun = f"{key_id}.{at + 1_000 * SESSION_SECONDS}"
-    return f"{begun}.{_sign(begun, secret_sha256)}"
+    return f"{begun}.{_sign(begun, hashlib.sha256(secret.encode()).hexdigest())}"
 
 
 def key_of(session: str) -> str:
@@ -40,4 +36,4 @@ def is_valid(session: str, secret_sha256: str, at: int) -> bool:
 
 
 def _sign(begun: str, secret_sha256: str) -> str:
-    return hmac.digest(secret_sha256.encode(), f"session.{begun}".encode(), "sha256").hex()
+    return hmac.digest(secret_sha256.encode(), begun.encode(), "sha256").hex()

@@ -1,0 +1,268 @@
+"""Renders the pages of the service: published content, review, and who is signed in."""
+
+import asyncio
+import re
+import secrets
+import string
+import time
+from collections.abc import Callable
+from functools import partial
+from mimetypes import guess_type
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Form, Query, Request, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy import Connection
+from starlette.responses import HTMLResponse, RedirectResponse
+
+from tagger.files import sha256_of
+from tagger.service import bodies, content, review
+from tagger.service.gate import CLIENT, check_rate
+from tagger.service.hold import current_hold
+from tagger.service.keys import Authentication, Client
+from tagger.service.rates import RateLimit
+from tagger.service.refusals import Refusal
+from tagger.service.service import Service
+from tagger.service.sessions import COOKIE, SESSION_SECONDS, make_session
+
+FOLDER = Path(__file__).parent
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'; img-src 'self' data:"
+)
+PAGE_ITEMS = 20
+KEYS = string.digits[1:] + "".join(sorted({*string.ascii_lowercase} - {*"dsu"}))
+"""By which tags are chosen, in their order; `d`, `s` and `u` are duplicate, skip and undo."""
+FEW_ANSWERS = 3
+"""So many viewers are asked whether the tag of an item is right."""
+VIEWER = "viewer"
+VIEWER_PATTERN = re.compile("viewer-[0-9a-f]{32}")
+VIEWER_SECONDS = 365 * 86_400
+"""How long a viewer without a key is known by a cookie."""
+
+ReviewField = Annotated[bodies.Number, Form(alias="review")]
+
+
+class Pages:
+    """The handlers of pages; each is about one address.
+
+    Args:
+        service: What they show, and change.
+        authentication: Tells who looks at a page that is open to everybody.
+    """
+
+    def __init__(self, service: Service, authentication: Authentication) -> None:
+        self.service = service
+        self.authentication = authentication
+        per_second = service.config.limits.viewer_reports_per_hour / 3_600
+        self.reports = RateLimit(per_second, seconds=3_600)
+        self.files: dict[str, tuple[bytes, str]] = {}
+        addresses = {}
+        for file in sorted((FOLDER / "static").iterdir()):
+            name = f"{file.stem}.{sha256_of(file)[:16]}{file.suffix}"
+            self.files[name] = (file.read_bytes(), guess_type(file.name)[0] or "")
+            addresses[file.name] = f"/static/{name}"
+        self.templates = Environment(
+            loader=FileSystemLoader(FOLDER / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.templates.globals.update(static=addresses, tags=service.tags, keys=KEYS)
+        self.templates.filters.update(cut=_cut, day=_day)
+
+    async def send_file(self, name: str) -> Response:
+        """Send a style sheet or a script; its name changes with what is in it."""
+        if name not in self.files:
+            raise Refusal(404, "there is no such file")
+        body, kind = self.files[name]
+        headers = {"cache-control": "public, max-age=31536000, immutable"}
+        return Response(body, media_type=kind, headers=headers)
+
+    async def show_content(
+        self,
+        request: Request,
+        tag: str = "",
+        q: Annotated[bodies.Text, Query(max_length=200)] = "",
+        cursor: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+    ) -> Response:
+        """Show the published items of a tag, the latest first; `q` is looked for in titles."""
+        tag = tag or self.service.tags[0]
+        self.service.check_tag(tag)
+        client = await self._client(request)
+        actor = client.id if client else _viewer(request)
+
+        def look(connection: Connection) -> dict[str, Any]:
+            page = content.list_published(connection, tag, cursor, PAGE_ITEMS, q)
+            numbers = [item["item"] for item in page["items"]]
+            answers, own = content.count_answers(connection, numbers, actor)
+            asked = {item for item in numbers if answers[item] < FEW_ANSWERS} - own
+            return page | {"asked": asked, "own": own, "hold": current_hold(connection)}
+
+        return self._page("content", client, **await self.service.read(look), tag=tag, q=q)
+
+    async def report(
+        self,
+        request: Request,
+        item: Annotated[bodies.Number, Form()],
+        tag: Annotated[bodies.Name | None, Form()] = None,
+        comment: Annotated[bodies.Text, Form(max_length=2_000)] = "",
+        right: Annotated[bool, Form()] = False,
+    ) -> Response:
+        """Take what a viewer says of an item's tag, and show the same page again."""
+        self.service.check_tag(tag)
+        answer = _see(f"/?{request.url.query}#item-{item}")
+        client = await self._client(request)
+        actor = client.id if client else _viewer(request)
+        if client is None:
+            check_rate(self.reports, request.client.host if request.client else "-")
+            actor = actor or f"viewer-{secrets.token_hex(16)}"
+            self._set_cookie(request, answer, VIEWER, actor, VIEWER_SECONDS)
+        said = bodies.FeedbackIn(
+            item=item, tag=None if right else tag, right=right, comment=comment
+        )
+        at = self.service.now()
+        await self.service.write(partial(content.report_item, report=said, client=actor, at=at))
+        return answer
+
+    async def show_review(
+        self, request: Request, labelled: Annotated[int, Query(ge=0, lt=2**63)] = 0
+    ) -> Response:
+        """Show the item that a person claimed last; the others that are theirs are hidden."""
+        return await self._review(request, labelled=labelled, said="Labelled." if labelled else "")
+
+    async def claim(self, request: Request, review_id: ReviewField | None = None) -> Response:
+        """Claim the first item that is free, or this one."""
+        lease = self.service.config.review.lease_seconds
+        return await self._act(
+            request, partial(review.claim, review=review_id, lease_seconds=lease)
+        )
+
+    async def label(
+        self,
+        request: Request,
+        review_id: ReviewField,
+        tag: Annotated[bodies.Name | None, Form()] = None,
+        duplicate: Annotated[bool, Form()] = False,
+    ) -> Response:
+        """Label a claimed item, and show the next; a label that is not kept stays on the page."""
+        if (tag is None) != duplicate:
+            raise Refusal(422, "choose either a tag or duplicate")
+        self.service.check_tag(tag)
+        work = partial(review.label, review=review_id, tag=tag)
+        try:
+            return await self._act(request, work, f"?labelled={review_id}")
+        except Refusal as refusal:
+            if refusal.status != 409:
+                raise
+            said = f"“{tag or 'duplicate'}” was not kept: {refusal.message}."
+            return await self._review(request, 409, said=said, again=review_id)
+
+    async def skip(self, request: Request, review_id: ReviewField) -> Response:
+        """Give a claimed item back, and show the next."""
+        return await self._act(request, partial(review.skip, review=review_id))
+
+    async def undo(self, request: Request, review_id: ReviewField) -> Response:
+        """Take one's own label back; the item is shown again."""
+        lease = self.service.config.review.lease_seconds
+        return await self._act(request, partial(review.undo, review=review_id, lease_seconds=lease))
+
+    async def _act(self, request: Request, work: Callable[..., Any], query: str = "") -> Response:
+        """Do something in review, and claim the next item for a person who has none then."""
+        who = {"client": request.scope[CLIENT].id, "at": self.service.now()}
+        lease = self.service.config.review.lease_seconds
+
+        def act(connection: Connection) -> None:
+            work(connection, **who)
+            if not review.list_claimed(connection, **who):
+                review.claim(connection, **who, lease_seconds=lease)
+
+        await self.service.write(act)
+        return _see(f"/review{query}")
+
+    async def _review(
+        self, request: Request, status: int = 200, *, said: str, labelled: int = 0, again: int = 0
+    ) -> Response:
+        client, at = request.scope[CLIENT], self.service.now()
+
+        def look(connection: Connection) -> dict[str, Any]:
+            queue = review.list_reviews(connection, at=at)
+            mine = review.list_claimed(connection, client=client.id, at=at)
+            return {"queue": queue, "hold": queue["hold"], "mine": mine}
+
+        more = {"at": at, "said": said, "labelled": labelled, "again": again}
+        return self._page("review", client, status, **await self.service.read(look), **more)
+
+    async def show_session(self, request: Request) -> Response:
+        """Show who is signed in, or ask for a key."""
+        client = await self._client(request)
+        hold = await self.service.read(current_hold)
+        return self._page("session", client, hold=hold, said="")
+
+    async def begin_session(
+        self, request: Request, key: Annotated[str, Form(max_length=200)]
+    ) -> Response:
+        """Exchange a key for a cookie."""
+        key = key.strip()
+        client = await asyncio.to_thread(self.authentication.identify, f"Bearer {key}")
+        answer = _see("/review" if client.role in {"review", "admin"} else "/")
+        session = make_session(key, self.service.now())
+        self._set_cookie(request, answer, COOKIE, session, SESSION_SECONDS)
+        return answer
+
+    async def end_session(self, request: Request) -> Response:
+        """Let a browser forget who is signed in."""
+        answer = _see("/session")
+        self._set_cookie(request, answer, COOKIE, "", 0)
+        return answer
+
+    def show_refusal(self, refusal: Refusal) -> Response:
+        """Show why something was not done, or ask for the key that it needs."""
+        said = refusal.message if not refusal.problems else ""
+        name = "session" if refusal.status == 401 else "problem"
+        answer = self._page(name, None, refusal.status, hold=None, said=said, refusal=refusal)
+        if refusal.retry_after is not None:
+            answer.headers["retry-after"] = str(refusal.retry_after)
+        return answer
+
+    async def _client(self, request: Request) -> Client | None:
+        """Return who asks; None for one without a key, where there are keys."""
+        header = request.headers.get("authorization")
+        session = request.cookies.get(COOKIE, "")
+        try:
+            return await asyncio.to_thread(self.authentication.identify, header, session)
+        except Refusal:
+            return None
+
+    def _page(self, name: str, client: Client | None, status: int = 200, **values: Any) -> Response:
+        text = self.templates.get_template(f"{name}.html.j2").render(client=client, **values)
+        return HTMLResponse(text, status, {"content-security-policy": POLICY})
+
+    def _set_cookie(
+        self, request: Request, answer: Response, name: str, value: str, seconds: int
+    ) -> None:
+        secure = self.service.config.https or request.url.scheme == "https"
+        answer.set_cookie(
+            name, value, max_age=seconds, path="/", secure=secure, httponly=True, samesite="strict"
+        )
+
+
+def _viewer(request: Request) -> str:
+    """Return as whom a viewer without a key is known; "" where their browser has no cookie."""
+    viewer = request.cookies.get(VIEWER, "")
+    return viewer if VIEWER_PATTERN.fullmatch(viewer) else ""
+
+
+def _see(address: str) -> Response:
+    return RedirectResponse(address, 303)
+
+
+def _cut(text: str, most: int) -> str:
+    rest = len(text) - most
+    return text if rest <= 0 else f"{text[:most]} … and {rest:,} more characters"
+
+
+def _day(at: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(at / 1_000))
