@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from fastapi import Form, Query, Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import ConfigDict
 from sqlalchemy import Connection
 from starlette.responses import HTMLResponse, RedirectResponse
 
@@ -42,6 +43,19 @@ VIEWER_SECONDS = 365 * 86_400
 """How long a viewer without a key is known by a cookie."""
 
 ReviewField = Annotated[bodies.Number, Form(alias="review")]
+
+
+class FeedbackForm(bodies.FeedbackIn):
+    """What a viewer says of an item's tag, of which a form makes text."""
+
+    model_config = ConfigDict(strict=False)
+
+
+class LabelForm(bodies.LabelIn):
+    """A person's label, and the review that it is of."""
+
+    model_config = ConfigDict(strict=False)
+    review: bodies.Number
 
 
 class Pages:
@@ -103,26 +117,16 @@ class Pages:
 
         return self._page("content", client, **await self.service.read(look), tag=tag, q=q)
 
-    async def report(
-        self,
-        request: Request,
-        item: Annotated[bodies.Number, Form()],
-        tag: Annotated[bodies.Name | None, Form()] = None,
-        comment: Annotated[bodies.Text, Form(max_length=2_000)] = "",
-        right: Annotated[bool, Form()] = False,
-    ) -> Response:
+    async def report(self, request: Request, said: Annotated[FeedbackForm, Form()]) -> Response:
         """Take what a viewer says of an item's tag, and show the same page again."""
-        self.service.check_tag(tag)
-        answer = _see(f"/?{request.url.query}#item-{item}")
+        self.service.check_tag(said.tag)
+        answer = _see(f"/?{request.url.query}#item-{said.item}")
         client = await self._client(request)
         actor = client.id if client else _viewer(request)
         if client is None:
             check_rate(self.reports, request.client.host if request.client else "-")
             actor = actor or f"viewer-{secrets.token_hex(16)}"
             self._set_cookie(request, answer, VIEWER, actor, VIEWER_SECONDS)
-        said = bodies.FeedbackIn(
-            item=item, tag=None if right else tag, right=right, comment=comment
-        )
         at = self.service.now()
         await self.service.write(partial(content.report_item, report=said, client=actor, at=at))
         return answer
@@ -140,25 +144,17 @@ class Pages:
             request, partial(review.claim, review=review_id, lease_seconds=lease)
         )
 
-    async def label(
-        self,
-        request: Request,
-        review_id: ReviewField,
-        tag: Annotated[bodies.Name | None, Form()] = None,
-        duplicate: Annotated[bool, Form()] = False,
-    ) -> Response:
+    async def label(self, request: Request, form: Annotated[LabelForm, Form()]) -> Response:
         """Label a claimed item, and show the next; a label that is not kept stays on the page."""
-        if (tag is None) != duplicate:
-            raise Refusal(422, "choose either a tag or duplicate")
-        self.service.check_tag(tag)
-        work = partial(review.label, review=review_id, tag=tag)
+        self.service.check_tag(form.tag)
+        work = partial(review.label, review=form.review, tag=form.tag)
         try:
-            return await self._act(request, work, f"?labelled={review_id}")
+            return await self._act(request, work, f"?labelled={form.review}")
         except Refusal as refusal:
             if refusal.status != 409:
                 raise
-            said = f"“{tag or 'duplicate'}” was not kept: {refusal.message}."
-            return await self._review(request, 409, said=said, again=review_id)
+            said = f"“{form.tag or 'duplicate'}” was not kept: {refusal.message}."
+            return await self._review(request, 409, said=said, again=form.review)
 
     async def skip(self, request: Request, review_id: ReviewField) -> Response:
         """Give a claimed item back, and show the next."""
