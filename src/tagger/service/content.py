@@ -13,6 +13,7 @@ from tagger.service.bodies import FeedbackIn, SubmittedItem
 from tagger.service.duplicates import Match, closest, find_match
 from tagger.service.events import (
     DUPLICATE,
+    HOUR_MS,
     IN_REVIEW,
     PUBLISHED,
     Kind,
@@ -42,6 +43,14 @@ SEARCHED = 5_000
 LIKELY_DUPLICATE = "likely duplicate"
 REPORTED = "reported by users"
 HELD = "held"
+SAMPLE = "random sample"
+
+UNSURE_HOURS = 12
+"""What a person's look is worth at an item whose two most probable tags are equally so."""
+REPORT_HOURS = 24
+"""What it is worth for each report: a wrong tag that is published is seen by everybody."""
+SAMPLE_DAYS = 3
+"""By when a person is to have looked at an item of the random sample."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class Submission:
         prediction: What the run says; None for one that is certainly a duplicate.
         match: What it was found to be like before it was classified.
         seen: Number of the last event by then.
+        sample: With which probability it was drawn for a person's blind look, in case it is
+            published; None: it was not drawn.
     """
 
     item: SubmittedItem
@@ -61,6 +72,7 @@ class Submission:
     prediction: Prediction | None
     match: Match | None
     seen: int
+    sample: float | None = None
 
 
 def last_number(connection: Connection) -> int:
@@ -158,7 +170,12 @@ def _submit(
     }
     texts = {"title": item.title, "description": item.description}
     suggested = {"suggested": item.suggested_tag}
-    opened = {"opens": reason} if status == IN_REVIEW else {}
+    opened: dict[str, Any] = {}
+    if status == IN_REVIEW:
+        opened = {"opens": reason, "worth": _unsure_hours(one.prediction)}
+    elif status == PUBLISHED and one.sample is not None:
+        deadline = asked.at + 24 * HOUR_MS * SAMPLE_DAYS
+        opened = {"opens": SAMPLE, "deadline": deadline, "inclusion_probability": one.sample}
     event = append(
         connection,
         "submitted",
@@ -168,9 +185,18 @@ def _submit(
         tag=tag,
         data=run | said | texts | suggested | opened,
     )
-    review = event.sequence if opened else None
+    # Who submits is not told of the sample.
+    review = event.sequence if status == IN_REVIEW else None
     own = {"item": event.item, "decision": decision, "reason": reason, "review_id": review}
     return said | own
+
+
+def _unsure_hours(prediction: Prediction | None) -> float:
+    """Return what a person's look is worth by how near each other the first two tags are."""
+    if prediction is None:
+        return 0
+    second, first = sorted(prediction.probabilities.values())[-2:]
+    return UNSURE_HOURS * (1 - (first - second))
 
 
 def report_item(
@@ -189,8 +215,10 @@ def report_item(
     if client not in before:
         queued = connection.scalar(select(REVIEW_QUEUE.c.review).where(REVIEW_QUEUE.c.item == item))
         shown = state_of(connection, item)[0] == PUBLISHED
-        opened = {"opens": REPORTED} if shown and queued is None and not report.right else {}
-        data = {"tag": report.tag, "comment": report.comment} | opened
+        data: dict[str, Any] = {"tag": report.tag, "comment": report.comment}
+        if not report.right:
+            data["worth"] = REPORT_HOURS  # which moves an item that waits already
+            data |= {"opens": REPORTED} if shown and queued is None else {}
         append(connection, kind, at=at, actor=client, item=item, data=data)
     return {"item": item, "counted": client not in before}
 

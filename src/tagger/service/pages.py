@@ -32,6 +32,7 @@ POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'; img-src 'self' data:"
 )
+KEPT = {"cache-control": "public, max-age=31536000, immutable"}
 PAGE_ITEMS = 20
 KEYS = string.digits[1:] + "".join(sorted({*string.ascii_lowercase} - {*"dsu"}))
 """By which tags are chosen, in their order; `d`, `s` and `u` are duplicate, skip and undo."""
@@ -69,21 +70,18 @@ class Pages:
     def __init__(self, service: Service, authentication: Authentication) -> None:
         self.service = service
         self.authentication = authentication
-        per_second = service.config.limits.viewer_reports_per_hour / 3_600
-        self.reports = RateLimit(per_second, seconds=3_600)
-        self.files: dict[str, tuple[bytes, str]] = {}
+        self.people = service.config.review
+        self.reports = RateLimit(service.config.limits.viewer_reports_per_hour / 3_600, 3_600)
+        self.files: dict[str, tuple[bytes, int, dict[str, str]]] = {}
         addresses = {}
         for file in sorted((FOLDER / "static").iterdir()):
             name = f"{file.stem}.{sha256_of(file)[:16]}{file.suffix}"
-            self.files[name] = (file.read_bytes(), guess_type(file.name)[0] or "")
+            kind = {"content-type": f"{guess_type(file.name)[0]}; charset=utf-8"}
+            self.files[name] = (file.read_bytes(), 200, kind | KEPT)
             addresses[file.name] = f"/static/{name}"
-        self.templates = Environment(
-            loader=FileSystemLoader(FOLDER / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        loader = FileSystemLoader(FOLDER / "templates")
+        self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+        self.templates.trim_blocks = self.templates.lstrip_blocks = True
         self.templates.globals.update(static=addresses, tags=service.tags, keys=KEYS)
         self.templates.filters.update(cut=_cut, day=_day)
 
@@ -91,9 +89,7 @@ class Pages:
         """Send a style sheet or a script; its name changes with what is in it."""
         if name not in self.files:
             raise Refusal(404, "there is no such file")
-        body, kind = self.files[name]
-        headers = {"cache-control": "public, max-age=31536000, immutable"}
-        return Response(body, media_type=kind, headers=headers)
+        return Response(*self.files[name])
 
     async def show_content(
         self,
@@ -126,7 +122,7 @@ class Pages:
         if client is None:
             check_rate(self.reports, request.client.host if request.client else "-")
             actor = actor or f"viewer-{secrets.token_hex(16)}"
-            self._set_cookie(request, answer, VIEWER, actor, VIEWER_SECONDS)
+            self._keep(request, answer, VIEWER_SECONDS, viewer=actor)
         at = self.service.now()
         await self.service.write(partial(content.report_item, report=said, client=actor, at=at))
         return answer
@@ -139,15 +135,13 @@ class Pages:
 
     async def claim(self, request: Request, review_id: ReviewField | None = None) -> Response:
         """Claim the first item that is free, or this one."""
-        lease = self.service.config.review.lease_seconds
-        return await self._act(
-            request, partial(review.claim, review=review_id, lease_seconds=lease)
-        )
+        work = partial(review.claim, review=review_id, lease_seconds=self.people.lease_seconds)
+        return await self._act(request, work)
 
     async def label(self, request: Request, form: Annotated[LabelForm, Form()]) -> Response:
         """Label a claimed item, and show the next; a label that is not kept stays on the page."""
         self.service.check_tag(form.tag)
-        work = partial(review.label, review=form.review, tag=form.tag)
+        work = partial(review.label, review=form.review, tag=form.tag, people=self.people.people)
         try:
             return await self._act(request, work, f"?labelled={form.review}")
         except Refusal as refusal:
@@ -162,18 +156,17 @@ class Pages:
 
     async def undo(self, request: Request, review_id: ReviewField) -> Response:
         """Take one's own label back; the item is shown again."""
-        lease = self.service.config.review.lease_seconds
-        return await self._act(request, partial(review.undo, review=review_id, lease_seconds=lease))
+        work = partial(review.undo, review=review_id, lease_seconds=self.people.lease_seconds)
+        return await self._act(request, work)
 
     async def _act(self, request: Request, work: Callable[..., Any], query: str = "") -> Response:
         """Do something in review, and claim the next item for a person who has none then."""
         who = {"client": request.scope[CLIENT].id, "at": self.service.now()}
-        lease = self.service.config.review.lease_seconds
 
         def act(connection: Connection) -> None:
             work(connection, **who)
             if not review.list_claimed(connection, **who):
-                review.claim(connection, **who, lease_seconds=lease)
+                review.claim(connection, **who, lease_seconds=self.people.lease_seconds)
 
         await self.service.write(act)
         return _see(f"/review{query}")
@@ -184,18 +177,17 @@ class Pages:
         client, at = request.scope[CLIENT], self.service.now()
 
         def look(connection: Connection) -> dict[str, Any]:
-            queue = review.list_reviews(connection, at=at)
             mine = review.list_claimed(connection, client=client.id, at=at)
-            return {"queue": queue, "hold": queue["hold"], "mine": mine}
+            return review.count_reviews(connection, at=at) | {"mine": mine}
 
-        more = {"at": at, "said": said, "labelled": labelled, "again": again}
-        return self._page("review", client, status, **await self.service.read(look), **more)
+        found = await self.service.read(look)
+        more = {"at": at, "said": said, "done": labelled, "again": again}
+        return self._page("review", client, status, **found, **more)
 
     async def show_session(self, request: Request) -> Response:
         """Show who is signed in, or ask for a key."""
-        client = await self._client(request)
         hold = await self.service.read(current_hold)
-        return self._page("session", client, hold=hold, said="")
+        return self._page("session", await self._client(request), hold=hold, said="")
 
     async def begin_session(
         self, request: Request, key: Annotated[str, Form(max_length=200)]
@@ -205,14 +197,11 @@ class Pages:
         client = await asyncio.to_thread(self.authentication.identify, f"Bearer {key}")
         answer = _see("/review" if client.role in {"review", "admin"} else "/")
         session = make_session(key, self.service.now())
-        self._set_cookie(request, answer, COOKIE, session, SESSION_SECONDS)
-        return answer
+        return self._keep(request, answer, SESSION_SECONDS, session=session)
 
     async def end_session(self, request: Request) -> Response:
         """Let a browser forget who is signed in."""
-        answer = _see("/session")
-        self._set_cookie(request, answer, COOKIE, "", 0)
-        return answer
+        return self._keep(request, _see("/session"), 0, session="")
 
     def show_refusal(self, refusal: Refusal) -> Response:
         """Show why something was not done, or ask for the key that it needs."""
@@ -236,13 +225,12 @@ class Pages:
         text = self.templates.get_template(f"{name}.html.j2").render(client=client, **values)
         return HTMLResponse(text, status, {"content-security-policy": POLICY})
 
-    def _set_cookie(
-        self, request: Request, answer: Response, name: str, value: str, seconds: int
-    ) -> None:
+    def _keep(self, request: Request, answer: Response, seconds: int, **cookie: str) -> Response:
+        """Let a browser keep a cookie for some seconds."""
         secure = self.service.config.https or request.url.scheme == "https"
-        answer.set_cookie(
-            name, value, max_age=seconds, path="/", secure=secure, httponly=True, samesite="strict"
-        )
+        for name, value in cookie.items():
+            answer.set_cookie(name, value, seconds, None, "/", None, secure, True, "strict")
+        return answer
 
 
 def _viewer(request: Request) -> str:
