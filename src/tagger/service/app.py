@@ -238,16 +238,13 @@ def build_app(service: Service) -> FastAPI:
         ("GET", "/", pages.show_content, viewers, HTMLResponse),
         ("POST", "/", pages.report, viewers, HTMLResponse),
         ("GET", "/review", pages.show_review, REVIEWERS, HTMLResponse),
-        ("POST", "/review/claim", pages.claim, REVIEWERS, HTMLResponse),
-        ("POST", "/review/label", pages.label, REVIEWERS, HTMLResponse),
-        ("POST", "/review/skip", pages.skip, REVIEWERS, HTMLResponse),
-        ("POST", "/review/undo", pages.undo, REVIEWERS, HTMLResponse),
+        ("POST", "/review/{action}", pages.act, REVIEWERS, HTMLResponse),
         ("GET", "/session", pages.show_session, OPEN, HTMLResponse),
         ("POST", "/session", pages.begin_session, OPEN, HTMLResponse),
         ("POST", "/session/end", pages.end_session, OPEN, HTMLResponse),
         ("GET", "/static/{name}", pages.send_file, OPEN, HTMLResponse),
     ]
-    known_by = [HTTPBearer(auto_error=False), APIKeyCookie(name=COOKIE, auto_error=False)]
+    known_by = (HTTPBearer(auto_error=False), APIKeyCookie(name=COOKIE, auto_error=False))
     for method, path, handler, roles, answer in routes:
         rules[method, path] = roles
         is_page = answer is HTMLResponse

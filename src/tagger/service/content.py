@@ -1,7 +1,6 @@
 """Takes items in, lists what is published, and takes reports of wrong tags."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -233,8 +232,8 @@ def list_published(
         tag: Which.
         before: `next` of the page before; None for the first page.
         limit: Most items.
-        q: What their titles must contain, in whatever case. A page is of at most `SEARCHED` items
-            that were looked at, so that it may be empty where another one follows.
+        q: What their titles must contain, in whatever case; `SEARCHED` items are looked at, so that
+            even an empty page may have a next one.
     """
     most = SEARCHED if q else limit
     rows = connection.execute(
@@ -250,29 +249,18 @@ def list_published(
     ).all()
     items: list[dict[str, Any]] = []
     seen = 0
-    for row in rows[:most]:
-        if len(items) == limit:
-            break
-        seen += 1
+    while seen < min(most, len(rows)) and len(items) < limit:
+        row, seen = rows[seen], seen + 1
         data = json.loads(row.data)
-        if q.casefold() not in data["title"].casefold():
-            continue
-        own = {name: data[name] for name in ("id", "title", "description")}
-        items.append(
-            {"item": row.item, "tag": row.tag}
-            | own
-            | {"submitted_at": row.at, "published_at": row.changed_at}
-        )
+        if q.casefold() in data["title"].casefold():
+            own = {name: data[name] for name in ("id", "title", "description")}
+            times = {"submitted_at": row.at, "published_at": row.changed_at}
+            items.append({"item": row.item, "tag": row.tag} | own | times)
     return {"items": items, "next": rows[seen - 1].changed if len(rows) > seen else None}
 
 
-def count_answers(
-    connection: Connection, items: Sequence[int], actor: str
-) -> tuple[Counter[int], set[int]]:
-    """Return how many said something of the tags of items, and of which of them this actor did."""
-    said = connection.execute(
-        select(EVENT.c.item, EVENT.c.actor).where(
-            EVENT.c.item.in_(items), EVENT.c.kind.in_(["reported", "confirmed"])
-        )
-    ).all()
-    return Counter(row.item for row in said), {row.item for row in said if row.actor == actor}
+def list_answers(connection: Connection, items: Sequence[int]) -> list[tuple[int, str]]:
+    """Return who said something of the tags of some items: item and actor."""
+    said = EVENT.c.kind.in_(["reported", "confirmed"])
+    query = select(EVENT.c.item, EVENT.c.actor).where(EVENT.c.item.in_(items), said)
+    return [(row.item, row.actor) for row in connection.execute(query)]

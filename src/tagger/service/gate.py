@@ -1,13 +1,13 @@
 """Lets through what may pass: the right host, a known key, a role, a size, a rate, a deadline."""
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.requests import cookie_parser
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match
 
 from tagger.service.database import StoreUnavailableError
@@ -24,11 +24,6 @@ Rules = Mapping[tuple[str, str], frozenset[Role]]
 
 CLIENT = "tagger.client"
 """Under which the scope of a request holds who asks."""
-
-API = "/v1/"
-"""Where bodies are JSON; those of pages are what a browser makes of a form."""
-JSON = "application/json"
-FORM = "application/x-www-form-urlencoded"
 
 HEADERS = [
     (b"cache-control", b"no-store"),
@@ -66,7 +61,7 @@ class Gate:
         config: ServiceConfig,
         authentication: Authentication,
         metrics: Metrics,
-        show: Callable[[Refusal], Any],
+        show: Callable[[Refusal], Response],
     ) -> None:
         self.app = app
         self.routes = routes
@@ -91,8 +86,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 given = {name for name, _ in message["headers"]}
-                others = [header for header in HEADERS if header[0] not in given]
-                message["headers"] = [*message["headers"], *others]
+                message["headers"] += [header for header in HEADERS if header[0] not in given]
             await send(message)
 
         try:
@@ -100,14 +94,22 @@ class Gate:
                 await self._pass(scope, receive, sending)
         except Exception as error:
             if not status:
-                refusal = _refusal(error)
-                accepted = dict(scope["headers"]).get(b"accept", b"")
-                if b"text/html" in accepted:
-                    await self.show(refusal)(scope, receive, sending)
-                else:
-                    await _answer(refusal, sending)
+                await self._answer(_refusal(error), scope)(scope, receive, sending)
         path = scope.get("tagger.path", "-")
         self.metrics.count(path, scope["method"], status, time.perf_counter() - began)
+
+    def _answer(self, refusal: Refusal, scope: Scope) -> Response:
+        """Return a refusal as a page to those who ask for one, else as JSON."""
+        if b"text/html" in dict(scope["headers"]).get(b"accept", b""):
+            answer = self.show(refusal)
+        else:
+            body = {"error": refusal.message, "problems": refusal.problems}
+            answer = JSONResponse(body, refusal.status)
+        if refusal.retry_after is not None:
+            answer.headers["retry-after"] = str(refusal.retry_after)
+        if refusal.status == 401:
+            answer.headers["www-authenticate"] = "Bearer"
+        return answer
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
@@ -127,7 +129,8 @@ class Gate:
         if roles:
             scope[CLIENT] = await self._identify(headers, roles)
         if method != "GET":
-            receive = await self._read(headers, receive, JSON if path.startswith(API) else FORM)
+            form = "json" if path.startswith("/v1/") else "x-www-form-urlencoded"
+            receive = await self._read(headers, receive, f"application/{form}")
         await self.app(scope, receive, send)
 
     def _find_route(self, scope: Scope) -> str:
@@ -214,14 +217,3 @@ def _refusal(error: Exception) -> Refusal:
             return Refusal(503, "the store does not answer: nothing was kept", retry_after=1)
     log.error("a request failed", exc_info=error)
     return Refusal(500, "this is a defect of the service, which its log describes")
-
-
-async def _answer(refusal: Refusal, send: Send) -> None:
-    body = json.dumps({"error": refusal.message, "problems": refusal.problems}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if refusal.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % refusal.retry_after))
-    if refusal.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -75,13 +75,14 @@ def describe_keys(connection: Connection) -> list[str]:
 
 def _state(row: Row[Any], now: int) -> str:
     if row.revoked_at is not None:
-        return f"revoked {_date(row.revoked_at)}"
+        return f"revoked {day_of(row.revoked_at)}"
     if row.expires_at is None:
         return "valid"
-    return f"{'valid until' if row.expires_at > now else 'expired'} {_date(row.expires_at)}"
+    return f"{'valid until' if row.expires_at > now else 'expired'} {day_of(row.expires_at)}"
 
 
-def _date(at: int) -> str:
+def day_of(at: int) -> str:
+    """Return the day of a time, in UTC."""
     return time.strftime("%Y-%m-%d", time.gmtime(at / 1_000))
 
 

@@ -110,11 +110,8 @@ def cohen_kappa(pairs: Mapping[tuple[str, str], int]) -> float | None:
 def list_claimed(connection: Connection, client: str, at: int) -> list[dict[str, Any]]:
     """Return the items that are a person's now, the one that was claimed last first."""
     queue = REVIEW_QUEUE.c
-    rows = connection.execute(
-        select(REVIEW_QUEUE)
-        .where(queue.claimed_by == client, queue.lease_until > at)
-        .order_by(queue.lease_until.desc(), queue.review)
-    ).all()
+    query = select(REVIEW_QUEUE).where(queue.claimed_by == client, queue.lease_until > at)
+    rows = connection.execute(query.order_by(queue.lease_until.desc(), queue.review)).all()
     return [_described(connection, row, row.lease_until) for row in rows]
 
 

@@ -1,7 +1,7 @@
 """Signs the cookies by which browsers are known: a session is a key's, and ends with it.
 
-No table keeps them: a cookie holds the key's id, when it ends, and an HMAC-SHA256 of both under the
-stored hash of the key's secret.
+A cookie holds the key's id, when it ends, and an HMAC-SHA256 of both under the stored hash of the
+key's secret: no table is needed.
 """
 
 import hashlib
