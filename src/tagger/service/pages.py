@@ -199,8 +199,8 @@ class Pages:
     def show_refusal(self, refusal: Refusal) -> Response:
         """Show why something was not done, or ask for the key that it needs."""
         name = "session" if refusal.status == 401 else "problem"
-        said = "" if refusal.problems else refusal.message
-        return self._page(name, None, refusal.status, hold=None, said=said, refusal=refusal)
+        more = {"hold": None, "said": refusal.message, "refusal": refusal}
+        return self._page(name, None, refusal.status, **more)
 
     async def _identify(self, request: Request) -> tuple[Client | None, str]:
         """Return who asks, None without a key where there are keys, and their name in events."""

@@ -101,9 +101,9 @@ function change(review, problem) {
   keep(outbox().map((entry) => (entry.review === review ? { ...entry, problem } : entry)));
 }
 
-// Claims an item by the page's own form; returns whether the page that came had one that is new here.
-async function claim(review = "") {
-  const answer = await ask("/review/claim", { method: "POST", body: new URLSearchParams({ review }) });
+// Asks for the page itself, and brings what this one says of the queue up to date.
+async function look(address = "/review", init = {}) {
+  const answer = await ask(address, init);
   if (!answer?.ok) return null;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const id of ["queue", "hold"]) find(`#${id}`).replaceWith(find(`#${id}`, page));
@@ -111,16 +111,17 @@ async function claim(review = "") {
   return page;
 }
 
+const claim = (review = "") => look("/review/claim", { method: "POST", body: new URLSearchParams({ review }) });
+
 async function refill() {
-  let fresh = true;
-  while (fresh && articles().length <= AHEAD) {
-    const page = await claim();
+  let fresh;
+  do {
+    const page = await (articles().length <= AHEAD ? claim() : look());
     if (!page) break;
     const known = new Set([...articles().map(idOf), ...skipped, ...outbox().map((entry) => entry.review)]);
-    const others = [...page.querySelectorAll("#work article")].filter((one) => !known.has(idOf(one)));
-    fresh = others.length > 0;
-    for (const one of others.reverse()) add(one);
-  }
+    fresh = [...page.querySelectorAll("#work article")].filter((one) => !known.has(idOf(one))).reverse();
+    for (const one of fresh) add(one);
+  } while (fresh.length && articles().length <= AHEAD);
   if (!articles().some((one) => !one.hidden)) reveal();
 }
 
