@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -55,8 +56,13 @@ class Api:
             "ready": ("Whether /readyz answers 200.", lambda: not self._unready()),
             "inference_waiting": ("Items that wait.", lambda: service.inference.waiting),
             "writer_waiting": ("Writes that wait.", lambda: service.writer.waiting),
+            "reviews": ("Items in review.", lambda: self.counts["open"]),
+            "labels": ("Labels that people gave.", lambda: self.counts["labelled"]),
+            "label_kappa": ("Agreement of two people.", self._kappa),
+            "hold": ("Whether publishing is stopped.", lambda: self.counts["hold"] is not None),
         }
         self.metrics = Metrics(gauges)
+        self.counts: dict[str, Any] = {}
 
     async def classify(self, body: bodies.ClassifyIn) -> Response:
         """Classify items; nothing is written."""
@@ -167,8 +173,8 @@ class Api:
         """
         self.service.check_tag(body.tag)
         people = self.service.config.review.people
-        work = partial(review.label, review=review_id, tag=body.tag, **self._who(request))
-        work = partial(work, people=people)
+        work = partial(review.label, review=review_id, tag=body.tag, people=people)
+        work = partial(work, **self._who(request))
         return _json(await self.service.write(work))
 
     async def skip(self, review_id: ReviewId, request: Request) -> Response:
@@ -197,8 +203,12 @@ class Api:
     async def show_metrics(self) -> Response:
         """Show figures for Prometheus."""
         work = partial(review.count_reviews, at=self.service.now())
-        self.metrics.show(await self.service.read(work))
+        self.counts = await self.service.read(work)
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+    def _kappa(self) -> float:
+        kappa = self.counts["agreement"]["kappa"]
+        return math.nan if kappa is None else float(kappa)
 
     def _who(self, request: Request) -> dict[str, Any]:
         return {"client": request.scope[CLIENT].id, "at": self.service.now()}

@@ -171,7 +171,9 @@ def _submit(
     suggested = {"suggested": item.suggested_tag}
     opened: dict[str, Any] = {}
     if status == IN_REVIEW:
-        opened = {"opens": reason, "worth": _unsure_hours(one.prediction)}
+        probabilities = one.prediction.probabilities if one.prediction else {}
+        second, first = [0.0, 1.0, *sorted(probabilities.values())][-2:]
+        opened = {"opens": reason, "worth": UNSURE_HOURS * (1 - (first - second))}
     elif status == PUBLISHED and one.sample is not None:
         deadline = asked.at + 24 * HOUR_MS * SAMPLE_DAYS
         opened = {"opens": SAMPLE, "deadline": deadline, "inclusion_probability": one.sample}
@@ -188,14 +190,6 @@ def _submit(
     review = event.sequence if status == IN_REVIEW else None
     own = {"item": event.item, "decision": decision, "reason": reason, "review_id": review}
     return said | own
-
-
-def _unsure_hours(prediction: Prediction | None) -> float:
-    """Return what a person's look is worth by how near each other the first two tags are."""
-    if prediction is None:
-        return 0
-    second, first = sorted(prediction.probabilities.values())[-2:]
-    return UNSURE_HOURS * (1 - (first - second))
 
 
 def report_item(

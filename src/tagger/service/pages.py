@@ -21,7 +21,7 @@ from tagger.files import sha256_of
 from tagger.service import bodies, content, review
 from tagger.service.gate import CLIENT, check_rate
 from tagger.service.hold import current_hold
-from tagger.service.keys import Authentication, Client, day_of
+from tagger.service.keys import Authentication, Client, shown_time
 from tagger.service.rates import RateLimit
 from tagger.service.refusals import Refusal
 from tagger.service.service import Service
@@ -83,7 +83,7 @@ class Pages:
         loader = FileSystemLoader(FOLDER / "templates")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
         self.templates.globals.update(static=addresses, tags=service.tags, keys=KEYS)
-        self.templates.filters["day"] = day_of
+        self.templates.filters["time"] = shown_time
 
     async def send_file(self, name: str) -> Response:
         """Send a style sheet or a script; its name changes with what is in it."""
