@@ -310,7 +310,7 @@ def test_a_hold_is_shown_on_every_page(client: TestClient, service: Service) -> 
         set_hold(connection, "a <promise> is broken", actor="us", at=1_790_000_000_000)
     for path in ("/", "/review", "/session"):
         page = client.get(path).text
-        assert "a &lt;promise&gt; is broken (since 2026-09-21 13:33:20 UTC)" in page
+        assert "a &lt;promise&gt; is broken (since 2026-09-21 14:13:20 UTC)" in page
 
 
 EVIL = """<script>alert(1)</script>"'><img src=x onerror=alert(1)>{{ 7*7 }}"""
