@@ -79,20 +79,13 @@ def _row(connection: Connection, labels: Sequence[Event]) -> list[str]:
     submitted = read_event(connection, last.item, "submitted")
     assert submitted is not None
     data = submitted.data
+    probability = str(data["inclusion_probability"]) if source == "sample" else ""
+    people = " ".join(one.actor for one in labels if one.data["labels"][-1][1] == own)
     cells = [
-        str(last.item),
-        data["id"] or "",
-        shown_time(submitted.at),
-        data["title"],
-        data["description"],
-        own or "",
-        source,
-        str(data["inclusion_probability"]) if source == "sample" else "",
-        " ".join(one.actor for one in labels if one.data["labels"][-1][1] == own),
-        shown_time(last.at),
-        data["run"],
-        data["version"],
-    ]
+        str(last.item), data["id"] or "", shown_time(submitted.at), data["title"],
+        data["description"], own or "", source, probability, people, shown_time(last.at),
+        data["run"], data["version"],
+    ]  # fmt: skip
     return [guard(cell) for cell in cells]
 
 

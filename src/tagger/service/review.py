@@ -71,7 +71,9 @@ def list_claimed(connection: Connection, client: str, at: int) -> list[dict[str,
     """Return the items that are a person's now, the one that was claimed last first."""
     queue = REVIEW_QUEUE.c
     query = select(REVIEW_QUEUE).where(queue.claimed_by == client, queue.lease_until > at)
-    rows = connection.execute(query.order_by(queue.lease_until.desc(), queue.review)).all()
+    rows = connection.execute(
+        query.order_by(queue.lease_until.desc(), queue.review).limit(LISTED)
+    ).all()
     return [_described(connection, row, row.lease_until) for row in rows]
 
 
@@ -109,19 +111,18 @@ def label(
         Refusal: when the item is not, or no longer, theirs.
     """
     found, labels = _find(connection, review)
-    status, published = (DUPLICATE, None) if tag is None else (PUBLISHED, tag)
-    own = [client, tag]
-    if own in labels:
+    status = DUPLICATE if tag is None else PUBLISHED
+    if [client, tag] in labels:
         return _outcome(connection, review)
     row = _claimed(found, review, client, at)
     if tag is None and _submitted(connection, row.item)["duplicate_of"] is None:
         raise Refusal(422, f"item {row.item} was not found to be like another")
-    labels = [*labels, own]
+    labels = [*labels, [client, tag]]
     differ = len(labels) == 2 and labels[0][1] != tag
     settles = len(labels) >= people and not (differ and people == 2)
     before, tag_before, _ = state_of(connection, row.item)
     # An item that stays what it was is not published once more.
-    changes = settles and (before, tag_before) != (status, published)
+    changes = settles and (before, tag_before) != (status, tag)
     append(
         connection,
         "labelled",
@@ -129,7 +130,7 @@ def label(
         actor=client,
         item=row.item,
         status=status if changes else None,
-        tag=published if changes else None,
+        tag=tag if changes else None,
         data={
             "settles": settles,
             "labels": labels,
@@ -177,15 +178,9 @@ def undo(
     queued |= {"labels": json.dumps(labels[:-1]), "claimed_by": client, "lease_until": until}
     data = {"review": review, "queued": queued, "counted": _counted(labels)}
     append(
-        connection,
-        "undone",
-        at=at,
-        actor=client,
-        item=found.item,
-        status=status,
-        tag=tag,
+        connection, "undone", at=at, actor=client, item=found.item, status=status, tag=tag,
         data=data,
-    )
+    )  # fmt: skip
     return _described(connection, _claimed(_find(connection, review)[0], review, client, at), until)
 
 
