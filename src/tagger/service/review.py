@@ -69,12 +69,10 @@ def list_reviews(connection: Connection, at: int) -> dict[str, Any]:
 
 def list_claimed(connection: Connection, client: str, at: int) -> list[dict[str, Any]]:
     """Return the items that are a person's now, the one that was claimed last first."""
-    queue = REVIEW_QUEUE.c
-    query = select(REVIEW_QUEUE).where(queue.claimed_by == client, queue.lease_until > at)
-    rows = connection.execute(
-        query.order_by(queue.lease_until.desc(), queue.review).limit(LISTED)
-    ).all()
-    return [_described(connection, row, row.lease_until) for row in rows]
+    mine = (REVIEW_QUEUE.c.claimed_by == client) & (REVIEW_QUEUE.c.lease_until > at)
+    last_first = REVIEW_QUEUE.c.lease_until.desc(), REVIEW_QUEUE.c.review
+    rows = connection.execute(select(REVIEW_QUEUE).where(mine).order_by(*last_first).limit(LISTED))
+    return [_described(connection, row, row.lease_until) for row in rows.all()]
 
 
 def claim(
