@@ -110,8 +110,10 @@ def label(
     """
     found, labels = _find(connection, review)
     status = DUPLICATE if tag is None else PUBLISHED
+    waits = {"review_id": review, "item": found.item, "status": None, "tag": None}
     if [client, tag] in labels:
-        return _outcome(connection, review)
+        now, tag_now, _ = state_of(connection, found.item)
+        return waits | ({"status": now, "tag": tag_now} if isinstance(found, Event) else {})
     row = _claimed(found, review, client, at)
     if tag is None and _submitted(connection, row.item)["duplicate_of"] is None:
         raise Refusal(422, f"item {row.item} was not found to be like another")
@@ -137,7 +139,7 @@ def label(
             "queued": dict(row._mapping),
         },
     )
-    return _outcome(connection, review)
+    return waits | ({"status": status, "tag": tag} if settles else {})
 
 
 def skip(connection: Connection, review: int, client: str, at: int) -> dict[str, Any]:
@@ -260,11 +262,3 @@ def _claimed(row: Row[Any] | Event, review: int, client: str, at: int) -> Row[An
     if row.lease_until <= at:
         raise Refusal(409, f"your lease of review {review} has lapsed: claim it again")
     return row
-
-
-def _outcome(connection: Connection, review: int) -> dict[str, Any]:
-    """Return what a labelled item is now; nothing is told of one that is not settled."""
-    found, _ = _find(connection, review)
-    settled = isinstance(found, Event)
-    status, tag, _ = state_of(connection, found.item) if settled else (None, None, 0)
-    return {"review_id": review, "item": found.item, "status": status, "tag": tag}
