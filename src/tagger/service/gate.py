@@ -107,6 +107,8 @@ class Gate:
             answer = JSONResponse(body, refusal.status)
         if refusal.retry_after is not None:
             answer.headers["retry-after"] = str(refusal.retry_after)
+        if refusal.allow:
+            answer.headers["allow"] = ", ".join(refusal.allow)
         if refusal.status == 401:
             answer.headers["www-authenticate"] = "Bearer"
         return answer
@@ -135,15 +137,16 @@ class Gate:
 
     def _find_route(self, scope: Scope) -> str:
         """Return the path, as it stands in the OpenAPI document, of the route of a request."""
-        found = Match.NONE
+        possible: set[str] = set()
         for route in self.routes:
             match, _ = route.matches(scope)
             if match is Match.FULL:
                 scope["tagger.path"] = path = str(route.path)
                 return path
-            found = max(found, match, key=lambda one: one.value)
-        if found is Match.PARTIAL:
-            raise Refusal(405, f"{scope['method']} is not possible here")
+            if match is Match.PARTIAL:
+                possible |= route.methods
+        if possible:
+            raise Refusal(405, f"{scope['method']} is not possible here", allow=sorted(possible))
         raise Refusal(404, "there is nothing at this address")
 
     async def _identify(self, headers: Mapping[bytes, str], roles: frozenset[Role]) -> Client:
