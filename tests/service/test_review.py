@@ -1,5 +1,8 @@
+import random
 import threading
 import time
+from collections import Counter
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -12,6 +15,7 @@ from tagger.service.content import REPORT_HOURS, SAMPLE, report_item
 from tagger.service.database import Store
 from tagger.service.events import HOUR_MS, every_event, state_of
 from tagger.service.maintenance import verify_store
+from tagger.service.refusals import Refusal
 from tagger.service.tables import REVIEW_QUEUE
 from tagger.service.writer import Writer
 
@@ -281,6 +285,45 @@ def test_a_label_that_waits_for_another_settles_once_one_is_enough(
     people.people = 1
     people.claim("b")
     assert people.label("b", item, "metal")["tag"] == "metal"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_people_do_the_indexes_are_what_the_events_say(
+    people: People, store: Store, open_item: OpenItem, seed: int
+) -> None:
+    rng = random.Random(seed)
+    items = [
+        open_item("one"), open_item("two", duplicate_of=1), open_item("three", worth=9),
+        open_item("four", "published", opens=SAMPLE, deadline=people.at + 30 * HOUR_MS),
+        open_item("five", "published"),
+    ]  # fmt: skip
+    done = Counter[str]()
+    last = items[0]
+    for _ in range(250):
+        people.at += rng.choice([0, 100, 1_000])
+        people.at += rng.choice([0] * 30 + [1_000 * LEASE, 9 * HOUR_MS])
+        people.people = rng.choice([1, 2, 2])
+        who, item = rng.choice("abcd"), rng.choice(items)
+        with store.writing() as connection:
+            report = FeedbackIn(item=item)
+            if rng.random() < 0.05:
+                report_item(connection, report, client=rng.choice("wxyz"), at=people.at)
+            waiting = {row.review: row for row in connection.execute(select(REVIEW_QUEUE))}
+        number = rng.choice([*waiting, *items, last])
+        if number in waiting and rng.random() < 0.8:
+            who = waiting[number].claimed_by or who
+        act = rng.choice([people.claim, people.claim, people.label, people.skip, people.undo])
+        given = (number, rng.choice(["metal", "fruit", None])) if act == people.label else (number,)
+        with suppress(Refusal):
+            act(who, *(() if act == people.claim else given))
+            done[act.__name__] += 1
+            last = number
+    assert min(done[name] for name in ("claim", "label", "skip", "undo")) > 0
+    verify_store(store.url)
+    with store.reading() as connection:
+        kinds = Counter(event.kind for event in every_event(connection))
+    assert people.counts()["labelled"] == kinds["labelled"] - kinds["undone"] > 0
 
 
 @pytest.mark.slow
