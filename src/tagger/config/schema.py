@@ -23,7 +23,8 @@ FolderName = Annotated[str, Field(pattern=FOLDER_NAME)]
 class Section(BaseModel):
     """A part of the config: strictly typed, closed to unknown keys, immutable."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Built when they are first used: who only decides needs hardly one of them.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class SplitConfig(Section):
