@@ -1,9 +1,24 @@
 """Makes progress bars that look alike."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from tqdm import tqdm
+
+_HIDDEN = ContextVar("hidden", default=False)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Hide the progress bars of what is called within."""
+    token = _HIDDEN.set(True)
+    try:
+        yield
+    finally:
+        _HIDDEN.reset(token)
 
 
 def progress_bar(
@@ -11,7 +26,7 @@ def progress_bar(
 ) -> "tqdm[Any]":
     """Make a bar on standard error: lively in a terminal, a line every ten seconds in a log."""
     interval = 0.1 if sys.stderr.isatty() else 10.0
-    hidden = {} if shown else {"disable": True}  # else TQDM_DISABLE decides
+    hidden = {} if shown and not _HIDDEN.get() else {"disable": True}  # else TQDM_DISABLE decides
     return tqdm(
         total=total,
         initial=initial,

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tagger.config.schema import DataConfig
-from tagger.data import sources
 from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.items import Item
 from tagger.data.sources import (
@@ -183,7 +182,7 @@ def test_more_files_go_with_a_dataset_of_the_hub_and_with_a_download(
     found = [*(replace(item, source="toy") for item in ITEMS), Item("9", "E", "", None, "red", "b")]
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: to_dataset(ITEMS, TAGS))
     assert load_labelled(hub_data(make_data).model_copy(update={"more": more}), TAGS).items == found
-    monkeypatch.setattr(sources, "download", lambda _: path)
+    monkeypatch.setattr("tagger.data.download.download", lambda _: path)
     pinned = {"source": "download", "path": None, "url": "https://a.b/c", "sha256": sha256_of(path)}
     assert load_labelled(make_data(**pinned, more=more), TAGS).items == found
     with pytest.raises(UserError, match=r"a\.csv holds what data\.url holds"):

@@ -25,7 +25,6 @@ from tagger.data.columns import (
     find_columns,
     spell_columns,
 )
-from tagger.data.download import download
 from tagger.data.items import Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import Row, read_header, read_rows, table_header, table_rows
@@ -276,7 +275,8 @@ def data_sha256(items: Sequence[Item]) -> str:
     for item in items:
         moment = item.created_on.isoformat() if item.created_on else None
         fields = [item.id, moment, item.title, item.description, item.tag]
-        digest.update(json.dumps(fields).encode() + b"\n")
+        weight = [] if item.weight == 1 else [item.weight]
+        digest.update(json.dumps([*fields, *weight]).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -332,10 +332,17 @@ def open_table(table: Any, name: str) -> Table:
 def _open_source(data: DataConfig) -> tuple[list[Table], Table | None]:
     """Open the tables of a source, and the one of its test rows if that is another."""
     _check_given_once(data)
+    if data.source == "memory":
+        raise UserError(
+            "the rows were given by a program (tagger.TextTagger), and are kept nowhere",
+            hint="Name a file of labelled rows: evaluate.py data=file data.path=FILE.",
+        )
     if data.source == "hub":
         first, test = data.hub_split, data.hub_test_split
         tables = [_load_hub(data, split) for split in (first, test) if split]
     elif data.source == "download":
+        from tagger.data.download import download  # a tenth of a second that others can spare
+
         tables = [open_file(download(data), data.delimiter)]
     else:
         given = (data.path, data.test_path)

@@ -61,7 +61,7 @@ def fit_classifier(
     torch.manual_seed(config.seed)
     started = time.monotonic()
     model = config.model
-    weights = [*[1.0] * len(data.train), *[config.data.extra_weight] * len(data.extra)]
+    weights = [*(i.weight for i in data.train), *[config.data.extra_weight] * len(data.extra)]
     train_set = TrainingSet(data.trained_on, weights)
     if isinstance(model, TransformerConfig):
         return _fine_tune(config, tags, data, train_set, context)
