@@ -72,11 +72,11 @@ class TextTagger(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.recipe = recipe
         self.run = run
         self.verbose = verbose
-        self.overrides = overrides
+        self._overrides = overrides
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return all parameters by name, the overrides among them."""
-        return {**super().get_params(deep), **self.overrides}
+        return {**super().get_params(deep), **self._overrides}
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters and overrides; what is no key of the config is refused by `fit`."""
@@ -85,7 +85,7 @@ class TextTagger(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if name in own:
                 setattr(self, name, value)
             else:
-                self.overrides = {**self.overrides, name: value}
+                self._overrides = {**self._overrides, name: value}
         return self
 
     def fit(self, X: Texts, y: Any, sample_weight: Any = None) -> Self:
@@ -109,7 +109,9 @@ class TextTagger(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         used = weights > 0
         classes, positions = np.unique(labels[used], return_inverse=True)
         if len(classes) < 2:
-            raise ValueError(f"y has one class, {classes[0]!r}; at least two are needed to fit")
+            raise ValueError(
+                f"y has one class, {str(classes[0])!r}; at least two are needed to fit"
+            )
         given = _label(texts, used, weights, _tag_names(classes), positions)
         from tagger.training.train_run import train  # imports torch
 
@@ -146,7 +148,7 @@ class TextTagger(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.string = tags.input_tags.one_d_array = tags.input_tags.allow_nan = True
+        tags.input_tags.string = tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
         return tags
 
@@ -172,7 +174,7 @@ class TextTagger(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             _remove_with(self.run_, scratch)
 
     def _compose(self) -> TrainConfig:
-        overrides = [python_override(key, value) for key, value in self.overrides.items()]
+        overrides = [python_override(key, value) for key, value in self._overrides.items()]
         keys = {one.partition("=")[0] for one in overrides}
         if taken := [key for key in SET_HERE if key in keys]:
             raise UserError(f"{', '.join(taken)}: give run='FOLDER/NAME' for the run folder")

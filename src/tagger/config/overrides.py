@@ -32,7 +32,7 @@ def python_override(key: str, value: object) -> str:
 
 def _spelt(value: object) -> str:
     if isinstance(value, Mapping):
-        return f"{{{','.join(f'{quoted(str(key))}:{_spelt(one)}' for key, one in value.items())}}}"
+        return f"{{{','.join(f'{key}:{_spelt(one)}' for key, one in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_spelt, value))}]"
     if isinstance(value, np.generic):
