@@ -1,6 +1,8 @@
 import copy
+import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,7 +21,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tagger.api.estimator import TextTagger
 from tagger.api.run import load
+from tagger.config.composition import compose_config, load_config
+from tagger.config.overrides import quoted
+from tagger.config.schema import EvaluateConfig
 from tagger.errors import UserError
+from tagger.evaluation.evaluate_run import evaluate_run
 from tagger.files import sha256_of
 from tagger.runs import RunFolder
 
@@ -116,11 +122,9 @@ def test_parameters_are_the_recipe_and_keys_of_the_config() -> None:
         ({"recipe": "linnear"}, "model='linnear': no such choice"),
         ({"model__c": 1}, r"model.c: no such key \(did you mean model.C\?\)"),
         ({"model__C": "much"}, "model.C: found 'much', expected"),
-        ({"data__path": "items.csv"}, "source=memory has rows and tags: leave out data.path"),
-        ({"data__split__column": "part"}, "leave out data.split.column"),
-        ({"data": "mwml"}, "leave out data.url, data.tags"),
-        ({"name": "mine"}, "name: give run='FOLDER/NAME'"),
-        ({"runs_dir": "a", "resume": "b"}, "runs_dir, resume: give run='FOLDER/NAME'"),
+        ({"data": "mwml"}, "TextTagger sets data itself"),
+        ({"data__columns": {"tag": "x"}}, "TextTagger sets data.columns itself"),
+        ({"name": "a", "resume": "b"}, "sets name, resume itself(.|\n)*run='FOLDER/NAME' names"),
     ],
 )
 def test_overrides_are_refused_as_on_the_command_line(overrides, told, texts, tags) -> None:
@@ -183,7 +187,7 @@ def test_labels_come_back_as_they_were_given(labels, texts) -> None:
     assert model.classes_.tolist() == sorted(labels)
     assert model.predict(texts).dtype.kind == y.dtype.kind
     assert model.score(texts, y) == 1.0
-    assert model.run_.classes_.tolist() == [str(label) for label in sorted(labels)]
+    assert model.run_.classes_.tolist() == sorted(str(label) for label in labels)
 
 
 @pytest.mark.slow
@@ -196,8 +200,6 @@ def test_a_run_folder_is_written_where_one_is_named(texts, tags, tmp_path, monke
         model.fit(texts, tags)
     model.set_params(if_exists="replace").fit(texts, tags)
     del model
-    run = RunFolder(Path("runs/mine"))
-    assert run.config.data.source == "memory"
     assert load("mine").predict(["apple pear"]).tolist() == ["fruit"]
 
 
@@ -255,7 +257,7 @@ def test_an_unfitted_one_is_pickled() -> None:
 def test_it_works_in_searches_and_pipelines(texts, tags) -> None:
     pipeline = Pipeline([("tagger", TextTagger("linear"))])
     grid = {"tagger__model__C": np.logspace(-1, 0, 2)}
-    search = GridSearchCV(pipeline, grid, cv=2, n_jobs=2).fit(texts, tags)
+    search = GridSearchCV(pipeline, grid, cv=2).fit(texts, tags)
     assert search.best_score_ > 0.8
     assert cross_val_score(TextTagger("linear"), texts, tags, cv=2).mean() > 0.8
 
@@ -331,7 +333,31 @@ def test_a_thread_may_fit(texts, tags) -> None:
 @pytest.mark.slow
 def test_columns_of_a_table_are_known_to_its_run(items, tags) -> None:
     table = items.rename(columns={"title": "headline", "description": "body"})
-    columns = {"title": "headline", "description": "body"}
-    model = TextTagger("linear", data__columns=columns).fit(table, tags)
-    assert model.score(table, tags) == TextTagger("linear").fit(items, tags).score(items, tags)
+    model = TextTagger("linear").fit(table, tags, sample_weight=[1.0] * 60)
+    expected = TextTagger("linear").fit(items, tags)
+    np.testing.assert_array_equal(model.predict_proba(table), expected.predict_proba(items))
+    columns = {"title": "headline", "description": "body", "tag": "tag", "weight": "weight"}
     assert RunFolder(model.run_.path).columns == columns
+
+
+@pytest.mark.slow
+def test_a_run_with_a_name_keeps_its_rows_for_the_commands(items, tags, tmp_path) -> None:
+    weights = [0.0, 0.5, *[1.0] * 58]
+    folder = tmp_path / "runs" / "mine"
+    overrides = {"data__split__test": 0.2}
+    TextTagger("linear", run=folder, **overrides).fit(items, tags, sample_weight=weights)
+    kept = [json.loads(line) for line in Path(f"{folder}.items.jsonl").read_text().splitlines()]
+    assert kept[0] == {
+        "title": items["title"][1],
+        "description": items["description"][1],
+        "tag": tags[1],
+        "weight": 0.5,
+    }
+    assert len(kept) == 59
+    given = [f"run={quoted(folder)}", "resamples=100"]
+    evaluate_run(load_config(EvaluateConfig, compose_config("evaluate", given)))
+    shutil.rmtree(folder)
+    before = Path(f"{folder}.items.jsonl")
+    with pytest.raises(UserError, match="too few"):
+        TextTagger("linear", run=folder).fit(items[:2], tags[:2])
+    assert not before.exists()

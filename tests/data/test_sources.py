@@ -222,9 +222,10 @@ def test_hash_covers_every_field_and_the_order() -> None:
         {"description": "x"},
         {"tag": "green"},
         {"created_on": None},
+        {"weight": 2.0},
     ):
         hashes.add(data_sha256([replace(ITEMS[0], **change), ITEMS[1]]))  # type: ignore[arg-type]
-    assert len(hashes) == 8
+    assert len(hashes) == 9
     assert data_sha256(ITEMS) == data_sha256(list(ITEMS))
 
 

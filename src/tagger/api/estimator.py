@@ -1,12 +1,12 @@
 """A scikit-learn classifier of texts, trained as `train.py` trains."""
 
+import json
 import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,16 +21,21 @@ from tagger.api.texts import Texts, TextTable, read_texts
 from tagger.config.composition import compose_config, load_config
 from tagger.config.overrides import python_override
 from tagger.config.schema import EnsembleConfig, RulesConfig, TrainConfig
-from tagger.data.columns import TableFormat
-from tagger.data.sources import Labelled
-from tagger.data.tags import odd_tags, tag_name
+from tagger.data.items import WEIGHT
+from tagger.data.tags import tag_name
 from tagger.errors import UserError
-from tagger.files import expand_home
+from tagger.files import expand_home, write_text
 from tagger.progress import without_bars
 from tagger.scores import FloatArray
 
-SET_HERE = ("name", "runs_dir", "resume")
-"""Keys of the config that say which folder is written, as `run` does here."""
+SET_HERE = (
+    "name", "runs_dir", "resume", "data", "data.source", "data.path", "data.test_path",
+    "data.more", "data.tags", "data.split.column",
+)  # fmt: skip
+"""Keys of the config that say where rows come from and where the run goes."""
+
+UNTRAINED = (RulesConfig, EnsembleConfig)
+"""Models that learn nothing from rows."""
 
 
 class TextTagger(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -44,8 +49,8 @@ class TextTagger(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         recipe: A model of `configs/model/`: `linear`, `static`, `frozen`, `minilm` and so on.
-        run: The run folder to write, or its name below `runs/`; None: a temporary one, which is
-            removed with the estimator.
+        run: The run folder to write, or its name below `runs/`, with the rows beside it as
+            `NAME.items.jsonl`; None: a temporary one, which is removed with the estimator.
         verbose: Whether to show progress.
         **overrides: Keys of the config, with `__` for a dot (`training__epochs=3`), and choices of
             its groups (`decision="threshold"`).
@@ -102,32 +107,36 @@ class TextTagger(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: for labels or weights that cannot be used.
             UserError: for config keys and folders that cannot be used, or too few rows to divide.
         """
-        config = self._compose()
-        texts = read_texts(X, TableFormat(config.data.columns))
+        texts = read_texts(X)
         labels = _check_labels(y, len(texts.items))
-        weights = _check_weights(sample_weight, len(labels), config)
-        used = weights > 0
+        weights = _check_weights(sample_weight, len(labels))
+        used = np.flatnonzero(weights).tolist()
+        if blank := [at for at in used if not texts.items[at].text]:
+            raise ValueError(f"X: {len(blank)} texts are blank, the first is number {blank[0]}")
         classes, positions = np.unique(labels[used], return_inverse=True)
         if len(classes) < 2:
-            raise ValueError(
-                f"y has one class, {str(classes[0])!r}; at least two are needed to fit"
-            )
-        given = _label(texts, used, weights, _tag_names(classes), positions)
-        from tagger.training.train_run import train  # imports torch
-
+            raise ValueError(f"y has one class, {str(classes[0])!r}; expected at least two")
+        tags = _tag_names(classes)
+        rows, columns = _labelled_rows(
+            texts, used, [tags[at] for at in positions], None if sample_weight is None else weights
+        )
         scratch = None if self.run else tempfile.mkdtemp(prefix="tagger-")
         try:
-            if scratch:
-                config = config.model_copy(update={"runs_dir": scratch, "name": self.recipe})
+            folder = Path(scratch, "run") if scratch else self._named_folder()
+            config = self._compose(folder, columns)
+            if sample_weight is not None and isinstance(config.model, UNTRAINED):
+                raise ValueError(f"nothing is trained with model={config.model.name}: no weights")
             with nullcontext() if self.verbose else without_bars():
-                folder = train(config, print if self.verbose else _say_nothing, given=given)
-            self.run_, self.classes_ = load(folder), classes
+                run = _train(config, folder, rows, print if self.verbose else _say_nothing)
         except BaseException:
             if scratch:
                 shutil.rmtree(scratch, ignore_errors=True)
             raise
         if scratch:
-            _remove_with(self.run_, scratch)
+            _remove_with(run, scratch)
+        self.run_, self.classes_ = run, classes
+        # The run sorts its tags as text, where 10 comes before 9.
+        self._order = [run.classes_.tolist().index(tag) for tag in tags]
         return self
 
     def predict(self, X: Texts) -> NDArray[Any]:
@@ -139,7 +148,8 @@ class TextTagger(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Texts) -> FloatArray:
         """Return calibrated probabilities, (n, n_classes)."""
         check_is_fitted(self)
-        return self.run_.predict_proba(X)
+        ordered: FloatArray = self.run_.predict_proba(X)[:, self._order]
+        return ordered
 
     def decide(self, X: Texts) -> list[Decision]:
         """Publish a tag or ask a person, for each text; tags are labels as text."""
@@ -167,27 +177,68 @@ class TextTagger(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if files is not None:
             scratch = tempfile.mkdtemp(prefix="tagger-")
             for name, content in files.items():
-                path = Path(scratch, self.recipe, name)
+                path = Path(scratch, "run", name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            self.run_ = load(Path(scratch, self.recipe))
+            self.run_ = load(Path(scratch, "run"))
             _remove_with(self.run_, scratch)
 
-    def _compose(self) -> TrainConfig:
-        overrides = [python_override(key, value) for key, value in self._overrides.items()]
+    def _named_folder(self) -> Path:
+        folder = expand_home(str(self.run))
+        return folder if len(folder.parts) > 1 else Path("runs", folder)
+
+    def _compose(self, folder: Path, columns: Mapping[str, str]) -> TrainConfig:
+        given = {"model": self.recipe, **self._overrides}
+        overrides = [python_override(key, value) for key, value in given.items()]
         keys = {one.partition("=")[0] for one in overrides}
-        if taken := [key for key in SET_HERE if key in keys]:
-            raise UserError(f"{', '.join(taken)}: give run='FOLDER/NAME' for the run folder")
-        placed = []
-        if self.run:
-            folder = expand_home(self.run)
-            placed = [python_override("name", folder.name)]
-            if len(folder.parts) > 1:
-                placed.append(python_override("runs_dir", folder.parent))
+        if taken := sorted(
+            key for key in keys if key in SET_HERE or key.startswith("data.columns")
+        ):
+            raise UserError(
+                f"TextTagger sets {', '.join(taken)} itself",
+                hint="The rows are what fit is given; run='FOLDER/NAME' names the run folder.",
+            )
+        ours = {
+            "data.path": _rows_file(folder),
+            "data.columns": columns,
+            "name": folder.name,
+            "runs_dir": folder.parent,
+        }
         first = ["data=file", "data.name=python", "data.split.test=0"]
-        model = python_override("model", self.recipe)
-        given = [*first, model, *overrides, "data.source=memory", *placed]
-        return load_config(TrainConfig, compose_config("train", given))
+        last = [python_override(key, value) for key, value in ours.items()]
+        config = compose_config("train", [*first, *overrides, *last])
+        return load_config(TrainConfig, config)
+
+
+def _rows_file(folder: Path) -> Path:
+    """Return where the rows of a run are kept: beside it, as those of any run are elsewhere."""
+    return folder.with_name(f"{folder.name}.items.jsonl")
+
+
+def _train(
+    config: TrainConfig,
+    folder: Path,
+    rows: Sequence[Mapping[str, object]],
+    say: Callable[[str], None],
+) -> Run:
+    """Write the rows to a file, and train from it.
+
+    Raises:
+        UserError: when the run folder is there, or training refuses the config or the rows.
+    """
+    from tagger.training.train_run import train  # imports torch
+
+    if folder.exists() and config.if_exists != "replace":
+        raise UserError(
+            f"{folder} exists already", hint="Choose another run, or give if_exists='replace'."
+        )
+    file = _rows_file(folder)
+    write_text(file, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+    try:
+        return load(train(config, say))
+    finally:
+        if not folder.exists():
+            file.unlink()
 
 
 def _check_labels(y: Any, n_texts: int) -> NDArray[Any]:
@@ -209,16 +260,14 @@ def _check_labels(y: Any, n_texts: int) -> NDArray[Any]:
     return labels
 
 
-def _check_weights(weights: Any, n_texts: int, config: TrainConfig) -> FloatArray:
-    """Return the weights, (n_texts,).
+def _check_weights(weights: Any, n_texts: int) -> FloatArray:
+    """Return the weights, (n_texts,), 1 for each where none are given.
 
     Raises:
-        ValueError: when they are none, or nothing is trained that could heed them.
+        ValueError: when they are no weights of so many texts.
     """
     if weights is None:
         return np.ones(n_texts)
-    if isinstance(config.model, RulesConfig | EnsembleConfig):
-        raise ValueError(f"nothing is trained with model={config.model.name}: no sample_weight")
     found = np.asarray(weights, dtype=np.float64)
     if found.shape != (n_texts,):
         raise ValueError(f"sample_weight has the shape {found.shape}, expected ({n_texts},)")
@@ -240,27 +289,30 @@ def _tag_names(classes: NDArray[Any]) -> list[str]:
     return names
 
 
-def _label(
-    texts: TextTable,
-    used: NDArray[np.bool_],
-    weights: FloatArray,
-    tags: Sequence[str],
-    positions: NDArray[np.int64],
-) -> Labelled:
-    """Give the texts that are used their tags and weights.
+def _labelled_rows(
+    texts: TextTable, used: Sequence[int], tags: Sequence[str], weights: FloatArray | None
+) -> tuple[list[dict[str, object]], dict[str, str]]:
+    """Return the rows of a table of labelled texts, and its column by our field name.
 
-    Raises:
-        ValueError: for texts that are blank.
+    Args:
+        texts: Those of `fit`, whose columns keep their names.
+        used: Positions of the texts that are trained on.
+        tags: Of these.
+        weights: Of all texts; None: they have none.
     """
-    chosen = np.flatnonzero(used).tolist()
-    if blank := [at for at in chosen if not texts.items[at].text]:
-        raise ValueError(f"X: {len(blank)} texts are blank, the first is number {blank[0]}")
-    items = [
-        replace(texts.items[at], tag=tags[position], weight=float(weights[at]))
-        for at, position in zip(chosen, positions.tolist(), strict=True)
-    ]
-    rows = dict(zip(tags, np.bincount(positions).tolist(), strict=True))
-    return Labelled(items, list(tags), None, texts.columns, odd_tags(tags, rows))
+    columns = dict(texts.columns)
+    for field in ("tag",) if weights is None else ("tag", WEIGHT):
+        columns[field] = f"{field} (of fit)" if field in columns.values() else field
+    rows: list[dict[str, object]] = []
+    for at, tag in zip(used, tags, strict=True):
+        row: dict[str, object] = {
+            name: getattr(texts.items[at], field) for field, name in texts.columns.items()
+        }
+        row[columns["tag"]] = tag
+        if weights is not None:
+            row[columns[WEIGHT]] = float(weights[at])
+        rows.append(row)
+    return rows, {"id": "", "created_on": "", **columns}
 
 
 def _say_nothing(_: str) -> None:

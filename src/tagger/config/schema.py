@@ -72,8 +72,7 @@ class DataConfig(Section):
 
     name: FolderName
     """Name of the source in reports."""
-    source: Literal["file", "hub", "download", "memory"]
-    """memory: rows that a program gives (`tagger.TextTagger`)."""
+    source: Literal["file", "hub", "download"]
     path: str | None
     """source=file: a CSV, JSON, Parquet or Arrow file, or a folder of `datasets`."""
     test_path: str | None
@@ -111,20 +110,12 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
-        needed = {"file": ("path",), "hub": ("hub_id",), "download": ("url", "sha256")}
-        keys = needed.get(self.source, ())
-        if missing := [f"data.{key}=..." for key in keys if getattr(self, key) is None]:
+        needed = {"file": ("path",), "hub": ("hub_id",), "download": ("url", "sha256")}[self.source]
+        if missing := [f"data.{key}=..." for key in needed if getattr(self, key) is None]:
             raise ValueError(f"source={self.source} needs {' and '.join(missing)}")
         for key, source in {"test_path": "file", "hub_test_split": "hub"}.items():
             if getattr(self, key) is not None and self.source != source:
                 raise ValueError(f"`{key}` goes with source={source}, found {self.source}")
-        if self.source == "memory":
-            others = ("path", "test_path", "hub_id", "hub_test_split", "url", "more")
-            named = [f"data.{key}" for key in others if getattr(self, key)]
-            named += ["data.split.column"] if self.split.column else []
-            named += ["data.tags"] if self.tags != "auto" else []
-            if named:
-                raise ValueError(f"source=memory has rows and tags: leave out {', '.join(named)}")
         ways = [key for key in ("test_path", "hub_test_split") if getattr(self, key)]
         ways += ["split.column"] if self.split.column else []
         if len(ways) > 1:
@@ -138,7 +129,7 @@ class DataConfig(Section):
 
 def wrong_columns(columns: Mapping[str, str]) -> str | None:
     """Say what is wrong with the names of the fields that columns are given for, if anything."""
-    known = ("id", "created_on", "title", "description", "text", "tag")
+    known = ("id", "created_on", "title", "description", "text", "tag", "weight")
     if unknown := [name for name in columns if name not in known]:
         return (
             f"`columns` gives a column for {', '.join(unknown)}, but the fields are "

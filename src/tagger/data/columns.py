@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tagger.data.dates import DateOrder, is_date
-from tagger.data.items import FIELDS
+from tagger.data.items import FIELDS, WEIGHT
 from tagger.data.problems import did_you_mean
 from tagger.data.readers import normalized
 
@@ -112,7 +112,7 @@ def find_columns(
     columns: dict[str, str] = {}
     guessed: dict[str, str] = {}
     problems: list[str] = []
-    for name in FIELDS:
+    for name in (*FIELDS, WEIGHT):
         if name in given:
             if given[name] == "":
                 continue
@@ -123,6 +123,8 @@ def find_columns(
                     f"given for {name}; found {_listed(header)}"
                 )
             continue
+        if name == WEIGHT and name not in known:
+            continue  # never found by its name, which columns with other meanings may have
         column = _matching(known.get(name, name), header) or _matching(name, header)
         if column is not None:
             columns[name] = column

@@ -25,7 +25,7 @@ from tagger.data.columns import (
     find_columns,
     spell_columns,
 )
-from tagger.data.items import Item
+from tagger.data.items import WEIGHT, Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import Row, read_header, read_rows, table_header, table_rows
 from tagger.data.tags import load_tags, odd_tags
@@ -127,7 +127,7 @@ class Table:
         Raises:
             UserError: as `find` does.
         """
-        unread = {"tag": "", "created_on": ""}
+        unread = {"tag": "", "created_on": "", WEIGHT: ""}
         return self.find(replace(how, columns={**how.columns, **unread}), (TEXT,))[0]
 
 
@@ -332,11 +332,6 @@ def open_table(table: Any, name: str) -> Table:
 def _open_source(data: DataConfig) -> tuple[list[Table], Table | None]:
     """Open the tables of a source, and the one of its test rows if that is another."""
     _check_given_once(data)
-    if data.source == "memory":
-        raise UserError(
-            "the rows were given by a program (tagger.TextTagger), and are kept nowhere",
-            hint="Name a file of labelled rows: evaluate.py data=file data.path=FILE.",
-        )
     if data.source == "hub":
         first, test = data.hub_split, data.hub_test_split
         tables = [_load_hub(data, split) for split in (first, test) if split]

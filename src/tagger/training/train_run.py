@@ -10,13 +10,7 @@ from accelerate.utils import broadcast_object_list
 from tagger.config.overrides import script_command
 from tagger.config.paths import portable_path, portable_run
 from tagger.config.schema import EnsembleConfig, RulesConfig, TrainConfig, TransformerConfig
-from tagger.data.sources import (
-    Labelled,
-    data_sha256,
-    load_extra,
-    load_labelled,
-    scan_unlabelled,
-)
+from tagger.data.sources import data_sha256, load_extra, load_labelled, scan_unlabelled
 from tagger.data.splits import Split, split_items, unseen_items
 from tagger.decision.decider import write_decision
 from tagger.files import only_process, resolve_path, sha256_of
@@ -44,7 +38,6 @@ def train(
     config: TrainConfig,
     say: Callable[[str], None] = print,
     vectors: VectorCache | None = None,
-    given: Labelled | None = None,
 ) -> Path:
     """Train as the config says, and return the finished run folder.
 
@@ -52,7 +45,6 @@ def train(
         config: What to train, on what, how.
         say: Is told, once and on the main process, what has become of it.
         vectors: Shared with other trainings of this process; None: the run has its own.
-        given: The rows, where the config says that they are in memory.
 
     Raises:
         UserError: for data, encoders or folders that can't be used.
@@ -64,7 +56,7 @@ def train(
     # Each process makes up a name of its own; the main one's counts.
     folder = Path(broadcast_object_list([str(folder)])[0])
     precision = resolve_precision(config.training.mixed_precision, accelerator.device)
-    source = _load_source(config, given)
+    source = _load_source(config)
     for note in source.notes if main else ():
         say(f"note: {note}")
     folds = plan_folds(source.part(source.split.train), source.config)
@@ -92,9 +84,9 @@ def train(
     return folder
 
 
-def _load_source(config: TrainConfig, given: Labelled | None) -> RunItems:
+def _load_source(config: TrainConfig) -> RunItems:
     """Read and divide the items of a run's source."""
-    labelled = given or load_labelled(config.data)
+    labelled = load_labelled(config.data)
     items, notes = labelled.items, [*labelled.notes]
     split = split_items(items, config.data.split, parts=labelled.parts)
     placed = len(split.train) + len(split.validation) + len(split.test)
