@@ -45,7 +45,7 @@ class Run:
         folder: The run's.
 
     Attributes:
-        path: The run's folder.
+        path: The run's folder, absolute.
         classes_: The approved tags, in the order of the probabilities' columns.
 
     Raises:
@@ -53,7 +53,7 @@ class Run:
     """
 
     def __init__(self, folder: RunFolder) -> None:
-        self.path = folder.path
+        self.path = folder.path.absolute()
         self._decider = load_decider(folder.path, folder.load_classifier())
         self._how = TableFormat(known=folder.columns)
         self.classes_: NDArray[np.str_] = np.array(self._decider.tags)
@@ -110,7 +110,7 @@ class Run:
         return f"tagger.load({str(self.path)!r})"
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return load, (str(self.path.absolute()),)
+        return load, (str(self.path),)
 
     def _read(self, texts: Texts) -> TextTable:
         return read_texts(texts, self._how)
