@@ -21,7 +21,7 @@ from tagger.api.texts import Texts, TextTable, read_texts
 from tagger.config.composition import compose_config, load_config
 from tagger.config.overrides import python_override
 from tagger.config.schema import EnsembleConfig, RulesConfig, TrainConfig
-from tagger.data.items import WEIGHT
+from tagger.data.columns import WEIGHT
 from tagger.data.tags import tag_name
 from tagger.errors import UserError
 from tagger.files import expand_home, write_text

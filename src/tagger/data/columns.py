@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tagger.data.dates import DateOrder, is_date
-from tagger.data.items import FIELDS, WEIGHT
+from tagger.data.items import FIELDS
 from tagger.data.problems import did_you_mean
 from tagger.data.readers import normalized
 
@@ -20,6 +20,9 @@ TEXT_FIELDS = ("title", "description")
 
 # The same as `description`: what people call a column whose rows have no title.
 TEXT = "text"
+
+# A further field, read only where a column is named for it.
+WEIGHT = "weight"
 
 NAMES: Mapping[str, Sequence[str]] = {
     "tag": ("label", "category", "class", "topic", "intent", "target"),

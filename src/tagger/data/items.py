@@ -7,9 +7,6 @@ from datetime import datetime
 
 FIELDS = ("id", "created_on", "title", "description", "tag")
 
-WEIGHT = "weight"
-"""A further field, read only where a column is named for it."""
-
 # A title that ends in one of these closes its own sentence.
 _SENTENCE_ENDS = (".", "!", "?", ":", ";", "…", "。", "！", "？")
 

@@ -21,11 +21,12 @@ from tagger.data.columns import (
     SAMPLE_ROWS,
     TEXT,
     UNSAID,
+    WEIGHT,
     TableFormat,
     find_columns,
     spell_columns,
 )
-from tagger.data.items import WEIGHT, Item
+from tagger.data.items import Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import Row, read_header, read_rows, table_header, table_rows
 from tagger.data.tags import load_tags, odd_tags

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from tagger.data.columns import TEXT_FIELDS, TableFormat
+from tagger.data.columns import TEXT_FIELDS, WEIGHT, TableFormat
 from tagger.data.dates import UnclearOrder, parse_moment
-from tagger.data.items import FIELDS, WEIGHT, Item
+from tagger.data.items import FIELDS, Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import Row
 from tagger.data.tags import list_tags, tag_name
@@ -82,13 +82,15 @@ def checked_rows(
                 problems.add(f"created_on {error}{mend}", row.place, kind=type(error).__name__)
         weight = 1.0
         if WEIGHT in columns:
+            written = (row.values.get(columns[WEIGHT]) or "").strip()
             try:
-                weight = float(values[WEIGHT])
+                weight = float(written)
             except ValueError:
                 weight = math.nan
             if not 0 < weight < math.inf:
-                found = f"the weight {values[WEIGHT][:60]!r} is no number above 0"
-                problems.add(found, row.place, kind="weight")
+                problems.add(
+                    f"the weight {written[:60]!r} is no number above 0", row.place, kind="weight"
+                )
         if problems.count == before:
             title, description = values["title"], values["description"]
             yield row, Item(identifier, title, description, created_on, tag, weight=weight)
@@ -112,7 +114,7 @@ def _values_of(row: Row, columns: Mapping[str, str]) -> dict[str, str]:
     """Return the row's fields, stripped, "" for those that are missing."""
     values = {
         field: (row.values.get(columns[field]) or "").strip() if field in columns else ""
-        for field in (*FIELDS, WEIGHT)
+        for field in FIELDS
     }
     if "id" not in columns:
         values["id"] = str(row.number)
