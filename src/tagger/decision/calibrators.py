@@ -17,7 +17,7 @@ TINY = 1e-12
 STRETCH = (0.05, 20.0)
 """Temperatures that are looked at."""
 
-STORED = ConfigDict(extra="forbid")
+STORED = ConfigDict(extra="forbid", defer_build=True)
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """What `decision.json` is made of: no text, and nothing that is not finite, is taken for one."""
 
