@@ -1,6 +1,7 @@
 """Runs the `tagger` command: audits data, compares approaches, and uses finished runs."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 GATE_FAILED = 1
 ALARM_STANDS = 4
+NOT_TAKEN = 1
 
 
 @exit_on_user_error
@@ -312,12 +314,33 @@ def _add_service_commands(
     )
     serve.add_argument("--host", help="address that is listened on; default: 127.0.0.1")
     serve.add_argument("--port", type=int, help="default: 8080")
-    serve.add_argument(
-        "--rows", type=Path, metavar="FILE",
-        help="the run's test rows, where the source that it was made from is not on this machine",
-    )  # fmt: skip
     serve.add_argument("--workers", type=int, default=1, help="1: a service is one process")
     serve.set_defaults(command=_serve)
+
+    submit = commands.add_parser(
+        "submit",
+        help="send a file or a feed of items to a service",
+        description="Send items to a service: a table (CSV, JSON, Parquet, Arrow), a feed (RSS, "
+        "Atom), or what Reddit or Hacker News answered. What was sent before is not stored again, "
+        "so a command that was stopped is given again. A column suggested_tag is shown to those "
+        "who review.",
+    )
+    submit.add_argument("--input", required=True, metavar="FILE", help="- is standard input")
+    submit.add_argument(
+        "--url", default="http://127.0.0.1:8080", help="of the service; default: %(default)s"
+    )
+    submit.add_argument(
+        "--key-env", metavar="NAME",
+        help="environment variable with the key; default: TAGGER_KEY, if it is there",
+    )  # fmt: skip
+    submit.add_argument("--source", default="", metavar="NAME", help="goes before ids: NAME:ID")
+    submit.add_argument("--rate", type=float, metavar="N", help="most items a second")
+    submit.add_argument(
+        "--failed", type=Path, metavar="FILE.jsonl",
+        help="items that are not taken go there, with the reason; default: INPUT.failed.jsonl",
+    )  # fmt: skip
+    _add_table_options(submit)
+    submit.set_defaults(command=_submit)
 
     store = commands.add_parser("store", help="upgrade, back up, verify or rebuild a store")
     actions = store.add_subparsers(required=True, metavar="ACTION")
@@ -331,6 +354,34 @@ def _add_service_commands(
         if action == "backup":
             one.add_argument("--out", type=Path, required=True, metavar="FILE")
         one.set_defaults(command=_store, action=action)
+
+    hold = commands.add_parser(
+        "hold",
+        parents=[settings],
+        help="stop and resume publishing",
+        description="Say whether a service publishes, or let it stop (on) or resume (off), while "
+        "it runs or not. On hold, people decide on every item that comes in.",
+    )
+    hold.add_argument("state", nargs="?", choices=["on", "off"], help="default: only say it")
+    hold.add_argument("--reason", help="on: why; people are shown it")
+    hold.set_defaults(command=_hold)
+
+    data = commands.add_parser("data", help="get people's labels out of a store")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    pull = actions.add_parser(
+        "pull",
+        parents=[settings],
+        help="write them as a table to train on",
+        description="Write the labels that people gave as a table that `tagger audit` and "
+        "`train.py data=file` take as it is. Rows of the random sample, and labels that differ, go "
+        "to tables beside it.",
+    )
+    pull.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as labels.csv")
+    pull.add_argument(
+        "--sample-for-training", action="store_true",
+        help="put rows of the random sample into the table too: it can't be evaluated on then",
+    )  # fmt: skip
+    pull.set_defaults(command=_pull)
 
     keys = commands.add_parser("keys", help="make, list or revoke the keys of a service's clients")
     actions = keys.add_subparsers(required=True, metavar="ACTION")
@@ -442,7 +493,8 @@ def _predict(options: argparse.Namespace) -> None:
 
     run = open_run(options.run, options.runs_dir)
     if many:
-        from tagger.prediction import PIPE, predict_file
+        from tagger.data.readers import PIPE
+        from tagger.prediction import predict_file
 
         outcome = predict_file(
             run, options.input, options.output, _table_format(options, run.columns),
@@ -757,7 +809,38 @@ def _serve(options: argparse.Namespace) -> None:
         from tagger.service.server import serve
     except ModuleNotFoundError as error:
         raise _lacking(error) from None
-    serve(run, config, options.rows)
+    serve(run, config)
+
+
+def _submit(options: argparse.Namespace) -> None:
+    if options.rate is not None and not options.rate > 0:
+        raise UserError(f"--rate {options.rate:g}: expected more than 0 items a second")
+    key = os.environ.get(options.key_env or "TAGGER_KEY", "").strip()
+    if options.key_env and not key:
+        raise UserError(f"--key-env {options.key_env}: there is no such environment variable")
+    if not key.isascii() or not key.isprintable():
+        raise UserError("the key is none: `tagger keys create` shows one, such as tg_…")
+    from tagger.decision.policies import NEEDS_REVIEW
+
+    try:
+        from tagger.submission import submit_file
+    except ModuleNotFoundError as error:
+        raise _lacking(error) from None
+
+    outcome = submit_file(
+        options.input, options.url, key=key, name=options.source, rate=options.rate,
+        failed=options.failed, how=_table_format(options),
+    )  # fmt: skip
+    failures = outcome.decisions.pop("", 0)
+    asked, same = (outcome.decisions.pop(one, 0) for one in (NEEDS_REVIEW, "duplicate"))
+    published = outcome.decisions.total()
+    print(
+        f"{published + asked + same:,} items: {published:,} published, {asked:,} for people, "
+        f"{same:,} there already"
+    )
+    if failures:
+        print(f"{failures:,} items were not taken: {outcome.failed}", file=sys.stderr)
+        sys.exit(NOT_TAKEN)
 
 
 def _store(options: argparse.Namespace) -> None:
@@ -773,6 +856,43 @@ def _store(options: argparse.Namespace) -> None:
             print(verify_store(config.store))
         case "rebuild":
             print(f"indexes made anew from {rebuild_store(config.store):,} events")
+
+
+def _hold(options: argparse.Namespace) -> None:
+    if (options.state == "on") != bool(options.reason):
+        raise UserError("say why publishing stops, and nothing else: hold on --reason 'too sure'")
+    config = _settings(options)
+    from contextlib import closing
+
+    from tagger.service import hold
+    from tagger.service.database import open_store
+    from tagger.service.keys import now_ms, shown_time
+
+    at = now_ms()
+    with closing(open_store(config.store)) as store:
+        if options.state is not None:
+            with store.writing() as connection:
+                if options.state == "on":
+                    hold.set_hold(connection, options.reason, actor="command", at=at)
+                else:
+                    hold.lift_hold(connection, actor="command", at=at)
+        with store.reading() as connection:
+            on = hold.current_hold(connection)
+    print("publishing" if on is None else f"on hold since {shown_time(on.since)}: {on.reason}")
+
+
+def _pull(options: argparse.Namespace) -> None:
+    config = _settings(options)
+    from contextlib import closing
+
+    from tagger.service.database import open_store
+    from tagger.service.labels import pull_labels
+
+    with closing(open_store(config.store)) as store, store.reading() as connection:
+        for line in pull_labels(
+            connection, options.out, sample_for_training=options.sample_for_training
+        ):
+            print(line)
 
 
 def _keys(options: argparse.Namespace) -> None:
