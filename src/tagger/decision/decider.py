@@ -80,6 +80,7 @@ class Decisions:
         tags: Position of the tag that is published, or `REVIEW`, (n,).
         out_of_distribution: Whether an item is sent to a person because of its OOD score, (n,);
             None where no such score was asked for.
+        ood_scores: OOD score of each item, (n,); None likewise.
         vectors: Of the classifier's encoder, (n, width); None where it has none.
     """
 
@@ -87,6 +88,7 @@ class Decisions:
     probabilities: FloatArray
     tags: IntArray
     out_of_distribution: BoolArray | None = None
+    ood_scores: FloatArray | None = None
     vectors: FloatArray | None = None
 
     @property
@@ -134,7 +136,7 @@ class Rule:
         assert ood_scores is not None
         unfamiliar = ood_scores > self.ood_threshold
         decided = np.where(unfamiliar, REVIEW, decided)
-        return Decisions(probabilities, calibrated, decided, unfamiliar)
+        return Decisions(probabilities, calibrated, decided, unfamiliar, ood_scores)
 
 
 PLAIN = Rule(Unchanged(), Argmax(), None)
