@@ -281,7 +281,7 @@ def build_parser() -> argparse.ArgumentParser:
     monitor.add_argument(
         "--labels", type=Path, metavar="FILE",
         help="published items with their tags, drawn at random and labelled blind; a column "
-        "`inclusion` says with what probability",
+        "`inclusion_probability` says with what probability",
     )  # fmt: skip
     monitor.add_argument("--promise", type=_probability, help="default: the run's, if it has one")
     monitor.add_argument(

@@ -125,7 +125,9 @@ def test_a_change_is_an_alarm_that_the_exit_code_tells_and_a_person_accepts(
 def test_labels_are_counted_by_how_they_were_drawn(run: RunFolder, tmp_path: Path) -> None:
     rows = make_rows(60, seed=3)
     source = write(tmp_path / "stream.csv", rows[:20], without="tag")
-    labelled = [row | {"inclusion": "0.02" if at % 2 else "0.1"} for at, row in enumerate(rows)]
+    labelled = [
+        row | {"inclusion_probability": "0.02" if at % 2 else "0.1"} for at, row in enumerate(rows)
+    ]
     labels = write(tmp_path / "labels.csv", labelled)
     out = tmp_path / "out"
     report = watch_file(run, source, out, labels=labels, promise=0.8)
@@ -144,8 +146,8 @@ def test_labels_are_counted_by_how_they_were_drawn(run: RunFolder, tmp_path: Pat
 
 def test_mistakes_are_told_at_once_and_before_any_work(run: RunFolder, tmp_path: Path) -> None:
     rows = [
-        {"id": "1", "text": "iron", "tag": "mettal", "inclusion": "2"},
-        {"id": "2", "text": "", "tag": "metal", "inclusion": "x"},
+        {"id": "1", "text": "iron", "tag": "mettal", "inclusion_probability": "2"},
+        {"id": "2", "text": "", "tag": "metal", "inclusion_probability": "x"},
     ]
     labels = write(tmp_path / "labels.csv", rows)
     source = write(tmp_path / "stream.csv", make_rows(5, seed=1))
@@ -153,7 +155,7 @@ def test_mistakes_are_told_at_once_and_before_any_work(run: RunFolder, tmp_path:
         watch_file(run, source, tmp_path / "out", labels=labels)
     told = str(refused.value)
     assert "'mettal' is none of the run's tags (did you mean 'metal'?)" in told
-    assert "`inclusion` is '2', expected a probability" in told
+    assert "`inclusion_probability` is '2', expected a probability" in told
     assert "needs a text and a tag" in told
     assert not (tmp_path / "out" / "state.json").exists()
 

@@ -30,7 +30,7 @@ from tagger.runs import RunFolder, read_calibration
 
 STATE_FILE = "state.json"
 REPORT_FILE = "monitor.json"
-INCLUSION = "inclusion"
+INCLUSION = "inclusion_probability"
 """Column of the probability with which a row was drawn to be labelled; without it, 1."""
 
 CHUNK = 512
@@ -56,7 +56,7 @@ class Table:
             self._columns = {k: v for k, v in self._columns.items() if k != "tag"}
 
     def check(self, cursor: Cursor) -> tuple[int, float]:
-        """Read all of it once; return its number of rows, and the smallest `inclusion` of a label.
+        """Read all of it once; return its number of rows, and the smallest inclusion probability of a label.
 
         Raises:
             UserError: with all problems; or when it is not what was read up to the cursor.
