@@ -56,7 +56,7 @@ class Table:
             self._columns = {k: v for k, v in self._columns.items() if k != "tag"}
 
     def check(self, cursor: Cursor) -> tuple[int, float]:
-        """Read all of it once; return its number of rows, and the smallest inclusion probability of a label.
+        """Read all of it once; return how many rows it has, and the smallest chance of a label.
 
         Raises:
             UserError: with all problems; or when it is not what was read up to the cursor.
