@@ -35,7 +35,11 @@ def build_parser() -> argparse.ArgumentParser:
     runs = argparse.ArgumentParser(add_help=False)
     runs.add_argument("--runs-dir", default="runs", help="default: %(default)s")
     run = argparse.ArgumentParser(add_help=False)
-    run.add_argument("--run", required=True, help="a run folder, or a name below --runs-dir")
+    run.add_argument(
+        "--run",
+        required=True,
+        help="a run folder, a name below --runs-dir, or hf:ORG/NAME@REVISION",
+    )
 
     init = commands.add_parser(
         "init",
@@ -245,7 +249,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bench.add_argument(
         "--run", required=True, action="append", metavar="RUN",
-        help="a run folder, or a name below --runs-dir; may be given again",
+        help="a run folder, a name below --runs-dir, or hf:ORG/NAME; may be given again",
     )  # fmt: skip
     bench.add_argument(
         "--data", type=Path, metavar="FILE",
@@ -263,6 +267,32 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FILE.json", help="keep the figures, and their tables as .md"
     )
     bench.set_defaults(command=_benchmark)
+
+    known = argparse.ArgumentParser(add_help=False)
+    known.add_argument("--license", metavar="ID", help="of the model, such as mit; no run knows it")
+    known.add_argument("--language", metavar="CODE", help="of its texts, such as en; likewise")
+    card = commands.add_parser(
+        "card",
+        parents=[run, runs, known],
+        help="write a run's model card",
+        description="Write what the run's own files say of it, as the hub's README.md: metadata, "
+        "figures with intervals, data, limits, machine, use.",
+    )
+    card.add_argument("--out", type=Path, metavar="FILE", help="default: README.md of the run")
+    card.set_defaults(command=_card)
+
+    push = commands.add_parser(
+        "push",
+        parents=[run, runs, known],
+        help="publish a run on the Hugging Face hub",
+        description="Upload a run's model, card and files, of which none quotes an item, to a "
+        "repository of its own: what else is there is removed. Every command takes it back: "
+        "--run hf:ORG/NAME@REVISION",
+    )
+    push.add_argument("repository", metavar="ORG/NAME", help="made if need be")
+    push.add_argument("--private", action="store_true", help="make it for its owners alone")
+    push.add_argument("--yes", action="store_true", help="do not ask first")
+    push.set_defaults(command=_push)
     _add_service_commands(commands, [run, runs])
     return parser
 
@@ -662,6 +692,43 @@ def _benchmark(options: argparse.Namespace) -> None:
         report.write(out)
         write_markdown(page, tables)
         print(f"{out}\n{tables}")
+
+
+def _said(options: argparse.Namespace) -> dict[str, str]:
+    given = {name: getattr(options, name) for name in ("license", "language")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _card(options: argparse.Namespace) -> None:
+    from tagger.files import write_text
+    from tagger.hub import CARD
+    from tagger.reporting.card import write_card
+    from tagger.runs import open_run
+
+    run = open_run(options.run, options.runs_dir)
+    out = options.out or run.path / CARD
+    write_text(out, write_card(run, more=_said(options)))
+    print(out)
+
+
+def _push(options: argparse.Namespace) -> None:
+    from tagger.hub import CARD, check_repository, files_to_push, push_run
+    from tagger.reporting.card import write_card
+    from tagger.runs import open_run
+
+    check_repository(options.repository)
+    run = open_run(options.run, options.runs_dir)
+    files = files_to_push(run)
+    card = write_card(run, repository=options.repository, more=_said(options))
+    mib = sum(path.stat().st_size for path in files.values()) / 2**20
+    print(f"{options.repository}: {len(files) + 1} files, {mib:,.1f} MiB")
+    print("\n".join(f"  {name}" for name in (CARD, *files)))
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise UserError("nobody is there to be asked", hint="To upload it, add --yes.")
+        if input("upload these? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise UserError("nothing was uploaded")
+    print(push_run(options.repository, files, card, private=options.private))
 
 
 def _settings(options: argparse.Namespace) -> "ServiceConfig":

@@ -55,6 +55,11 @@ def expand_home(path: str | Path) -> Path:
         return Path(path)
 
 
+def cache_folder() -> Path:
+    """Return the folder of what is fetched or joined once: $TAGGER_CACHE, or ~/.cache/tagger."""
+    return Path(os.environ.get("TAGGER_CACHE") or Path.home() / ".cache" / "tagger")
+
+
 def plain_name(path: Path) -> str:
     """Return a file's name without its endings, in letters that the name of a folder may have."""
     stem = path.name.partition(".")[0] or path.name
