@@ -4,8 +4,8 @@ The encoder lies as transformers' AutoModel and sentence-transformers read it. W
 is listed in `modules.json`, which the latter alone reads. transformers has no class that computes
 a BERT, its mean and a linear head (ModernBERT's and EuroBERT's take a mean, but are other encoders;
 XLM's counts padding in): its classifiers would put a head of random weights on ours, with no more
-than a warning.
-They are made to refuse: the weights of such a head are there, with a shape that fits none.
+than a warning. They are made to refuse: the weights of such a head are there, in a shape that fits
+none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ OPENED_BY = "SentenceTransformer"
 """Class that opens a folder whose head transformers does not know."""
 
 NOTE = "modules.json names the head: open this folder with sentence-transformers or tagger.load"
-"""Name of an empty tensor: transformers lists it in the report above its refusal."""
+"""Name of a tensor of one number: transformers lists it in the report above its refusal."""
 
 SPECIAL_TOKENS = {
     "unk_token": ("[UNK]", "<unk>"),
@@ -126,11 +126,11 @@ def write_modules(folder: Path, hidden: int, head: nn.Module, shape: Mapping[str
 def refuse_other_heads(folder: Path, encoder: nn.Module) -> None:
     """Let transformers' classifiers refuse the encoder's weights instead of inventing a head.
 
-    `AutoModel` and sentence-transformers pass over the empty tensors.
+    `AutoModel` and sentence-transformers pass over these tensors.
     """
     tensors = load_file(folder / WEIGHTS)
-    empty = {name: torch.zeros(0) for name in (NOTE, *_head_weights(encoder))}
-    _save({**tensors, **empty}, folder / WEIGHTS)
+    marks = {name: torch.zeros(1) for name in (NOTE, *_head_weights(encoder))}
+    _save({**tensors, **marks}, folder / WEIGHTS)
 
 
 def _head_weights(encoder: Any) -> list[str]:
