@@ -18,13 +18,36 @@ if TYPE_CHECKING:
 
 GATE_FAILED = 1
 
+HYDRA_COMMANDS = {
+    "train": "make a run: train.py, with the same overrides",
+    "evaluate": "judge a run: evaluate.py",
+    "optimize": "search for the best config: optimize.py",
+}
+"""Commands whose arguments Hydra reads, help included."""
+
 
 @exit_on_user_error
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the commands below; `tagger --help` lists them."""
-    options = build_parser().parse_args(arguments)
-    settle_threads()
-    options.command(options)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given and given[0] in HYDRA_COMMANDS:
+            from tagger.scripts import SCRIPTS
+
+            sys.argv = [f"tagger {given[0]}", *given[1:]]
+            SCRIPTS[given[0]]()
+            return
+        options = build_parser().parse_args(given)
+        settle_threads()
+        options.command(options)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "tagger":
+            raise
+        raise UserError(
+            f"this needs {error.name}, which is not installed",
+            hint="pip install 'tagger[train]' brings what training and evaluating take; a run that "
+            "`tagger export` made answers without.",
+        ) from None
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -41,6 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="a run folder, a name below --runs-dir, or hf:ORG/NAME@REVISION",
     )
 
+    for name, text in HYDRA_COMMANDS.items():
+        commands.add_parser(name, help=text)
     init = commands.add_parser(
         "init",
         help="write the config that reads a table of yours",

@@ -20,8 +20,12 @@ from tagger.errors import UserError
 if TYPE_CHECKING:
     from filelock import FileLock
 
-REPO_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parent
+INSTALLED = (_PACKAGE / "carried").is_dir()
+"""Whether this is a wheel, which carries its own copies of configs/ and of lists of data/."""
 
+REPO_ROOT = _PACKAGE / "carried" if INSTALLED else _PACKAGE.parents[1]
+"""The repository's root; of a wheel, the folder of these copies."""
 
 IN_REPO = "repo:"
 """Before a path: it is in this repository, whatever lies where a command is given."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tagger.files import INSTALLED
 from tagger.output import shell_command
 
 
@@ -17,7 +18,8 @@ def quoted(value: str | Path) -> str:
 
 def script_command(script: str, **overrides: str | Path) -> str:
     """Return the command that starts a script with texts and paths as values, ready to paste."""
-    return shell_command("python", script, *(_override(*pair) for pair in overrides.items()))
+    start = ("tagger", script.removesuffix(".py")) if INSTALLED else ("python", script)
+    return shell_command(*start, *(_override(*pair) for pair in overrides.items()))
 
 
 def _override(key: str, value: str | Path) -> str:
