@@ -15,7 +15,10 @@ from tagger.runs import RunFolder
 pytestmark = pytest.mark.slow
 
 WORDS = {"fruit": "apple pear plum cherry grape", "metal": "iron copper zinc nickel silver"}
-WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; "
+TRAINS = ("torch", "transformers", "scipy", "sklearn", "pandas", "pyarrow", "matplotlib", "onnx")
+"""What `pip install tagger` leaves out."""
+
+WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({TRAINS})); "
 TAGGER = "from tagger.cli import main; main()"
 
 
@@ -80,9 +83,28 @@ def test_help_of_the_commands_that_hydra_reads_is_hydras(installed, tmp_path):
     assert done.returncode == 0 and "training" in done.stdout
 
 
+def test_a_compressed_run_answers_without_what_training_takes(installed, tmp_path, copy_run):
+    from tagger.compression.run_export import export_run
+    from tagger.config.composition import compose_config, load_config
+    from tagger.config.schema import ExportConfig
+
+    whole = copy_run("whole")
+    given = ["run=whole", f"runs_dir={whole.path.parent}", "compress=int8", "gate=false"]
+    small = export_run(load_config(ExportConfig, compose_config("export", given))).folder
+    done = run(installed, tmp_path, "predict", "--run", small, "--text", "apple", before=WITHOUT)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "fruit"), done.stderr
+    (tmp_path / "in.csv").write_text("id,title\n1,apple\n2,iron\n")
+    files = ("--input", "in.csv", "--output", "out.csv")
+    done = run(installed, tmp_path, "predict", "--run", small, *files, before=WITHOUT)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(",")[1] for line in (tmp_path / "out.csv").read_text().splitlines()] == [
+        "decision", "fruit", "metal",
+    ]  # fmt: skip
+
+
 def test_what_needs_torch_says_so_where_there_is_none(installed, tmp_path, tiny_run):
     asked = ("predict", "--run", tiny_run.path, "--text", "apple")
-    done = run(installed, tmp_path, *asked, before=WITHOUT_TORCH)
+    done = run(installed, tmp_path, *asked, before=WITHOUT)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: this needs torch")
     assert "tagger[train]" in done.stderr

@@ -29,7 +29,6 @@ from tagger.config.schema import (
     TrainConfig,
 )
 from tagger.data.items import Item
-from tagger.data.splits import Split
 from tagger.data.tags import list_tags
 from tagger.documents import SCHEMA_VERSION
 from tagger.environment import library_version
@@ -41,6 +40,8 @@ from tagger.run_meta import FINISHED, Place, RunMeta, changed_files
 
 if TYPE_CHECKING:
     import _csv
+
+    from tagger.data.splits import Split
 
 OLD_FILES = {"ood.safetensors": "novelty.safetensors"}
 """Names of files in a run folder: now, and in runs of before."""
@@ -321,7 +322,7 @@ def current_or_old(path: Path) -> Path:
 def write_splits(
     path: Path,
     items: Sequence[Item],
-    split: Split,
+    split: "Split",
     extra: Sequence[Item] = (),
     members: Sequence[SplitRow] = (),
 ) -> None:

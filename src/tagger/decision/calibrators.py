@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from scipy.optimize import minimize, minimize_scalar
 
 from tagger.scores import FloatArray, IntArray, softmax
 
@@ -95,6 +94,8 @@ def fit_temperature(probabilities: FloatArray, true: IntArray) -> Temperature:
     def loss(log_temperature: float) -> float:
         return _cross_entropy(logs / np.exp(log_temperature), true)
 
+    from scipy.optimize import minimize_scalar
+
     found = minimize_scalar(loss, bounds=np.log(STRETCH), method="bounded")
     return Temperature(float(np.exp(found.x)))
 
@@ -112,6 +113,8 @@ def fit_vector(probabilities: FloatArray, true: IntArray) -> Vector:
         return _cross_entropy(logs * scale + shift, true) + float(penalty)
 
     start = np.concatenate([np.ones(n_tags), np.zeros(n_tags)])
+    from scipy.optimize import minimize
+
     found = minimize(loss, start, method="L-BFGS-B")
     return Vector(found.x[:n_tags].tolist(), found.x[n_tags:].tolist())
 

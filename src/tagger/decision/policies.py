@@ -11,9 +11,6 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-# Not scipy.stats: its import takes most of a second, and its functions a hundred times as long.
-from scipy.special import bdtr, bdtrin, betaincinv
-
 from tagger.config.schema import DecisionConfig
 from tagger.decision.calibrators import STORED, Number
 from tagger.documents import Record
@@ -243,6 +240,10 @@ def rows_needed(most: int, precision: float, confidence: float) -> IntArray:
         confidence: Of the promise.
     """
     errors = np.arange(math.ceil(most * (1 - precision)) + 1)
+    # Where a rule is fitted alone: to apply one, scipy need not be there. Not scipy.stats, whose
+    # import takes most of a second, and whose functions a hundred times as long.
+    from scipy.special import bdtrin
+
     needed = np.ceil(bdtrin(errors, 1 - confidence, 1 - precision) - ROUNDING)
     within: IntArray = needed[needed <= most].astype(np.int64)
     return within
@@ -297,6 +298,8 @@ def clopper_pearson_lower(successes: int, trials: int, confidence: float) -> flo
     """
     if successes == 0:
         return 0.0
+    from scipy.special import betaincinv
+
     return float(betaincinv(successes, trials - successes + 1, 1 - confidence))
 
 
@@ -305,4 +308,6 @@ def p_value_of_precision(errors: int, published: int, precision: float) -> float
 
     The p-value of the hypothesis that the promise is not kept; a small one rejects it.
     """
+    from scipy.special import bdtr
+
     return float(bdtr(errors, published, 1 - precision)) if published else 1.0
