@@ -34,7 +34,7 @@ PUBLISHED = (
     META, "config.yaml", "splits.csv", "metrics.jsonl", "calibration.csv", "decision.json",
     "ood.safetensors", "predictions.csv", "parity.json",
 )  # fmt: skip
-"""Files beside the model that are uploaded. Reports are not: they quote items."""
+"""Files beside the model that are uploaded. Reports are not: they quote items, of any number."""
 
 KEPT = (".gitattributes",)
 """Files of a repository that are not ours to remove."""

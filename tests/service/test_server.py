@@ -20,6 +20,7 @@ import pytest
 from sqlalchemy import select
 from tests.conftest import WORDS, Runs
 
+from tagger import submission
 from tagger.cli import main
 from tagger.files import REPO_ROOT
 from tagger.prediction import predict_file
@@ -216,6 +217,39 @@ def ask_to_end(url: str) -> None:
         client.post("/v1/classify", json={"items": [{"title": "end the thread"}]})
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_file_that_is_sent_again_after_a_kill_is_stored_once(
+    start: Start, store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "items.csv"
+    rows = "".join(
+        f"i{at},{one},{'fruit' if at == 7 else ''}\n" for at, one in enumerate(texts(60))
+    )
+    source.write_text(f"id,title,suggested_tag\n{rows}", encoding="utf-8")
+    server = start()
+    killing = threading.Timer(0.5, server.end, [signal.SIGKILL])
+    killing.start()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught:
+        patch.setattr(submission, "PATIENCE_SECONDS", 1.0)
+        main(["submit", "--input", str(source), "--url", server.url, "--rate", "60"])
+    killing.join()
+    assert caught.value.code == 2
+    server = start()
+    main(["submit", "--input", str(source), "--url", server.url])
+    main(["submit", "--input", str(source), "--url", server.url])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert first.startswith("60 items: ")
+    store = open_store(store_url)
+    with store.reading() as connection:
+        found = connection.scalars(select(EVENT.c.data).where(EVENT.c.kind == "submitted")).all()
+    store.close()
+    kept = {data["id"]: data for data in map(json.loads, found)}
+    assert len(found) == len(kept) == 60
+    assert kept["i7"]["suggested"] == "fruit"
+
+
 Refused = Callable[..., str]
 
 
@@ -273,6 +307,17 @@ def test_a_run_that_is_not_there_or_damaged_is_refused(refused: Refused, runs: R
     assert "there is no run" in refused(run="none")
     next((runs.folder / "words" / "model").iterdir()).unlink()
     assert "damaged" in refused(run=str(runs.folder / "words"))
+
+
+def test_an_unfinished_run_and_the_folder_of_a_builds_steps_are_refused(
+    refused: Refused, runs: Runs
+) -> None:
+    run = runs.open("words")
+    run.meta.model_copy(update={"status": "running"}).write(run.path / "meta.json")
+    assert "did not finish training" in refused(run=str(run.path))
+    told = refused(run=str(runs.folder))
+    assert told.startswith(f"error: {runs.folder} is not a run folder: it has no meta.json\n")
+    assert "It holds runs: plain, rough, told, words" in told
 
 
 def test_an_address_that_is_none_is_refused(refused: Refused) -> None:

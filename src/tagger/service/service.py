@@ -35,7 +35,7 @@ class Service:
         store: Where everything is kept.
         inference: The thread that classifies.
         writer: The thread that writes.
-        differing: Stored rows that this machine answers otherwise; None until they were tried.
+        differing: Stored samples that this machine answers otherwise; None until they were tried.
         now: Milliseconds, for tests.
         readers: The threads that read.
     """
