@@ -2,24 +2,27 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPBearer
-from sqlalchemy import Connection, func, select
+from fastapi.security import APIKeyCookie, HTTPBearer
+from sqlalchemy import Connection, select
 from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, JSONResponse
 
 from tagger.service import bodies, content, review
 from tagger.service.duplicates import Match, find_match
 from tagger.service.gate import CLIENT, Gate, Rules
 from tagger.service.keys import ROLES, Authentication, Role
 from tagger.service.metrics import CONTENT_TYPE, Metrics
+from tagger.service.pages import Pages
 from tagger.service.refusals import Refusal
 from tagger.service.service import Service
-from tagger.service.tables import REVIEW_QUEUE
+from tagger.service.sessions import COOKIE
 
 OPEN: frozenset[Role] = frozenset()
 SUBMITTERS: frozenset[Role] = frozenset({"submit", "admin"})
@@ -40,6 +43,7 @@ REFUSALS = {
     503: "not ready, or the store does not answer; nothing was kept",
     504: "there was no answer in time",
 }
+DONE = "done: what is now is shown at another address"
 ReviewId = bodies.Number
 
 
@@ -52,8 +56,13 @@ class Api:
             "ready": ("Whether /readyz answers 200.", lambda: not self._unready()),
             "inference_waiting": ("Items that wait.", lambda: service.inference.waiting),
             "writer_waiting": ("Writes that wait.", lambda: service.writer.waiting),
+            "reviews": ("Items in review.", lambda: self.counts["open"]),
+            "labels": ("Labels that people gave.", lambda: self.counts["labelled"]),
+            "label_kappa": ("Agreement of two people.", self._kappa),
+            "hold": ("Whether publishing is stopped.", lambda: self.counts["hold"] is not None),
         }
         self.metrics = Metrics(gauges)
+        self.counts: dict[str, Any] = {}
 
     async def classify(self, body: bodies.ClassifyIn) -> Response:
         """Classify items; nothing is written."""
@@ -107,9 +116,15 @@ class Api:
         known = [match is not None and match.overlap >= certain for match in matches]
         new = [item for item, same in zip(body.items, known, strict=True) if not same]
         predictions = iter(await service.classify(new))
+        rate = service.config.review.sample
         submissions = [
             content.Submission(
-                item, service.truncated(item), None if same else next(predictions), match, seen
+                item,
+                service.truncated(item),
+                None if same else next(predictions),
+                match,
+                seen,
+                rate if service.draw() < rate else None,
             )
             for item, same, match in zip(body.items, known, matches, strict=True)
         ]
@@ -123,7 +138,7 @@ class Api:
         return _json(answer)
 
     async def report(self, body: bodies.FeedbackIn, request: Request) -> Response:
-        """Report that the tag of an item is wrong: a person will look at it."""
+        """Report that the tag of an item is wrong, so that a person looks at it; or is right."""
         self.service.check_tag(body.tag)
         work = partial(content.report_item, report=body, **self._who(request))
         return _json(await self.service.write(work))
@@ -133,10 +148,11 @@ class Api:
         tag: str,
         cursor: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        q: Annotated[bodies.Text, Query(max_length=200)] = "",
     ) -> Response:
-        """List the published items of a tag, the latest first."""
+        """List the published items of a tag, the latest first; `q` is looked for in titles."""
         self.service.check_tag(tag)
-        work = partial(content.list_published, tag=tag, before=cursor, limit=limit)
+        work = partial(content.list_published, tag=tag, before=cursor, limit=limit, q=q)
         return _json(await self.service.read(work))
 
     async def list_reviews(self) -> Response:
@@ -151,9 +167,14 @@ class Api:
         return _json({"review": await self.service.write(work)})
 
     async def label(self, review_id: ReviewId, body: bodies.LabelIn, request: Request) -> Response:
-        """Label a claimed item: it is published under the tag, or linked as a duplicate."""
+        """Label a claimed item: it is published under the tag, or linked as a duplicate.
+
+        Where two people label each item, that is done when two agree, or a third has decided.
+        """
         self.service.check_tag(body.tag)
-        work = partial(review.label, review=review_id, tag=body.tag, **self._who(request))
+        people = self.service.config.review.people
+        work = partial(review.label, review=review_id, tag=body.tag, people=people)
+        work = partial(work, **self._who(request))
         return _json(await self.service.write(work))
 
     async def skip(self, review_id: ReviewId, request: Request) -> Response:
@@ -181,10 +202,13 @@ class Api:
 
     async def show_metrics(self) -> Response:
         """Show figures for Prometheus."""
-        waiting = select(func.count()).select_from(REVIEW_QUEUE)
-        count = await self.service.read(lambda connection: connection.scalar(waiting))
-        self.metrics.reviews.set(count)
+        work = partial(review.count_reviews, at=self.service.now())
+        self.counts = await self.service.read(work)
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+    def _kappa(self) -> float:
+        kappa = self.counts["agreement"]["kappa"]
+        return math.nan if kappa is None else float(kappa)
 
     def _who(self, request: Request) -> dict[str, Any]:
         return {"client": request.scope[CLIENT].id, "at": self.service.now()}
@@ -202,10 +226,12 @@ class Api:
 def build_app(service: Service) -> FastAPI:
     """Build the application, with the gate before it."""
     api = Api(service)
+    pages = Pages(service, Authentication(service.store))
     # No pages of documentation: they would load scripts from elsewhere.
     app = FastAPI(title="tagger", version=service.run["version"], docs_url=None, redoc_url=None)
     rules: dict[tuple[str, str], frozenset[Role]] = {("GET", "/openapi.json"): OPEN}
     at_review = "/v1/review/{review_id}"
+    viewers = OPEN if service.config.public else EVERYBODY
     routes: list[tuple[str, str, Any, frozenset[Role], Any]] = [
         ("POST", "/v1/classify", api.classify, SUBMITTERS, bodies.ClassifyOut),
         ("POST", "/v1/items", api.submit, SUBMITTERS, bodies.SubmitOut),
@@ -219,33 +245,45 @@ def build_app(service: Service) -> FastAPI:
         ("GET", "/metrics", api.show_metrics, frozenset({"read", "admin"}), None),
         ("GET", "/healthz", api.health, OPEN, bodies.State),
         ("GET", "/readyz", api.ready, OPEN, bodies.State),
+        ("GET", "/", pages.show_content, viewers, HTMLResponse),
+        ("POST", "/", pages.report, viewers, HTMLResponse),
+        ("GET", "/review", pages.show_review, REVIEWERS, HTMLResponse),
+        ("POST", "/review/{action}", pages.act, REVIEWERS, HTMLResponse),
+        ("GET", "/session", pages.show_session, OPEN, HTMLResponse),
+        ("POST", "/session", pages.begin_session, OPEN, HTMLResponse),
+        ("POST", "/session/end", pages.end_session, OPEN, HTMLResponse),
+        ("GET", "/static/{name}", pages.send_file, OPEN, HTMLResponse),
     ]
+    known_by = (HTTPBearer(auto_error=False), APIKeyCookie(name=COOKIE, auto_error=False))
     for method, path, handler, roles, answer in routes:
         rules[method, path] = roles
+        is_page = answer is HTMLResponse
+        model = {} if is_page else {"model": bodies.Problem}
         app.add_api_route(
             path,
             handler,
             methods=[method],
-            response_model=answer,
+            response_model=None if is_page else answer,
+            response_class=HTMLResponse if is_page else JSONResponse,
             responses={
-                status: {"model": bodies.Problem, "description": text}
-                for status, text in REFUSALS.items()
+                status: {"description": text} | model
+                for status, text in (REFUSALS | ({303: DONE} if is_page else {})).items()
             },
-            dependencies=[Security(HTTPBearer(auto_error=False))] if roles else [],
+            dependencies=[Security(one) for one in known_by] if roles else [],
             openapi_extra={"x-roles": sorted(roles)},
         )
-    add_gate(app, service, rules, api.metrics)
+    add_gate(app, service, rules, api.metrics, pages)
     return app
 
 
-def add_gate(app: FastAPI, service: Service, rules: Rules, metrics: Metrics) -> None:
+def add_gate(app: FastAPI, service: Service, rules: Rules, metrics: Metrics, pages: Pages) -> None:
     """Put the gate before an application, and let it say what is wrong with a body."""
 
     async def explain(request: Request, error: RequestValidationError) -> Response:
         raise _refused(error)
 
     async def repeat(request: Request, error: HTTPException) -> Response:
-        raise Refusal(error.status_code, "the body is not JSON")
+        raise Refusal(error.status_code, "the body cannot be read")
 
     app.add_exception_handler(RequestValidationError, explain)
     app.add_exception_handler(HTTPException, repeat)
@@ -254,8 +292,9 @@ def add_gate(app: FastAPI, service: Service, rules: Rules, metrics: Metrics) -> 
         routes=app.router.routes,
         rules=rules,
         config=service.config,
-        authentication=Authentication(service.store),
+        authentication=pages.authentication,
         metrics=metrics,
+        show=pages.show_refusal,
     )
 
 

@@ -12,14 +12,17 @@ from tagger.service.bodies import FeedbackIn, SubmittedItem
 from tagger.service.duplicates import Match, closest, find_match
 from tagger.service.events import (
     DUPLICATE,
+    HOUR_MS,
     IN_REVIEW,
     PUBLISHED,
+    Kind,
     Status,
     append,
     events_of,
     read_event,
     state_of,
 )
+from tagger.service.hold import current_hold
 from tagger.service.inference import Prediction
 from tagger.service.refusals import Refusal
 from tagger.service.settings import DuplicatesConfig
@@ -33,8 +36,20 @@ KEEP_ANSWER = text(
 )
 LAST_EVENT = text("SELECT coalesce(max(sequence), 0) FROM event")
 
+SEARCHED = 5_000
+"""Most items that a search looks at for one page."""
+
 LIKELY_DUPLICATE = "likely duplicate"
 REPORTED = "reported by users"
+HELD = "held"
+SAMPLE = "random sample"
+
+UNSURE_HOURS = 12
+"""What a person's look is worth at an item whose two most probable tags are equally so."""
+REPORT_HOURS = 24
+"""What it is worth for each report: a wrong tag that is published is seen by everybody."""
+SAMPLE_DAYS = 3
+"""By when a person is to have looked at an item of the random sample."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,8 @@ class Submission:
         prediction: What the run says; None for one that is certainly a duplicate.
         match: What it was found to be like before it was classified.
         seen: Number of the last event by then.
+        sample: With which probability it was drawn for a person's blind look, in case it is
+            published; None: it was not drawn.
     """
 
     item: SubmittedItem
@@ -54,6 +71,7 @@ class Submission:
     prediction: Prediction | None
     match: Match | None
     seen: int
+    sample: float | None = None
 
 
 def last_number(connection: Connection) -> int:
@@ -106,7 +124,8 @@ def submit_items(
     """
     if (first := find_answer(connection, asked)) is not None:
         return first
-    items = [_submit(connection, one, asked, run, limits) for one in submissions]
+    held = current_hold(connection) is not None
+    items = [_submit(connection, one, asked, run, limits, held=held) for one in submissions]
     answer = json.dumps(run | {"items": items}, ensure_ascii=False)
     connection.execute(KEEP_ANSWER, vars(asked) | {"answer": answer})
     return answer
@@ -118,6 +137,8 @@ def _submit(
     asked: Asked,
     run: dict[str, str],
     limits: DuplicatesConfig,
+    *,
+    held: bool,
 ) -> dict[str, Any]:
     # Its like may have come in while it was classified, or in the same request.
     item, match = one.item, one.match
@@ -134,6 +155,8 @@ def _submit(
         status, decision, reason = IN_REVIEW, NEEDS_REVIEW, LIKELY_DUPLICATE
     elif one.prediction.published is None:
         status, decision, reason = IN_REVIEW, NEEDS_REVIEW, one.prediction.reason
+    elif held:
+        status, decision, reason = IN_REVIEW, NEEDS_REVIEW, HELD
     else:
         status = PUBLISHED
         decision = tag = one.prediction.published
@@ -146,7 +169,14 @@ def _submit(
     }
     texts = {"title": item.title, "description": item.description}
     suggested = {"suggested": item.suggested_tag}
-    opened = {"opens": reason} if status == IN_REVIEW else {}
+    opened: dict[str, Any] = {}
+    if status == IN_REVIEW:
+        probabilities = one.prediction.probabilities if one.prediction else {}
+        second, first = [0.0, 1.0, *sorted(probabilities.values())][-2:]
+        opened = {"opens": reason, "worth": UNSURE_HOURS * (1 - (first - second))}
+    elif status == PUBLISHED and one.sample is not None:
+        deadline = asked.at + 24 * HOUR_MS * SAMPLE_DAYS
+        opened = {"opens": SAMPLE, "deadline": deadline, "inclusion_probability": one.sample}
     event = append(
         connection,
         "submitted",
@@ -156,7 +186,8 @@ def _submit(
         tag=tag,
         data=run | said | texts | suggested | opened,
     )
-    review = event.sequence if opened else None
+    # Who submits is not told of the sample.
+    review = event.sequence if status == IN_REVIEW else None
     own = {"item": event.item, "decision": decision, "reason": reason, "review_id": review}
     return said | own
 
@@ -164,7 +195,7 @@ def _submit(
 def report_item(
     connection: Connection, report: FeedbackIn, *, client: str, at: int
 ) -> dict[str, Any]:
-    """Take the report that an item's tag is wrong; one of each client and item counts.
+    """Take the report that an item's tag is wrong or right; one of each client and item counts.
 
     Raises:
         Refusal: when there is no such item.
@@ -172,18 +203,21 @@ def report_item(
     item = report.item
     if read_event(connection, item, "submitted") is None:
         raise Refusal(404, f"there is no item {item}")
-    before = [one.actor for one in events_of(connection, item, "reported")]
+    kind: Kind = "confirmed" if report.right else "reported"
+    before = [one.actor for one in events_of(connection, item, kind)]
     if client not in before:
         queued = connection.scalar(select(REVIEW_QUEUE.c.review).where(REVIEW_QUEUE.c.item == item))
         shown = state_of(connection, item)[0] == PUBLISHED
-        opened = {"opens": REPORTED} if shown and queued is None else {}
-        data = {"tag": report.tag, "comment": report.comment} | opened
-        append(connection, "reported", at=at, actor=client, item=item, data=data)
+        data: dict[str, Any] = {"tag": report.tag, "comment": report.comment}
+        if not report.right:
+            data["worth"] = REPORT_HOURS  # which moves an item that waits already
+            data |= {"opens": REPORTED} if shown and queued is None else {}
+        append(connection, kind, at=at, actor=client, item=item, data=data)
     return {"item": item, "counted": client not in before}
 
 
 def list_published(
-    connection: Connection, tag: str, before: int | None, limit: int
+    connection: Connection, tag: str, before: int | None, limit: int, q: str = ""
 ) -> dict[str, Any]:
     """Return a page of the published items of a tag, the latest first.
 
@@ -192,8 +226,11 @@ def list_published(
         tag: Which.
         before: `next` of the page before; None for the first page.
         limit: Most items.
+        q: What their titles must contain, in whatever case; `SEARCHED` items are looked at, so that
+            even an empty page may have a next one.
     """
-    found = connection.execute(
+    most = SEARCHED if q else limit
+    rows = connection.execute(
         select(ITEM_STATE, EVENT.c.at, EVENT.c.data)
         .join(EVENT, EVENT.c.sequence == ITEM_STATE.c.item)
         .where(
@@ -202,15 +239,22 @@ def list_published(
             ITEM_STATE.c.changed < (2**63 - 1 if before is None else before),
         )
         .order_by(ITEM_STATE.c.changed.desc())
-        .limit(limit + 1)
+        .limit(most + 1)
     ).all()
-    items = []
-    for row in found[:limit]:
+    items: list[dict[str, Any]] = []
+    seen = 0
+    while seen < min(most, len(rows)) and len(items) < limit:
+        row, seen = rows[seen], seen + 1
         data = json.loads(row.data)
-        own = {name: data[name] for name in ("id", "title", "description")}
-        items.append(
-            {"item": row.item, "tag": row.tag}
-            | own
-            | {"submitted_at": row.at, "published_at": row.changed_at}
-        )
-    return {"items": items, "next": found[limit - 1].changed if len(found) > limit else None}
+        if q.casefold() in data["title"].casefold():
+            own = {name: data[name] for name in ("id", "title", "description")}
+            times = {"submitted_at": row.at, "published_at": row.changed_at}
+            items.append({"item": row.item, "tag": row.tag} | own | times)
+    return {"items": items, "next": rows[seen - 1].changed if len(rows) > seen else None}
+
+
+def list_answers(connection: Connection, items: Sequence[int]) -> list[tuple[int, str]]:
+    """Return who said something of the tags of some items: item and actor."""
+    said = EVENT.c.kind.in_(["reported", "confirmed"])
+    query = select(EVENT.c.item, EVENT.c.actor).where(EVENT.c.item.in_(items), said)
+    return [(row.item, row.actor) for row in connection.execute(query)]
