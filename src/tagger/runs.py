@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from tagger.config.composition import compose_section
 from tagger.config.overrides import script_command
 from tagger.config.paths import with_paths_found
 from tagger.config.saved import read_yaml, validate_saved
@@ -188,6 +187,9 @@ class RunFolder:
         Keys that are not known here are left out. Those that the run's version did not have are
         as in a choice of `configs/` that asks for nothing further.
         """
+        # Hydra is imported only where a config was written by another version.
+        from tagger.config.composition import compose_section
+
         saved = self._saved_values.get(group)
         fitted = deepcopy(saved) if isinstance(saved, dict) else {}
         missing: list[str] = []

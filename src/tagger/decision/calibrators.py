@@ -17,7 +17,7 @@ TINY = 1e-12
 STRETCH = (0.05, 20.0)
 """Temperatures that are looked at."""
 
-STORED = ConfigDict(extra="forbid")
+STORED = ConfigDict(extra="forbid", defer_build=True)
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """What `decision.json` is made of: no text, and nothing that is not finite, is taken for one."""
 
@@ -89,12 +89,12 @@ Calibrator = Annotated[Unchanged | Temperature | Vector | Isotonic, Field(discri
 
 def fit_temperature(probabilities: FloatArray, true: IntArray) -> Temperature:
     """Find the temperature under which the true tags are the most probable."""
+    from scipy.optimize import minimize_scalar  # half a second that whoever only decides can spare
+
     logs = _logs(probabilities)
 
     def loss(log_temperature: float) -> float:
         return _cross_entropy(logs / np.exp(log_temperature), true)
-
-    from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(loss, bounds=np.log(STRETCH), method="bounded")
     return Temperature(float(np.exp(found.x)))
@@ -105,6 +105,8 @@ def fit_vector(probabilities: FloatArray, true: IntArray) -> Vector:
 
     A little weight on staying near no correction keeps rare tags from running away.
     """
+    from scipy.optimize import minimize
+
     logs, n_tags = _logs(probabilities), probabilities.shape[1]
 
     def loss(values: FloatArray) -> float:
@@ -113,8 +115,6 @@ def fit_vector(probabilities: FloatArray, true: IntArray) -> Vector:
         return _cross_entropy(logs * scale + shift, true) + float(penalty)
 
     start = np.concatenate([np.ones(n_tags), np.zeros(n_tags)])
-    from scipy.optimize import minimize
-
     found = minimize(loss, start, method="L-BFGS-B")
     return Vector(found.x[:n_tags].tolist(), found.x[n_tags:].tolist())
 

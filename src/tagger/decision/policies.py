@@ -239,11 +239,10 @@ def rows_needed(most: int, precision: float, confidence: float) -> IntArray:
         precision: Of the promise.
         confidence: Of the promise.
     """
-    errors = np.arange(math.ceil(most * (1 - precision)) + 1)
-    # Where a rule is fitted alone: to apply one, scipy need not be there. Not scipy.stats, whose
-    # import takes most of a second, and whose functions a hundred times as long.
+    # Not scipy.stats: its functions take a hundred times as long. Here, since deciding needs none.
     from scipy.special import bdtrin
 
+    errors = np.arange(math.ceil(most * (1 - precision)) + 1)
     needed = np.ceil(bdtrin(errors, 1 - confidence, 1 - precision) - ROUNDING)
     within: IntArray = needed[needed <= most].astype(np.int64)
     return within
@@ -296,10 +295,10 @@ def clopper_pearson_lower(successes: int, trials: int, confidence: float) -> flo
         trials: Without a trial the end is 0.
         confidence: Between 0 and 1.
     """
-    if successes == 0:
-        return 0.0
     from scipy.special import betaincinv
 
+    if successes == 0:
+        return 0.0
     return float(betaincinv(successes, trials - successes + 1, 1 - confidence))
 
 
