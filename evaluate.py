@@ -19,23 +19,9 @@ def import_the_library() -> None:
 
 def main() -> None:
     """Run the command line."""
-    from tagger.scripts import run_hydra_script
+    from tagger.scripts import evaluate
 
-    run_hydra_script("evaluate", _evaluate)
-
-
-def _evaluate(config):  # type: ignore[no-untyped-def]  # its type would import much for --help
-    from tagger.evaluation.evaluate_run import evaluate_run
-    from tagger.evaluation.guards import REGRESSED, regressions
-    from tagger.evaluation.latency import over_budget
-    from tagger.reporting.evaluation import report_evaluation
-
-    report = report_evaluation(evaluate_run(config))
-    failures = [*regressions(report), *over_budget(report)]
-    for line in failures:
-        print(line, file=sys.stderr)
-    if failures:
-        sys.exit(REGRESSED)
+    evaluate()
 
 
 if __name__ == "__main__":

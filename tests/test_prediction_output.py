@@ -63,7 +63,7 @@ def test_numbers_are_numbers_and_kept_columns_stay_text(
     partial: Path, tmp_path: Path, ending: str
 ) -> None:
     output = tmp_path / f"out.{ending}"
-    publish(partial, output, TAGS, pa.int64())
+    publish(partial, output, TAGS, pa.int64)
     if ending == "parquet":
         first, second = parquet.read_table(output).to_pylist()
     else:
@@ -84,17 +84,17 @@ def test_numbers_are_numbers_and_kept_columns_stay_text(
 def test_a_table_without_rows_keeps_its_columns(tmp_path: Path) -> None:
     partial = tmp_path / "out.partial"
     partial.write_text(csv_text([header(TAGS, [])]))
-    publish(partial, tmp_path / "out.parquet", TAGS, pa.string())
+    publish(partial, tmp_path / "out.parquet", TAGS, pa.string)
     table = parquet.read_table(tmp_path / "out.parquet")
     assert (table.num_rows, table.column_names) == (0, header(TAGS, []))
 
 
 def test_a_csv_is_what_was_written_compressed_or_not(partial: Path, tmp_path: Path) -> None:
     written = partial.read_bytes()
-    publish(partial, tmp_path / "out.csv", TAGS, pa.string())
+    publish(partial, tmp_path / "out.csv", TAGS, pa.string)
     assert (tmp_path / "out.csv").read_bytes() == written
     partial.write_bytes(written)
-    publish(partial, tmp_path / "out.csv.gz", TAGS, pa.string())
+    publish(partial, tmp_path / "out.csv.gz", TAGS, pa.string)
     assert gzip.decompress((tmp_path / "out.csv.gz").read_bytes()) == written
 
 

@@ -51,7 +51,7 @@ def test_requirements_pin_what_the_package_needs_and_nothing_else() -> None:
     asked = requirements(
         [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     )
-    pins = pinned()
+    pins = pinned("requirements-service.txt") | pinned()
     assert asked.keys() == pins.keys()
     for name, requirement in asked.items():
         (version,) = (pin.version for pin in pins[name].specifier)

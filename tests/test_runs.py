@@ -374,7 +374,9 @@ def test_missing_predictions_are_named(tmp_path: Path) -> None:
 def test_meta_is_json_for_others_to_read(tiny_run: RunFolder) -> None:
     meta = json.loads((tiny_run.path / "meta.json").read_text(encoding="utf-8"))
     assert meta == tiny_run.meta.model_dump()
-    assert set(meta["model_files"]) == {p.name for p in (tiny_run.path / "model").iterdir()}
+    model = tiny_run.path / "model"
+    files = {p.relative_to(model).as_posix() for p in model.rglob("*") if p.is_file()}
+    assert set(meta["model_files"]) == files
 
 
 def test_a_run_says_how_its_frozen_encoder_was_named(copy_run: CopyRun) -> None:

@@ -21,13 +21,36 @@ GATE_FAILED = 1
 ALARM_STANDS = 4
 NOT_TAKEN = 1
 
+HYDRA_COMMANDS = {
+    "train": "make a run: train.py, with the same overrides",
+    "evaluate": "judge a run: evaluate.py",
+    "optimize": "search for the best config: optimize.py",
+}
+"""Commands whose arguments Hydra reads, help included."""
+
 
 @exit_on_user_error
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the commands below; `tagger --help` lists them."""
-    options = build_parser().parse_args(arguments)
-    settle_threads()
-    options.command(options)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given and given[0] in HYDRA_COMMANDS:
+            from tagger.scripts import SCRIPTS
+
+            sys.argv = [f"tagger {given[0]}", *given[1:]]
+            SCRIPTS[given[0]]()
+            return
+        options = build_parser().parse_args(given)
+        settle_threads()
+        options.command(options)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "tagger":
+            raise
+        raise UserError(
+            f"this needs {error.name}, which is not installed",
+            hint="pip install 'tagger[train]' brings what training and evaluating take; a run that "
+            "`tagger export` made answers without.",
+        ) from None
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,8 +61,14 @@ def build_parser() -> argparse.ArgumentParser:
     runs = argparse.ArgumentParser(add_help=False)
     runs.add_argument("--runs-dir", default="runs", help="default: %(default)s")
     run = argparse.ArgumentParser(add_help=False)
-    run.add_argument("--run", required=True, help="a run folder, or a name below --runs-dir")
+    run.add_argument(
+        "--run",
+        required=True,
+        help="a run folder, a name below --runs-dir, or hf:ORG/NAME@REVISION",
+    )
 
+    for name, text in HYDRA_COMMANDS.items():
+        commands.add_parser(name, help=text)
     init = commands.add_parser(
         "init",
         help="write the config that reads a table of yours",
@@ -248,7 +277,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bench.add_argument(
         "--run", required=True, action="append", metavar="RUN",
-        help="a run folder, or a name below --runs-dir; may be given again",
+        help="a run folder, a name below --runs-dir, or hf:ORG/NAME; may be given again",
     )  # fmt: skip
     bench.add_argument(
         "--data", type=Path, metavar="FILE",
@@ -266,6 +295,33 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FILE.json", help="keep the figures, and their tables as .md"
     )
     bench.set_defaults(command=_benchmark)
+
+    known = argparse.ArgumentParser(add_help=False)
+    known.add_argument("--license", metavar="ID", help="of the model, such as mit; no run knows it")
+    known.add_argument("--language", metavar="CODE", help="of its texts, such as en; likewise")
+    card = commands.add_parser(
+        "card",
+        parents=[run, runs, known],
+        help="write a run's model card",
+        description="Write what the run's own files say of it, as the hub's README.md: metadata, "
+        "figures with intervals, data, limits, machine, use.",
+    )
+    card.add_argument("--out", type=Path, metavar="FILE", help="default: README.md of the run")
+    card.set_defaults(command=_card)
+
+    push = commands.add_parser(
+        "push",
+        parents=[run, runs, known],
+        help="publish a run on the Hugging Face hub",
+        description="Upload a run's model, card and files to a repository of its own: what else "
+        "is there is removed. Of items they quote the 50 of parity_samples.json. Every command "
+        "takes it back: --run hf:ORG/NAME@REVISION",
+    )
+    push.add_argument("repository", metavar="ORG/NAME", help="made if need be")
+    push.add_argument("--private", action="store_true", help="make it for its owners alone")
+    push.add_argument("--yes", action="store_true", help="do not ask first")
+    push.set_defaults(command=_push)
+
     monitor = commands.add_parser(
         "monitor",
         parents=[runs],
@@ -745,6 +801,43 @@ def _benchmark(options: argparse.Namespace) -> None:
         report.write(out)
         write_markdown(page, tables)
         print(f"{out}\n{tables}")
+
+
+def _said(options: argparse.Namespace) -> dict[str, str]:
+    given = {name: getattr(options, name) for name in ("license", "language")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _card(options: argparse.Namespace) -> None:
+    from tagger.files import write_text
+    from tagger.hub import CARD
+    from tagger.reporting.card import write_card
+    from tagger.runs import open_run
+
+    run = open_run(options.run, options.runs_dir)
+    out = options.out or run.path / CARD
+    write_text(out, write_card(run, more=_said(options)))
+    print(out)
+
+
+def _push(options: argparse.Namespace) -> None:
+    from tagger.hub import CARD, check_repository, files_to_push, push_run
+    from tagger.reporting.card import write_card
+    from tagger.runs import open_run
+
+    check_repository(options.repository)
+    run = open_run(options.run, options.runs_dir)
+    files = files_to_push(run)
+    card = write_card(run, repository=options.repository, more=_said(options))
+    mib = sum(path.stat().st_size for path in files.values()) / 2**20
+    print(f"{options.repository}: {len(files) + 1} files, {mib:,.1f} MiB")
+    print("\n".join(f"  {name}" for name in (CARD, *files)))
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise UserError("nobody is there to be asked", hint="To upload it, add --yes.")
+        if input("upload these? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise UserError("nothing was uploaded")
+    print(push_run(options.repository, files, card, private=options.private))
 
 
 def _monitor(options: argparse.Namespace) -> None:

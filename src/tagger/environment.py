@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tagger.documents import Record
-from tagger.files import REPO_ROOT
+from tagger.files import INSTALLED, REPO_ROOT
 from tagger.threads import available_cores
 
 LIBRARIES = (
@@ -77,6 +77,8 @@ def library_version(name: str) -> str:
 
 def git_revision() -> Revision | None:
     """Return the commit that the code stands at, and whether files differ from it."""
+    if INSTALLED:
+        return None  # a repository that a wheel lies in is another's
     try:
         revision = _git("rev-parse", "HEAD")
         return Revision(revision=revision, changed_files=bool(_git("status", "--porcelain")))

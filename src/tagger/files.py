@@ -20,8 +20,12 @@ from tagger.errors import UserError
 if TYPE_CHECKING:
     from filelock import FileLock
 
-REPO_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parent
+INSTALLED = (_PACKAGE / "carried").is_dir()
+"""Whether this is a wheel, which carries its own copies of configs/ and of lists of data/."""
 
+REPO_ROOT = _PACKAGE / "carried" if INSTALLED else _PACKAGE.parents[1]
+"""The repository's root; of a wheel, the folder of these copies."""
 
 IN_REPO = "repo:"
 """Before a path: it is in this repository, whatever lies where a command is given."""
@@ -53,6 +57,11 @@ def expand_home(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def cache_folder() -> Path:
+    """Return the folder of what is fetched or joined once: $TAGGER_CACHE, or ~/.cache/tagger."""
+    return Path(os.environ.get("TAGGER_CACHE") or Path.home() / ".cache" / "tagger")
 
 
 def plain_name(path: Path) -> str:

@@ -108,7 +108,8 @@ def predict_file(
                     raw.flush()
                     state.bytes = raw.tell()
                     write_json(note, state.model_dump())
-            publish(partial, target, decider.tags, id_type(path, table.columns.get("id")))
+            ids = table.columns.get("id")
+            publish(partial, target, decider.tags, lambda: id_type(path, ids))
             note.unlink(missing_ok=True)
             return Outcome(state.rows, state.unanswered, table.skipped)
 

@@ -3,7 +3,7 @@
 import csv
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,14 +55,17 @@ def check_output(source: Path, output: Path) -> None:
         raise UserError(f"--input and --output are the same file, {output}")
 
 
-def publish(partial: Path, output: Path, tags: Sequence[str], id_type: "pyarrow.DataType") -> None:
+def publish(
+    partial: Path, output: Path, tags: Sequence[str], id_type: Callable[[], "pyarrow.DataType"]
+) -> None:
     """Turn finished rows into the output; it appears whole, and the rows disappear.
 
     Args:
         partial: CSV, as `header` and `tagger.prediction` make it.
         output: The ending says the format.
         tags: Whose probabilities are in it.
-        id_type: Of the input's ids: they come back as they came.
+        id_type: Returns the type of the input's ids, which come back as they came. CSV has no
+            types: it is written without pyarrow.
     """
     suffix, compression = _format_of(output)
     if suffix == ".csv" and compression is None:
@@ -74,7 +77,7 @@ def publish(partial: Path, output: Path, tags: Sequence[str], id_type: "pyarrow.
     with replacing(output) as temporary:
         if suffix == ".parquet":
             with (
-                _typed_rows(partial, tags, id_type) as rows,
+                _typed_rows(partial, tags, id_type()) as rows,
                 parquet.ParquetWriter(temporary, rows.schema) as table,
             ):
                 for batch in rows:
@@ -85,7 +88,7 @@ def publish(partial: Path, output: Path, tags: Sequence[str], id_type: "pyarrow.
                     with partial.open("rb") as lines:
                         shutil.copyfileobj(lines, out)
                 else:
-                    with _typed_rows(partial, tags, id_type) as rows:
+                    with _typed_rows(partial, tags, id_type()) as rows:
                         for batch in rows:
                             for row in batch.to_pylist():
                                 out.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())

@@ -174,6 +174,18 @@ class RunMeta(Document):
         return meta
 
 
+def changed_files(meta: RunMeta, folder: Path) -> list[str]:
+    """Say which files of a model folder are missing or are not those that a run recorded."""
+    problems = [] if meta.model_files else ["meta.json lists no file of it"]
+    for name, expected in meta.model_files.items():
+        file = folder / name
+        if not file.is_file():
+            problems.append(f"model/{name} is missing")
+        elif (found := sha256_of(file)) != expected:
+            problems.append(f"model/{name} has sha256 {found}, expected {expected}")
+    return problems
+
+
 def describe_training() -> RunEnvironment:
     """Return what a run records of the code, libraries and machine that it is made with."""
     return RunEnvironment.model_validate(describe_environment().model_dump())

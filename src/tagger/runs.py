@@ -32,9 +32,10 @@ from tagger.data.tags import list_tags
 from tagger.documents import SCHEMA_VERSION
 from tagger.environment import library_version
 from tagger.errors import UserError
-from tagger.files import REPO_ROOT, csv_text, resolve_path, run_places, sha256_of, write_text
+from tagger.files import REPO_ROOT, csv_text, resolve_path, run_places, write_text
+from tagger.hub import ON_HUB, fetch_run
 from tagger.models.base import Classifier
-from tagger.run_meta import FINISHED, Place, RunMeta
+from tagger.run_meta import FINISHED, Place, RunMeta, changed_files
 
 if TYPE_CHECKING:
     import _csv
@@ -228,27 +229,28 @@ class RunFolder:
         with _reading(self.path / "splits.csv") as reader:
             return [SplitRow(*row) for row in _rows(reader, SPLIT_COLUMNS)]
 
+    def check_model(self) -> None:
+        """Check every file of the model against its recorded hash.
+
+        Raises:
+            UserError: when a file is missing or is not the one that training wrote.
+        """
+        if problems := changed_files(self.meta, self.path / "model"):
+            raise UserError(
+                f"{self.path}: the model is damaged or was changed:",
+                problems,
+                "Copy the folder again from where it was made, or train the run again.",
+            )
+
     def load_classifier(self) -> Classifier:
-        """Load the model, after checking every file of it against its recorded hash.
+        """Load the model, after checking every file of it.
 
         Raises:
             UserError: when a file is missing or is not the one that training wrote.
         """
         if self.written_by:
             self._note(self.written_by.replace("It", str(self.path), 1))
-        problems = [] if self.meta.model_files else ["meta.json lists no file of it"]
-        for name, expected in self.meta.model_files.items():
-            file = self.path / "model" / name
-            if not file.is_file():
-                problems.append(f"model/{name} is missing")
-            elif (found := sha256_of(file)) != expected:
-                problems.append(f"model/{name} has sha256 {found}, expected {expected}")
-        if problems:
-            raise UserError(
-                f"{self.path}: the model is damaged or was changed:",
-                problems,
-                "Copy the folder again from where it was made, or train the run again.",
-            )
+        self.check_model()
         # Imported here: most readers of a run need no model.
         from tagger.models.registry import load_classifier
 
@@ -266,11 +268,13 @@ class RunFolder:
 
 
 def find_run(run: str, runs_dir: str) -> Path:
-    """Find a run by its folder, or by its name below `runs_dir`.
+    """Find a run by its folder, by its name below `runs_dir`, or on the hub (hf:ORG/NAME@REV).
 
     Raises:
         UserError: when there is none, with the nearest name.
     """
+    if run.startswith(ON_HUB):
+        return fetch_run(run)
     candidates = run_places(run, runs_dir)
     for path in candidates:
         if (path / "meta.json").is_file():

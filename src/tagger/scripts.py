@@ -1,4 +1,4 @@
-"""Starts the experiment scripts at the repository's root."""
+"""Starts what makes and judges runs: the scripts at the repository's root, and `tagger train`."""
 
 import sys
 from collections.abc import Callable
@@ -45,3 +45,50 @@ def run_hydra_script(config_name: str, function: Callable[[Any], object]) -> Non
 
     with experiment_by_path(translate_overrides(overrides)) as sys.argv[1:]:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(job)()
+
+
+# The types of configs, and what is called with them, would import torch for --help.
+def train() -> None:
+    """Compose the config and train."""
+
+    def job(config: Any) -> None:
+        from tagger.training.train_run import train
+
+        train(config)
+
+    run_hydra_script("train", job)
+
+
+def evaluate() -> None:
+    """Compose the config, evaluate, report, and end with an exit code for what got worse."""
+
+    def job(config: Any) -> None:
+        from tagger.evaluation.evaluate_run import evaluate_run
+        from tagger.evaluation.guards import REGRESSED, regressions
+        from tagger.evaluation.latency import over_budget
+        from tagger.reporting.evaluation import report_evaluation
+
+        report = report_evaluation(evaluate_run(config))
+        failures = [*regressions(report), *over_budget(report)]
+        for line in failures:
+            print(line, file=sys.stderr)
+        if failures:
+            sys.exit(REGRESSED)
+
+    run_hydra_script("evaluate", job)
+
+
+def optimize() -> None:
+    """Compose the config, run the sweep and report it."""
+
+    def job(config: Any) -> None:
+        from tagger.reporting.sweep import report_sweep
+        from tagger.search.run_sweep import run_sweep
+
+        run_sweep(config, report_sweep)
+
+    run_hydra_script("optimize", job)
+
+
+SCRIPTS = {"train": train, "evaluate": evaluate, "optimize": optimize}
+"""What `tagger` starts with the same overrides as the scripts of these names."""

@@ -1,10 +1,13 @@
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+import transformers
 
 from tagger.compression.export import export_model
 from tagger.data.items import Item
@@ -16,6 +19,7 @@ from tagger.models.static import StaticClassifier
 from tagger.models.static_encoder import StaticEncoder
 from tagger.models.transformer import TransformerClassifier, TransformerModule
 from tagger.run_meta import hash_files
+from tagger.scores import softmax
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +44,7 @@ def test_an_exported_model_says_what_the_original_says(
 def test_a_folder_says_what_it_was_made_as_and_where(make_classifier, compress_config, tmp_path):
     export_model(make_classifier(), compress_config("threads=1"), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "model.onnx", "tokenizer.json", "tagger.json",
+        "model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json", "tagger.json",
     }  # fmt: skip
     assert json.loads((tmp_path / "tagger.json").read_text()) == {
         "approach": "onnx",
@@ -50,6 +54,55 @@ def test_a_folder_says_what_it_was_made_as_and_where(make_classifier, compress_c
         "threads": 1,
         "instructions": instruction_sets(),
     }
+
+
+def test_it_opens_in_the_layout_of_optimum(make_classifier, compress_config, items, tmp_path):
+    """As `ORTModelForSequenceClassification` does: config, tokenizer, graph, `logits`."""
+    classifier = make_classifier()
+    export_model(classifier, compress_config("dtype=fp32"), tmp_path)
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    assert config.id2label == dict(enumerate(TAGS))
+    assert config.architectures == ["BertForSequenceClassification"]
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    texts = [item.text for item in items]
+    inputs = dict(tokenizer(texts, padding=True, truncation=True, return_tensors="np"))
+    assert sorted(inputs) == sorted(one.name for one in session.get_inputs())
+    (logits,) = session.run(["logits"], inputs)
+    np.testing.assert_allclose(softmax(logits), classifier.predict_proba(items), atol=1e-5)
+    with pytest.raises(OSError, match="no file named"):
+        transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
+
+
+JAVASCRIPT = """
+const { env, pipeline } = require('@huggingface/transformers');
+const [root, texts] = [process.argv[1], JSON.parse(process.argv[2])];
+env.allowRemoteModels = false;
+env.localModelPath = root;
+const options = { subfolder: '', dtype: 'fp32' };
+pipeline('text-classification', 'model', options).then(async (classify) => {
+  console.log(JSON.stringify(await classify(texts, { top_k: null })));
+});
+"""
+
+
+def test_transformers_js_computes_the_same(make_classifier, compress_config, items, tmp_path):
+    """Where node finds the package: `npm install @huggingface/transformers`, and NODE_PATH."""
+    look = ["node", "-e", "require.resolve('@huggingface/transformers')"]
+    if (
+        not shutil.which("node")
+        or subprocess.run(look, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("node does not find @huggingface/transformers")
+    classifier = make_classifier()
+    export_model(classifier, compress_config("dtype=fp32"), tmp_path / "model")
+    # It cuts long texts in another way: the last token goes too, which says that a text ends.
+    items = [item for item in items if len(classifier.tokenize([item])[0]) < 64]
+    command = ["node", "-e", JAVASCRIPT, str(tmp_path), json.dumps([item.text for item in items])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    answers = [{one["label"]: one["score"] for one in row} for row in json.loads(done.stdout)]
+    found = [[row[tag] for tag in TAGS] for row in answers]
+    np.testing.assert_allclose(found, classifier.predict_proba(items), atol=1e-5)
 
 
 def test_int8_takes_about_a_quarter(make_classifier, compress_config, tmp_path):
@@ -124,8 +177,7 @@ def test_answers_need_no_torch(make_classifier, compress_config, copy_run):
     for kind, classifier in (("onnx", whole), ("static", make_static(whole, head="mlp"))):
         run = copy_run(kind)
         folder = run.path / "model"
-        for file in folder.iterdir():
-            file.unlink()
+        shutil.rmtree(folder)
         export_model(classifier, compress_config("threads=1"), folder)
         run.meta.model_copy(update={"model_files": hash_files(folder)}).write(
             run.path / "meta.json"

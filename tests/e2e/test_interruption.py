@@ -63,7 +63,8 @@ def wait_for_lines(path: Path, count: int) -> None:
 
 
 def files(run: RunFolder) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (run.path / "model").iterdir()}
+    model = run.path / "model"
+    return {name: (model / name).read_bytes() for name in run.meta.model_files}
 
 
 def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tiny_config, tmp_path):

@@ -12,10 +12,10 @@ from tagger.environment import instruction_sets
 from tagger.errors import UserError
 from tagger.files import replacing, write_json
 from tagger.models.base import SETTINGS
+from tagger.models.interchange import write_encoder_config, write_tokenizer
 from tagger.models.onnx import GRAPH
 from tagger.models.static import StaticClassifier, StaticWeights
 from tagger.models.static_encoder import StaticEncoder
-from tagger.models.tokenization import TOKENIZER
 from tagger.models.transformer import TransformerClassifier
 
 
@@ -37,7 +37,15 @@ def export_model(classifier: TransformerClassifier, config: CompressConfig, fold
     model = quantize(build_graph(classifier), config)
     with replacing(folder / GRAPH) as temporary:
         onnx.save(model, temporary)
-    classifier.tokenizer.save(str(folder / TOKENIZER))
+    encoder = classifier.module.encoder
+    kind = type(encoder).__name__.removesuffix("Encoder").removesuffix("Model")
+    write_encoder_config(folder, encoder, classifier.tags, f"{kind}ForSequenceClassification")
+    write_tokenizer(
+        folder,
+        classifier.tokenizer,
+        classifier.shape["max_length"],
+        encoder.config.pad_token_id or 0,
+    )
     write_json(
         folder / SETTINGS,
         {

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tagger.files import INSTALLED
 from tagger.output import shell_command
 
 
@@ -48,7 +49,8 @@ def _spelt(value: object) -> str:
 
 def script_command(script: str, **overrides: str | Path) -> str:
     """Return the command that starts a script with texts and paths as values, ready to paste."""
-    return shell_command("python", script, *(_override(*pair) for pair in overrides.items()))
+    start = ("tagger", script.removesuffix(".py")) if INSTALLED else ("python", script)
+    return shell_command(*start, *(_override(*pair) for pair in overrides.items()))
 
 
 def _override(key: str, value: str | Path) -> str:

@@ -15,7 +15,7 @@ from tagger.data.columns import TEXT, TableFormat, find_columns, guess_columns
 from tagger.data.dates import DateOrder, parse_moment
 from tagger.data.sources import Labelled, open_file, read_labelled
 from tagger.errors import UserError
-from tagger.files import REPO_ROOT, plain_name, write_text
+from tagger.files import INSTALLED, REPO_ROOT, plain_name, write_text
 
 WRITTEN = "# Written by `tagger init`"
 SHOWN_TAGS = 20
@@ -51,8 +51,13 @@ def initialize(path: Path, name: str | None, how: TableFormat, *, replacing: boo
 
     Raises:
         UserError: when the table cannot be read, no text or no tag is found in it, or a config of
-            that name is there.
+            that name is there; and where there is no repository.
     """
+    if INSTALLED:
+        raise UserError(
+            "tagger init writes into the repository's configs, and this is an installed package",
+            hint="Say it with each command: data=file data.path=FILE data.tags=auto",
+        )
     name = plain_name(path) if name is None else name
     if not re.fullmatch(FOLDER_NAME, name):
         raise UserError(

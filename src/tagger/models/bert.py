@@ -60,16 +60,18 @@ class BertEncoder(nn.Module):
         """Return the table of token embeddings."""
         return self.embeddings.word_embeddings
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write `config.json` and `model.safetensors` as transformers writes and reads them."""
-        # A student has fewer layers and tokens than the settings that it was read with say.
+    def current_settings(self) -> dict[str, Any]:
+        """Return the content of a `config.json`, which for a student says what is left of it."""
         own = {
             "num_hidden_layers": len(self.encoder.layer),
             "vocab_size": self.config.vocab_size,
             "pad_token_id": self.config.pad_token_id,
         }
-        settings = {"architectures": ["BertModel"], **self.settings, **own}
-        write_json(folder / "config.json", settings)
+        return {"architectures": ["BertModel"], **self.settings, **own}
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write `config.json` and `model.safetensors` as transformers writes and reads them."""
+        write_json(folder / "config.json", self.current_settings())
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 

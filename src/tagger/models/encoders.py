@@ -15,7 +15,7 @@ from torch import nn
 
 from tagger.config.schema import EncoderConfig, RandomEncoderConfig
 from tagger.errors import UserError, first_line
-from tagger.files import resolve_path, sha256_of
+from tagger.files import cache_folder, resolve_path, sha256_of
 from tagger.models.bert import BertEncoder, is_supported, load_bert
 from tagger.models.static_encoder import STATIC, load_static
 from tagger.models.tokenization import load_tokenizer
@@ -123,8 +123,7 @@ def _joined_pieces(name: str) -> Path:
         raise UserError(
             f"model.encoder: no pieces known for {name!r}; there are {', '.join(PIECES)}"
         )
-    cache = os.environ.get("TAGGER_CACHE") or Path.home() / ".cache" / "tagger"
-    target = Path(cache) / "encoders" / name
+    target = cache_folder() / "encoders" / name
     if (target / "model.safetensors").is_file():
         return target
     pattern, count = PIECES[name]

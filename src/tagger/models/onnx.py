@@ -14,10 +14,9 @@ from tokenizers import Encoding, Tokenizer
 
 from tagger.data.items import Item
 from tagger.errors import first_line
-from tagger.models.base import SETTINGS, read_settings
+from tagger.models.base import read_settings
 from tagger.models.cpu_features import check_cpu_features
-from tagger.models.samples import SAMPLES
-from tagger.models.tokenization import TOKENIZER, load_tokenizer
+from tagger.models.tokenization import load_tokenizer
 from tagger.scores import softmax
 from tagger.threads import cores_are_taken, usable_threads
 
@@ -102,10 +101,7 @@ class OnnxClassifier:
 
     def save(self, folder: Path) -> None:
         """Copy the files that it was loaded from."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (GRAPH, TOKENIZER, SETTINGS, SAMPLES):
-            if (self.folder / name).is_file():
-                shutil.copyfile(self.folder / name, folder / name)
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

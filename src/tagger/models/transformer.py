@@ -20,7 +20,14 @@ from tagger.errors import UserError
 from tagger.files import resolve_path, write_json
 from tagger.models.base import SETTINGS, read_settings
 from tagger.models.encoders import encoder_layers, load_encoder, read_encoder
-from tagger.models.static_encoder import make_static
+from tagger.models.interchange import (
+    OPENED_BY,
+    refuse_other_heads,
+    write_encoder_config,
+    write_modules,
+    write_tokenizer,
+)
+from tagger.models.static_encoder import StaticEncoder, make_static
 from tagger.models.students import keep_layers, keep_neurons
 from tagger.models.tokenization import load_tokenizer
 from tagger.models.vocabulary import prune_vocabulary, tokens_in_use
@@ -254,16 +261,23 @@ class TransformerClassifier:
         return outputs
 
     def save(self, folder: Path) -> None:
-        """Write a folder that `load` reads, and transformers' AutoModel reads as an encoder."""
+        """Write a folder that `load` reads, and others as docs/run-folder.md says."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = self.module.head.state_dict()
+        encoder, weights = self.module.encoder, self.module.head.state_dict()
         head = {name: tensor.contiguous() for name, tensor in weights.items()}
         try:
-            self.module.encoder.save_pretrained(folder)
+            encoder.save_pretrained(folder)
             save_file(head, folder / "head.safetensors")
+            if not isinstance(encoder, StaticEncoder):  # which nobody else knows
+                hidden = encoder.config.hidden_size
+                write_encoder_config(folder, encoder, self.tags, OPENED_BY)
+                write_modules(folder, hidden, self.module.head, self.shape)
+                refuse_other_heads(folder, encoder)
         except SafetensorError as error:  # a full disk, among others
             raise UserError(f"{folder} could not be written: {error}") from None
-        self.tokenizer.save(str(folder / "tokenizer.json"))
+        write_tokenizer(
+            folder, self.tokenizer, self.shape["max_length"], encoder.config.pad_token_id or 0
+        )
         settings = {"approach": "transformer", "tags": list(self.tags), **self.shape}
         write_json(folder / SETTINGS, settings)
 

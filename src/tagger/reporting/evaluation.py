@@ -103,10 +103,10 @@ def evaluation_page(report: EvaluationReport, figures: Figures) -> Page:
     blocks: list[Block] = [
         Text(f"Evaluated on {data.explanation}. Square brackets hold 95% intervals."),
         *([Text(f"{data.warning}.", "warning")] if data.warning else []),
-        _headline(report),
-        _tags(report, score, "Tags"),
+        headline(report),
+        tags_table(report, score, "Tags"),
         _decisions(report),
-        _slices(report),
+        slices_table(report),
     ]
     if report.empty_slices:
         blocks.append(Text(f"No rows: {', '.join(report.empty_slices)}.", "soft"))
@@ -139,7 +139,8 @@ def evaluation_page(report: EvaluationReport, figures: Figures) -> Page:
     return Page(f"{report.run.name} on {data.name}", blocks, _summary(report))
 
 
-def _headline(report: EvaluationReport) -> Numbers:
+def headline(report: EvaluationReport) -> Numbers:
+    """Build the figures that a reader should see first."""
     overall, decision, calibration = report.overall, report.decision, report.calibration
     precision = "-" if decision.precision is None else f"{decision.precision.value:.3f}"
     before = f"before correction {calibration.before.ece_adaptive:.3f}"
@@ -156,7 +157,7 @@ def _headline(report: EvaluationReport) -> Numbers:
     )
 
 
-def _tags(report: EvaluationReport, form: Callable[[Score], str], title: str) -> Table:
+def tags_table(report: EvaluationReport, form: Callable[[Score], str], title: str) -> Table:
     """Build the table of tags and averages, each score in one of the forms of `numbers`."""
     rows = [
         [tag, str(block.num_samples), *(form(getattr(block, name)) for name in PER_CLASS)]
@@ -181,7 +182,8 @@ def _decisions(report: EvaluationReport) -> Table:
     return Table(columns, rows, "Decisions", caption)
 
 
-def _slices(report: EvaluationReport) -> Table:
+def slices_table(report: EvaluationReport) -> Table:
+    """Build the table of named slices."""
     rows = []
     for name, block in report.slices.items():
         scores = map(score, (block.accuracy, block.weighted_f1))
@@ -291,7 +293,7 @@ def _summary(report: EvaluationReport) -> list[Block]:
     """Build what the terminal shows: tables of tags, slices and behaviour, then lines."""
     data, latency = report.data, report.latency
     title = f"{report.run.name} on {data.name}, with 95% intervals"
-    blocks: list[Block] = [_tags(report, short_score, title)]
+    blocks: list[Block] = [tags_table(report, short_score, title)]
     slices: dict[str, OverallScores] = {"all rows": report.overall, **report.slices}
     rows = [
         [name, str(one.num_samples), short_score(one.accuracy), short_score(one.weighted_f1)]
