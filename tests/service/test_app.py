@@ -121,10 +121,10 @@ def test_a_lapsed_lease_is_a_conflict(
     assert client.post("/v1/review/claim").json()["review"]["item"] == found["item"]
 
 
-@pytest.mark.parametrize("number", ["0", "-1", "x", str(2**63), "9" * 30])
+@pytest.mark.parametrize("number", ["0", "-1", "x", str(2**53), "9" * 30])
 def test_a_review_has_a_number(client: TestClient, number: str) -> None:
     assert client.post(f"/v1/review/{number}/skip").status_code == 422
-    assert client.post(f"/v1/review/{2**63 - 1}/skip").status_code == 404
+    assert client.post(f"/v1/review/{2**53 - 1}/skip").status_code == 404
 
 
 def test_content_is_paged(client: TestClient, send: SendItems) -> None:

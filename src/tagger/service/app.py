@@ -11,12 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from sqlalchemy import Connection, func, select
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 
 from tagger.service import bodies, content, review
 from tagger.service.duplicates import Match, find_match
 from tagger.service.gate import CLIENT, Gate, Rules
 from tagger.service.keys import ROLES, Authentication, Role
 from tagger.service.metrics import CONTENT_TYPE, Metrics
+from tagger.service.openapi import complete
 from tagger.service.refusals import Refusal
 from tagger.service.service import Service
 from tagger.service.tables import REVIEW_QUEUE
@@ -32,14 +34,17 @@ REFUSALS = {
     401: "a valid key is missing",
     403: "the key's role may not do this, or the page that asks is of another site",
     404: "there is no such thing",
+    405: "only other methods are possible here: see Allow",
     409: "it was done already, otherwise, or by another; or the lease has lapsed",
     413: "the body is too long",
     415: "the body is not declared as JSON",
+    421: "the service is not called by this name",
     422: "a field is wrong",
     429: "too many requests, or too much waits: see Retry-After",
     503: "not ready, or the store does not answer; nothing was kept",
     504: "there was no answer in time",
 }
+TEXT = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 ReviewId = bodies.Number
 
 
@@ -77,7 +82,9 @@ class Api:
         self,
         body: bodies.SubmitIn,
         request: Request,
-        idempotency_key: Annotated[str, Header(min_length=1, max_length=200)],
+        idempotency_key: Annotated[
+            str, Header(min_length=1, max_length=200, examples=["arxiv:1234"])
+        ],
     ) -> Response:
         """Keep items, and publish those that are certain and new.
 
@@ -130,8 +137,8 @@ class Api:
 
     async def list_content(
         self,
-        tag: str,
-        cursor: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+        tag: Annotated[bodies.Tag, Query()],
+        cursor: Annotated[bodies.Number | None, Query()] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> Response:
         """List the published items of a tag, the latest first."""
@@ -220,6 +227,9 @@ def build_app(service: Service) -> FastAPI:
         ("GET", "/healthz", api.health, OPEN, bodies.State),
         ("GET", "/readyz", api.ready, OPEN, bodies.State),
     ]
+    refusals: dict[int | str, dict[str, Any]] = {
+        status: {"model": bodies.Problem, "description": text} for status, text in REFUSALS.items()
+    }
     for method, path, handler, roles, answer in routes:
         rules[method, path] = roles
         app.add_api_route(
@@ -227,13 +237,13 @@ def build_app(service: Service) -> FastAPI:
             handler,
             methods=[method],
             response_model=answer,
-            responses={
-                status: {"model": bodies.Problem, "description": text}
-                for status, text in REFUSALS.items()
-            },
+            response_class=JSONResponse if answer else Response,
+            responses=refusals if answer else refusals | TEXT,
             dependencies=[Security(HTTPBearer(auto_error=False))] if roles else [],
             openapi_extra={"x-roles": sorted(roles)},
         )
+    describe = app.openapi
+    app.openapi = lambda: complete(describe(), service.tags, service.config.limits.items)
     add_gate(app, service, rules, api.metrics)
     return app
 

@@ -1,7 +1,7 @@
 """Defines the bodies of requests and answers, which the OpenAPI document describes."""
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -15,9 +15,17 @@ def _check_text(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_check_text)]
+Text = Annotated[
+    str, AfterValidator(_check_text), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
+]
 Name = Annotated[Text, Field(min_length=1, max_length=200)]
-Number = Annotated[int, Field(ge=1, lt=2**63)]
+Number = Annotated[int, Field(ge=1, lt=2**53)]  # beyond it, not every reader of JSON is exact
+# `openapi.complete` puts the run's tags in the place of these formats.
+Tag = Annotated[Name, Field(json_schema_extra={"format": "tag"})]
+Decision = Annotated[str, Field(json_schema_extra={"format": "decision"})]
+Probabilities = Annotated[
+    dict[str, float], Field(json_schema_extra={"propertyNames": {"format": "tag"}})
+]
 
 
 class Body(BaseModel):
@@ -26,12 +34,20 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def _filled(name: str) -> dict[str, Any]:
+    return {"required": [name], "properties": {name: {"pattern": r"\S"}}}
+
+
 class ItemIn(Body):
     """An item: its title, its description, or both."""
 
-    id: Name | None = Field(None, description="what its source calls it", examples=["arxiv:1234"])
-    title: Text = Field("", examples=["Segment anything"])
-    description: Text = Field("", examples=["A model that cuts objects out of images."])
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [_filled("title"), _filled("description")]}
+    )
+
+    id: Name | None = Field(None, description="what its source calls it")
+    title: Text = ""
+    description: Text = ""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -43,7 +59,7 @@ class ItemIn(Body):
 class SubmittedItem(ItemIn):
     """An item that is to be kept."""
 
-    suggested_tag: Name | None = Field(None, description="the submitter's; evidence for review")
+    suggested_tag: Tag | None = Field(None, description="the submitter's; evidence for review")
 
 
 class ClassifyIn(Body):
@@ -62,14 +78,14 @@ class FeedbackIn(Body):
     """A report that the tag of an item is wrong."""
 
     item: Number
-    tag: Name | None = Field(None, description="the right one")
+    tag: Tag | None = Field(None, description="the right one")
     comment: Annotated[Text, Field(max_length=2_000)] = ""
 
 
 class LabelIn(Body):
     """A person's label: a tag, or that the item is a duplicate."""
 
-    tag: Name | None = None
+    tag: Tag | None = None
     duplicate: bool = Field(False, description="of the item that it was found to be like")
 
     @model_validator(mode="after")
@@ -83,9 +99,9 @@ class Classified(BaseModel):
     """What the run says of an item."""
 
     id: str | None
-    decision: str = Field(description="a tag, or `needs review`", examples=["mlops"])
-    tag: str | None = Field(description="the most probable one; null: not asked")
-    probabilities: dict[str, float] | None = Field(examples=[{"mlops": 0.97, "other": 0.03}])
+    decision: Decision = Field(description="a tag, or `needs review`")
+    tag: Tag | None = Field(description="the most probable one; null: not asked")
+    probabilities: Probabilities | None
     reason: str = Field(description="why a person is asked; empty where none is")
     truncated: bool = Field(description="whether a text was cut before the model read it")
 
@@ -129,7 +145,7 @@ class Published(BaseModel):
 
     item: int
     id: str | None
-    tag: str
+    tag: Tag
     title: str
     description: str
     submitted_at: int
@@ -171,10 +187,10 @@ class Review(BaseModel):
     lease_until: int
     title: str
     description: str
-    tag: str | None
-    probabilities: dict[str, float] | None
-    suggested_tag: str | None
-    reported_tags: list[str]
+    tag: Tag | None
+    probabilities: Probabilities | None
+    suggested_tag: Tag | None
+    reported_tags: list[Tag]
     duplicate_of: int | None
 
 
@@ -190,7 +206,7 @@ class LabelOut(BaseModel):
     review_id: int
     item: int
     status: str
-    tag: str | None
+    tag: Tag | None
 
 
 class SkipOut(BaseModel):
@@ -203,7 +219,7 @@ class SkipOut(BaseModel):
 class State(BaseModel):
     """How the service is."""
 
-    status: str
+    status: str = Field(examples=["ready"])
     run: str | None = None
     version: str | None = None
 
@@ -211,5 +227,5 @@ class State(BaseModel):
 class Problem(BaseModel):
     """Why a request was refused."""
 
-    error: str
-    problems: list[str] = []
+    error: str = Field(examples=["a field is wrong"])
+    problems: list[str] = Field([], examples=[["items.0.titel: Extra inputs are not permitted"]])
