@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ def schemas(client: TestClient) -> Any:
 
 
 @pytest.fixture
-def store_url(tmp_path: Any) -> str:
+def store_url(tmp_path: Path) -> str:
     """What is tried here does not depend on the engine."""
     return f"sqlite:///{tmp_path / 'store.db'}"
 
@@ -31,9 +32,8 @@ def test_the_document_names_the_limit_of_items(schemas: Any) -> None:
 
 
 def test_an_example_is_composed_of_what_its_fields_hold(schemas: Any) -> None:
-    assert schemas["FeedbackIn"]["examples"] == [
-        {"item": 7, "tag": "fruit", "comment": "This is about images."}
-    ]
+    (one,) = schemas["FeedbackIn"]["examples"]
+    assert one == {"item": 7, "tag": "fruit", "right": False, "comment": "This is about images."}
     (one,) = schemas["ClassifyOut"]["examples"]
     assert one["items"][0]["probabilities"] == {"fruit": 0.97}
 

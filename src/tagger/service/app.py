@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -21,7 +21,6 @@ from tagger.service.metrics import CONTENT_TYPE, Metrics
 from tagger.service.openapi import complete
 from tagger.service.refusals import Refusal
 from tagger.service.service import Service
-from tagger.service.tables import REVIEW_QUEUE
 
 OPEN: frozenset[Role] = frozenset()
 SUBMITTERS: frozenset[Role] = frozenset({"submit", "admin"})
@@ -114,9 +113,15 @@ class Api:
         known = [match is not None and match.overlap >= certain for match in matches]
         new = [item for item, same in zip(body.items, known, strict=True) if not same]
         predictions = iter(await service.classify(new))
+        rate = service.config.review.sample
         submissions = [
             content.Submission(
-                item, service.truncated(item), None if same else next(predictions), match, seen
+                item,
+                service.truncated(item),
+                None if same else next(predictions),
+                match,
+                seen,
+                rate if service.draw() < rate else None,
             )
             for item, same, match in zip(body.items, known, matches, strict=True)
         ]
@@ -130,7 +135,7 @@ class Api:
         return _json(answer)
 
     async def report(self, body: bodies.FeedbackIn, request: Request) -> Response:
-        """Report that the tag of an item is wrong: a person will look at it."""
+        """Report that the tag of an item is wrong, so that a person looks at it; or is right."""
         self.service.check_tag(body.tag)
         work = partial(content.report_item, report=body, **self._who(request))
         return _json(await self.service.write(work))
@@ -158,9 +163,14 @@ class Api:
         return _json({"review": await self.service.write(work)})
 
     async def label(self, review_id: ReviewId, body: bodies.LabelIn, request: Request) -> Response:
-        """Label a claimed item: it is published under the tag, or linked as a duplicate."""
+        """Label a claimed item: it is published under the tag, or linked as a duplicate.
+
+        Where two people label each item, that is done when two agree, or a third has decided.
+        """
         self.service.check_tag(body.tag)
+        people = self.service.config.review.people
         work = partial(review.label, review=review_id, tag=body.tag, **self._who(request))
+        work = partial(work, people=people)
         return _json(await self.service.write(work))
 
     async def skip(self, review_id: ReviewId, request: Request) -> Response:
@@ -188,9 +198,8 @@ class Api:
 
     async def show_metrics(self) -> Response:
         """Show figures for Prometheus."""
-        waiting = select(func.count()).select_from(REVIEW_QUEUE)
-        count = await self.service.read(lambda connection: connection.scalar(waiting))
-        self.metrics.reviews.set(count)
+        work = partial(review.count_reviews, at=self.service.now())
+        self.metrics.show(await self.service.read(work))
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
 
     def _who(self, request: Request) -> dict[str, Any]:

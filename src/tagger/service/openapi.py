@@ -16,7 +16,9 @@ BY_NAME = {
     "status": "published",
     "run": "first-run",
     "version": "4f1c0b7a92de",
-} | dict.fromkeys(("submitted_at", "published_at", "opened_at", "lease_until"), 1_764_432_000_000)
+} | dict.fromkeys(
+    ("submitted_at", "published_at", "opened_at", "lease_until", "since"), 1_764_432_000_000
+)
 """What fields hold in examples, unless the field has one of its own; others go by their type."""
 
 
