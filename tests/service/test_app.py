@@ -1,5 +1,6 @@
 import json
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -182,6 +183,36 @@ def test_broken_bodies_have_their_status(client: TestClient, body: bytes, status
         answer = client.post(path, content=body, headers=headers)
         assert answer.status_code == status, answer.text
         assert answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"items": [' + b",".join([b"{}"] * 600_000) + b"]}",
+        b'{"items": [{' + b",".join(b'"%d":1' % at for at in range(150_000)) + b"}]}",
+        b'{"items": [{"' + b"long" * 400_000 + b'": 1}]}',
+        b'{"items": [{' + b",".join(b'"%d":1' % at for at in range(10)) + b"}, {}, {}, {}, {}, {}, "
+        b"{}, {}, {}, {}, {}, {}, {}]}",
+    ],
+    ids=["many items", "many fields", "a long field", "many problems"],
+)
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_body_that_is_wrong_everywhere_is_refused_at_once_and_shortly(
+    client: TestClient, body: bytes
+) -> None:
+    began = time.monotonic()
+    answer = client.post("/v1/classify", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert len(answer.json()["problems"]) <= 21
+    assert len(answer.content) < 5_000
+    assert time.monotonic() - began < 3  # it was half a minute, in which nobody was answered
+
+
+def test_an_idempotency_key_is_a_text(client: TestClient) -> None:
+    body = {"items": [{"title": "apple"}]}
+    for key in ("", "a\0b", "k" * 201):
+        assert post(client, "/v1/items", body, **{"Idempotency-Key": key}).status_code == 422
+    assert client.post("/v1/items", json=body).status_code == 422
 
 
 def test_a_very_long_text_is_answered_as_cut(client: TestClient) -> None:

@@ -44,6 +44,7 @@ REFUSALS = {
     504: "there was no answer in time",
 }
 TEXT = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+MOST_PROBLEMS = 20
 ReviewId = bodies.Number
 
 
@@ -81,9 +82,7 @@ class Api:
         self,
         body: bodies.SubmitIn,
         request: Request,
-        idempotency_key: Annotated[
-            str, Header(min_length=1, max_length=200, examples=["arxiv:1234"])
-        ],
+        idempotency_key: Annotated[bodies.Name, Header(examples=["arxiv:1234"])],
     ) -> Response:
         """Keep items, and publish those that are certain and new.
 
@@ -284,9 +283,11 @@ def _refused(error: RequestValidationError) -> Refusal:
     if any(detail["type"] == "json_invalid" for detail in details):
         return Refusal(400, "the body is not JSON")
     problems = [
-        f"{'.'.join(map(str, detail['loc'][1:])) or detail['loc'][0]}: {detail['msg']}"
-        for detail in details
+        f"{('.'.join(map(str, detail['loc'][1:])) or detail['loc'][0])[:80]}: {detail['msg']}"
+        for detail in details[:MOST_PROBLEMS]
     ]
+    if more := len(details) - len(problems):
+        problems.append(f"and {more:,} more")
     return Refusal(422, "the request is not as it should be", problems)
 
 

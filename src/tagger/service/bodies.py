@@ -5,6 +5,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+MOST_FIELDS = 20
+MOST_ITEMS = 1_000
 NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
@@ -32,6 +34,14 @@ class Body(BaseModel):
     """A body: strictly typed, and closed to fields that it does not know."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_size(cls, given: Any) -> Any:
+        # Each unknown field is a problem of its own: to make 100,000 of them takes seconds.
+        if isinstance(given, dict) and len(given) > MOST_FIELDS:
+            raise ValueError(f"{len(given):,} fields: no body has so many")
+        return given
 
 
 def _filled(name: str) -> dict[str, Any]:
@@ -65,13 +75,13 @@ class SubmittedItem(ItemIn):
 class ClassifyIn(Body):
     """Items to classify."""
 
-    items: list[ItemIn] = Field(min_length=1)
+    items: list[ItemIn] = Field(min_length=1, max_length=MOST_ITEMS)
 
 
 class SubmitIn(Body):
     """Items to keep."""
 
-    items: list[SubmittedItem] = Field(min_length=1)
+    items: list[SubmittedItem] = Field(min_length=1, max_length=MOST_ITEMS)
 
 
 class FeedbackIn(Body):

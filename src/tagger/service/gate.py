@@ -70,8 +70,6 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, by its deadline at the latest."""
-        if scope["type"] != "http":
-            return  # a websocket, of which there are none here
         began = time.perf_counter()
         status = 0
 
@@ -141,23 +139,20 @@ class Gate:
     async def _read(self, headers: Mapping[bytes, str], receive: Receive) -> Receive:
         """Read a body, and return a function that gives it to the app."""
         most = self.limits.body_bytes
-        declared = headers.get(b"content-length", "0")
-        parts: list[bytes] = []
-        length = int(declared) if declared.isdigit() else 0
-        more = length <= most
+        whole = bytearray()
+        more = True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Refusal(400, "the connection was closed before the body was whole")
-            parts.append(message.get("body", b""))
-            length = sum(map(len, parts))
-            more = message.get("more_body", False) and length <= most
-        if length > most:
-            raise Refusal(413, f"the body is longer than {most:,} bytes")
+            whole += message.get("body", b"")
+            if len(whole) > most:
+                raise Refusal(413, f"the body is longer than {most:,} bytes")
+            more = message.get("more_body", False)
         kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        if length and (kind != "application/json" or b"content-encoding" in headers):
+        if whole and (kind != "application/json" or b"content-encoding" in headers):
             raise Refusal(415, "expected Content-Type: application/json, not compressed")
-        body: list[Message] = [{"type": "http.request", "body": b"".join(parts)}]
+        body: list[Message] = [{"type": "http.request", "body": bytes(whole)}]
 
         async def replay() -> Message:
             return body.pop() if body else await receive()
