@@ -121,8 +121,7 @@ class Gate:
             if match is Match.PARTIAL:
                 possible |= route.methods
         if possible:
-            message = f"{scope['method']} is not possible here"
-            raise Refusal(405, message, allow=sorted(possible))
+            raise Refusal(405, f"{scope['method']} is not possible here", allow=sorted(possible))
         raise Refusal(404, "there is nothing at this address")
 
     async def _identify(self, header: str | None, roles: frozenset[Role]) -> Client:

@@ -11,7 +11,7 @@ class Refusal(Exception):
         message: What is wrong, in a sentence.
         problems: Each thing that is wrong, where there may be several.
         retry_after: Seconds after which it may go better; None where the same request never will.
-        allow: Methods that are possible in place of this one.
+        allow: The methods that are possible, of 405.
     """
 
     def __init__(
@@ -27,4 +27,4 @@ class Refusal(Exception):
         self.message = message
         self.problems = tuple(problems)
         self.retry_after = retry_after
-        self.allow = allow
+        self.allow = tuple(allow)
