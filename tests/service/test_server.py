@@ -21,7 +21,8 @@ from tests.service.conftest import Server, Start
 
 from tagger.cli import main
 from tagger.service.database import Store, open_store
-from tagger.service.events import append
+from tagger.service.events import SERVICE, append, events_of
+from tagger.service.hold import current_hold, set_hold
 from tagger.service.keys import create_key
 from tagger.service.maintenance import verify_store
 from tagger.service.server import listen
@@ -239,6 +240,35 @@ def test_a_taken_port_is_refused(refused: Refused) -> None:
 
 def test_an_address_that_others_reach_needs_keys(refused: Refused) -> None:
     assert "the store has no keys" in refused("--host", "0.0.0.0")
+
+
+def test_two_people_are_told_apart_by_keys(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text("review: {people: 2}")
+    assert "by their keys" in refused("--config", str(tmp_path / "two.yaml"))
+
+
+def test_a_hold_before_the_first_start_leaves_the_tags_where_they_are(a_store: Store) -> None:
+    with a_store.writing() as connection:
+        set_hold(connection, "wait", actor="me", at=1)
+        append(connection, "tags", at=2, actor="-", item=SERVICE, data={"tags": ["a", "b"]})
+        assert events_of(connection, SERVICE, "tags")
+        assert current_hold(connection)
+
+
+@pytest.mark.slow
+def test_a_hold_by_command_stops_a_service_that_runs(start: Start, store_url: str) -> None:
+    server = start()
+    seen = []
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        for at, command in enumerate((["on", "--reason", "too sure"], ["off"])):
+            main(["hold", *command, "--store", store_url])
+            body = {"items": [{"title": f"apple pear plum orchard harvest juice {'x' * at}"}]}
+            answer = client.post("/v1/items", json=body, headers={"Idempotency-Key": str(at)})
+            seen.append(answer.json()["items"][0]["reason"])
+            assert (client.get("/v1/review").json()["hold"] is not None) == (at == 0)
+            assert f"tagger_hold {1 - at}.0" in client.get("/metrics").text
+    assert "held" in seen[0] or "not sure" in seen[0]
+    assert seen[1] != "held"
 
 
 def test_a_run_with_other_tags_than_the_store_is_refused(refused: Refused, a_store: Store) -> None:

@@ -2,16 +2,17 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPBearer
 from sqlalchemy import Connection, select
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse
 
 from tagger.service import bodies, content, review
 from tagger.service.duplicates import Match, find_match
@@ -19,8 +20,10 @@ from tagger.service.gate import CLIENT, Gate, Rules
 from tagger.service.keys import ROLES, Authentication, Role
 from tagger.service.metrics import CONTENT_TYPE, Metrics
 from tagger.service.openapi import complete
+from tagger.service.pages import Pages
 from tagger.service.refusals import Refusal
 from tagger.service.service import Service
+from tagger.service.sessions import COOKIE
 
 OPEN: frozenset[Role] = frozenset()
 SUBMITTERS: frozenset[Role] = frozenset({"submit", "admin"})
@@ -45,6 +48,7 @@ REFUSALS = {
 }
 TEXT = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 MOST_PROBLEMS = 20
+DONE = "done: what is now is shown at another address"
 ReviewId = bodies.Number
 
 
@@ -57,8 +61,13 @@ class Api:
             "ready": ("Whether /readyz answers 200.", lambda: not self._unready()),
             "inference_waiting": ("Items that wait.", lambda: service.inference.waiting),
             "writer_waiting": ("Writes that wait.", lambda: service.writer.waiting),
+            "reviews": ("Items in review.", lambda: self.counts["open"]),
+            "labels": ("Labels that people gave.", lambda: self.counts["labelled"]),
+            "label_kappa": ("Agreement of two people.", self._kappa),
+            "hold": ("Whether publishing is stopped.", lambda: self.counts["hold"] is not None),
         }
         self.metrics = Metrics(gauges)
+        self.counts: dict[str, Any] = {}
 
     async def classify(self, body: bodies.ClassifyIn) -> Response:
         """Classify items; nothing is written."""
@@ -144,10 +153,11 @@ class Api:
         tag: Annotated[bodies.Tag, Query()],
         cursor: Annotated[bodies.Number | None, Query()] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        q: Annotated[bodies.Text, Query(max_length=200)] = "",
     ) -> Response:
-        """List the published items of a tag, the latest first."""
+        """List the published items of a tag, the latest first; `q` is looked for in titles."""
         self.service.check_tag(tag)
-        work = partial(content.list_published, tag=tag, before=cursor, limit=limit)
+        work = partial(content.list_published, tag=tag, before=cursor, limit=limit, q=q)
         return _json(await self.service.read(work))
 
     async def list_reviews(self) -> Response:
@@ -168,8 +178,8 @@ class Api:
         """
         self.service.check_tag(body.tag)
         people = self.service.config.review.people
-        work = partial(review.label, review=review_id, tag=body.tag, **self._who(request))
-        work = partial(work, people=people)
+        work = partial(review.label, review=review_id, tag=body.tag, people=people)
+        work = partial(work, **self._who(request))
         return _json(await self.service.write(work))
 
     async def skip(self, review_id: ReviewId, request: Request) -> Response:
@@ -198,8 +208,12 @@ class Api:
     async def show_metrics(self) -> Response:
         """Show figures for Prometheus."""
         work = partial(review.count_reviews, at=self.service.now())
-        self.metrics.show(await self.service.read(work))
+        self.counts = await self.service.read(work)
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+    def _kappa(self) -> float:
+        kappa = self.counts["agreement"]["kappa"]
+        return math.nan if kappa is None else float(kappa)
 
     def _who(self, request: Request) -> dict[str, Any]:
         return {"client": request.scope[CLIENT].id, "at": self.service.now()}
@@ -217,10 +231,12 @@ class Api:
 def build_app(service: Service) -> FastAPI:
     """Build the application, with the gate before it."""
     api = Api(service)
+    pages = Pages(service, Authentication(service.store))
     # No pages of documentation: they would load scripts from elsewhere.
     app = FastAPI(title="tagger", version=service.run["version"], docs_url=None, redoc_url=None)
     rules: dict[tuple[str, str], frozenset[Role]] = {("GET", "/openapi.json"): OPEN}
     at_review = "/v1/review/{review_id}"
+    viewers = OPEN if service.config.public else EVERYBODY
     routes: list[tuple[str, str, Any, frozenset[Role], Any]] = [
         ("POST", "/v1/classify", api.classify, SUBMITTERS, bodies.ClassifyOut),
         ("POST", "/v1/items", api.submit, SUBMITTERS, bodies.SubmitOut),
@@ -234,36 +250,48 @@ def build_app(service: Service) -> FastAPI:
         ("GET", "/metrics", api.show_metrics, frozenset({"read", "admin"}), None),
         ("GET", "/healthz", api.health, OPEN, bodies.State),
         ("GET", "/readyz", api.ready, OPEN, bodies.State),
+        ("GET", "/", pages.show_content, viewers, HTMLResponse),
+        ("POST", "/", pages.report, viewers, HTMLResponse),
+        ("GET", "/review", pages.show_review, REVIEWERS, HTMLResponse),
+        ("POST", "/review/{action}", pages.act, REVIEWERS, HTMLResponse),
+        ("GET", "/session", pages.show_session, OPEN, HTMLResponse),
+        ("POST", "/session", pages.begin_session, OPEN, HTMLResponse),
+        ("POST", "/session/end", pages.end_session, OPEN, HTMLResponse),
+        ("GET", "/static/{name}", pages.send_file, OPEN, HTMLResponse),
     ]
-    refusals: dict[int | str, dict[str, Any]] = {
-        status: {"model": bodies.Problem, "description": text} for status, text in REFUSALS.items()
-    }
+    known_by = (HTTPBearer(auto_error=False), APIKeyCookie(name=COOKIE, auto_error=False))
     for method, path, handler, roles, answer in routes:
         rules[method, path] = roles
+        is_page = answer is HTMLResponse
+        model = {} if is_page else {"model": bodies.Problem}
         app.add_api_route(
             path,
             handler,
             methods=[method],
-            response_model=answer,
-            response_class=JSONResponse if answer else Response,
-            responses=refusals if answer else refusals | TEXT,
-            dependencies=[Security(HTTPBearer(auto_error=False))] if roles else [],
+            response_model=None if is_page else answer,
+            response_class=HTMLResponse if is_page else JSONResponse if answer else Response,
+            responses={
+                status: {"description": text} | model
+                for status, text in (REFUSALS | ({303: DONE} if is_page else {})).items()
+            }
+            | ({} if answer else TEXT),
+            dependencies=[Security(one) for one in known_by] if roles else [],
             openapi_extra={"x-roles": sorted(roles)},
         )
     describe = app.openapi
     app.openapi = lambda: complete(describe(), service.tags, service.config.limits.items)
-    add_gate(app, service, rules, api.metrics)
+    add_gate(app, service, rules, api.metrics, pages)
     return app
 
 
-def add_gate(app: FastAPI, service: Service, rules: Rules, metrics: Metrics) -> None:
+def add_gate(app: FastAPI, service: Service, rules: Rules, metrics: Metrics, pages: Pages) -> None:
     """Put the gate before an application, and let it say what is wrong with a body."""
 
     async def explain(request: Request, error: RequestValidationError) -> Response:
         raise _refused(error)
 
     async def repeat(request: Request, error: HTTPException) -> Response:
-        raise Refusal(error.status_code, "the body is not JSON")
+        raise Refusal(error.status_code, "the body cannot be read")
 
     app.add_exception_handler(RequestValidationError, explain)
     app.add_exception_handler(HTTPException, repeat)
@@ -272,8 +300,9 @@ def add_gate(app: FastAPI, service: Service, rules: Rules, metrics: Metrics) -> 
         routes=app.router.routes,
         rules=rules,
         config=service.config,
-        authentication=Authentication(service.store),
+        authentication=pages.authentication,
         metrics=metrics,
+        show=pages.show_refusal,
     )
 
 

@@ -213,7 +213,7 @@ class ReviewsOut(BaseModel):
 
 
 class Similar(BaseModel):
-    """A published item."""
+    """A published item near by meaning."""
 
     item: int
     title: str
@@ -221,7 +221,7 @@ class Similar(BaseModel):
 
 
 class Original(BaseModel):
-    """The kept item that another one is like; its tag is null while it waits itself."""
+    """The kept item that another is like; its tag is null while it waits itself."""
 
     item: int
     title: str
@@ -247,7 +247,7 @@ class Review(BaseModel):
         description="tags that two people gave, who differ, null for a duplicate; else empty"
     )
     original: Original | None = Field(description="the item that it is likely a duplicate of")
-    similar: list[Similar] = Field(description="published items near by meaning")
+    similar: list[Similar]
 
 
 class ClaimOut(BaseModel):

@@ -36,6 +36,9 @@ KEEP_ANSWER = text(
 )
 LAST_EVENT = text("SELECT coalesce(max(sequence), 0) FROM event")
 
+SEARCHED = 5_000
+"""Most items that a search looks at for one page."""
+
 LIKELY_DUPLICATE = "likely duplicate"
 REPORTED = "reported by users"
 HELD = "held"
@@ -168,7 +171,9 @@ def _submit(
     suggested = {"suggested": item.suggested_tag}
     opened: dict[str, Any] = {}
     if status == IN_REVIEW:
-        opened = {"opens": reason, "worth": _unsure_hours(one.prediction)}
+        probabilities = one.prediction.probabilities if one.prediction else {}
+        second, first = [0.0, 1.0, *sorted(probabilities.values())][-2:]
+        opened = {"opens": reason, "worth": UNSURE_HOURS * (1 - (first - second))}
     elif status == PUBLISHED and one.sample is not None:
         deadline = asked.at + 24 * HOUR_MS * SAMPLE_DAYS
         opened = {"opens": SAMPLE, "deadline": deadline, "inclusion_probability": one.sample}
@@ -185,14 +190,6 @@ def _submit(
     review = event.sequence if status == IN_REVIEW else None
     own = {"item": event.item, "decision": decision, "reason": reason, "review_id": review}
     return said | own
-
-
-def _unsure_hours(prediction: Prediction | None) -> float:
-    """Return what a person's look is worth by how near each other the first two tags are."""
-    if prediction is None:
-        return 0
-    second, first = sorted(prediction.probabilities.values())[-2:]
-    return UNSURE_HOURS * (1 - (first - second))
 
 
 def report_item(
@@ -220,7 +217,7 @@ def report_item(
 
 
 def list_published(
-    connection: Connection, tag: str, before: int | None, limit: int
+    connection: Connection, tag: str, before: int | None, limit: int, q: str = ""
 ) -> dict[str, Any]:
     """Return a page of the published items of a tag, the latest first.
 
@@ -229,8 +226,11 @@ def list_published(
         tag: Which.
         before: `next` of the page before; None for the first page.
         limit: Most items.
+        q: What their titles must contain, in whatever case; `SEARCHED` items are looked at, so that
+            even an empty page may have a next one.
     """
-    found = connection.execute(
+    most = SEARCHED if q else limit
+    rows = connection.execute(
         select(ITEM_STATE, EVENT.c.at, EVENT.c.data)
         .join(EVENT, EVENT.c.sequence == ITEM_STATE.c.item)
         .where(
@@ -239,15 +239,22 @@ def list_published(
             ITEM_STATE.c.changed < (2**63 - 1 if before is None else before),
         )
         .order_by(ITEM_STATE.c.changed.desc())
-        .limit(limit + 1)
+        .limit(most + 1)
     ).all()
-    items = []
-    for row in found[:limit]:
+    items: list[dict[str, Any]] = []
+    seen = 0
+    while seen < min(most, len(rows)) and len(items) < limit:
+        row, seen = rows[seen], seen + 1
         data = json.loads(row.data)
-        own = {name: data[name] for name in ("id", "title", "description")}
-        items.append(
-            {"item": row.item, "tag": row.tag}
-            | own
-            | {"submitted_at": row.at, "published_at": row.changed_at}
-        )
-    return {"items": items, "next": found[limit - 1].changed if len(found) > limit else None}
+        if q.casefold() in data["title"].casefold():
+            own = {name: data[name] for name in ("id", "title", "description")}
+            times = {"submitted_at": row.at, "published_at": row.changed_at}
+            items.append({"item": row.item, "tag": row.tag} | own | times)
+    return {"items": items, "next": rows[seen - 1].changed if len(rows) > seen else None}
+
+
+def list_answers(connection: Connection, items: Sequence[int]) -> list[tuple[int, str]]:
+    """Return who said something of the tags of some items: item and actor."""
+    said = EVENT.c.kind.in_(["reported", "confirmed"])
+    query = select(EVENT.c.item, EVENT.c.actor).where(EVENT.c.item.in_(items), said)
+    return [(row.item, row.actor) for row in connection.execute(query)]

@@ -147,8 +147,8 @@ def _index(connection: Connection, event: Event) -> None:
         case "skipped":
             last = {"place": event.at + 1, "deadline": None}
             connection.execute(update(REVIEW_QUEUE).where(in_queue).values(last | NOBODYS))
-        case "labelled" if "waits" in event.data:
-            labels = {"labels": event.data["waits"]}
+        case "labelled" if not event.data.get("settles", True):
+            labels = {"labels": json.dumps(event.data["labels"])}
             connection.execute(update(REVIEW_QUEUE).where(in_queue).values(labels | NOBODYS))
         case "labelled":
             connection.execute(delete(REVIEW_QUEUE).where(in_queue))

@@ -11,17 +11,13 @@ LAST = text(
     "SELECT kind, at, actor, data FROM event "
     "WHERE item = :item AND kind IN ('held', 'released') ORDER BY sequence DESC LIMIT 1"
 )
+# Each event takes the number after the last one: what another process writes is waited for.
+LOCK = text("LOCK TABLE event IN SHARE ROW EXCLUSIVE MODE")
 
 
 @dataclass(frozen=True)
 class Hold:
-    """That nothing is published by the run.
-
-    Attributes:
-        since: When it was said, in milliseconds.
-        reason: Why.
-        actor: Who said so.
-    """
+    """That the run publishes nothing: since when (in milliseconds), why, and who said so."""
 
     since: int
     reason: str
@@ -37,20 +33,14 @@ def current_hold(connection: Connection) -> Hold | None:
 
 
 def set_hold(connection: Connection, reason: str, *, actor: str, at: int) -> None:
-    """Stop publishing, beside a service that writes too; a hold that is on gets this reason."""
-    _lock(connection)
+    """Stop publishing, also beside a service that runs; a hold that is on gets this reason."""
+    if connection.dialect.name == "postgresql":  # SQLite lets one process write at a time
+        connection.execute(LOCK)
     append(connection, "held", at=at, actor=actor, item=SERVICE, data={"reason": reason})
 
 
-def lift_hold(connection: Connection, *, actor: str, at: int) -> bool:
-    """Resume publishing; return whether there was a hold. What was held waits for people still."""
-    _lock(connection)
-    if held := current_hold(connection) is not None:
-        append(connection, "released", at=at, actor=actor, item=SERVICE, data={})
-    return held
-
-
-def _lock(connection: Connection) -> None:
-    """Wait for what another process writes: each event takes the number after the last one."""
-    if connection.dialect.name == "postgresql":  # SQLite has one writer anyway
-        connection.execute(text("LOCK TABLE event IN SHARE ROW EXCLUSIVE MODE"))
+def lift_hold(connection: Connection, *, actor: str, at: int) -> None:
+    """Resume publishing; what was held waits for people still."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(LOCK)
+    append(connection, "released", at=at, actor=actor, item=SERVICE, data={})

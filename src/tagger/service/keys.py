@@ -15,6 +15,7 @@ from sqlalchemy.engine import Row
 from tagger.errors import UserError
 from tagger.service.database import Store
 from tagger.service.refusals import Refusal
+from tagger.service.sessions import is_valid, key_of
 from tagger.service.tables import API_KEY
 
 Role = Literal["submit", "review", "read", "admin"]
@@ -48,6 +49,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def shown_time(at: int) -> str:
+    """Return a time as people and tables have it, in UTC: 2026-02-20 06:43:18."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at / 1_000))
+
+
 def create_key(connection: Connection, name: str, role: Role, days: float | None) -> str:
     """Make a key, and return it; the store keeps only its hash.
 
@@ -69,19 +75,15 @@ def describe_keys(connection: Connection) -> list[str]:
     """Return a line for each key, the oldest first: id, role, whether it is valid, whose."""
     now = now_ms()
     rows = connection.execute(select(API_KEY).order_by(API_KEY.c.created_at, API_KEY.c.id))
-    return [f"{row.id}  {row.role:<6}  {_state(row, now):<26}  {row.name}" for row in rows]
+    return [f"{row.id}  {row.role:<6}  {_state(row, now):<31}  {row.name}" for row in rows]
 
 
 def _state(row: Row[Any], now: int) -> str:
     if row.revoked_at is not None:
-        return f"revoked {_date(row.revoked_at)}"
+        return f"revoked {shown_time(row.revoked_at)}"
     if row.expires_at is None:
         return "valid"
-    return f"{'valid until' if row.expires_at > now else 'expired'} {_date(row.expires_at)}"
-
-
-def _date(at: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(at / 1_000))
+    return f"{'valid until' if row.expires_at > now else 'expired'} {shown_time(row.expires_at)}"
 
 
 def revoke_key(connection: Connection, key_id: str) -> None:
@@ -115,27 +117,28 @@ class Authentication:
         self.store = store
         self._cache: dict[str, tuple[Row[Any] | None, float]] = {}
 
-    def known(self, header: str | None) -> bool:
+    def known(self, header: str | None, session: str = "") -> bool:
         """Whether `identify` answers at once, without asking the store."""
-        return self._fresh(_parts(header)[0]) is not None
+        key_id = key_of(session) if header is None else _parts(header)[0]
+        return self._fresh(key_id) is not None
 
-    def identify(self, header: str | None) -> Client:
-        """Return who sent a request with this Authorization header.
+    def identify(self, header: str | None, session: str = "") -> Client:
+        """Return who sent a request with this Authorization header or, without one, this cookie.
 
         Raises:
-            Refusal: when the key is missing, unknown, expired or revoked.
+            Refusal: when the key is missing, unknown, expired or revoked, or the session is over.
         """
-        key_id, secret = _parts(header)
+        key_id, secret = (key_of(session), "") if header is None else _parts(header)
         row = self._look_up(key_id)
         if not key_id:
             if header is None and row is None:
                 return LOCAL
-            raise Refusal(401, "a key is needed: Authorization: Bearer tg_...")
+            raise Refusal(401, "a key is needed", ["as Authorization: Bearer tg_..."])
         # Compared even if there is no such key, so that the time says nothing.
         expected = _hash("") if row is None else row.secret_sha256
         same = hmac.compare_digest(_hash(secret), expected)
-        if row is None or not same:
-            raise Refusal(401, "the key is not known")
+        if row is None or not (is_valid(session, expected, now_ms()) if header is None else same):
+            raise Refusal(401, "the key is not known" if header else "the session is over")
         if not (state := _state(row, now_ms())).startswith("valid"):
             raise Refusal(401, f"the key is not valid: {state}")
         return Client(row.id, row.role)

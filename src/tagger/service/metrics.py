@@ -1,8 +1,6 @@
 """Counts what the service does, in the form that Prometheus reads."""
 
-import math
 from collections.abc import Callable
-from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -14,13 +12,6 @@ from prometheus_client import (
 )
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-OF_REVIEWS = {
-    "reviews": "Items in review.",
-    "labels": "Labels that people gave.",
-    "label_pairs": "Items that two people labelled.",
-    "label_kappa": "How far they agree: Cohen's kappa.",
-    "hold": "Whether publishing is stopped.",
-}
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
@@ -47,10 +38,6 @@ class Metrics:
         self.items = Counter(
             "tagger_items", "Items submitted, by decision.", ["decision"], registry=self.registry
         )
-        self.of_reviews = {
-            name: Gauge(f"tagger_{name}", text, registry=self.registry)
-            for name, text in OF_REVIEWS.items()
-        }
         for name, (text, function) in gauges.items():
             Gauge(f"tagger_{name}", text, registry=self.registry).set_function(function)
 
@@ -58,16 +45,6 @@ class Metrics:
         """Count a request that was answered."""
         self.requests.labels(route, method, str(status)).inc()
         self.seconds.labels(route).observe(seconds)
-
-    def show(self, counts: dict[str, Any]) -> None:
-        """Take over how the reviews stand: what `review.count_reviews` returns."""
-        agreement = counts["agreement"]
-        kappa = math.nan if agreement["kappa"] is None else agreement["kappa"]
-        values = counts["open"], counts["labelled"], agreement["pairs"], kappa
-        for gauge, value in zip(
-            self.of_reviews.values(), (*values, counts["hold"] is not None), strict=True
-        ):
-            gauge.set(value)
 
     def text(self) -> str:
         """Return all figures."""

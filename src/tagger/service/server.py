@@ -91,6 +91,11 @@ def check_store(connection: Connection, run: RunFolder, config: ServiceConfig) -
             f"host {config.host}: other machines reach it, and the store has no keys",
             hint="Make one: tagger keys create --role admin; or listen on 127.0.0.1",
         )
+    if config.review.people > 1 and not has_keys(connection):
+        raise UserError(
+            "review.people: 2 people can only be told apart by their keys, and the store has none",
+            hint="Make one for each: tagger keys create --role review",
+        )
     known = events_of(connection, SERVICE, "tags")
     if not known:
         append(connection, "tags", at=now_ms(), actor="-", item=SERVICE, data={"tags": run.tags})

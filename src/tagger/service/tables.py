@@ -23,13 +23,8 @@ API_KEY = table(
 )
 REVIEW_QUEUE = table(
     "review_queue",
-    *map(
-        column,
-        (
-            "review", "item", "reason", "opened_at", "place", "deadline", "labels", "claimed_by",
-            "lease_until",
-        ),
-    ),
-)  # fmt: skip
+    *map(column, ("review", "item", "reason", "opened_at", "place", "deadline", "labels")),
+    *map(column, ("claimed_by", "lease_until")),
+)
 TALLY = table("tally", *map(column, ("first", "second", "times")))
 FINGERPRINT = table("fingerprint", column("value"), column("item"))
