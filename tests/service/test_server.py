@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from tests.conftest import Runs
 from tests.service.conftest import Server, Start
 
+from tagger import submission
 from tagger.cli import main
 from tagger.service.database import Store, open_store
 from tagger.service.events import SERVICE, append, events_of
@@ -201,6 +202,39 @@ def test_what_is_no_ordinary_request_is_refused(start: Start) -> None:
         assert client.get("/healthz").status_code == 200
     server.end(signal.SIGTERM)
     assert "Traceback" not in server.said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_file_that_is_sent_again_after_a_kill_is_stored_once(
+    start: Start, store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "items.csv"
+    rows = "".join(
+        f"i{at},{one},{'fruit' if at == 7 else ''}\n" for at, one in enumerate(texts(60))
+    )
+    source.write_text(f"id,title,suggested_tag\n{rows}", encoding="utf-8")
+    server = start()
+    killing = threading.Timer(0.5, server.end, [signal.SIGKILL])
+    killing.start()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught:
+        patch.setattr(submission, "PATIENCE_SECONDS", 1.0)
+        main(["submit", "--input", str(source), "--url", server.url, "--rate", "60"])
+    killing.join()
+    assert caught.value.code == 2
+    server = start()
+    main(["submit", "--input", str(source), "--url", server.url])
+    main(["submit", "--input", str(source), "--url", server.url])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert first.startswith("60 items: ")
+    store = open_store(store_url)
+    with store.reading() as connection:
+        found = connection.scalars(select(EVENT.c.data).where(EVENT.c.kind == "submitted")).all()
+    store.close()
+    kept = {data["id"]: data for data in map(json.loads, found)}
+    assert len(found) == len(kept) == 60
+    assert kept["i7"]["suggested"] == "fruit"
 
 
 Refused = Callable[..., str]
