@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import re
 from typing import Any
 
 import pytest
