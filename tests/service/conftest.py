@@ -1,6 +1,7 @@
 """What tests of the service share; they are skipped where its requirements are missing."""
 
 import os
+import random
 import re
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from uuid import uuid4
 import numpy as np
 import psycopg
 import pytest
-from tests.conftest import Runs
+from tests.conftest import WORDS, Runs
 
 from tagger.data.items import Item
 from tagger.decision.calibrators import Unchanged
@@ -358,3 +359,10 @@ def start(shared_runs: Runs, tmp_path: Path, store_url: str) -> Iterator[Start]:
     for server in started:
         if server.process.poll() is None:
             server.end(signal.SIGKILL)
+
+
+def texts(number: int) -> list[str]:
+    """Return titles of words of the run `words`, each different."""
+    rng = random.Random(0)
+    words = " ".join(WORDS.values()).split()
+    return [f"{' '.join(rng.choices(words, k=4))} {at}" for at in range(number)]

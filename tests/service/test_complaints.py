@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from tests.conftest import WORDS, Runs
-from tests.service.conftest import SendItems, Start, WordClassifier
+from tests.conftest import Runs
+from tests.service.conftest import SendItems, Start, WordClassifier, texts
 
 from tagger.data.items import Item
 from tagger.decision.decider import Decider, load_decider
@@ -31,12 +31,6 @@ from tagger.service.service import Service
 from tagger.service.settings import LimitsConfig
 
 on_sqlite = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
-
-
-def texts(number: int) -> list[str]:
-    rng = random.Random(0)
-    words = " ".join(WORDS.values()).split()
-    return [f"{' '.join(rng.choices(words, k=4))} {at}" for at in range(number)]
 
 
 @pytest.mark.slow

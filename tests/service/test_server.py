@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.engine import make_url
 from tests.conftest import Runs
-from tests.service.conftest import Server, Start
+from tests.service.conftest import Server, Start, texts
 
 from tagger import submission
 from tagger.cli import main
