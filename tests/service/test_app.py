@@ -362,7 +362,7 @@ def test_answers_are_as_the_openapi_document_says(client: TestClient, send: Send
         (bodies.ContentOut, client.get("/v1/content?tag=weather")),
         (bodies.ReviewsOut, client.get("/v1/review")),
         (bodies.ClaimOut, post(client, "/v1/review/claim")),
-        (bodies.SkipOut, post(client, f"{at}/skip")),
+        (bodies.OfReview, post(client, f"{at}/skip")),
         (bodies.ClaimOut, post(client, "/v1/review/claim")),
         (bodies.ClaimOut, post(client, "/v1/review/claim")),
         (bodies.LabelOut, post(client, f"{at}/label", {"tag": "metal"})),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 
 from tagger.service import bodies, content, review
 from tagger.service.duplicates import Match, find_match
-from tagger.service.gate import CLIENT, Gate, Rules
+from tagger.service.gate import CLIENT, Gate
 from tagger.service.keys import ROLES, Authentication, Role
 from tagger.service.metrics import CONTENT_TYPE, Metrics
 from tagger.service.openapi import complete
@@ -32,7 +32,7 @@ VIEWERS: frozenset[Role] = frozenset({"read", "review", "admin"})
 EVERYBODY: frozenset[Role] = frozenset(ROLES)
 
 REFUSALS = {
-    400: "the body is not JSON",
+    400: "the body cannot be read",
     401: "a valid key is missing",
     403: "the key's role may not do this, or the page that asks is of another site",
     404: "there is no such thing",
@@ -245,7 +245,7 @@ def build_app(service: Service) -> FastAPI:
         ("GET", "/v1/review", api.list_reviews, REVIEWERS, bodies.ReviewsOut),
         ("POST", "/v1/review/claim", api.claim, REVIEWERS, bodies.ClaimOut),
         ("POST", f"{at_review}/label", api.label, REVIEWERS, bodies.LabelOut),
-        ("POST", f"{at_review}/skip", api.skip, REVIEWERS, bodies.SkipOut),
+        ("POST", f"{at_review}/skip", api.skip, REVIEWERS, bodies.OfReview),
         ("POST", f"{at_review}/undo", api.undo, REVIEWERS, bodies.ClaimOut),
         ("GET", "/metrics", api.show_metrics, frozenset({"read", "admin"}), None),
         ("GET", "/healthz", api.health, OPEN, bodies.State),
@@ -280,37 +280,29 @@ def build_app(service: Service) -> FastAPI:
         )
     describe = app.openapi
     app.openapi = lambda: complete(describe(), service.tags, service.config.limits.items)
-    add_gate(app, service, rules, api.metrics, pages)
-    return app
 
-
-def add_gate(app: FastAPI, service: Service, rules: Rules, metrics: Metrics, pages: Pages) -> None:
-    """Put the gate before an application, and let it say what is wrong with a body."""
-
-    async def explain(request: Request, error: RequestValidationError) -> Response:
+    async def explain(request: Request, error: Exception) -> Response:
         raise _refused(error)
 
-    async def repeat(request: Request, error: HTTPException) -> Response:
-        raise Refusal(error.status_code, "the body cannot be read")
-
     app.add_exception_handler(RequestValidationError, explain)
-    app.add_exception_handler(HTTPException, repeat)
+    app.add_exception_handler(HTTPException, explain)
     app.add_middleware(
         Gate,
         routes=app.router.routes,
         rules=rules,
         config=service.config,
         authentication=pages.authentication,
-        metrics=metrics,
+        metrics=api.metrics,
         show=pages.show_refusal,
     )
+    return app
 
 
-def _refused(error: RequestValidationError) -> Refusal:
+def _refused(error: Exception) -> Refusal:
     """Say what is wrong with a request, without repeating it."""
-    details: Sequence[dict[str, Any]] = error.errors()
-    if any(detail["type"] == "json_invalid" for detail in details):
-        return Refusal(400, "the body is not JSON")
+    details = error.errors() if isinstance(error, RequestValidationError) else []
+    if not details or any(detail["type"] == "json_invalid" for detail in details):
+        return Refusal(400, "the body cannot be read")
     problems = [
         f"{('.'.join(map(str, detail['loc'][1:])) or detail['loc'][0])[:80]}: {detail['msg']}"
         for detail in details[:MOST_PROBLEMS]

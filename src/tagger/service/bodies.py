@@ -176,11 +176,16 @@ class ContentOut(BaseModel):
     next: int | None = Field(description="`cursor` of the page that follows; null: there is none")
 
 
-class ReviewListed(BaseModel):
-    """An item that waits for a person."""
+class OfReview(BaseModel):
+    """Which review it is, and of which item."""
 
     review_id: int
     item: int
+
+
+class ReviewListed(OfReview):
+    """An item that waits for a person."""
+
     title: str
     reason: str
     opened_at: int
@@ -229,11 +234,9 @@ class Original(BaseModel):
     tag: Tag | None
 
 
-class Review(BaseModel):
+class Review(OfReview):
     """An item that a person has claimed, until the lease ends."""
 
-    review_id: int
-    item: int
     reason: str
     blind: bool = Field(description="of the random sample: what is known of its tag is hidden")
     lease_until: int
@@ -256,20 +259,11 @@ class ClaimOut(BaseModel):
     review: Review | None
 
 
-class LabelOut(BaseModel):
+class LabelOut(OfReview):
     """What a labelled item is now; without a status another person's label is waited for."""
 
-    review_id: int
-    item: int
     status: str | None
     tag: Tag | None
-
-
-class SkipOut(BaseModel):
-    """A skipped item."""
-
-    review_id: int
-    item: int
 
 
 class State(BaseModel):
