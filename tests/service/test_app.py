@@ -1,4 +1,5 @@
 import json
+import random
 import threading
 import time
 from typing import Any
@@ -310,6 +311,18 @@ def test_a_very_long_text_is_answered_as_cut(client: TestClient) -> None:
     item = {"title": "apple " * 17_000}
     assert post(client, "/v1/classify", {"items": [item]}).json()["items"][0]["truncated"]
     assert post(client, "/v1/items", {"items": [item]}).json()["items"][0]["truncated"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_as_much_text_as_may_be_sent_is_kept_in_time(client: TestClient, send: SendItems) -> None:
+    rng = random.Random(0)
+    long = [" ".join(f"{rng.random()}" for _ in range(12_000)) for _ in range(8)]  # 1.9 MB
+    kept = send(*long, key="first")
+    assert [one["truncated"] for one in kept] == [True] * 8
+    assert [one["duplicate_of"] for one in send(*long, key="again")] == [
+        one["item"] for one in kept
+    ]
 
 
 def test_a_defect_is_answered_and_harms_nobody(client: TestClient) -> None:

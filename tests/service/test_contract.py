@@ -37,7 +37,7 @@ def test_nothing_that_is_asked_gets_an_answer_that_is_not_described(
     with service.store.writing() as connection:
         key = create_key(connection, "fuzz", "admin", None)
     tool = fuzzing()
-    settings = tool.configure(key, "http://localhost", seed=20, examples=5)
+    settings = tool.configure(key, "http://localhost", seed=20, examples=3)
     found = tool.Fuzzed()
     tool.fuzz(
         tool.schemathesis.openapi.from_asgi(

@@ -17,10 +17,13 @@ def _check_text(text: str) -> str:
     return text
 
 
-Text = Annotated[
-    str, AfterValidator(_check_text), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
+WITHOUT_NUL: dict[str, Any] = {"pattern": r"^[^\x00]*$"}
+Text = Annotated[str, Field(json_schema_extra=WITHOUT_NUL), AfterValidator(_check_text)]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=200, json_schema_extra=WITHOUT_NUL),
+    AfterValidator(_check_text),
 ]
-Name = Annotated[Text, Field(min_length=1, max_length=200)]
 Number = Annotated[int, Field(ge=1, lt=2**53)]  # beyond it, not every reader of JSON is exact
 # `openapi.complete` puts the run's tags in the place of these formats.
 Tag = Annotated[Name, Field(json_schema_extra={"format": "tag"})]
