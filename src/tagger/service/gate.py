@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import cookie_parser
@@ -39,10 +40,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
+@dataclass
 class Gate:
     """ASGI middleware: a request that is refused is told the first reason in a fixed order.
 
-    Args:
+    Attributes:
         app: What is behind it.
         routes: Of the app; one without a rule is open to nobody.
         rules: Who may.
@@ -52,27 +54,19 @@ class Gate:
         show: Makes the page of a refusal, for those who ask for one.
     """
 
-    def __init__(
-        self,
-        app: Any,
-        *,
-        routes: list[BaseRoute],
-        rules: Rules,
-        config: ServiceConfig,
-        authentication: Authentication,
-        metrics: Metrics,
-        show: Callable[[Refusal], Response],
-    ) -> None:
-        self.app = app
-        self.routes = routes
-        self.rules = rules
-        self.authentication = authentication
-        self.metrics = metrics
-        self.show = show
-        self.limits = config.limits
-        self.hosts = {host.lower() for host in config.hosts}
-        self.by_key = RateLimit(config.limits.requests_per_second)
-        self.by_address = RateLimit(config.limits.requests_per_second_by_address)
+    app: Any
+    routes: list[BaseRoute]
+    rules: Rules
+    config: ServiceConfig
+    authentication: Authentication
+    metrics: Metrics
+    show: Callable[[Refusal], Response]
+
+    def __post_init__(self) -> None:
+        self.limits = self.config.limits
+        self.hosts = {host.lower() for host in self.config.hosts}
+        self.by_key = RateLimit(self.limits.requests_per_second)
+        self.by_address = RateLimit(self.limits.requests_per_second_by_address)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, by its deadline at the latest."""
