@@ -269,7 +269,8 @@ def test_clusters_of_duplicates_removed_whole(
     client: TestClient, service: Service, send: SendItems
 ) -> None:
     text = "apple orchards in the valley bloom two weeks early after a mild and very wet winter"
-    copies = [text, text.upper(), f"{text}!", text.replace(" ", "  "), f"  {text}  ", text.title()]
+    shouted = text.replace("orchards", "ORCHARDS")
+    copies = [text, shouted, f"{text}!", text.replace(" ", "  "), f"  {text}  "]
 
     def submit(number: int) -> Any:
         return send(copies[number % len(copies)], key=f"copy {number}")
