@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tagger.service.settings import ServiceConfig
 
 GATE_FAILED = 1
+ALARM_STANDS = 4
 NOT_TAKEN = 1
 
 
@@ -265,6 +266,30 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FILE.json", help="keep the figures, and their tables as .md"
     )
     bench.set_defaults(command=_benchmark)
+    monitor = commands.add_parser(
+        "monitor",
+        parents=[runs],
+        help="watch a stream for drift and for broken promises",
+        description="Watch the rows of a file, in the order that they came, by a run: what "
+        "changes, and whether what is published is as right as promised, with a bound on false "
+        "alarms ever. Given again it goes on with the rows that were added. While an alarm stands "
+        "the exit code is 4; `tagger monitor accept --out FOLDER` accepts it and begins anew.",
+    )
+    monitor.add_argument("action", nargs="?", choices=["accept"], help="accept what stands")
+    monitor.add_argument("--run", help="a run folder, or a name below --runs-dir")
+    monitor.add_argument("--input", type=Path, metavar="FILE", help="a table of items")
+    monitor.add_argument(
+        "--labels", type=Path, metavar="FILE",
+        help="published items with their tags, drawn at random and labelled blind; a column "
+        "`inclusion_probability` says with what probability",
+    )  # fmt: skip
+    monitor.add_argument("--promise", type=_probability, help="default: the run's, if it has one")
+    monitor.add_argument(
+        "--alpha", type=_probability, help="chance of a false alarm ever; default: 0.05"
+    )
+    monitor.add_argument("--out", type=Path, help="a folder; default: monitors/NAME-OF-THE-FILE")
+    _add_table_options(monitor)
+    monitor.set_defaults(command=_monitor)
     _add_service_commands(commands, [run, runs])
     return parser
 
@@ -428,6 +453,12 @@ def _minutes(text: str) -> float:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a time like 90s, 15min or 2h")
     return float(match[1]) * {"s": 1 / 60, "min": 1.0, "h": 60.0}[match[2]]
+
+
+def _probability(text: str) -> float:
+    if re.fullmatch(r"0?\.\d*[1-9]\d*", text.strip()) is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number between 0 and 1")
+    return float(text)
 
 
 def _whole_numbers(text: str) -> list[int]:
@@ -714,6 +745,36 @@ def _benchmark(options: argparse.Namespace) -> None:
         report.write(out)
         write_markdown(page, tables)
         print(f"{out}\n{tables}")
+
+
+def _monitor(options: argparse.Namespace) -> None:
+    out, source = options.out, options.input
+    if out is None and source is not None:
+        out = Path("monitors") / source.stem
+    if options.action != "accept" and (source is None or options.run is None):
+        raise UserError("give --run and --input", hint="See: tagger monitor --help")
+    if out is None:
+        raise UserError("give the folder of the watch: --out FOLDER")
+    from tagger.monitoring.watch_file import REPORT_FILE, accept_alarms, watch_file
+    from tagger.reporting.html import write_html
+    from tagger.reporting.monitor import monitor_page
+    from tagger.reporting.terminal import print_page
+    from tagger.runs import open_run
+
+    if options.action == "accept":
+        report = accept_alarms(out)
+    else:
+        run = open_run(options.run, options.runs_dir)
+        report = watch_file(
+            run, source, out, _table_format(options, run.columns),
+            labels=options.labels, promise=options.promise, alpha=options.alpha,
+        )  # fmt: skip
+    page = monitor_page(report, out)
+    write_html(page, out / "monitor.html")
+    print_page(page)
+    print(f"{out / 'monitor.html'}\n{out / REPORT_FILE}")
+    if report.standing:
+        sys.exit(ALARM_STANDS)
 
 
 def _settings(options: argparse.Namespace) -> "ServiceConfig":

@@ -98,5 +98,5 @@ def test_other_encoders_are_traced_and_compute_the_same(name, pooling):
     classifier = TransformerClassifier(module, None, ["a", "b", "c"], {"max_length": 64})
     model = build_graph(classifier)
     assert module.training  # as it was
-    assert [output.name for output in model.graph.output] == ["logits"]
+    assert [output.name for output in model.graph.output] == ["logits", "vectors"]
     answers_as_torch(model, module.eval(), 200, encoder.config.pad_token_id)

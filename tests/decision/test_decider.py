@@ -44,6 +44,7 @@ class OnItsPlace:
     """A stand-in with an encoder: an item's title is the place of its vector, (2,)."""
 
     tags = TAGS
+    vector_width = 2
 
     def __init__(self):
         self.embedded = 0
@@ -52,11 +53,12 @@ class OnItsPlace:
         self.embedded += 1
         return np.array([[float(part) for part in item.title.split()] for item in items])
 
-    def predict_from_vectors(self, vectors):
-        return np.tile([0.9, 0.06, 0.04], (len(vectors), 1))
+    def predict_and_embed(self, items):
+        vectors = self.embed(items)
+        return np.tile([0.9, 0.06, 0.04], (len(vectors), 1)), vectors
 
     def predict_proba(self, items):
-        return self.predict_from_vectors(self.embed(items))
+        return self.predict_and_embed(items)[0]
 
 
 def simulated(random, count, sharpness=1.0):

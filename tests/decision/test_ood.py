@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tagger.decision.ood import NEIGHBOURS, Embeds, OodDetector
+from tagger.decision.ood import NEIGHBOURS, OodDetector
 from tagger.errors import UserError
 
 CENTRES = np.array([[6.0, 0, 0, 0, 0, 0], [0, 6.0, 0, 0, 0, 0], [0, 0, 6.0, 0, 0, 0]])
@@ -123,8 +123,3 @@ def test_a_vector_of_zeros_breaks_nothing():
     known, _ = vectors_of_three_tags(60)
     scores = OodDetector.fit(known).score(np.zeros((1, 6)))
     assert np.isfinite(scores).all()
-
-
-def test_a_model_with_an_encoder_is_known_by_its_methods(tiny_classifier):
-    assert isinstance(tiny_classifier, Embeds)
-    assert not isinstance(object(), Embeds)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tagger.data.items import Item
-from tagger.models.base import SETTINGS, Classifier, read_settings
+from tagger.models.base import SETTINGS, Classifier, embedder_of, read_settings
 from tagger.models.rules import RulesClassifier
 
 
@@ -21,6 +21,11 @@ def test_a_class_with_the_methods_of_the_interface_is_a_classifier(tmp_path):
     loaded: Classifier = RulesClassifier.load(tmp_path)
     assert answer(loaded, "iron") == "metal"
     assert read_settings(tmp_path) == {"approach": "rules", "tags": ["fruit", "metal"]}
+
+
+def test_a_classifier_with_an_encoder_is_told_from_one_without(tiny_classifier):
+    assert embedder_of(tiny_classifier) is tiny_classifier
+    assert embedder_of(RulesClassifier(("a", "b"), "a:\n  sure: [iron]\n", "text")) is None
 
 
 def test_settings_are_read_as_they_are_and_what_is_no_json_is_refused(tmp_path):

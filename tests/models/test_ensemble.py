@@ -5,6 +5,7 @@ import pytest
 
 from tagger.config.schema import LinearConfig
 from tagger.data.items import Item
+from tagger.models.base import embedder_of
 from tagger.models.ensemble import EnsembleClassifier
 from tagger.models.linear import LinearClassifier
 from tagger.models.rules import RulesClassifier
@@ -51,6 +52,17 @@ def test_members_of_all_approaches_answer_together(members):
     np.testing.assert_allclose(rows, (parts[0] + parts[1] + parts[2]) / 3)
     np.testing.assert_allclose(rows.sum(axis=1), 1)
     assert np.abs(rows - parts[0]).max() > 0.01
+
+
+def test_vectors_are_those_of_the_member_that_has_an_encoder(members, monkeypatch):
+    pair = EnsembleClassifier([*members, members[2]])
+    assert embedder_of(pair) is pair
+    assert pair.vector_width == members[2].vector_width
+    probabilities, vectors = pair.predict_and_embed(ITEMS)
+    np.testing.assert_array_equal(probabilities, pair.predict_proba(ITEMS))
+    np.testing.assert_array_equal(vectors, pair.embed(ITEMS))
+    np.testing.assert_array_equal(vectors, members[2].embed(ITEMS))
+    assert embedder_of(EnsembleClassifier(members[:2])) is None
 
 
 def test_no_items_give_no_rows(members):

@@ -11,6 +11,7 @@ from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import ExportConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
+from tagger.models.base import embedder_of
 from tagger.models.onnx import MANY, OnnxClassifier
 from tagger.models.registry import load_classifier
 from tagger.models.transformer import TransformerClassifier
@@ -54,6 +55,26 @@ def test_answers_are_in_the_order_of_the_items(folder):
     np.testing.assert_allclose(together.sum(1), 1, atol=1e-12)
     expected = TransformerClassifier.load(folder / "original").predict_proba(items)
     np.testing.assert_allclose(together, expected, atol=1e-6)
+
+
+def test_one_pass_gives_the_vectors_too(folder):
+    classifier = OnnxClassifier.load(folder / "model")
+    original = TransformerClassifier.load(folder / "original")
+    items = [Item(str(n), "alpha beta " * n, "gamma") for n in range(1, MANY + 2)]
+    probabilities, vectors = classifier.predict_and_embed(items)
+    np.testing.assert_array_equal(probabilities, classifier.predict_proba(items))
+    np.testing.assert_array_equal(vectors, classifier.embed(items))
+    expected = original.predict_and_embed(items)
+    np.testing.assert_array_equal(expected[0], original.predict_proba(items))
+    np.testing.assert_allclose(vectors, expected[1], atol=1e-5)
+    assert classifier.vector_width == original.vector_width
+
+
+def test_a_graph_that_an_older_version_exported_has_no_vectors(copied):
+    model = onnx.load(copied / "model.onnx")
+    del model.graph.output[1:]
+    onnx.save(model, copied / "model.onnx")
+    assert embedder_of(OnnxClassifier.load(copied)) is None
 
 
 def test_in_int8_too_an_answer_does_not_depend_on_the_texts_beside_it(folder, tmp_path):

@@ -54,7 +54,7 @@ def test_a_row_says_what_was_labelled_by_whom_and_why(
     open_item("waits", "published", opens=REPORTED)
     told = pull(people, tmp_path)
     assert told[-2].startswith("labels.csv: 2 rows for training, version ")
-    assert told[-1] == "1 reported items have no label yet: they wait for people"
+    assert told[-1] == "reported items that wait for people, without a label: 1"
     assert rows(tmp_path) == [
         {
             "id": str(item), "source_id": "arxiv:1", "created_on": "1970-01-01 00:00:01",

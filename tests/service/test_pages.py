@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings, strategies
 from tests.service.conftest import SendItems
 
 from tagger.service import content, pages
@@ -310,7 +311,7 @@ def test_a_hold_is_shown_on_every_page(client: TestClient, service: Service) -> 
         set_hold(connection, "a <promise> is broken", actor="us", at=1_790_000_000_000)
     for path in ("/", "/review", "/session"):
         page = client.get(path).text
-        assert "a &lt;promise&gt; is broken (since 2026-09-21 13:33:20 UTC)" in page
+        assert "a &lt;promise&gt; is broken (since 2026-09-21 14:13:20 UTC)" in page
 
 
 EVIL = """<script>alert(1)</script>"'><img src=x onerror=alert(1)>{{ 7*7 }}"""
@@ -382,3 +383,30 @@ def test_refusals_are_pages_for_browsers_and_json_for_others(client: TestClient)
     page = client.get("/v1/nothing", headers={"Accept": "text/html,*/*;q=0.8"})
     assert page.status_code == 404
     assert "there is nothing at this address" in page.text
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    path=strategies.sampled_from(
+        ["/", "/review/claim", "/review/label", "/review/skip", "/review/undo", "/session"]
+    ),
+    fields=strategies.dictionaries(
+        strategies.sampled_from(("item", "tag", "comment", "right", "review", "duplicate", "key")),
+        strategies.text() | strategies.sampled_from(("1", "true", "fruit", str(2**63), "-1")),
+    ),
+    query=strategies.dictionaries(
+        strategies.sampled_from(("tag", "q", "cursor", "done")), strategies.text(max_size=9)
+    ),
+)
+def test_nothing_that_is_sent_to_a_page_is_answered_as_a_defect(
+    client: TestClient, path: str, fields: dict[str, str], query: dict[str, str]
+) -> None:
+    for answer in (
+        client.post(path, data=fields, params=query, headers=HTML, follow_redirects=False),
+        client.get("/review" if path.startswith("/review") else path, params=query, headers=HTML),
+    ):
+        assert answer.status_code < 500, answer.text
+        assert answer.status_code == 303 or answer.headers["content-type"].startswith("text/html")

@@ -297,13 +297,12 @@ def test_a_hold_by_command_stops_a_service_that_runs(start: Start, store_url: st
     with httpx.Client(base_url=server.url, timeout=30) as client:
         for at, command in enumerate((["on", "--reason", "too sure"], ["off"])):
             main(["hold", *command, "--store", store_url])
-            body = {"items": [{"title": f"apple pear plum orchard harvest juice {'x' * at}"}]}
+            body = {"items": [{"title": ("apple pear orchard", "copper zinc furnace")[at]}]}
             answer = client.post("/v1/items", json=body, headers={"Idempotency-Key": str(at)})
             seen.append(answer.json()["items"][0]["reason"])
             assert (client.get("/v1/review").json()["hold"] is not None) == (at == 0)
             assert f"tagger_hold {1 - at}.0" in client.get("/metrics").text
-    assert "held" in seen[0] or "not sure" in seen[0]
-    assert seen[1] != "held"
+    assert seen == ["held", ""]
 
 
 def test_a_run_with_other_tags_than_the_store_is_refused(refused: Refused, a_store: Store) -> None:

@@ -46,7 +46,7 @@ def describe_drift(items: Sequence[Item], groups: Sequence[int]) -> Drift | None
         for one in counts
     ]
     first, last = parts[0], parts[-1]
-    rise, fall = _changed_words([items[row] for row in first], [items[row] for row in last])
+    rise, fall = changed_words([items[row] for row in first], [items[row] for row in last])
     ends = [*first, *last]
     return Drift(
         periods=[
@@ -102,7 +102,7 @@ def _separability(
     return float(roc_auc_score(period, scores))
 
 
-def _changed_words(
+def changed_words(
     first: Sequence[Item], last: Sequence[Item]
 ) -> tuple[list[ChangedWord], list[ChangedWord]]:
     """Rank words by the z-score of their log-odds between two sets, with the sum as the prior.

@@ -7,7 +7,7 @@ and BiasGelu of its own operators, but LayerNormalization of ONNX, since its own
 it normalizes, takes five times as long. Other encoders are traced by torch.
 
 Every graph takes `input_ids` and `attention_mask`, both int64 (n, tokens), and gives `logits`
-(n, n_tags); n and tokens are free.
+(n, n_tags) and `vectors` (n, hidden), which the head computes them from; n and tokens are free.
 """
 
 import tempfile
@@ -29,7 +29,7 @@ OPSET, IR_VERSION = 17, 9
 CONTRIB = "com.microsoft"
 """Domain of the operators that onnxruntime adds to those of ONNX."""
 
-IDS, MASK, LOGITS = "input_ids", "attention_mask", "logits"
+IDS, MASK, LOGITS, VECTORS = "input_ids", "attention_mask", "logits", "vectors"
 AXES = ["n", "tokens"]
 HEAD = "head."
 """Prefix of the names of the head's weights, by hand and traced."""
@@ -37,7 +37,8 @@ HEAD = "head."
 # In the syntax of `onnx.parser`; of the types of casts, 1 is float, 6 int32 and 9 bool.
 MODEL = """
 <ir_version: {ir_version}, opset_import: ["" : {opset}, "com.microsoft" : 1]>
-tagger (int64[n, tokens] input_ids, int64[n, tokens] attention_mask) => (float[n, {tags}] logits)
+tagger (int64[n, tokens] input_ids, int64[n, tokens] attention_mask)
+    => (float[n, {tags}] logits, float[n, {hidden}] vectors)
 {{ {nodes} }}
 """
 EMBEDDINGS = """
@@ -129,7 +130,11 @@ def build_graph(classifier: TransformerClassifier) -> onnx.ModelProto:
     ]
     model: onnx.ModelProto = parser.parse_model(
         MODEL.format(
-            ir_version=IR_VERSION, opset=OPSET, tags=len(classifier.tags), nodes="\n".join(parts)
+            ir_version=IR_VERSION,
+            opset=OPSET,
+            tags=len(classifier.tags),
+            hidden=classifier.vector_width,
+            nodes="\n".join(parts),
         )
     )
     head = {f"{HEAD}{name}": value.T for name, value in _arrays(module.head).items()}
@@ -204,12 +209,12 @@ def _trace(module: TransformerModule) -> onnx.ModelProto:
             (ids, mask),
             path,
             input_names=[IDS, MASK],
-            output_names=[LOGITS, "vectors"],
-            dynamic_axes={name: dict(enumerate(AXES)) for name in (IDS, MASK)} | {LOGITS: {0: "n"}},
+            output_names=[LOGITS, VECTORS],
+            dynamic_axes={name: dict(enumerate(AXES)) for name in (IDS, MASK)}
+            | {name: {0: "n"} for name in (LOGITS, VECTORS)},
             opset_version=OPSET,
             dynamo=False,
         )
         model = onnx.load(path)
     module.train(training)
-    del model.graph.output[1:]
     return model

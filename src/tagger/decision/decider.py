@@ -6,7 +6,7 @@ to fit on, the most probable tag is published.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from tagger.config.schema import DecisionConfig
 from tagger.data.items import Item
 from tagger.decision.calibrators import Calibrator, Number, Unchanged, fit_calibrator
-from tagger.decision.ood import OOD_FILE, Embeds, OodDetector, fit_detector
+from tagger.decision.ood import OOD_FILE, OodDetector, fit_detector
 from tagger.decision.policies import (
     REVIEW,
     Argmax,
@@ -29,7 +29,7 @@ from tagger.decision.policies import (
 )
 from tagger.documents import Document, Record
 from tagger.errors import UserError
-from tagger.models.base import Classifier
+from tagger.models.base import Classifier, embedder_of
 from tagger.output import shell_command
 from tagger.runs import read_calibration, read_row_sources, write_calibration
 from tagger.scores import BoolArray, FloatArray, IntArray
@@ -80,12 +80,16 @@ class Decisions:
         tags: Position of the tag that is published, or `REVIEW`, (n,).
         out_of_distribution: Whether an item is sent to a person because of its OOD score, (n,);
             None where no such score was asked for.
+        ood_scores: OOD score of each item, (n,); None likewise.
+        vectors: Of the classifier's encoder, (n, width); None where it has none.
     """
 
     raw: FloatArray
     probabilities: FloatArray
     tags: IntArray
     out_of_distribution: BoolArray | None = None
+    ood_scores: FloatArray | None = None
+    vectors: FloatArray | None = None
 
     @property
     def reasons(self) -> list[str]:
@@ -132,7 +136,7 @@ class Rule:
         assert ood_scores is not None
         unfamiliar = ood_scores > self.ood_threshold
         decided = np.where(unfamiliar, REVIEW, decided)
-        return Decisions(probabilities, calibrated, decided, unfamiliar)
+        return Decisions(probabilities, calibrated, decided, unfamiliar, ood_scores)
 
 
 PLAIN = Rule(Unchanged(), Argmax(), None)
@@ -203,12 +207,12 @@ class Decider:
 
     def decide(self, items: Sequence[Item]) -> Decisions:
         """Predict and decide."""
-        if self.detector is None:
+        embedder = embedder_of(self.classifier)
+        if embedder is None:
             return self.rule.apply(self.classifier.predict_proba(items), None)
-        assert isinstance(self.classifier, Embeds)
-        vectors = self.classifier.embed(items)
-        probabilities = self.classifier.predict_from_vectors(vectors)
-        return self.rule.apply(probabilities, self.detector.score(vectors))
+        probabilities, vectors = embedder.predict_and_embed(items)
+        scores = None if self.detector is None else self.detector.score(vectors)
+        return replace(self.rule.apply(probabilities, scores), vectors=vectors)
 
 
 def write_decision(

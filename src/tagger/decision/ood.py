@@ -8,7 +8,7 @@ minus the mean cosine to the `NEIGHBOURS` nearest of them, in the vectors of the
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from tagger.data.items import Item
 from tagger.errors import UserError
-from tagger.models.base import Classifier
+from tagger.models.base import Classifier, embedder_of
 from tagger.models.embedding import unit_rows
 from tagger.runs import current_or_old
 from tagger.scores import FloatArray
@@ -25,19 +25,6 @@ from tagger.scores import FloatArray
 OOD_FILE = "ood.safetensors"
 
 NEIGHBOURS = 10
-
-
-@runtime_checkable
-class Embeds(Protocol):
-    """A classifier that has an encoder."""
-
-    def embed(self, items: Sequence[Item]) -> FloatArray:
-        """Return vectors, (n_items, width)."""
-        ...
-
-    def predict_from_vectors(self, vectors: FloatArray) -> FloatArray:
-        """Return the probabilities, (n_items, n_tags), of items with these vectors."""
-        ...
 
 
 class OodDetector:
@@ -88,8 +75,9 @@ class OodDetector:
 
 def fit_detector(classifier: Classifier, known: Sequence[Item]) -> OodDetector:
     """Fit a detector to the items that a classifier with an encoder was trained on."""
-    assert isinstance(classifier, Embeds)  # the config's own check
-    return OodDetector.fit(classifier.embed(known))
+    embedder = embedder_of(classifier)
+    assert embedder is not None  # the config's own check
+    return OodDetector.fit(embedder.embed(known))
 
 
 def score_items(
@@ -105,5 +93,6 @@ def score_items(
     """
     if kind == "none" or not items:
         return None
-    assert isinstance(classifier, Embeds)
-    return fit_detector(classifier, known).score(classifier.embed(items))
+    embedder = embedder_of(classifier)
+    assert embedder is not None
+    return fit_detector(classifier, known).score(embedder.embed(items))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,29 @@ class Classifier(Protocol):
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; `tagger.models.registry.load_classifier` explains failures."""
         ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A classifier that may have an encoder, whose vectors say what a text is about."""
+
+    vector_width: int
+    """Length of its vectors; 0: it has none."""
+
+    def embed(self, items: Sequence[Item]) -> NDArray[np.float64]:
+        """Return vectors, (n_items, vector_width)."""
+        ...
+
+    def predict_and_embed(
+        self, items: Sequence[Item]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return probabilities, as `predict_proba` does, and vectors, computed in one pass."""
+        ...
+
+
+def embedder_of(classifier: object) -> Embeds | None:
+    """Return a classifier that gives vectors of texts; None for one that has no encoder."""
+    return classifier if isinstance(classifier, Embeds) and classifier.vector_width else None
 
 
 SETTINGS = "tagger.json"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import onnxruntime
@@ -37,6 +37,8 @@ MANY = 32
 class OnnxClassifier:
     """A `Classifier` around a graph of ids and mask, (n, tokens), to logits, (n, n_tags).
 
+    The graph gives the encoder's vectors, (n, hidden), too, unless an older version exported it.
+
     Args:
         folder: Where its files are, as `tagger.compression.export` wrote them.
         threads: How many to compute with; None: one on each core.
@@ -58,6 +60,8 @@ class OnnxClassifier:
         # Kept, because the file may be another when `one_core` is made of it.
         self.graph = (folder / GRAPH).read_bytes()
         self.session = _start(self.graph, self.threads, len(tags))
+        widths = [one.shape[-1] for one in self.session.get_outputs() if one.name == "vectors"]
+        self.vector_width = int(widths[0]) if widths else 0
 
     @cached_property
     def one_core(self) -> onnxruntime.InferenceSession:
@@ -71,13 +75,30 @@ class OnnxClassifier:
         ranges from all that is computed together: an answer would depend on the texts beside it.
         The cores share the work on a few texts, and share out many.
         """
+        return softmax(self._compute(["logits"], items))
+
+    def embed(self, items: Sequence[Item]) -> NDArray[np.float64]:
+        """Return the encoder's pooled vectors, (n_items, vector_width)."""
+        return self._compute(["vectors"], items)
+
+    def predict_and_embed(
+        self, items: Sequence[Item]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return softmax probabilities (n_items, n_tags) and vectors (n_items, vector_width)."""
+        both = self._compute(["logits", "vectors"], items)
+        n_tags = len(self.tags)
+        return softmax(both[:, :n_tags]), both[:, n_tags:]
+
+    def _compute(self, outputs: list[str], items: Sequence[Item]) -> NDArray[np.float64]:
+        """Return outputs of the graph beside each other, (n_items, their widths)."""
         encodings = self.tokenizer.encode_batch_fast([item.text for item in items])
         if len(items) < MANY:
-            rows = [_compute(self.session, encoding) for encoding in encodings]
+            rows = [_compute(self.session, outputs, encoding) for encoding in encodings]
         else:
             with ThreadPoolExecutor(self.threads) as pool:
-                rows = list(pool.map(partial(_compute, self.one_core), encodings))
-        return softmax(np.array(rows, np.float64).reshape(len(items), len(self.tags)))
+                rows = list(pool.map(partial(_compute, self.one_core, outputs), encodings))
+        widths = {"logits": len(self.tags), "vectors": self.vector_width}
+        return np.array(rows, np.float64).reshape(len(items), sum(widths[n] for n in outputs))
 
     def save(self, folder: Path) -> None:
         """Copy the files that it was loaded from."""
@@ -100,11 +121,13 @@ class OnnxClassifier:
         return classifier
 
 
-def _compute(session: onnxruntime.InferenceSession, encoding: Encoding) -> Any:
-    """Return the logits of one text, (n_tags,)."""
+def _compute(
+    session: onnxruntime.InferenceSession, outputs: list[str], encoding: Encoding
+) -> NDArray[np.float32]:
+    """Return outputs of the graph for one text, beside each other."""
     ids = np.array([encoding.ids], np.int64)
     inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    return session.run(["logits"], inputs)[0][0]
+    return np.concatenate([output[0] for output in session.run(outputs, inputs)])
 
 
 def _start(graph: bytes, threads: int, n_tags: int) -> onnxruntime.InferenceSession:

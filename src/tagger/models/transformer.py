@@ -205,9 +205,24 @@ class TransformerClassifier:
         logits = self._compute(lambda *inputs: self.module(*inputs)[0], items, len(self.tags))
         return softmax(logits)
 
+    @property
+    def vector_width(self) -> int:
+        """Length of the encoder's pooled vectors."""
+        return int(self.module.encoder.config.hidden_size)
+
     def embed(self, items: Sequence[Item]) -> NDArray[np.float64]:
         """Return the encoder's pooled vectors, (n_items, hidden)."""
-        return self._compute(self.module.embed, items, self.module.encoder.config.hidden_size)
+        return self._compute(self.module.embed, items, self.vector_width)
+
+    def predict_and_embed(
+        self, items: Sequence[Item]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return softmax probabilities (n_items, n_tags) and vectors (n_items, hidden)."""
+        n_tags = len(self.tags)
+        both = self._compute(
+            lambda *inputs: torch.cat(self.module(*inputs), 1), items, n_tags + self.vector_width
+        )
+        return softmax(both[:, :n_tags]), both[:, n_tags:]
 
     def predict_from_vectors(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return softmax probabilities (n, n_tags) of texts whose vectors (n, hidden) are known."""

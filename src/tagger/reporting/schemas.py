@@ -24,6 +24,7 @@ def documents() -> dict[str, type[Document]]:
     from tagger.compression.report import ParityReport
     from tagger.decision.decider import DecisionDocument
     from tagger.evaluation.report import EvaluationReport
+    from tagger.monitoring.report import MonitorReport
     from tagger.run_meta import RunMeta
     from tagger.search.summary import SweepSummary
 
@@ -40,6 +41,7 @@ def documents() -> dict[str, type[Document]]:
         "the file of `tagger benchmark --out`": BenchmarkReport,
         "plan.json, of `tagger build`": BuildPlan,
         "build.json, of `tagger build`": BuildReport,
+        "monitor.json, of `tagger monitor`": MonitorReport,
     }
 
 

@@ -112,12 +112,12 @@ def state_of(connection: Connection, item: int) -> tuple[Status, str | None, int
     return found.status, found.tag, found.changed
 
 
-def every_event(connection: Connection) -> Iterator[Event]:
-    """Yield all events in their order, a chunk at a time."""
+def every_event(connection: Connection, *kinds: Kind) -> Iterator[Event]:
+    """Yield all events in their order, or those of some kinds, a chunk at a time."""
     last = 0
-    while rows := connection.execute(
-        select(EVENT).where(EVENT.c.sequence > last).order_by(EVENT.c.sequence).limit(CHUNK)
-    ).all():
+    chunk = select(EVENT).order_by(EVENT.c.sequence).limit(CHUNK)
+    chunk = chunk.where(EVENT.c.kind.in_(kinds)) if kinds else chunk
+    while rows := connection.execute(chunk.where(EVENT.c.sequence > last)).all():
         last = rows[-1].sequence
         yield from map(_event, rows)
 

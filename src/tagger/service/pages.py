@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import Form, Query, Request, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ConfigDict
 from sqlalchemy import Connection
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from tagger.files import sha256_of
+from tagger.reporting.html import templates_in
 from tagger.service import bodies, content, review
 from tagger.service.gate import CLIENT, check_rate
 from tagger.service.hold import current_hold
@@ -80,8 +80,7 @@ class Pages:
             kind = {"content-type": f"{guess_type(file.name)[0]}; charset=utf-8"}
             self.files[name] = (file.read_bytes(), 200, kind | KEPT)
             addresses[file.name] = f"/static/{name}"
-        loader = FileSystemLoader(FOLDER / "templates")
-        self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+        self.templates = templates_in(FOLDER / "templates")
         self.templates.globals.update(static=addresses, tags=service.tags, keys=KEYS)
         self.templates.filters["time"] = shown_time
 

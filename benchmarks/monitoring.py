@@ -1,0 +1,337 @@
+"""How often does `tagger monitor` cry wolf, and how soon does it see what was planted?
+
+    python benchmarks/monitoring.py --run RUN [--other OTHER.csv] [--stream STREAM.csv]
+
+RUN is any finished run; a linear one is quick. Streams are drawn from data/gold.csv without
+replacement, so that their order says nothing, and read by `tagger.monitoring.monitor.Monitor`, row
+by row, as `tagger monitor` does.
+
+* False alarms: the share of such streams that ever raise an alarm at 5 %, beside a daily
+  Kolmogorov-Smirnov test at 5 % of the same scores against the first rows.
+* Delays: rows from a planted change, which begins at row `CHANGE`, to the alarm.
+* The promise: labels until the alarm where 0.98 was promised and 0.93 is true, and alarms where it
+  is kept.
+* The estimate without labels against the truth: on halves of the run's own calibration set, and on
+  OTHER, a labelled source that it was not made from.
+* STREAM in its own order: every alarm, accepted at once.
+* Speed of the watch alone, and size of its state.
+"""
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import ks_2samp
+
+from tagger.data.columns import UNSAID
+from tagger.data.items import Item
+from tagger.data.problems import Problems
+from tagger.decision.change import asked_last
+from tagger.decision.decider import CalibrationSet, Decider, fit_rule, load_decider
+from tagger.decision.policies import REVIEW
+from tagger.errors import exit_on_user_error
+from tagger.files import write_json
+from tagger.monitoring.drift import BINS, Drift
+from tagger.monitoring.monitor import LEARNING, Incoming, Monitor
+from tagger.monitoring.quality import Group
+from tagger.monitoring.report import LEAST_LABELS
+from tagger.monitoring.scores import score_names
+from tagger.monitoring.state import MonitorState, begin_watch
+from tagger.monitoring.watch_file import Table, decide
+from tagger.runs import open_run, read_calibration
+
+ALPHA = 0.05
+CHANGE = 600
+AFTER = 400
+DAY = 100
+Rows = Sequence[Incoming]
+
+
+@exit_on_user_error
+def main() -> None:
+    """Run all of it; print and save the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--runs-dir", default="runs")
+    parser.add_argument("--data", type=Path, default=Path("data/gold.csv"))
+    parser.add_argument("--other", type=Path, help="a labelled source")
+    parser.add_argument("--stream", type=Path, help="rows in the order that they came")
+    parser.add_argument("--streams", type=int, default=400, help="default: %(default)s")
+    parser.add_argument("--rows", type=int, default=1000, help="of a stationary stream")
+    parser.add_argument("--planted", type=int, default=40, help="streams of each planted change")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/monitoring.json"))
+    options = parser.parse_args()
+
+    run = open_run(options.run, options.runs_dir)
+    decider = load_decider(run.path, run.load_classifier())
+    tags = list(run.tags)
+    home = decide_all(decider, read_items(options.data, tags))
+    report: dict[str, Any] = {"run": run.name, "speed": speed(home, tags)}
+    show("speed", report["speed"])
+    report["promise"] = promise(options.streams)
+    show("promise 0.98", report["promise"])
+    report["estimate"] = estimates(run.path, decider, options.other, tags)
+    show("estimate without labels", report["estimate"])
+    report["score shifts"] = score_shifts(options.planted)
+    show("shift of one score, in standard deviations", report["score shifts"])
+    if options.stream:
+        report["stream"] = in_order(decide_all(decider, read_items(options.stream, tags)), tags)
+        show("the stream in its order", report["stream"])
+    report["false alarms"] = false_alarms(home, tags, options.streams, options.rows)
+    show("stationary streams", report["false alarms"])
+    report["planted"] = planted(home, decider, options.other, tags, options.planted)
+    show("planted changes", report["planted"])
+    write_json(options.out, report)
+
+
+def read_items(path: Path, tags: Sequence[str]) -> list[tuple[Item, str]]:
+    """Return the items of a table with their dates."""
+    rows = Table(path, UNSAID, tags, labels=False).rows(Problems())
+    return [(item, date) for item, date, _ in rows if item.text]
+
+
+def decide_all(decider: Decider, items: Sequence[tuple[Item, str]]) -> list[Incoming]:
+    """Let a run decide on items."""
+    made = []
+    for start in range(0, len(items), 512):
+        chunk = items[start : start + 512]
+        answers = decide(decider, [item for item, _ in chunk])
+        made += [replace(one, date=date) for one, (_, date) in zip(answers, chunk, strict=True)]
+    return made
+
+
+def new_state(tags: list[str], rows: Rows) -> MonitorState:
+    """Return the state of a watch that promises nothing."""
+    ood = rows[0].ood is not None
+    names = score_names(tags, pieces=False, ood=ood)
+    return MonitorState(
+        run="", files={}, tags=tags, pieces=False, ood=ood, alpha=ALPHA, promise=None,
+        each_tag=False, home={}, watch=begin_watch(names),
+    )  # fmt: skip
+
+
+def watch(rows: Iterable[Incoming], state: MonitorState) -> int | None:
+    """Read rows until a drift alarm; return its row."""
+    monitor = Monitor(state, None)
+    for one in rows:
+        monitor.read(one)
+        if state.alarms:
+            return state.alarms[0].row
+    return None
+
+
+def draw(rows: Rows, count: int, seed: int) -> list[Incoming]:
+    """Draw rows without replacement, unlabelled: labels have no part in drift."""
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:count]
+    return [replace(rows[at], item=replace(rows[at].item, tag=None)) for at in chosen]
+
+
+def false_alarms(rows: Rows, tags: list[str], streams: int, length: int) -> dict[str, Any]:
+    """Count stationary streams that ever raise an alarm, by us and by a daily test."""
+    ours, daily = 0, 0
+    for seed in range(streams):
+        drawn = draw(rows, length, seed)
+        ours += watch(drawn, new_state(tags, rows)) is not None
+        confidence = np.array([one.probabilities.max() for one in drawn])
+        first, rest = confidence[:LEARNING], confidence[LEARNING:]
+        days = [rest[at : at + DAY] for at in range(0, len(rest), DAY)]
+        daily += any(ks_2samp(first, day).pvalue < ALPHA for day in days)
+    return {
+        "streams": streams, "rows": length, "alarms": ours, "of them %": 100 * ours / streams,
+        "daily Kolmogorov-Smirnov %": 100 * daily / streams,
+    }  # fmt: skip
+
+
+def planted(
+    rows: Rows, decider: Decider, other: Path | None, tags: list[str], streams: int
+) -> dict[str, dict[str, Any]]:
+    """Plant changes at row `CHANGE`, and measure the rows until the alarm."""
+    rng = np.random.default_rng(1)
+
+    def invent(item: Item) -> Item:
+        words = item.text.split()
+        made = ["".join(rng.choice([*"aeioulmnrst"], 7)) if rng.random() < 0.1 else word
+                for word in words]  # fmt: skip
+        return replace(item, title="", description=" ".join(made))
+
+    def twice(item: Item) -> Item:
+        return replace(item, description=f"{item.description} {item.title} {item.description}")
+
+    by_tag: dict[str, list[Incoming]] = {tag: [] for tag in tags}
+    for one in rows:
+        by_tag[str(one.item.tag)].append(one)
+    rarest = min(tags, key=lambda tag: len(by_tag[tag]))
+
+    def more_of_one_tag(seed: int) -> list[Incoming]:
+        """Half of the rows are of the rarest tag."""
+        many = draw(by_tag[rarest], AFTER // 2, seed)
+        rest = draw(rows, AFTER, seed + 10**6)[AFTER // 2 :]
+        return [*map(lambda at: [*many, *rest][at], np.random.default_rng(seed).permutation(AFTER))]
+
+    def changed(how: Callable[[Item], Item]) -> Callable[[int], list[Incoming]]:
+        def make(seed: int) -> list[Incoming]:
+            drawn = draw(rows, CHANGE + AFTER, seed)[CHANGE:]
+            return decide_all(decider, [(how(one.item), "") for one in drawn])
+
+        return make
+
+    changes: dict[str, Callable[[int], list[Incoming]]] = {
+        f"half of the rows are {rarest}": more_of_one_tag,
+        "each tenth word is invented": changed(invent),
+        "descriptions twice as long": changed(twice),
+    }
+    if other is not None:
+        foreign = decide_all(decider, read_items(other, tags))
+        changes[f"rows of {other.name}"] = lambda seed: draw(foreign, AFTER, seed)
+    return {name: _delays(rows, tags, make, streams) for name, make in changes.items()}
+
+
+def _delays(
+    rows: Rows, tags: list[str], make: Callable[[int], list[Incoming]], streams: int
+) -> dict[str, Any]:
+    delays, early, named = [], 0, Counter[str]()
+    for seed in range(streams):
+        state = new_state(tags, rows)
+        alarm = watch([*draw(rows, CHANGE + AFTER, seed)[:CHANGE], *make(seed)], state)
+        early += alarm is not None and alarm <= CHANGE
+        if alarm is None or alarm > CHANGE:
+            delays.append(np.inf if alarm is None else alarm - CHANGE)
+        if state.alarms:
+            named[state.alarms[0].scores[0].name] += 1
+    return {
+        "streams": streams, "before the change": early, **_quantiles(delays),
+        "named first": dict(named.most_common(3)),
+    }  # fmt: skip
+
+
+def score_shifts(streams: int) -> dict[str, Any]:
+    """Shift the first of one or of six independent normal scores from row `CHANGE` on."""
+    found = {}
+    for scores in (1, 6):
+        for shift in (0.2, 0.4, 0.8):
+            delays = [_shift_delay(shift, scores, seed) for seed in range(streams)]
+            kept = [delay for delay in delays if delay > 0]
+            found[f"{shift}, one of {scores}"] = {"streams": len(kept), **_quantiles(kept)}
+    return found
+
+
+def _shift_delay(shift: float, scores: int, seed: int) -> float:
+    rng = np.random.default_rng((7, seed))
+    values = rng.normal(size=(CHANGE + 600, scores))
+    values[CHANGE:, 0] += shift
+    bins = np.clip(np.round(BINS / 2 + 30 * values), 0, BINS - 1).astype(np.int64)
+    drift = Drift.begin([1 / scores] * scores)
+    for row, one in enumerate(bins, start=1):
+        drift.observe(one, rng.random(scores), row)
+        if drift.evidence >= 1 / ALPHA:
+            return row - CHANGE
+    return np.inf
+
+
+def promise(streams: int) -> dict[str, Any]:
+    """Test a promise of 0.98 by labels, broken (0.93) and just kept (0.98)."""
+    rng = np.random.default_rng(2)
+    found = {}
+    for true, labels in ((0.93, 600), (0.98, 1000)):
+        delays = []
+        for _ in range(streams):
+            group = Group.begin(0.98)
+            delay = np.inf
+            for at, right in enumerate(rng.random(labels) < true, start=1):
+                group.label(bool(right), 1.0, 0.98, 1.0)
+                if at >= LEAST_LABELS and group.evidence >= 1 / ALPHA:
+                    delay = at
+                    break
+            delays.append(delay)
+        found[f"true {true}"] = {"streams": streams, "labels": labels, **_quantiles(delays)}
+    return found
+
+
+def estimates(
+    folder: Path, decider: Decider, other: Path | None, tags: list[str]
+) -> dict[str, Any]:
+    """Set the estimate without labels beside the truth."""
+    found = {}
+    raw, true, ood = read_calibration(folder / "calibration.csv", tags)
+    asked = asked_last(open_run(str(folder), ""))
+    errors = []
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(len(true))
+        fit, test = np.array_split(order, 2)
+        rows = CalibrationSet(raw[fit], true[fit], None if ood is None else ood[fit], "")
+        decided = fit_rule(asked, rows).apply(raw[test], None if ood is None else ood[test])
+        out = decided.tags != REVIEW
+        expected = decided.probabilities[out, decided.tags[out]].mean()
+        errors.append(expected - (decided.tags[out] == true[test][out]).mean())
+    found["own rows, 20 halves: error"] = {
+        "mean": float(np.mean(errors)),
+        "largest": float(np.abs(errors).max()),
+    }
+    if other is not None:
+        rows_of = [
+            one for one in decide_all(decider, read_items(other, tags)) if one.decided != REVIEW
+        ]
+        group = Group()
+        for one in rows_of:
+            group.publish(float(one.probabilities[one.decided]))
+        truth = float(np.mean([tags[one.decided] == one.item.tag for one in rows_of]))
+        expected_score = group.expected_precision()
+        assert expected_score is not None
+        found[other.name] = {"expected": expected_score.value, "true": truth}
+    return found
+
+
+def in_order(rows: Rows, tags: list[str]) -> dict[str, Any]:
+    """Read a stream as it came, and accept each alarm at once."""
+    state = new_state(tags, rows)
+    monitor = Monitor(state, None)
+    for one in rows:
+        monitor.read(replace(one, item=replace(one.item, tag=None)))
+        if state.stands("drift"):
+            state.accept()
+    return {
+        f"row {alarm.row}, {alarm.date[:10]}": {
+            "told": alarm.told, "words": [one.word for one in alarm.words],
+        }
+        for alarm in state.alarms
+    }  # fmt: skip
+
+
+def speed(rows: Rows, tags: list[str]) -> dict[str, Any]:
+    """Time the watch alone, and measure its state after 1,000 rows and after all."""
+    state = new_state(tags, rows)
+    state.alpha = 1e-300  # no alarm, which would end the betting
+    monitor = Monitor(state, None)
+    drawn = draw(rows, len(rows), 0)
+    sizes = []
+    start = time.process_time()
+    for one in drawn:
+        monitor.read(one)
+        if state.stream.rows == 1000:
+            sizes.append(len(state.model_dump_json()))
+    seconds = time.process_time() - start
+    sizes.append(len(state.model_dump_json()))
+    return {"rows": len(drawn), "items/s of processor time": len(drawn) / seconds, "state": sizes}
+
+
+def _quantiles(delays: Sequence[float]) -> dict[str, Any]:
+    known = np.array(delays)
+    finite = [one for one in np.quantile(known, (0.5, 0.9), method="lower")]
+    median, most = (float(one) if np.isfinite(one) else None for one in finite)
+    return {"alarms": int(np.isfinite(known).sum()), "median": median, "90 %": most}
+
+
+def show(title: str, figures: dict[str, Any]) -> None:
+    """Print some figures."""
+    print(title, flush=True)
+    for name, value in figures.items():
+        print(f"  {name}: {value}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Watches a stream, row by row: bets on it, counts it, and raises alarms."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from tagger.audit.drift import changed_words
+from tagger.data.items import Item
+from tagger.decision.policies import REVIEW
+from tagger.evaluation.slices import SLICES
+from tagger.monitoring.quality import Group
+from tagger.monitoring.report import ALL, LEAST_WATCHED, describe_scores, is_broken
+from tagger.monitoring.scores import TAG, Scorer, needs_vocabulary
+from tagger.monitoring.state import Alarm, MonitorState, Recent, Row, ScoreEvidence
+from tagger.scores import FloatArray
+
+LEARNING = 200
+"""Distinct items with which a watch begins: they say what words are known, and are not bet on."""
+
+RECENT = 200
+"""Items, the latest, that say what changed."""
+
+SHOWN = 5
+"""Items, and words of each kind, that an alarm shows."""
+
+SHOWN_CHARACTERS = 300
+HOME_Z = 4.0
+"""Standard errors from which on the first rows are said to differ from the run's own."""
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A row, and what the run decides on it.
+
+    Attributes:
+        item: Its tag, if it has one, is a label.
+        date: As it is written; "" where there is none.
+        probabilities: Calibrated, (n_tags,).
+        decided: Position of the tag that is published, or `REVIEW`.
+        ood: Its OOD score; None where the run has none.
+        drawn: Probability with which it was drawn to be labelled.
+    """
+
+    item: Item
+    date: str
+    probabilities: FloatArray
+    decided: int
+    ood: float | None = None
+    drawn: float = 1.0
+
+
+class Monitor:
+    """Watches a stream. Whatever the size of the batches that rows come in, the state is the same.
+
+    Args:
+        state: Where the watch is; it is changed in place.
+        tokenizer: Of the run, if it has one.
+    """
+
+    def __init__(self, state: MonitorState, tokenizer: Tokenizer | None) -> None:
+        self.state = state
+        self._names, self._tokenizer = state.names, tokenizer
+        self._of_vocabulary = needs_vocabulary(state.names)
+
+    def skip(self, item: Item) -> None:
+        """Count the next row of the stream, which has no text."""
+        self.state.stream.advance(item)
+        self.state.unanswered += 1
+
+    def read(self, one: Incoming) -> None:
+        """Read the next row of the stream, and its label if it has one."""
+        state = self.state
+        state.stream.advance(one.item)
+        stretch = state.timeline.stretch(state.stream.rows, one.date, len(state.tags))
+        if state.repeats.repeats(one.item):
+            state.repeated += 1
+        elif not state.stands("drift"):
+            self._watch(one)
+        stretch.rows += 1
+        stretch.confidence += float(one.probabilities.max())
+        stretch.tags[one.probabilities.argmax()] += 1
+        stretch.evidence = [*state.watch.drift.bets.values.tolist(), state.watch.drift.evidence]
+        if one.decided == REVIEW:
+            return
+        probability = float(one.probabilities[one.decided])
+        stretch.published += 1
+        stretch.expected += probability
+        tag = state.tags[one.decided]
+        for name in (ALL, TAG + tag):
+            self._group(name).publish(probability)
+        if one.item.tag is not None:
+            stretch.labelled += 1
+            stretch.right += one.item.tag == tag
+            self._label(one, state.stream.rows)
+
+    def read_label(self, one: Incoming) -> None:
+        """Read the next row of the table of labels; it counts if its tag is published."""
+        self.state.labels.advance(one.item)
+        self._label(one, self.state.labels.rows)
+
+    def _label(self, one: Incoming, row: int) -> None:
+        state = self.state
+        if one.decided == REVIEW or state.stands("promise"):
+            return
+        tag = state.tags[one.decided]
+        if tag != one.item.tag:
+            state.errors = [*state.errors[1 - SHOWN :], _row(row, one.item.id, one.item.text)]
+        slices = [f"slice: {name}" for name, contains in SLICES.items() if contains(one.item)]
+        for name in (ALL, TAG + tag, *slices):
+            self._group(name).label(tag == one.item.tag, one.drawn, state.promise, state.least)
+        for name in (ALL, *([TAG + tag] if state.each_tag else [])):
+            if is_broken(state, name):
+                state.alarms.append(self._promise_alarm(name, row, one.date))
+                break
+
+    def _promise_alarm(self, name: str, row: int, date: str) -> Alarm:
+        group, promise = self.state.groups[name], self.state.promise
+        assert promise is not None
+        wrong = sum(wrong for _, wrong in group.labels.values())
+        return Alarm(
+            kind="promise",
+            row=row,
+            date=date,
+            evidence=group.evidence,
+            told=f"{name}: {wrong} of {group.labelled} labels of published items are wrong, "
+            f"{1 - promise:.1%} may be",
+            scores=[],
+            words=[],
+            items=self.state.errors,
+        )
+
+    def _watch(self, one: Incoming) -> None:
+        state, watch, row = self.state, self.state.watch, self.state.stream.rows
+        scorer = Scorer(self._names, self._tokenizer, watch.words, watch.pieces)
+        values = scorer.score(one.item, one.probabilities, one.ood)
+        bins = scorer.bins(values)
+        shown = one.item.text[:SHOWN_CHARACTERS]
+        seen = Recent(row=row, id=one.item.id, text=shown, values=values.tolist(), p_values=[])
+        if len(watch.learning) < LEARNING:
+            watch.drift.learn(bins, ~self._of_vocabulary)
+            watch.totals += np.where(self._of_vocabulary, 0.0, values)
+            watch.learning.append(seen)
+            scorer.learn(one.item)
+            if len(watch.learning) == LEARNING:
+                watch.home = self._compare_with_home()
+            return
+        # By the number of the row: a watch that goes on, or is made again, draws the same.
+        uniforms = np.random.default_rng(row).random(len(bins))
+        seen.p_values = watch.drift.observe(bins, uniforms, row).tolist()
+        watch.totals += values
+        watch.recent = [*watch.recent[1 - RECENT :], seen]
+        enough = watch.drift.bets.count >= LEAST_WATCHED
+        if enough and watch.drift.evidence >= 1 / state.alpha:
+            state.alarms.append(self._drift_alarm(one.date))
+
+    def _drift_alarm(self, date: str) -> Alarm:
+        state, watch = self.state, self.state.watch
+        scores = sorted(describe_scores(state), key=lambda score: -score.share)
+        leading, at = scores[0], self._names.index(scores[0].name)
+        since = [one for one in watch.recent if one.row >= leading.since]
+        sign = -1 if leading.direction == "rises" else 1
+        drivers = sorted(since, key=lambda one: sign * one.p_values[at])[:SHOWN]
+        rise, fall = changed_words(
+            [Item(one.id, "", one.text) for one in watch.learning],
+            [Item(one.id, "", one.text) for one in since],
+        )
+        shown = [score for score in scores if score.share >= 0.05]
+        return Alarm(
+            kind="drift",
+            row=state.stream.rows,
+            date=date,
+            evidence=watch.drift.evidence,
+            told="; ".join(map(_told, shown)),
+            scores=shown,
+            words=[*rise[:SHOWN], *fall[:SHOWN]],
+            items=[_row(one.row, one.id, one.text) for one in drivers],
+        )
+
+    def _compare_with_home(self) -> list[str]:
+        """Compare the first items with those that the run's decision was fitted to, in words."""
+        told = []
+        for name, (rows, mean, deviation) in self.state.home.items():
+            at = self._names.index(name)
+            values = np.array([one.values[at] for one in self.state.watch.learning])
+            error = np.hypot(deviation / rows**0.5, values.std() / len(values) ** 0.5)
+            if abs(values.mean() - mean) > HOME_Z * error:
+                told.append(
+                    f"{name}: {values.mean():.3f} in the mean of the first {len(values)} items, "
+                    f"{mean:.3f} of the {rows:,} rows that the run's decision was fitted to"
+                )
+        return told
+
+    def _group(self, name: str) -> Group:
+        if name not in self.state.groups:
+            self.state.groups[name] = Group.begin(self.state.promise)
+        return self.state.groups[name]
+
+
+def _row(row: int, identifier: str, text: str) -> Row:
+    return Row(row=row, id=identifier, text=text[:SHOWN_CHARACTERS])
+
+
+def _told(score: ScoreEvidence) -> str:
+    means = f", {score.before:.3g} before and {score.after:.3g} since" if score.after else ""
+    return f"{score.name} {score.direction} from row {score.since} on{means}"

@@ -1,0 +1,110 @@
+"""Computes what is watched of an item: named scores, and the bin of `drift.BINS` that each is in.
+
+Every score is a fixed function of the item while it is bet on, since conformal p-values ask for
+that. What words are known is therefore settled by the first items of the stream, which are not
+scored by it themselves.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from tagger.data.items import Item, fold
+from tagger.monitoring.drift import BINS
+from tagger.scores import BoolArray, FloatArray, IntArray
+
+LENGTH, WORDS, PIECES = "length", "unknown words", "unknown pieces"
+CONFIDENCE, OOD = "confidence", "OOD score"
+TAG = "tag: "
+"""Before the name of a tag, whose score is 1 where it is the most probable one, else 0."""
+
+_WORD = re.compile(r"\w+")
+
+
+def score_names(tags: Sequence[str], *, pieces: bool, ood: bool) -> list[str]:
+    """List the scores, those of the vocabulary where there is a tokenizer, in their order."""
+    names = [LENGTH, WORDS, *([PIECES] if pieces else []), CONFIDENCE, *([OOD] if ood else [])]
+    return [*names, *(TAG + tag for tag in tags)]
+
+
+def score_weights(names: Sequence[str]) -> list[float]:
+    """Return the weight of each score in the average: all tags together weigh as one score."""
+    tags = sum(name.startswith(TAG) for name in names)
+    share = 1 / (len(names) - tags + 1)
+    return [share / tags if name.startswith(TAG) else share for name in names]
+
+
+def needs_vocabulary(names: Sequence[str]) -> BoolArray:
+    """Say which scores are about known words or pieces, (n_scores,)."""
+    return np.array([name in (WORDS, PIECES) for name in names])
+
+
+class Scorer:
+    """Scores items.
+
+    Args:
+        names: Of the scores.
+        tokenizer: Of the run; None where it has none.
+        words: Those that are known; `learn` adds to them.
+        pieces: Ids of the tokenizer's pieces that are known, likewise.
+    """
+
+    def __init__(
+        self, names: Sequence[str], tokenizer: Tokenizer | None, words: set[str], pieces: set[int]
+    ) -> None:
+        self._names, self._tokenizer = names, tokenizer
+        self._words, self._pieces = words, pieces
+
+    def score(self, item: Item, probabilities: FloatArray, ood: float | None) -> FloatArray:
+        """Return the scores of an item, (n_scores,).
+
+        Args:
+            item: With a text.
+            probabilities: Calibrated, (n_tags,).
+            ood: Its OOD score; None where the run has none.
+        """
+        words, pieces = self._parts(item.text)
+        values = [float(len(words)), _unknown(words, self._words)]
+        if self._tokenizer is not None:
+            values.append(_unknown(pieces, self._pieces))
+        values.append(float(probabilities.max()))
+        if ood is not None:
+            values.append(ood)
+        tags = np.arange(len(probabilities)) == probabilities.argmax()
+        return np.array([*values, *tags], dtype=np.float64)
+
+    def learn(self, item: Item) -> None:
+        """Make the words and pieces of an item known ones."""
+        words, pieces = self._parts(item.text)
+        self._words.update(words)
+        self._pieces.update(pieces)
+
+    def bins(self, values: FloatArray) -> IntArray:
+        """Return the bin of each score, (n_scores,): a rising function of it.
+
+        Lengths are told apart by 2 %, confidence by its distance from 1, shares and OOD scores by
+        1 in 255.
+        """
+        found = []
+        for name, value in zip(self._names, values, strict=True):
+            if name == LENGTH:
+                part = np.log2(1 + value) / 10
+            elif name == CONFIDENCE:
+                part = -np.log2(max(1 - value, 2.0**-20)) / 20
+            else:
+                part = value
+            found.append(round((BINS - 1) * min(1.0, max(0.0, part))))
+        return np.array(found, dtype=np.int64)
+
+    def _parts(self, text: str) -> tuple[list[str], list[int]]:
+        pieces: list[int] = []
+        if self._tokenizer is not None:
+            pieces = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return _WORD.findall(fold(text)), pieces
+
+
+def _unknown(parts: Sequence[object], known: set[str] | set[int]) -> float:
+    """Return the share of the parts that are not known; 0 without a part."""
+    return sum(part not in known for part in parts) / len(parts) if parts else 0.0

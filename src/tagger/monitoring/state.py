@@ -1,0 +1,210 @@
+"""Defines the state of a watch: all that is kept of a stream, whatever its length."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+import numpy as np
+from pydantic import ConfigDict, Field, PlainSerializer
+
+from tagger.audit.report import ChangedWord
+from tagger.data.items import Item
+from tagger.documents import Document, Record
+from tagger.errors import UserError
+from tagger.files import write_text
+from tagger.monitoring.betting import Array, Kept
+from tagger.monitoring.drift import Drift
+from tagger.monitoring.quality import Group
+from tagger.monitoring.repeats import Repeats
+from tagger.monitoring.scores import score_names, score_weights
+from tagger.monitoring.timeline import Timeline
+
+T = TypeVar("T")
+Sorted = Annotated[set[T], PlainSerializer(sorted, return_type=list)]
+
+
+class Row(Record):
+    """A row of the stream, or of the labels."""
+
+    row: int
+    id: str
+    text: str
+
+
+class ScoreEvidence(Record):
+    """How one score of the items changed.
+
+    Attributes:
+        name: Such as `length`.
+        evidence: Its martingale, whose mean is 1 while nothing changes.
+        share: Its part of the evidence of all scores.
+        direction: Whether it rises or falls, by the bet that won most.
+        since: The row from which on it likely does.
+        before: Mean of the reference before that.
+        after: Mean of the latest items from there on; null without any.
+    """
+
+    name: str
+    evidence: float
+    share: float
+    direction: Literal["rises", "falls"]
+    since: int
+    before: float
+    after: float | None
+
+
+class Alarm(Record):
+    """An alarm, with what raised it.
+
+    Attributes:
+        kind: Whether the content drifts, or the promise is broken.
+        row: Of the stream, or of the labels, at which it was raised.
+        date: Of that row, as it is written; "" where there is none.
+        evidence: That was reached.
+        told: What changed, in words.
+        scores: Of a drift: what changed, the strongest first.
+        words: Of a drift: those that became more or less frequent, against the first rows.
+        items: That drove it: those on which the leading bet won most, or the latest errors.
+        accepted: Whether a person took note and let the watch begin anew.
+    """
+
+    kind: Literal["drift", "promise"]
+    row: int
+    date: str
+    evidence: float
+    told: str
+    scores: list[ScoreEvidence]
+    words: list[ChangedWord]
+    items: list[Row]
+    accepted: bool = False
+
+
+class Recent(Kept):
+    """A distinct item, by its row, with its scores; and its p-values, if it was bet on."""
+
+    row: int
+    id: str
+    text: str
+    values: list[float]
+    p_values: list[float]
+
+
+class Watch(Kept):
+    """The watch for drift, since it began or was begun anew.
+
+    Attributes:
+        drift: The bets.
+        words: Known ones, those of the first items.
+        pieces: Of the tokenizer, likewise.
+        learning: These themselves.
+        totals: Sum of each score over the reference, (n_scores,).
+        recent: The latest items.
+        home: See `MonitorReport`.
+    """
+
+    drift: Drift
+    words: Sorted[str] = Field(default_factory=set)
+    pieces: Sorted[int] = Field(default_factory=set)
+    learning: list[Recent] = Field(default_factory=list)
+    totals: Array
+    recent: list[Recent] = Field(default_factory=list)
+    home: list[str] = Field(default_factory=list)
+
+
+class Cursor(Kept):
+    """How far a table was read: its rows, and a hash of them in their order."""
+
+    rows: int = 0
+    digest: str = ""
+
+    def advance(self, item: Item) -> None:
+        """Move over a row."""
+        told = "\0".join((self.digest, item.id, item.title, item.description))
+        self.digest = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+        self.rows += 1
+
+
+class MonitorState(Document):
+    """The content of `state.json`, from which a watch goes on.
+
+    Attributes:
+        run: Name of the run.
+        files: What its decisions depend on: the hashes of its files.
+        tags: Of the run.
+        pieces: Whether it has a tokenizer.
+        ood: Whether it has OOD scores.
+        alpha: See `MonitorReport`.
+        promise: Promised precision of what is published; null where none is.
+        each_tag: Whether it is promised of each tag.
+        home: Scores of rows that the run's decision was fitted to: number, mean and deviation.
+        stream: How far the input was read.
+        labels: How far the table of labels was read.
+        unanswered: Rows without a text.
+        repeats: By which repeats are found.
+        repeated: How many were found.
+        watch: For drift.
+        least: The smallest probability with which labelled items are drawn.
+        groups: Published items of all kinds, of each tag, of each slice.
+        errors: The latest labelled ones that are wrong.
+        alarms: All so far.
+        timeline: By stretches of rows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=False)
+    WRITTEN_BY: ClassVar[str] = "tagger monitor"
+
+    run: str
+    files: dict[str, str]
+    tags: list[str]
+    pieces: bool
+    ood: bool
+    alpha: float
+    promise: float | None
+    each_tag: bool
+    home: dict[str, tuple[int, float, float]]
+    stream: Cursor = Field(default_factory=Cursor)
+    labels: Cursor = Field(default_factory=Cursor)
+    unanswered: int = 0
+    repeats: Repeats = Field(default_factory=Repeats)
+    repeated: int = 0
+    watch: Watch
+    least: float = 1.0
+    groups: dict[str, Group] = Field(default_factory=dict)
+    errors: list[Row] = Field(default_factory=list)
+    alarms: list[Alarm] = Field(default_factory=list)
+    timeline: Timeline = Field(default_factory=Timeline)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the scores."""
+        return score_names(self.tags, pieces=self.pieces, ood=self.ood)
+
+    def stands(self, kind: str) -> bool:
+        """Whether an alarm of a kind stands."""
+        return any(alarm.kind == kind and not alarm.accepted for alarm in self.alarms)
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all, without the blanks that people read by."""
+        write_text(path, self.model_dump_json() + "\n")
+
+    def accept(self) -> None:
+        """Accept the alarms that stand, and begin what raised them anew from the next row.
+
+        Raises:
+            UserError: when none stands.
+        """
+        if not (self.stands("drift") or self.stands("promise")):
+            raise UserError("no alarm stands: there is nothing to accept")
+        if self.stands("drift"):
+            self.watch = begin_watch(self.names)
+        if self.stands("promise"):
+            for group in self.groups.values():
+                group.labels, group.test = {}, Group.begin(self.promise).test
+            self.errors = []
+        self.alarms = [alarm.model_copy(update={"accepted": True}) for alarm in self.alarms]
+
+
+def begin_watch(names: Sequence[str]) -> Watch:
+    """Begin a watch over these scores."""
+    return Watch(drift=Drift.begin(score_weights(names)), totals=np.zeros(len(names)))
