@@ -1,5 +1,12 @@
 """What tests of the service share; they are skipped where its requirements are missing."""
 
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,11 +16,13 @@ from uuid import uuid4
 import numpy as np
 import psycopg
 import pytest
+from tests.conftest import WORDS, Runs
 
 from tagger.data.items import Item
 from tagger.decision.calibrators import Unchanged
 from tagger.decision.decider import Decider, Rule
 from tagger.decision.policies import Threshold
+from tagger.files import REPO_ROOT
 from tagger.scores import FloatArray
 from tagger.service import review
 from tagger.service.database import Store, open_store
@@ -266,3 +275,94 @@ def send(client: "TestClient") -> SendItems:
         return items[0] if len(items) == 1 else items
 
     return sending
+
+
+CHILD = """
+import sys
+from tagger.service import inference
+
+def note(event, given):
+    if event == "socket.connect":
+        with open(SOCKETS, "a") as file:
+            print(given[1], file=file)
+
+def predict(decider, items, original=inference.predict):
+    if any("end the thread" in item.text for item in items):
+        raise SystemExit
+    if any("a defect" in item.text for item in items):
+        raise ValueError(items[0].text)
+    return original(decider, items)
+
+SOCKETS = sys.argv.pop(1)
+sys.addaudithook(note)
+inference.predict = predict
+from tagger.cli import main
+main(sys.argv[1:])
+"""
+
+
+class Server:
+    """A process that serves a run.
+
+    Attributes:
+        url: Its address; also as host and port.
+        seconds: From its start until it was ready.
+        sockets: The file in which each address is noted that Python connected to.
+    """
+
+    def __init__(self, run: Path, folder: Path, store_url: str, under: Sequence[str] = ()) -> None:
+        self.sockets = folder / "sockets"
+        settings = folder / "service.yaml"
+        settings.write_text("port: 0\nlimits: {queue: 2000, deadline_seconds: 30}\n")
+        environment = os.environ | {"PYTHONPATH": str(REPO_ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        began = time.monotonic()
+        self.process = subprocess.Popen(
+            [*under, sys.executable, "-c", CHILD, str(self.sockets), "serve", "--run", str(run),
+             "--config", str(settings), "--store", store_url],
+            stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        assert self.process.stderr is not None
+        told = []
+        for line in self.process.stderr:
+            told.append(line)
+            if found := re.match(r"ready: (http://\S+)", line):
+                self.url = found[1]
+                self.seconds = time.monotonic() - began
+                host, port = self.url.removeprefix("http://").split(":")
+                self.address = (host, int(port))
+                return
+        raise AssertionError("".join(told))
+
+    def end(self, number: int) -> int:
+        """Send it a signal; return its exit code, and keep what it said since it was ready."""
+        self.process.send_signal(number)
+        code = self.process.wait(20)
+        assert self.process.stderr is not None
+        self.said = self.process.stderr.read()
+        self.process.stderr.close()
+        return code
+
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def start(shared_runs: Runs, tmp_path: Path, store_url: str) -> Iterator[Start]:
+    """Starts a server of the run `words`; what is left of it in the end is killed."""
+    started: list[Server] = []
+
+    def starting(under: Sequence[str] = ()) -> Server:
+        started.append(Server(shared_runs.open("words").path, tmp_path, store_url, under))
+        return started[-1]
+
+    yield starting
+    for server in started:
+        if server.process.poll() is None:
+            server.end(signal.SIGKILL)
+
+
+def texts(number: int) -> list[str]:
+    """Return titles of words of the run `words`, each different."""
+    rng = random.Random(0)
+    words = " ".join(WORDS.values()).split()
+    return [f"{' '.join(rng.choices(words, k=4))} {at}" for at in range(number)]

@@ -1,5 +1,7 @@
 import json
+import random
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -125,10 +127,10 @@ def test_a_lapsed_lease_is_a_conflict(
     assert client.post("/v1/review/claim").json()["review"]["item"] == found["item"]
 
 
-@pytest.mark.parametrize("number", ["0", "-1", "x", str(2**63), "9" * 30])
+@pytest.mark.parametrize("number", ["0", "-1", "x", str(2**53), "9" * 30])
 def test_a_review_has_a_number(client: TestClient, number: str) -> None:
     assert client.post(f"/v1/review/{number}/skip").status_code == 422
-    assert client.post(f"/v1/review/{2**63 - 1}/skip").status_code == 404
+    assert client.post(f"/v1/review/{2**53 - 1}/skip").status_code == 404
 
 
 def test_content_is_paged(client: TestClient, send: SendItems) -> None:
@@ -261,6 +263,7 @@ def test_what_is_wrong_with_a_body_is_told_but_not_repeated(client: TestClient) 
         (b'{"items": [{"title": "a\\u0000"}]}', 422),
         (b'{"items": [{"title": ""}]}', 422),
         (b'{"items": [{"title": "a", "tag": "x"}]}', 422),
+        (b'{"items": [{"title": "a", "half\\ud800": "x"}]}', 422),
         (b'{"items": []}', 422),
         (b"[]", 422),
         (b"null", 422),
@@ -274,10 +277,52 @@ def test_broken_bodies_have_their_status(client: TestClient, body: bytes, status
         assert answer.json()["error"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"items": [' + b",".join([b"{}"] * 600_000) + b"]}",
+        b'{"items": [{' + b",".join(b'"%d":1' % at for at in range(150_000)) + b"}]}",
+        b'{"items": [{"' + b"long" * 400_000 + b'": 1}]}',
+        b'{"items": [{' + b",".join(b'"%d":1' % at for at in range(10)) + b"}, {}, {}, {}, {}, {}, "
+        b"{}, {}, {}, {}, {}, {}, {}]}",
+    ],
+    ids=["many items", "many fields", "a long field", "many problems"],
+)
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_body_that_is_wrong_everywhere_is_refused_at_once_and_shortly(
+    client: TestClient, body: bytes
+) -> None:
+    began = time.monotonic()
+    answer = client.post("/v1/classify", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert len(answer.json()["problems"]) <= 21
+    assert len(answer.content) < 5_000
+    assert time.monotonic() - began < 3  # it was half a minute, in which nobody was answered
+
+
+def test_an_idempotency_key_is_a_text(client: TestClient) -> None:
+    body = {"items": [{"title": "apple"}]}
+    for key in ("", "a\0b", "k" * 201):
+        assert post(client, "/v1/items", body, **{"Idempotency-Key": key}).status_code == 422
+    assert client.post("/v1/items", json=body).status_code == 422
+
+
 def test_a_very_long_text_is_answered_as_cut(client: TestClient) -> None:
     item = {"title": "apple " * 17_000}
     assert post(client, "/v1/classify", {"items": [item]}).json()["items"][0]["truncated"]
     assert post(client, "/v1/items", {"items": [item]}).json()["items"][0]["truncated"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_as_much_text_as_may_be_sent_is_kept_in_time(client: TestClient, send: SendItems) -> None:
+    rng = random.Random(0)
+    long = [" ".join(f"{rng.random()}" for _ in range(12_000)) for _ in range(8)]  # 1.9 MB
+    kept = send(*long, key="first")
+    assert [one["truncated"] for one in kept] == [True] * 8
+    assert [one["duplicate_of"] for one in send(*long, key="again")] == [
+        one["item"] for one in kept
+    ]
 
 
 def test_a_defect_is_answered_and_harms_nobody(client: TestClient) -> None:
@@ -330,7 +375,7 @@ def test_answers_are_as_the_openapi_document_says(client: TestClient, send: Send
         (bodies.ContentOut, client.get("/v1/content?tag=weather")),
         (bodies.ReviewsOut, client.get("/v1/review")),
         (bodies.ClaimOut, post(client, "/v1/review/claim")),
-        (bodies.SkipOut, post(client, f"{at}/skip")),
+        (bodies.OfReview, post(client, f"{at}/skip")),
         (bodies.ClaimOut, post(client, "/v1/review/claim")),
         (bodies.ClaimOut, post(client, "/v1/review/claim")),
         (bodies.LabelOut, post(client, f"{at}/label", {"tag": "metal"})),

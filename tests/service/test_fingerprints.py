@@ -3,7 +3,7 @@ import string
 
 import pytest
 
-from tagger.service.fingerprints import BANDS, comparable, fingerprints, overlap
+from tagger.service.fingerprints import BANDS, COMPARED, comparable, fingerprints, overlap
 
 
 def words(rng: random.Random, number: int) -> list[str]:
@@ -45,3 +45,10 @@ def test_similar_texts_share_a_band_and_others_do_not(
 @pytest.mark.parametrize("text", ["a", "深度学习", "😀"])
 def test_the_shortest_texts_have_fingerprints_too(text: str) -> None:
     assert len(fingerprints(comparable(text, ""))) == BANDS + 1
+
+
+def test_a_text_is_compared_by_its_beginning() -> None:
+    text = " ".join(words(random.Random(0), 2_000))
+    assert len(comparable(text, "")) <= COMPARED
+    assert comparable(text, "one end") == comparable(text, "another end")
+    assert comparable(f"new {text}", "") != comparable(text, "")

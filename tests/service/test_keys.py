@@ -119,6 +119,11 @@ def test_keys_are_taken_out_of_what_is_logged(
     redact = RedactKeys()
     log.addFilter(redact)
     log.error("a request with %s failed: %d", key, 3)
+    try:
+        raise ValueError(f"what is {key}?")
+    except ValueError:
+        log.exception("a defect")
     log.removeFilter(redact)
     assert key.split("_")[2] not in caplog.text
     assert f"tg_{key.split('_')[1]}_... failed: 3" in caplog.text
+    assert f"ValueError: what is tg_{key.split('_')[1]}_...?" in caplog.text

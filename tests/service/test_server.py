@@ -1,168 +1,55 @@
-import asyncio
-import csv
 import json
 import os
 import random
 import re
+import resource
+import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import select
-from tests.conftest import WORDS, Runs
+from sqlalchemy.engine import make_url
+from tests.conftest import Runs
+from tests.service.conftest import Server, Start, texts
 
 from tagger import submission
 from tagger.cli import main
-from tagger.files import REPO_ROOT
-from tagger.prediction import predict_file
 from tagger.service.database import Store, open_store
 from tagger.service.events import SERVICE, append, events_of
 from tagger.service.hold import current_hold, set_hold
+from tagger.service.keys import create_key
 from tagger.service.maintenance import verify_store
 from tagger.service.server import listen
 from tagger.service.tables import EVENT
 
-CHILD = """
-import sys
-from tagger.service import inference
-
-def note(event, given):
-    if event == "socket.connect":
-        with open(SOCKETS, "a") as file:
-            print(given[1], file=file)
-
-def predict(decider, items, original=inference.predict):
-    if any("end the thread" in item.text for item in items):
-        raise SystemExit
-    return original(decider, items)
-
-SOCKETS = sys.argv.pop(1)
-sys.addaudithook(note)
-inference.predict = predict
-from tagger.cli import main
-main(sys.argv[1:])
-"""
-
-
-class Server:
-    """A process that serves a run."""
-
-    def __init__(self, run: Path, folder: Path, store_url: str) -> None:
-        self.sockets = folder / "sockets"
-        settings = folder / "service.yaml"
-        settings.write_text("port: 0\nlimits: {queue: 2000, deadline_seconds: 30}\n")
-        environment = os.environ | {"PYTHONPATH": str(REPO_ROOT / "src"), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(self.sockets), "serve", "--run", str(run),
-             "--config", str(settings), "--store", store_url],
-            stderr=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
-        assert self.process.stderr is not None
-        told = []
-        for line in self.process.stderr:
-            told.append(line)
-            if found := re.match(r"ready: (http://\S+)", line):
-                self.url = found[1]
-                host, port = self.url.removeprefix("http://").split(":")
-                self.address = (host, int(port))
-                return
-        raise AssertionError("".join(told))
-
-    def end(self, number: int) -> int:
-        self.process.send_signal(number)
-        code = self.process.wait(20)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        return code
-
-
-Start = Callable[[], Server]
-
-
-@pytest.fixture
-def start(shared_runs: Runs, tmp_path: Path, store_url: str) -> Iterator[Start]:
-    """Starts a server of the run `words`; what is left of it in the end is killed."""
-    started: list[Server] = []
-
-    def starting() -> Server:
-        started.append(Server(shared_runs.open("words").path, tmp_path, store_url))
-        return started[-1]
-
-    yield starting
-    for server in started:
-        if server.process.poll() is None:
-            server.end(signal.SIGKILL)
-
-
-def texts(number: int) -> list[str]:
-    rng = random.Random(0)
-    words = " ".join(WORDS.values()).split()
-    return [f"{' '.join(rng.choices(words, k=4))} {at}" for at in range(number)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
-def test_a_thousand_at_once_get_what_tagger_predict_gives_them(
-    start: Start, shared_runs: Runs, tmp_path: Path
-) -> None:
-    titles = texts(1_000)
-    source, output = tmp_path / "items.csv", tmp_path / "predicted.csv"
-    source.write_text("id,title\n" + "".join(f"{at},{t}\n" for at, t in enumerate(titles)))
-    predict_file(shared_runs.open("words"), source, output)
-    with output.open(encoding="utf-8") as file:
-        expected = [
-            (row["decision"], row["tag"], row["probability"]) for row in csv.DictReader(file)
-        ]
-    server = start()
-
-    async def ask(title: str) -> Any:
-        reader, writer = await asyncio.open_connection(*server.address)
-        body = json.dumps({"items": [{"title": title}]})
-        writer.write(
-            "POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-            "Content-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
-        )
-        answer = (await reader.read()).decode()
-        writer.close()
-        assert answer.startswith("HTTP/1.1 200"), answer
-        return json.loads(answer.partition("\r\n\r\n")[2])["items"][0]
-
-    async def ask_at_once() -> list[Any]:
-        return await asyncio.gather(*map(ask, titles))
-
-    answers = asyncio.run(ask_at_once())
-    found = [
-        (one["decision"], one["tag"], f"{one['probabilities'][one['tag']]:.6f}") for one in answers
-    ]
-    assert found == expected
-    assert len({*found}) > 100
-    assert server.end(signal.SIGTERM) == 0
-    assert not list(tmp_path.glob("*-wal"))  # the store was closed
-    assert not server.sockets.exists()  # nothing was connected to
-
 
 def write_until_killed(server: Server, number: int, acknowledged: dict[str, str]) -> None:
+    """Submit items one by one; the first is the one that was not answered before the last end."""
+    at = sum(key.startswith(f"{number} ") for key in acknowledged)
     with httpx.Client(base_url=server.url, timeout=30) as client:
-        for at in range(10_000):
-            key = f"{id(server)} {number} {at}"
-            body = {"items": [{"title": f"{key} apple orchard", "id": key}]}
+        while True:
+            key = f"{number} {at}"
             try:
-                answer = client.post("/v1/items", json=body, headers={"Idempotency-Key": key})
+                answer = submit(client, key)
             except httpx.TransportError:
                 return
             assert answer.status_code == 200, answer.text
             assert answer.json()["items"][0]["id"] == key
             acknowledged[key] = answer.text
+            at += 1
+
+
+def submit(client: httpx.Client, key: str) -> httpx.Response:
+    body = {"items": [{"title": f"{key} apple orchard", "id": key}]}
+    return client.post("/v1/items", json=body, headers={"Idempotency-Key": key})
 
 
 @pytest.mark.slow
@@ -170,20 +57,28 @@ def test_a_killed_service_loses_and_doubles_nothing_that_was_acknowledged(
     start: Start, store_url: str
 ) -> None:
     acknowledged: dict[str, str] = {}
-    for seconds in (0.3, 0.7, 1.1):
+    server = start()
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as threads:
+            writing = [
+                threads.submit(write_until_killed, server, number, acknowledged)
+                for number in range(4)
+            ]
+            goal = len(acknowledged) + random.randint(8, 40)
+            while len(acknowledged) < goal:
+                time.sleep(random.uniform(0, 0.02))
+            server.end(signal.SIGKILL)
+            for one in writing:
+                one.result()
+        verify_store(store_url)
         server = start()
-        threads = [
-            threading.Thread(target=write_until_killed, args=(server, number, acknowledged))
-            for number in range(4)
-        ]
-        for thread in threads:
-            thread.start()
-        time.sleep(seconds)
-        server.end(signal.SIGKILL)
-        for thread in threads:
-            thread.join()
+        print(f"{store_url.partition(':')[0]}: ready again after {server.seconds:.1f} s")
+        assert server.seconds < 30
     assert len(acknowledged) > 20
-    verify_store(store_url)
+    with httpx.Client(base_url=server.url) as client:
+        for key in [*acknowledged][::10]:
+            assert submit(client, key).text == acknowledged[key]
+    server.end(signal.SIGTERM)
     store = open_store(store_url)
     with store.reading() as connection:
         rows = connection.scalars(select(EVENT.c.data).where(EVENT.c.kind == "submitted")).all()
@@ -191,31 +86,123 @@ def test_a_killed_service_loses_and_doubles_nothing_that_was_acknowledged(
     kept = [json.loads(row)["id"] for row in rows]
     assert len(kept) == len({*kept})
     assert {*kept} >= acknowledged.keys()
-    server = start()
-    with httpx.Client(base_url=server.url) as client:
-        for key, first in [*acknowledged.items()][::10]:
-            body = {"items": [{"title": f"{key} apple orchard", "id": key}]}
-            headers = {"Idempotency-Key": key}
-            assert client.post("/v1/items", json=body, headers=headers).text == first
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
-def test_a_service_whose_thread_ends_says_so_and_ends(start: Start) -> None:
+def test_a_file_that_may_not_grow_acknowledges_nothing_and_recovers(
+    start: Start, store_url: str, tmp_path: Path
+) -> None:
     server = start()
-    asking = threading.Thread(target=ask_to_end, args=(server.url,))
-    asking.start()
-    deadline = time.monotonic() + 3
     with httpx.Client(base_url=server.url) as client:
-        while client.get("/healthz").status_code != 503:
-            assert time.monotonic() < deadline
-    assert server.process.wait(10) == 1
-    asking.join()
+        assert submit(client, "before").status_code == 200
+        size = (tmp_path / "store.db-wal").stat().st_size
+        _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size, hard))
+        refused = [submit(client, f"refused {at}") for at in range(3)]
+        assert [answer.status_code for answer in refused] == [503] * 3
+        assert client.get("/v1/content?tag=fruit").status_code == 200
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        assert submit(client, "after").status_code == 200
+    server.end(signal.SIGKILL)
+    assert "items: 2 " in verify_store(store_url)
 
 
-def ask_to_end(url: str) -> None:
-    with suppress(httpx.TransportError), httpx.Client(base_url=url, timeout=20) as client:
-        client.post("/v1/classify", json={"items": [{"title": "end the thread"}]})
+def traced(folder: Path) -> list[str]:
+    """Under what a server is started whose calls to the system are written to a file."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    under = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "--seccomp-bpf",
+        "-e",
+        "trace=connect,fdatasync,fsync,write,writev,sendto",
+    ]
+    probe = [*under, "-o", os.devnull, "true"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("strace may not trace here")
+    return [*under, "-o", str(folder / "trace")]
+
+
+@pytest.mark.slow
+def test_an_answer_comes_after_the_disk_and_nothing_is_connected_to_but_the_store(
+    start: Start, store_url: str, tmp_path: Path
+) -> None:
+    server = start(traced(tmp_path))
+    with httpx.Client(base_url=server.url) as client:
+        for at in range(3):
+            assert submit(client, str(at)).status_code == 200
+    server.end(signal.SIGTERM)
+    trace = (tmp_path / "trace").read_text(errors="replace")
+    connected = re.findall(r"connect\(\d+, \{(sa_family=AF_INET.*)\}", trace)
+    if store_url.startswith("postgresql"):  # whose server syncs
+        port = make_url(store_url).port
+        assert connected
+        assert all(f"sin_port=htons({port})" in address for address in connected)
+        return
+    assert not connected
+    assert not server.sockets.exists()
+    calls = re.findall(r"(sync)\(\d+|HTTP/1.1 (200)", trace)
+    before = "".join(sync or status for sync, status in calls).split("200")
+    assert len(before) == 4
+    assert all("sync" in calls for calls in before[:3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_no_secret_is_ever_logged(start: Start, store_url: str) -> None:
+    store = open_store(store_url, create=True)
+    with store.writing() as connection:
+        key = create_key(connection, "us", "admin", None)
+    store.close()
+    server = start()
+    bearer = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=server.url) as client:
+        for asked, expected in (
+            ({"url": f"/{key}"}, 404),
+            ({"url": f"/v1/content?tag={key}", "headers": bearer}, 422),
+            ({"url": "/v1/content", "headers": {"Authorization": key}}, 401),
+            ({"url": "/v1/classify", "json": {key: key}, "headers": bearer}, 422),
+            ({"url": "/v1/classify", "json": defect(key), "headers": bearer}, 500),
+        ):
+            method = "POST" if "json" in asked else "GET"
+            answer = client.request(method, **asked)  # type: ignore[arg-type]
+            assert answer.status_code == expected, answer.text
+    with socket.create_connection(server.address) as raw:
+        raw.sendall(f"nonsense {key}\r\n\r\n".encode())
+        assert b"400" in raw.recv(1_000)
+    server.end(signal.SIGTERM)
+    _, key_id, secret = key.split("_")
+    assert "a request failed" in server.said
+    assert f"tg_{key_id}_..." in server.said
+    assert secret not in server.said
+
+
+def defect(text: str) -> dict[str, object]:
+    return {"items": [{"title": f"a defect {text}"}]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_what_is_no_ordinary_request_is_refused(start: Start) -> None:
+    server = start()
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(30):
+            yield b" " * 100_000
+
+    kind = {"Content-Type": "application/json"}
+    with httpx.Client(base_url=server.url) as client:
+        assert client.post("/v1/classify", content=chunks(), headers=kind).status_code == 413
+        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        upgrade["Sec-WebSocket-Key"] = "c2l4dGVlbiBieXRlcyEh"
+        assert client.get("/v1/classify", headers=upgrade).status_code == 405
+        assert client.get("/healthz").status_code == 200
+    server.end(signal.SIGTERM)
+    assert "Traceback" not in server.said
 
 
 @pytest.mark.slow

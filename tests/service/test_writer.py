@@ -1,6 +1,5 @@
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -97,18 +96,15 @@ def test_too_many_works_are_refused(store: Store) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_is_acknowledged_while_the_store_is_locked(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path / 'store.db'}", create=True)
-    writer = Writer(store, most_waiting=10)
-    writer.start()
-    other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailableError):
-        writer.submit(report).result(10)
+def test_nothing_is_acknowledged_while_the_store_is_locked(store: Store, writer: Writer) -> None:
+    other = Store(store.url)
+    with other.writing() as connection:  # which in SQLite locks by itself
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("LOCK TABLE event"))
+        with pytest.raises(StoreUnavailableError):
+            writer.submit(report).result(10)
     other.close()
     assert writer.submit(report).result(10) == 1
-    writer.stop()
-    store.close()
 
 
 CHILD = """

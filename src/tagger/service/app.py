@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,9 +16,10 @@ from starlette.responses import HTMLResponse, JSONResponse
 
 from tagger.service import bodies, content, review
 from tagger.service.duplicates import Match, find_match
-from tagger.service.gate import CLIENT, Gate, Rules
+from tagger.service.gate import CLIENT, Gate
 from tagger.service.keys import ROLES, Authentication, Role
 from tagger.service.metrics import CONTENT_TYPE, Metrics
+from tagger.service.openapi import complete
 from tagger.service.pages import Pages
 from tagger.service.refusals import Refusal
 from tagger.service.service import Service
@@ -31,18 +32,22 @@ VIEWERS: frozenset[Role] = frozenset({"read", "review", "admin"})
 EVERYBODY: frozenset[Role] = frozenset(ROLES)
 
 REFUSALS = {
-    400: "the body is not JSON",
+    400: "the body cannot be read",
     401: "a valid key is missing",
     403: "the key's role may not do this, or the page that asks is of another site",
     404: "there is no such thing",
+    405: "only other methods are possible here: see Allow",
     409: "it was done already, otherwise, or by another; or the lease has lapsed",
     413: "the body is too long",
     415: "the body is not declared as JSON",
+    421: "the service is not called by this name",
     422: "a field is wrong",
     429: "too many requests, or too much waits: see Retry-After",
     503: "not ready, or the store does not answer; nothing was kept",
     504: "there was no answer in time",
 }
+TEXT = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+MOST_PROBLEMS = 20
 DONE = "done: what is now is shown at another address"
 ReviewId = bodies.Number
 
@@ -86,7 +91,7 @@ class Api:
         self,
         body: bodies.SubmitIn,
         request: Request,
-        idempotency_key: Annotated[str, Header(min_length=1, max_length=200)],
+        idempotency_key: Annotated[bodies.Name, Header(examples=["arxiv:1234"])],
     ) -> Response:
         """Keep items, and publish those that are certain and new.
 
@@ -145,8 +150,8 @@ class Api:
 
     async def list_content(
         self,
-        tag: str,
-        cursor: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+        tag: Annotated[bodies.Tag, Query()],
+        cursor: Annotated[bodies.Number | None, Query()] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         q: Annotated[bodies.Text, Query(max_length=200)] = "",
     ) -> Response:
@@ -240,7 +245,7 @@ def build_app(service: Service) -> FastAPI:
         ("GET", "/v1/review", api.list_reviews, REVIEWERS, bodies.ReviewsOut),
         ("POST", "/v1/review/claim", api.claim, REVIEWERS, bodies.ClaimOut),
         ("POST", f"{at_review}/label", api.label, REVIEWERS, bodies.LabelOut),
-        ("POST", f"{at_review}/skip", api.skip, REVIEWERS, bodies.SkipOut),
+        ("POST", f"{at_review}/skip", api.skip, REVIEWERS, bodies.OfReview),
         ("POST", f"{at_review}/undo", api.undo, REVIEWERS, bodies.ClaimOut),
         ("GET", "/metrics", api.show_metrics, frozenset({"read", "admin"}), None),
         ("GET", "/healthz", api.health, OPEN, bodies.State),
@@ -264,49 +269,46 @@ def build_app(service: Service) -> FastAPI:
             handler,
             methods=[method],
             response_model=None if is_page else answer,
-            response_class=HTMLResponse if is_page else JSONResponse,
+            response_class=HTMLResponse if is_page else JSONResponse if answer else Response,
             responses={
                 status: {"description": text} | model
                 for status, text in (REFUSALS | ({303: DONE} if is_page else {})).items()
-            },
+            }
+            | ({} if answer else TEXT),
             dependencies=[Security(one) for one in known_by] if roles else [],
             openapi_extra={"x-roles": sorted(roles)},
         )
-    add_gate(app, service, rules, api.metrics, pages)
-    return app
+    describe = app.openapi
+    app.openapi = lambda: complete(describe(), service.tags, service.config.limits.items)
 
-
-def add_gate(app: FastAPI, service: Service, rules: Rules, metrics: Metrics, pages: Pages) -> None:
-    """Put the gate before an application, and let it say what is wrong with a body."""
-
-    async def explain(request: Request, error: RequestValidationError) -> Response:
+    async def explain(request: Request, error: Exception) -> Response:
         raise _refused(error)
 
-    async def repeat(request: Request, error: HTTPException) -> Response:
-        raise Refusal(error.status_code, "the body cannot be read")
-
     app.add_exception_handler(RequestValidationError, explain)
-    app.add_exception_handler(HTTPException, repeat)
+    app.add_exception_handler(HTTPException, explain)
     app.add_middleware(
         Gate,
         routes=app.router.routes,
         rules=rules,
         config=service.config,
         authentication=pages.authentication,
-        metrics=metrics,
+        metrics=api.metrics,
         show=pages.show_refusal,
     )
+    return app
 
 
-def _refused(error: RequestValidationError) -> Refusal:
+def _refused(error: Exception) -> Refusal:
     """Say what is wrong with a request, without repeating it."""
-    details: Sequence[dict[str, Any]] = error.errors()
-    if any(detail["type"] == "json_invalid" for detail in details):
-        return Refusal(400, "the body is not JSON")
+    details = error.errors() if isinstance(error, RequestValidationError) else []
+    if not details or any(detail["type"] == "json_invalid" for detail in details):
+        return Refusal(400, "the body cannot be read")
     problems = [
-        f"{'.'.join(map(str, detail['loc'][1:])) or detail['loc'][0]}: {detail['msg']}"
-        for detail in details
+        f"{('.'.join(map(str, detail['loc'][1:])) or detail['loc'][0])[:80]}: {detail['msg']}"
+        for detail in details[:MOST_PROBLEMS]
     ]
+    if more := len(details) - len(problems):
+        problems.append(f"and {more:,} more")
     return Refusal(422, "the request is not as it should be", problems)
 
 

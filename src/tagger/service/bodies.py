@@ -1,10 +1,12 @@
 """Defines the bodies of requests and answers, which the OpenAPI document describes."""
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+MOST_FIELDS = 20
+MOST_ITEMS = 1_000
 NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
@@ -15,9 +17,20 @@ def _check_text(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_check_text)]
-Name = Annotated[Text, Field(min_length=1, max_length=200)]
-Number = Annotated[int, Field(ge=1, lt=2**63)]
+WITHOUT_NUL: dict[str, Any] = {"pattern": r"^[^\x00]*$"}
+Text = Annotated[str, Field(json_schema_extra=WITHOUT_NUL), AfterValidator(_check_text)]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=200, json_schema_extra=WITHOUT_NUL),
+    AfterValidator(_check_text),
+]
+Number = Annotated[int, Field(ge=1, lt=2**53)]  # beyond it, not every reader of JSON is exact
+# `openapi.complete` puts the run's tags in the place of these formats.
+Tag = Annotated[Name, Field(json_schema_extra={"format": "tag"})]
+Decision = Annotated[str, Field(json_schema_extra={"format": "decision"})]
+Probabilities = Annotated[
+    dict[str, float], Field(json_schema_extra={"propertyNames": {"format": "tag"}})
+]
 
 
 class Body(BaseModel):
@@ -25,13 +38,29 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_size(cls, given: Any) -> Any:
+        # Each unknown field is a problem of its own: to make 100,000 of them takes seconds.
+        if isinstance(given, dict) and len(given) > MOST_FIELDS:
+            raise ValueError(f"{len(given):,} fields: no body has so many")
+        return given
+
+
+def _filled(name: str) -> dict[str, Any]:
+    return {"required": [name], "properties": {name: {"pattern": r"\S"}}}
+
 
 class ItemIn(Body):
     """An item: its title, its description, or both."""
 
-    id: Name | None = Field(None, description="what its source calls it", examples=["arxiv:1234"])
-    title: Text = Field("", examples=["Segment anything"])
-    description: Text = Field("", examples=["A model that cuts objects out of images."])
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [_filled("title"), _filled("description")]}
+    )
+
+    id: Name | None = Field(None, description="what its source calls it")
+    title: Text = ""
+    description: Text = ""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -43,26 +72,26 @@ class ItemIn(Body):
 class SubmittedItem(ItemIn):
     """An item that is to be kept."""
 
-    suggested_tag: Name | None = Field(None, description="the submitter's; evidence for review")
+    suggested_tag: Tag | None = Field(None, description="the submitter's; evidence for review")
 
 
 class ClassifyIn(Body):
     """Items to classify."""
 
-    items: list[ItemIn] = Field(min_length=1)
+    items: list[ItemIn] = Field(min_length=1, max_length=MOST_ITEMS)
 
 
 class SubmitIn(Body):
     """Items to keep."""
 
-    items: list[SubmittedItem] = Field(min_length=1)
+    items: list[SubmittedItem] = Field(min_length=1, max_length=MOST_ITEMS)
 
 
 class FeedbackIn(Body):
     """A report that the tag of an item is wrong, or that it is right."""
 
     item: Number
-    tag: Name | None = Field(None, description="the right one")
+    tag: Tag | None = Field(None, description="the right one")
     right: bool = Field(False, description="the tag is right; then `tag` is left out")
     comment: Annotated[Text, Field(max_length=2_000)] = ""
 
@@ -76,7 +105,7 @@ class FeedbackIn(Body):
 class LabelIn(Body):
     """A person's label: a tag, or that the item is a duplicate."""
 
-    tag: Name | None = None
+    tag: Tag | None = None
     duplicate: bool = Field(False, description="of the item that it was found to be like")
 
     @model_validator(mode="after")
@@ -90,9 +119,9 @@ class Classified(BaseModel):
     """What the run says of an item."""
 
     id: str | None
-    decision: str = Field(description="a tag, or `needs review`", examples=["mlops"])
-    tag: str | None = Field(description="the most probable one; null: not asked")
-    probabilities: dict[str, float] | None = Field(examples=[{"mlops": 0.97, "other": 0.03}])
+    decision: Decision = Field(description="a tag, or `needs review`")
+    tag: Tag | None = Field(description="the most probable one; null: not asked")
+    probabilities: Probabilities | None
     reason: str = Field(description="why a person is asked; empty where none is")
     truncated: bool = Field(description="whether a text was cut before the model read it")
 
@@ -136,7 +165,7 @@ class Published(BaseModel):
 
     item: int
     id: str | None
-    tag: str
+    tag: Tag
     title: str
     description: str
     submitted_at: int
@@ -150,11 +179,16 @@ class ContentOut(BaseModel):
     next: int | None = Field(description="`cursor` of the page that follows; null: there is none")
 
 
-class ReviewListed(BaseModel):
-    """An item that waits for a person."""
+class OfReview(BaseModel):
+    """Which review it is, and of which item."""
 
     review_id: int
     item: int
+
+
+class ReviewListed(OfReview):
+    """An item that waits for a person."""
+
     title: str
     reason: str
     opened_at: int
@@ -191,7 +225,7 @@ class Similar(BaseModel):
 
     item: int
     title: str
-    tag: str
+    tag: Tag
 
 
 class Original(BaseModel):
@@ -200,24 +234,22 @@ class Original(BaseModel):
     item: int
     title: str
     description: str
-    tag: str | None
+    tag: Tag | None
 
 
-class Review(BaseModel):
+class Review(OfReview):
     """An item that a person has claimed, until the lease ends."""
 
-    review_id: int
-    item: int
     reason: str
     blind: bool = Field(description="of the random sample: what is known of its tag is hidden")
     lease_until: int
     title: str
     description: str
-    tag: str | None
-    probabilities: dict[str, float] | None
-    suggested_tag: str | None
-    reported_tags: list[str]
-    labels: list[str | None] = Field(
+    tag: Tag | None
+    probabilities: Probabilities | None
+    suggested_tag: Tag | None
+    reported_tags: list[Tag]
+    labels: list[Tag | None] = Field(
         description="tags that two people gave, who differ, null for a duplicate; else empty"
     )
     original: Original | None = Field(description="the item that it is likely a duplicate of")
@@ -230,26 +262,17 @@ class ClaimOut(BaseModel):
     review: Review | None
 
 
-class LabelOut(BaseModel):
+class LabelOut(OfReview):
     """What a labelled item is now; without a status another person's label is waited for."""
 
-    review_id: int
-    item: int
     status: str | None
-    tag: str | None
-
-
-class SkipOut(BaseModel):
-    """A skipped item."""
-
-    review_id: int
-    item: int
+    tag: Tag | None
 
 
 class State(BaseModel):
     """How the service is."""
 
-    status: str
+    status: str = Field(examples=["ready"])
     run: str | None = None
     version: str | None = None
 
@@ -257,5 +280,5 @@ class State(BaseModel):
 class Problem(BaseModel):
     """Why a request was refused."""
 
-    error: str
-    problems: list[str] = []
+    error: str = Field(examples=["a field is wrong"])
+    problems: list[str] = Field([], examples=[["items.0.titel: Extra inputs are not permitted"]])

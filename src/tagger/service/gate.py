@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import cookie_parser
@@ -39,10 +40,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
+@dataclass
 class Gate:
     """ASGI middleware: a request that is refused is told the first reason in a fixed order.
 
-    Args:
+    Attributes:
         app: What is behind it.
         routes: Of the app; one without a rule is open to nobody.
         rules: Who may.
@@ -52,32 +54,24 @@ class Gate:
         show: Makes the page of a refusal, for those who ask for one.
     """
 
-    def __init__(
-        self,
-        app: Any,
-        *,
-        routes: list[BaseRoute],
-        rules: Rules,
-        config: ServiceConfig,
-        authentication: Authentication,
-        metrics: Metrics,
-        show: Callable[[Refusal], Response],
-    ) -> None:
-        self.app = app
-        self.routes = routes
-        self.rules = rules
-        self.authentication = authentication
-        self.metrics = metrics
-        self.show = show
-        self.limits = config.limits
-        self.hosts = {host.lower() for host in config.hosts}
-        self.by_key = RateLimit(config.limits.requests_per_second)
-        self.by_address = RateLimit(config.limits.requests_per_second_by_address)
+    app: Any
+    routes: list[BaseRoute]
+    rules: Rules
+    config: ServiceConfig
+    authentication: Authentication
+    metrics: Metrics
+    show: Callable[[Refusal], Response]
+
+    def __post_init__(self) -> None:
+        self.limits = self.config.limits
+        self.hosts = {host.lower() for host in self.config.hosts}
+        self.by_key = RateLimit(self.limits.requests_per_second)
+        self.by_address = RateLimit(self.limits.requests_per_second_by_address)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, by its deadline at the latest."""
         if scope["type"] != "http":
-            return  # a websocket, of which there are none here
+            return  # the start and the end of the server, of which nobody needs to be told
         began = time.perf_counter()
         status = 0
 
@@ -165,23 +159,20 @@ class Gate:
     async def _read(self, headers: Mapping[bytes, str], receive: Receive, kind: str) -> Receive:
         """Read a body of a kind, and return a function that gives it to the app."""
         most = self.limits.body_bytes
-        declared = headers.get(b"content-length", "0")
-        parts: list[bytes] = []
-        length = int(declared) if declared.isdigit() else 0
-        more = length <= most
+        whole = bytearray()
+        more = True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Refusal(400, "the connection was closed before the body was whole")
-            parts.append(message.get("body", b""))
-            length = sum(map(len, parts))
-            more = message.get("more_body", False) and length <= most
-        if length > most:
-            raise Refusal(413, f"the body is longer than {most:,} bytes")
+            whole += message.get("body", b"")
+            if len(whole) > most:
+                raise Refusal(413, f"the body is longer than {most:,} bytes")
+            more = message.get("more_body", False)
         sent = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        if length and (sent != kind or b"content-encoding" in headers):
+        if whole and (sent != kind or b"content-encoding" in headers):
             raise Refusal(415, f"expected Content-Type: {kind}, not compressed")
-        body: list[Message] = [{"type": "http.request", "body": b"".join(parts)}]
+        body: list[Message] = [{"type": "http.request", "body": bytes(whole)}]
 
         async def replay() -> Message:
             return body.pop() if body else await receive()

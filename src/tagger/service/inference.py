@@ -79,11 +79,7 @@ class Inference(Thread):
         """Work until told to stop."""
         while jobs := self._take():
             jobs = [job for job in jobs if job[1].set_running_or_notify_cancel()]
-            try:
-                self._answer(jobs)
-            except Exception:
-                for job in jobs:  # one of them is to blame: the others get their answers
-                    self._answer_alone(job)
+            self._answer(jobs)
 
     def _take(self) -> list[Job]:
         with self._changed:
@@ -98,16 +94,19 @@ class Inference(Thread):
             return jobs
 
     def _answer(self, jobs: Sequence[Job]) -> None:
+        """Answer requests together; where that fails one is to blame, and each is asked alone."""
         items = [item for ours, _ in jobs for item in ours]
-        predictions = iter(predict(self.decider, items) if items else [])
+        try:
+            predictions = iter(predict(self.decider, items) if items else [])
+        except Exception as error:
+            if len(jobs) == 1:
+                jobs[0][1].set_exception(error)
+            else:
+                for job in jobs:
+                    self._answer([job])
+            return
         for ours, future in jobs:
             future.set_result([next(predictions) for _ in ours])
-
-    def _answer_alone(self, job: Job) -> None:
-        try:
-            self._answer([job])
-        except Exception as error:
-            job[1].set_exception(error)
 
 
 def predict(decider: Decider, items: Sequence[Item]) -> list[Prediction]:

@@ -166,9 +166,11 @@ class RedactKeys(logging.Filter):
     """Takes keys out of what is logged."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Replace the secret of each key in a message; the id stays."""
-        record.msg = PATTERN.sub(r"tg_\1_...", record.getMessage())
-        record.args = ()
+        """Replace the secret of each key in a message and its traceback; the id stays."""
+        told = record.getMessage()
+        if record.exc_info:
+            told += f"\n{logging.Formatter().formatException(record.exc_info)}"
+        record.msg, record.args, record.exc_info = PATTERN.sub(r"tg_\1_...", told), (), None
         return True
 
 

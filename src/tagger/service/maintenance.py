@@ -148,27 +148,22 @@ def _wrong_events(connection: Connection) -> list[str]:
     return problems
 
 
-class _Undone(Exception):
-    """What was written is not to be kept."""
-
-
 def _wrong_indexes(store: Store) -> list[str]:
     """Compare the indexes with what the events make of them, and leave them as they are."""
-    problems = []
-    try:
-        with store.writing() as connection:
-            before = [_rows(connection, index) for index in INDEXES]
-            rebuild_indexes(connection)
-            for index, rows in zip(INDEXES, before, strict=True):
-                differing = len(rows ^ _rows(connection, index))
-                if differing:
-                    problems.append(
-                        f"{index.name}: {differing} rows are not what the events say; "
-                        "`tagger store rebuild` makes it anew"
-                    )
-            raise _Undone
-    except _Undone:
-        return problems
+    with store.writing() as connection:
+        rebuilding = connection.begin_nested()
+        before = [_rows(connection, index) for index in INDEXES]
+        rebuild_indexes(connection)
+        differing = [
+            (index.name, len(rows ^ _rows(connection, index)))
+            for index, rows in zip(INDEXES, before, strict=True)
+        ]
+        rebuilding.rollback()
+    return [
+        f"{name}: {rows} rows are not what the events say; `tagger store rebuild` makes it anew"
+        for name, rows in differing
+        if rows
+    ]
 
 
 def _rows(connection: Connection, index: TableClause) -> set[tuple[object, ...]]:

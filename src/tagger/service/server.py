@@ -127,6 +127,7 @@ def serve_until_told(
         uvicorn.Config(
             build_app(service),
             lifespan="off",
+            ws="none",
             access_log=False,
             log_level="warning",
             server_header=False,
