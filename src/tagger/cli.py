@@ -307,6 +307,34 @@ def _add_service_commands(
             one.add_argument("--out", type=Path, required=True, metavar="FILE")
         one.set_defaults(command=_store, action=action)
 
+    hold = commands.add_parser(
+        "hold",
+        parents=[settings],
+        help="stop and resume publishing",
+        description="Say whether a service publishes, or let it stop (on) or resume (off), while "
+        "it runs or not. On hold, people decide on every item that comes in.",
+    )
+    hold.add_argument("state", nargs="?", choices=["on", "off"], help="default: only say it")
+    hold.add_argument("--reason", help="on: why; people are shown it")
+    hold.set_defaults(command=_hold)
+
+    data = commands.add_parser("data", help="get people's labels out of a store")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    pull = actions.add_parser(
+        "pull",
+        parents=[settings],
+        help="write them as a table to train on",
+        description="Write the labels that people gave as a table that `tagger audit` and "
+        "`train.py data=file` take as it is. Rows of the random sample, and labels that differ, go "
+        "to tables beside it.",
+    )
+    pull.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as labels.csv")
+    pull.add_argument(
+        "--sample-for-training", action="store_true",
+        help="put rows of the random sample into the table too: it can't be evaluated on then",
+    )  # fmt: skip
+    pull.set_defaults(command=_pull)
+
     keys = commands.add_parser("keys", help="make, list or revoke the keys of a service's clients")
     actions = keys.add_subparsers(required=True, metavar="ACTION")
     create = actions.add_parser("create", parents=[settings], help="make one; it is shown once")
@@ -712,6 +740,43 @@ def _store(options: argparse.Namespace) -> None:
             print(verify_store(config.store))
         case "rebuild":
             print(f"indexes made anew from {rebuild_store(config.store):,} events")
+
+
+def _hold(options: argparse.Namespace) -> None:
+    if (options.state == "on") != bool(options.reason):
+        raise UserError("say why publishing stops, and nothing else: hold on --reason 'too sure'")
+    config = _settings(options)
+    from contextlib import closing
+
+    from tagger.service import hold
+    from tagger.service.database import open_store
+    from tagger.service.keys import now_ms, shown_time
+
+    at = now_ms()
+    with closing(open_store(config.store)) as store:
+        if options.state is not None:
+            with store.writing() as connection:
+                if options.state == "on":
+                    hold.set_hold(connection, options.reason, actor="command", at=at)
+                else:
+                    hold.lift_hold(connection, actor="command", at=at)
+        with store.reading() as connection:
+            on = hold.current_hold(connection)
+    print("publishing" if on is None else f"on hold since {shown_time(on.since)}: {on.reason}")
+
+
+def _pull(options: argparse.Namespace) -> None:
+    config = _settings(options)
+    from contextlib import closing
+
+    from tagger.service.database import open_store
+    from tagger.service.labels import pull_labels
+
+    with closing(open_store(config.store)) as store, store.reading() as connection:
+        for line in pull_labels(
+            connection, options.out, sample_for_training=options.sample_for_training
+        ):
+            print(line)
 
 
 def _keys(options: argparse.Namespace) -> None:

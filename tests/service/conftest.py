@@ -18,7 +18,7 @@ from tagger.scores import FloatArray
 from tagger.service.database import Store, open_store
 from tagger.service.events import Status, append
 from tagger.service.inference import Inference
-from tagger.service.settings import LimitsConfig, ServiceConfig
+from tagger.service.settings import LimitsConfig, ReviewConfig, ServiceConfig
 from tagger.service.writer import Writer
 
 if TYPE_CHECKING:
@@ -125,8 +125,13 @@ def decider() -> Decider:
 
 @pytest.fixture
 def config(store_url: str) -> ServiceConfig:
-    """Settings that no test waits for."""
-    return ServiceConfig(store=store_url, hosts=["localhost"], limits=LimitsConfig(items=8))
+    """Settings that no test waits for, and by which nothing is left to chance."""
+    return ServiceConfig(
+        store=store_url,
+        hosts=["localhost"],
+        limits=LimitsConfig(items=8),
+        review=ReviewConfig(sample=0),
+    )
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ from tagger.service.tables import FINGERPRINT, REVIEW_QUEUE
 
 def queue(store: Store) -> list[tuple[object, ...]]:
     with store.reading() as connection:
-        found = connection.execute(select(REVIEW_QUEUE).order_by(REVIEW_QUEUE.c.position))
+        found = connection.execute(
+            select(REVIEW_QUEUE).order_by(REVIEW_QUEUE.c.place, REVIEW_QUEUE.c.review)
+        )
         return [tuple(row) for row in found]
 
 
@@ -56,12 +58,12 @@ def test_the_queue_follows_the_events(store: Store, submit: Submit) -> None:
     with store.writing() as connection:
         append(connection, "claimed", at=2, actor="us", item=one, data={"until": 99})
     assert queue(store) == [
-        (one, one, "unsure", 1_000, one, "us", 99),
-        (two, two, "unsure", 1_000, two, None, None),
+        (one, one, "unsure", 1_000, 1_000, None, "[]", "us", 99),
+        (two, two, "unsure", 1_000, 1_000, None, "[]", None, None),
     ]
     with store.writing() as connection:
-        skipped = append(connection, "skipped", at=3, actor="us", item=one, data={}).sequence
-    assert queue(store)[1] == (one, one, "unsure", 1_000, skipped, None, None)
+        append(connection, "skipped", at=1_002, actor="us", item=one, data={})
+    assert queue(store)[1] == (one, one, "unsure", 1_000, 1_003, None, "[]", None, None)
     with store.writing() as connection:
         append(
             connection, "labelled", at=4, actor="us", item=two, status="published", tag="fruit",

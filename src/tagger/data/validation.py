@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from tagger.data.columns import TEXT_FIELDS, TableFormat
 from tagger.data.dates import UnclearOrder, parse_moment
+from tagger.data.guards import GUARDED_COLUMN, unguard
 from tagger.data.items import FIELDS, Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import Row
@@ -99,10 +100,11 @@ def describe_blank(columns: Mapping[str, str]) -> str:
 
 def _values_of(row: Row, columns: Mapping[str, str]) -> dict[str, str]:
     """Return the row's fields, stripped, "" for those that are missing."""
-    values = {
-        field: (row.values.get(columns[field]) or "").strip() if field in columns else ""
-        for field in FIELDS
-    }
+    guarded = GUARDED_COLUMN in row.columns
+    values = dict.fromkeys(FIELDS, "")
+    for field in FIELDS:
+        if field in columns and (value := row.values.get(columns[field])):
+            values[field] = (unguard(value) if guarded else value).strip()
     if "id" not in columns:
         values["id"] = str(row.number)
     return values

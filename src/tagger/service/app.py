@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 from starlette.exceptions import HTTPException
 
 from tagger.service import bodies, content, review
@@ -19,7 +20,6 @@ from tagger.service.keys import ROLES, Authentication, Role
 from tagger.service.metrics import CONTENT_TYPE, Metrics
 from tagger.service.refusals import Refusal
 from tagger.service.service import Service
-from tagger.service.tables import REVIEW_QUEUE
 
 OPEN: frozenset[Role] = frozenset()
 SUBMITTERS: frozenset[Role] = frozenset({"submit", "admin"})
@@ -52,8 +52,13 @@ class Api:
             "ready": ("Whether /readyz answers 200.", lambda: not self._unready()),
             "inference_waiting": ("Items that wait.", lambda: service.inference.waiting),
             "writer_waiting": ("Writes that wait.", lambda: service.writer.waiting),
+            "reviews": ("Items in review.", lambda: self.counts["open"]),
+            "labels": ("Labels that people gave.", lambda: self.counts["labelled"]),
+            "label_kappa": ("Agreement of two people.", self._kappa),
+            "hold": ("Whether publishing is stopped.", lambda: self.counts["hold"] is not None),
         }
         self.metrics = Metrics(gauges)
+        self.counts: dict[str, Any] = {}
 
     async def classify(self, body: bodies.ClassifyIn) -> Response:
         """Classify items; nothing is written."""
@@ -107,9 +112,15 @@ class Api:
         known = [match is not None and match.overlap >= certain for match in matches]
         new = [item for item, same in zip(body.items, known, strict=True) if not same]
         predictions = iter(await service.classify(new))
+        rate = service.config.review.sample
         submissions = [
             content.Submission(
-                item, service.truncated(item), None if same else next(predictions), match, seen
+                item,
+                service.truncated(item),
+                None if same else next(predictions),
+                match,
+                seen,
+                rate if service.draw() < rate else None,
             )
             for item, same, match in zip(body.items, known, matches, strict=True)
         ]
@@ -123,7 +134,7 @@ class Api:
         return _json(answer)
 
     async def report(self, body: bodies.FeedbackIn, request: Request) -> Response:
-        """Report that the tag of an item is wrong: a person will look at it."""
+        """Report that the tag of an item is wrong, so that a person looks at it; or is right."""
         self.service.check_tag(body.tag)
         work = partial(content.report_item, report=body, **self._who(request))
         return _json(await self.service.write(work))
@@ -151,9 +162,14 @@ class Api:
         return _json({"review": await self.service.write(work)})
 
     async def label(self, review_id: ReviewId, body: bodies.LabelIn, request: Request) -> Response:
-        """Label a claimed item: it is published under the tag, or linked as a duplicate."""
+        """Label a claimed item: it is published under the tag, or linked as a duplicate.
+
+        Where two people label each item, that is done when two agree, or a third has decided.
+        """
         self.service.check_tag(body.tag)
-        work = partial(review.label, review=review_id, tag=body.tag, **self._who(request))
+        people = self.service.config.review.people
+        work = partial(review.label, review=review_id, tag=body.tag, people=people)
+        work = partial(work, **self._who(request))
         return _json(await self.service.write(work))
 
     async def skip(self, review_id: ReviewId, request: Request) -> Response:
@@ -181,10 +197,13 @@ class Api:
 
     async def show_metrics(self) -> Response:
         """Show figures for Prometheus."""
-        waiting = select(func.count()).select_from(REVIEW_QUEUE)
-        count = await self.service.read(lambda connection: connection.scalar(waiting))
-        self.metrics.reviews.set(count)
+        work = partial(review.count_reviews, at=self.service.now())
+        self.counts = await self.service.read(work)
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+    def _kappa(self) -> float:
+        kappa = self.counts["agreement"]["kappa"]
+        return math.nan if kappa is None else float(kappa)
 
     def _who(self, request: Request) -> dict[str, Any]:
         return {"client": request.scope[CLIENT].id, "at": self.service.now()}

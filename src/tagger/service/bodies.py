@@ -59,11 +59,18 @@ class SubmitIn(Body):
 
 
 class FeedbackIn(Body):
-    """A report that the tag of an item is wrong."""
+    """A report that the tag of an item is wrong, or that it is right."""
 
     item: Number
     tag: Name | None = Field(None, description="the right one")
+    right: bool = Field(False, description="the tag is right; then `tag` is left out")
     comment: Annotated[Text, Field(max_length=2_000)] = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.right and self.tag is not None:
+            raise ValueError("give either right: true or the right tag")
+        return self
 
 
 class LabelIn(Body):
@@ -154,12 +161,46 @@ class ReviewListed(BaseModel):
     claimed: bool
 
 
+class Hold(BaseModel):
+    """That nothing is published by the run, since when, and why."""
+
+    since: int
+    reason: str
+
+
+class Agreement(BaseModel):
+    """How far the first two people of a review agree: Cohen's kappa, null where it is undefined."""
+
+    pairs: int
+    kappa: float | None
+
+
 class ReviewsOut(BaseModel):
     """The queue: how many wait, how many of them are claimed, and the first ones."""
 
     open: int
     claimed: int
+    labelled: int = Field(description="labels that people gave so far")
+    hold: Hold | None
+    agreement: Agreement
     reviews: list[ReviewListed]
+
+
+class Similar(BaseModel):
+    """A published item near by meaning."""
+
+    item: int
+    title: str
+    tag: str
+
+
+class Original(BaseModel):
+    """The kept item that another is like; its tag is null while it waits itself."""
+
+    item: int
+    title: str
+    description: str
+    tag: str | None
 
 
 class Review(BaseModel):
@@ -168,6 +209,7 @@ class Review(BaseModel):
     review_id: int
     item: int
     reason: str
+    blind: bool = Field(description="of the random sample: what is known of its tag is hidden")
     lease_until: int
     title: str
     description: str
@@ -175,7 +217,11 @@ class Review(BaseModel):
     probabilities: dict[str, float] | None
     suggested_tag: str | None
     reported_tags: list[str]
-    duplicate_of: int | None
+    labels: list[str | None] = Field(
+        description="tags that two people gave, who differ, null for a duplicate; else empty"
+    )
+    original: Original | None = Field(description="the item that it is likely a duplicate of")
+    similar: list[Similar]
 
 
 class ClaimOut(BaseModel):
@@ -185,11 +231,11 @@ class ClaimOut(BaseModel):
 
 
 class LabelOut(BaseModel):
-    """What a labelled item is now."""
+    """What a labelled item is now; without a status another person's label is waited for."""
 
     review_id: int
     item: int
-    status: str
+    status: str | None
     tag: str | None
 
 

@@ -12,14 +12,17 @@ from tagger.service.bodies import FeedbackIn, SubmittedItem
 from tagger.service.duplicates import Match, closest, find_match
 from tagger.service.events import (
     DUPLICATE,
+    HOUR_MS,
     IN_REVIEW,
     PUBLISHED,
+    Kind,
     Status,
     append,
     events_of,
     read_event,
     state_of,
 )
+from tagger.service.hold import current_hold
 from tagger.service.inference import Prediction
 from tagger.service.refusals import Refusal
 from tagger.service.settings import DuplicatesConfig
@@ -35,6 +38,15 @@ LAST_EVENT = text("SELECT coalesce(max(sequence), 0) FROM event")
 
 LIKELY_DUPLICATE = "likely duplicate"
 REPORTED = "reported by users"
+HELD = "held"
+SAMPLE = "random sample"
+
+UNSURE_HOURS = 12
+"""What a person's look is worth at an item whose two most probable tags are equally so."""
+REPORT_HOURS = 24
+"""What it is worth for each report: a wrong tag that is published is seen by everybody."""
+SAMPLE_DAYS = 3
+"""By when a person is to have looked at an item of the random sample."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,8 @@ class Submission:
         prediction: What the run says; None for one that is certainly a duplicate.
         match: What it was found to be like before it was classified.
         seen: Number of the last event by then.
+        sample: With which probability it was drawn for a person's blind look, in case it is
+            published; None: it was not drawn.
     """
 
     item: SubmittedItem
@@ -54,6 +68,7 @@ class Submission:
     prediction: Prediction | None
     match: Match | None
     seen: int
+    sample: float | None = None
 
 
 def last_number(connection: Connection) -> int:
@@ -106,7 +121,8 @@ def submit_items(
     """
     if (first := find_answer(connection, asked)) is not None:
         return first
-    items = [_submit(connection, one, asked, run, limits) for one in submissions]
+    held = current_hold(connection) is not None
+    items = [_submit(connection, one, asked, run, limits, held=held) for one in submissions]
     answer = json.dumps(run | {"items": items}, ensure_ascii=False)
     connection.execute(KEEP_ANSWER, vars(asked) | {"answer": answer})
     return answer
@@ -118,6 +134,8 @@ def _submit(
     asked: Asked,
     run: dict[str, str],
     limits: DuplicatesConfig,
+    *,
+    held: bool,
 ) -> dict[str, Any]:
     # Its like may have come in while it was classified, or in the same request.
     item, match = one.item, one.match
@@ -134,6 +152,8 @@ def _submit(
         status, decision, reason = IN_REVIEW, NEEDS_REVIEW, LIKELY_DUPLICATE
     elif one.prediction.published is None:
         status, decision, reason = IN_REVIEW, NEEDS_REVIEW, one.prediction.reason
+    elif held:
+        status, decision, reason = IN_REVIEW, NEEDS_REVIEW, HELD
     else:
         status = PUBLISHED
         decision = tag = one.prediction.published
@@ -146,7 +166,14 @@ def _submit(
     }
     texts = {"title": item.title, "description": item.description}
     suggested = {"suggested": item.suggested_tag}
-    opened = {"opens": reason} if status == IN_REVIEW else {}
+    opened: dict[str, Any] = {}
+    if status == IN_REVIEW:
+        probabilities = one.prediction.probabilities if one.prediction else {}
+        second, first = [0.0, 1.0, *sorted(probabilities.values())][-2:]
+        opened = {"opens": reason, "worth": UNSURE_HOURS * (1 - (first - second))}
+    elif status == PUBLISHED and one.sample is not None:
+        deadline = asked.at + 24 * HOUR_MS * SAMPLE_DAYS
+        opened = {"opens": SAMPLE, "deadline": deadline, "inclusion_probability": one.sample}
     event = append(
         connection,
         "submitted",
@@ -156,7 +183,8 @@ def _submit(
         tag=tag,
         data=run | said | texts | suggested | opened,
     )
-    review = event.sequence if opened else None
+    # Who submits is not told of the sample.
+    review = event.sequence if status == IN_REVIEW else None
     own = {"item": event.item, "decision": decision, "reason": reason, "review_id": review}
     return said | own
 
@@ -164,7 +192,7 @@ def _submit(
 def report_item(
     connection: Connection, report: FeedbackIn, *, client: str, at: int
 ) -> dict[str, Any]:
-    """Take the report that an item's tag is wrong; one of each client and item counts.
+    """Take the report that an item's tag is wrong or right; one of each client and item counts.
 
     Raises:
         Refusal: when there is no such item.
@@ -172,13 +200,16 @@ def report_item(
     item = report.item
     if read_event(connection, item, "submitted") is None:
         raise Refusal(404, f"there is no item {item}")
-    before = [one.actor for one in events_of(connection, item, "reported")]
+    kind: Kind = "confirmed" if report.right else "reported"
+    before = [one.actor for one in events_of(connection, item, kind)]
     if client not in before:
         queued = connection.scalar(select(REVIEW_QUEUE.c.review).where(REVIEW_QUEUE.c.item == item))
         shown = state_of(connection, item)[0] == PUBLISHED
-        opened = {"opens": REPORTED} if shown and queued is None else {}
-        data = {"tag": report.tag, "comment": report.comment} | opened
-        append(connection, "reported", at=at, actor=client, item=item, data=data)
+        data: dict[str, Any] = {"tag": report.tag, "comment": report.comment}
+        if not report.right:
+            data["worth"] = REPORT_HOURS  # which moves an item that waits already
+            data |= {"opens": REPORTED} if shown and queued is None else {}
+        append(connection, kind, at=at, actor=client, item=item, data=data)
     return {"item": item, "counted": client not in before}
 
 

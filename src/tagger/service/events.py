@@ -9,23 +9,38 @@ from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.engine import Row
 
 from tagger.service.fingerprints import comparable, fingerprints
-from tagger.service.tables import EVENT, FINGERPRINT, ITEM_STATE, REVIEW_QUEUE
+from tagger.service.tables import EVENT, FINGERPRINT, ITEM_STATE, REVIEW_QUEUE, TALLY
 
-Kind = Literal["tags", "submitted", "reported", "claimed", "labelled", "skipped", "undone"]
+Kind = Literal[
+    "tags", "held", "released",
+    "submitted", "reported", "confirmed", "claimed", "labelled", "skipped", "undone",
+]  # fmt: skip
 Status = Literal["published", "review", "duplicate"]
 
 PUBLISHED: Status = "published"
 IN_REVIEW: Status = "review"
 DUPLICATE: Status = "duplicate"
 
+SERVICE = 1
+"""Item that events about the service itself are of: the number of the store's first event."""
+
 CHUNK = 1_000
+HOUR_MS = 3_600_000
 
 APPEND = text(
     "INSERT INTO event SELECT last + 1, :at, :kind, coalesce(CAST(:item AS BIGINT), last + 1), "
     ":actor, :status, :tag, :data "
     "FROM (SELECT coalesce(max(sequence), 0) AS last FROM event) AS numbered RETURNING sequence"
 )
+COUNT_LABEL = text(
+    "INSERT INTO tally (first, second, times) VALUES (:first, :second, :by) "
+    "ON CONFLICT (first, second) DO UPDATE SET times = tally.times + :by"
+)
 INDEX_TEXT = text("INSERT INTO fingerprint (value, item) VALUES (:value, :item)")
+
+NOBODYS = {"claimed_by": None, "lease_until": None}
+INDEXES = (REVIEW_QUEUE, TALLY, FINGERPRINT)
+"""What is made of the events."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +55,8 @@ class Event:
         actor: Whose key asked for it.
         status: What the item is from here on; None: as before.
         tag: Its tag from here on, None without a status.
-        data: What else is to be known; with `opens`, a reason, the item is to be reviewed.
+        data: What else is to be known. With `opens`, a reason, the item is to be reviewed, by a
+            `deadline` perhaps; `worth` is how many hours it need wait less than others.
     """
 
     sequence: int
@@ -107,8 +123,8 @@ def every_event(connection: Connection) -> Iterator[Event]:
 
 
 def rebuild_indexes(connection: Connection) -> int:
-    """Make the queue of reviews and the fingerprints anew; return how many events there are."""
-    for index in (REVIEW_QUEUE, FINGERPRINT):
+    """Make all that can be rebuilt anew; return how many events there are."""
+    for index in INDEXES:
         connection.execute(delete(index))
     count = 0
     for event in every_event(connection):
@@ -129,19 +145,28 @@ def _index(connection: Connection, event: Event) -> None:
             lease = {"claimed_by": event.actor, "lease_until": event.data["until"]}
             connection.execute(update(REVIEW_QUEUE).where(in_queue).values(lease))
         case "skipped":
-            last = {"position": event.sequence, "claimed_by": None, "lease_until": None}
-            connection.execute(update(REVIEW_QUEUE).where(in_queue).values(last))
+            last = {"place": event.at + 1, "deadline": None}
+            connection.execute(update(REVIEW_QUEUE).where(in_queue).values(last | NOBODYS))
+        case "labelled" if not event.data.get("settles", True):
+            labels = {"labels": json.dumps(event.data["labels"])}
+            connection.execute(update(REVIEW_QUEUE).where(in_queue).values(labels | NOBODYS))
         case "labelled":
             connection.execute(delete(REVIEW_QUEUE).where(in_queue))
         case "undone":
+            connection.execute(delete(REVIEW_QUEUE).where(in_queue))
             connection.execute(insert(REVIEW_QUEUE).values(event.data["queued"]))
+    if counted := event.data.get("counted"):
+        by = -1 if event.kind == "undone" else 1
+        connection.execute(COUNT_LABEL, {"first": counted[0], "second": counted[1], "by": by})
+    worth = round(HOUR_MS * event.data.get("worth", 0))
     if reason := event.data.get("opens"):
-        place = {"review": event.sequence, "position": event.sequence, "opened_at": event.at}
-        connection.execute(
-            insert(REVIEW_QUEUE).values(
-                place | {"item": event.item, "reason": reason, "claimed_by": None}
-            )
-        )
+        opened = {"review": event.sequence, "item": event.item, "reason": reason, "labels": "[]"}
+        times = {"opened_at": event.at, "place": event.at - worth}
+        times["deadline"] = event.data.get("deadline")
+        connection.execute(insert(REVIEW_QUEUE).values(opened | times | NOBODYS))
+    elif worth:
+        sooner = {"place": REVIEW_QUEUE.c.place - worth}
+        connection.execute(update(REVIEW_QUEUE).where(in_queue).values(sooner))
     if event.status is not None:
         _index_text(connection, event)
 

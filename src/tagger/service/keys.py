@@ -48,6 +48,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def shown_time(at: int) -> str:
+    """Return a time as people and tables have it, in UTC: 2026-02-20 06:43:18."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at / 1_000))
+
+
 def create_key(connection: Connection, name: str, role: Role, days: float | None) -> str:
     """Make a key, and return it; the store keeps only its hash.
 
@@ -69,19 +74,15 @@ def describe_keys(connection: Connection) -> list[str]:
     """Return a line for each key, the oldest first: id, role, whether it is valid, whose."""
     now = now_ms()
     rows = connection.execute(select(API_KEY).order_by(API_KEY.c.created_at, API_KEY.c.id))
-    return [f"{row.id}  {row.role:<6}  {_state(row, now):<26}  {row.name}" for row in rows]
+    return [f"{row.id}  {row.role:<6}  {_state(row, now):<31}  {row.name}" for row in rows]
 
 
 def _state(row: Row[Any], now: int) -> str:
     if row.revoked_at is not None:
-        return f"revoked {_date(row.revoked_at)}"
+        return f"revoked {shown_time(row.revoked_at)}"
     if row.expires_at is None:
         return "valid"
-    return f"{'valid until' if row.expires_at > now else 'expired'} {_date(row.expires_at)}"
-
-
-def _date(at: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(at / 1_000))
+    return f"{'valid until' if row.expires_at > now else 'expired'} {shown_time(row.expires_at)}"
 
 
 def revoke_key(connection: Connection, key_id: str) -> None:

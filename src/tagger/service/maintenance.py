@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import Connection, MetaData, Table, func, insert, select, text
+from sqlalchemy import Connection, MetaData, Table, TableClause, func, insert, select, text
 
 from tagger.errors import UserError
 from tagger.files import replacing
@@ -19,8 +19,8 @@ from tagger.service.database import (
     shown,
     version_of,
 )
-from tagger.service.events import CHUNK, rebuild_indexes
-from tagger.service.tables import ANSWER, EVENT, FINGERPRINT, ITEM_STATE, REVIEW_QUEUE
+from tagger.service.events import CHUNK, INDEXES, rebuild_indexes
+from tagger.service.tables import ANSWER, EVENT, ITEM_STATE
 
 NOT_COPIED = {"alembic_version"}
 """Tables that a new store has rows in already."""
@@ -157,13 +157,13 @@ def _wrong_indexes(store: Store) -> list[str]:
     problems = []
     try:
         with store.writing() as connection:
-            before = {index: _rows(connection, index) for index in ("review_queue", "fingerprint")}
+            before = [_rows(connection, index) for index in INDEXES]
             rebuild_indexes(connection)
-            for index, rows in before.items():
+            for index, rows in zip(INDEXES, before, strict=True):
                 differing = len(rows ^ _rows(connection, index))
                 if differing:
                     problems.append(
-                        f"{index}: {differing} rows are not what the events say; "
+                        f"{index.name}: {differing} rows are not what the events say; "
                         "`tagger store rebuild` makes it anew"
                     )
             raise _Undone
@@ -171,6 +171,5 @@ def _wrong_indexes(store: Store) -> list[str]:
         return problems
 
 
-def _rows(connection: Connection, name: str) -> set[tuple[object, ...]]:
-    index = REVIEW_QUEUE if name == "review_queue" else FINGERPRINT
+def _rows(connection: Connection, index: TableClause) -> set[tuple[object, ...]]:
     return {tuple(row) for row in connection.execute(select(index))}

@@ -38,7 +38,6 @@ class Metrics:
         self.items = Counter(
             "tagger_items", "Items submitted, by decision.", ["decision"], registry=self.registry
         )
-        self.reviews = Gauge("tagger_reviews", "Items in review.", registry=self.registry)
         for name, (text, function) in gauges.items():
             Gauge(f"tagger_{name}", text, registry=self.registry).set_function(function)
 

@@ -1,36 +1,58 @@
-"""Gives people the items that need them, one at a time, and takes their labels."""
+"""Gives people the items that need them, one at a time, and takes their labels.
 
+Items of the random sample whose deadline is near come first, then the others by their place: when
+they came in, less the hours that a look at them is worth. So whatever waits moves up by the hour.
+"""
+
+import json
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import ColumnElement, Connection, case, func, or_, select
 from sqlalchemy.engine import Row
 
+from tagger.evaluation.agreement import cohen_kappa
+from tagger.service.content import SAMPLE
 from tagger.service.events import (
     DUPLICATE,
+    HOUR_MS,
     PUBLISHED,
     Event,
-    Status,
     append,
     events_of,
     read_event,
     state_of,
 )
+from tagger.service.hold import current_hold
 from tagger.service.refusals import Refusal
-from tagger.service.tables import EVENT, REVIEW_QUEUE
+from tagger.service.tables import EVENT, REVIEW_QUEUE, TALLY
 
 LISTED = 50
+NEAR_MS = 24 * HOUR_MS
+"""From when on before its deadline an item of the sample comes first."""
+
+Label = list[Any]
+"""Who gave it, and the tag; None: a duplicate."""
+
+
+def count_reviews(connection: Connection, at: int) -> dict[str, Any]:
+    """Return how many items need review, how many are claimed, and what labels there are so far."""
+    count = select(func.count()).select_from(REVIEW_QUEUE)
+    hold = current_hold(connection)
+    tally = {(row.first, row.second): row.times for row in connection.execute(select(TALLY))}
+    pairs = {pair: times for pair, times in tally.items() if pair[1]}
+    return {
+        "open": connection.scalar(count),
+        "claimed": connection.scalar(count.where(REVIEW_QUEUE.c.lease_until > at)),
+        "labelled": sum(tally.values()),
+        "hold": hold and {"since": hold.since, "reason": hold.reason},
+        "agreement": {"pairs": sum(pairs.values()), "kappa": cohen_kappa(pairs)},
+    }
 
 
 def list_reviews(connection: Connection, at: int) -> dict[str, Any]:
-    """Return how many items need review, how many are claimed, and the first of them."""
-    count = func.count()
-    live = REVIEW_QUEUE.c.lease_until > at
-    rows = connection.execute(
-        select(REVIEW_QUEUE).order_by(REVIEW_QUEUE.c.position).limit(LISTED)
-    ).all()
-    return {
-        "open": connection.scalar(select(count).select_from(REVIEW_QUEUE)),
-        "claimed": connection.scalar(select(count).select_from(REVIEW_QUEUE).where(live)),
+    """Return how the queue stands, and the first items of it."""
+    rows = connection.execute(select(REVIEW_QUEUE).order_by(*_order(at)).limit(LISTED)).all()
+    return count_reviews(connection, at) | {
         "reviews": [
             {
                 "review_id": row.review,
@@ -48,10 +70,14 @@ def list_reviews(connection: Connection, at: int) -> dict[str, Any]:
 def claim(
     connection: Connection, client: str, at: int, lease_seconds: int
 ) -> dict[str, Any] | None:
-    """Give a person the first item that is nobody's, until the lease ends; None where none is."""
+    """Give a person the first item that is nobody's, until the lease ends; None where none is.
+
+    Nobody is given an item again that they have labelled.
+    """
     free = or_(REVIEW_QUEUE.c.lease_until.is_(None), REVIEW_QUEUE.c.lease_until <= at)
+    theirs = REVIEW_QUEUE.c.labels.contains(json.dumps([client])[:-1], autoescape=True)
     row = connection.execute(
-        select(REVIEW_QUEUE).where(free).order_by(REVIEW_QUEUE.c.position).limit(1)
+        select(REVIEW_QUEUE).where(free, ~theirs).order_by(*_order(at)).limit(1)
     ).one_or_none()
     if row is None:
         return None
@@ -62,47 +88,47 @@ def claim(
 
 
 def label(
-    connection: Connection, review: int, tag: str | None, client: str, at: int
+    connection: Connection, review: int, tag: str | None, client: str, at: int, *, people: int = 1
 ) -> dict[str, Any]:
     """Take a person's label of an item that is theirs; the same one again changes nothing.
 
-    Args:
-        connection: To the store.
-        review: Which.
-        tag: The item's; None: it is a duplicate of the one that it was found to be like.
-        client: Who labels.
-        at: When.
+    Without a tag it is a duplicate of what it was found to be like. Where two `people` label each
+    item, it is settled when they agree, or a third has decided.
 
     Raises:
         Refusal: when the item is not, or no longer, theirs.
     """
+    found, labels = _find(connection, review)
     status, published = (DUPLICATE, None) if tag is None else (PUBLISHED, tag)
-    done = {"review_id": review, "status": status, "tag": published}
-    if _queued(connection, review) is None:
-        last = _last_label(connection, review)
-        if last is not None and last.actor == client and last.data["label"] == [status, tag]:
-            return done | {"item": last.item}
-    row = _claimed(connection, review, client, at)
+    own = [client, tag]
+    if own in labels:
+        return _outcome(connection, review)
+    row = _claimed(found, review, client, at)
     if tag is None and _submitted(connection, row.item)["duplicate_of"] is None:
         raise Refusal(422, f"item {row.item} was not found to be like another")
+    labels = [*labels, own]
+    differ = len(labels) == 2 and labels[0][1] != tag
+    settles = len(labels) >= people and not (differ and people == 2)
     before, tag_before, _ = state_of(connection, row.item)
-    same = (before, tag_before) == (status, published)
+    # An item that stays what it was is not published once more.
+    changes = settles and (before, tag_before) != (status, published)
     append(
         connection,
         "labelled",
         at=at,
         actor=client,
         item=row.item,
-        # An item that stays what it was is not published once more.
-        status=None if same else status,
-        tag=None if same else published,
+        status=status if changes else None,
+        tag=published if changes else None,
         data={
-            "label": [status, tag],
+            "settles": settles,
+            "labels": labels,
+            "counted": _counted(labels),
             "before": [before, tag_before],
             "queued": dict(row._mapping),
         },
     )
-    return done | {"item": row.item}
+    return _outcome(connection, review)
 
 
 def skip(connection: Connection, review: int, client: str, at: int) -> dict[str, Any]:
@@ -111,7 +137,7 @@ def skip(connection: Connection, review: int, client: str, at: int) -> dict[str,
     Raises:
         Refusal: when it is not, or no longer, theirs.
     """
-    row = _claimed(connection, review, client, at)
+    row = _claimed(_find(connection, review)[0], review, client, at)
     data = {"review": review}
     append(connection, "skipped", at=at, actor=client, item=row.item, data=data)
     return {"review_id": review, "item": row.item}
@@ -125,35 +151,73 @@ def undo(
     Raises:
         Refusal: when it was not labelled by them, or something happened to it since.
     """
-    last = _last_label(connection, review)
-    if last is None or last.actor != client or _queued_item(connection, last.item) is not None:
+    found, labels = _find(connection, review)
+    status, tag = None, None
+    if isinstance(found, Event):
+        queued = found.data["queued"]
+        later = events_of(connection, found.item, "labelled")[-1] != found
+        taken = later or _waits(connection, found.item)
+        if found.status is not None:
+            status, tag = found.data["before"]
+    else:
+        queued, taken = dict(found._mapping), (found.lease_until or 0) > at
+    if taken or not labels or labels[-1][0] != client:
         raise Refusal(409, f"review {review} has no label of yours to take back")
-    status: Status | None
-    status, tag = last.data["before"] if last.status is not None else (None, None)
     until = at + 1_000 * lease_seconds
-    queued = last.data["queued"] | {"claimed_by": client, "lease_until": until}
-    data = {"review": review, "queued": queued}
+    queued |= {"labels": json.dumps(labels[:-1]), "claimed_by": client, "lease_until": until}
+    data = {"review": review, "queued": queued, "counted": _counted(labels)}
     append(
-        connection, "undone", at=at, actor=client, item=last.item, status=status, tag=tag, data=data
+        connection,
+        "undone",
+        at=at,
+        actor=client,
+        item=found.item,
+        status=status,
+        tag=tag,
+        data=data,
     )
-    row = _queued(connection, review)
-    assert row is not None
-    return _described(connection, row, until)
+    return _described(connection, _claimed(_find(connection, review)[0], review, client, at), until)
+
+
+def _order(at: int) -> tuple[ColumnElement[Any], ...]:
+    near = REVIEW_QUEUE.c.deadline <= at + NEAR_MS
+    return case((near, 0), else_=1), REVIEW_QUEUE.c.place, REVIEW_QUEUE.c.review
+
+
+def _counted(labels: list[Label]) -> list[str]:
+    """Return how the last of some labels is counted: the second beside the first, others alone."""
+    told = [json.dumps(tag) for _, tag in labels]
+    return told if len(told) == 2 else [told[-1], ""]
 
 
 def _described(connection: Connection, row: Row[Any], until: int) -> dict[str, Any]:
     data = _submitted(connection, row.item)
-    reports = events_of(connection, row.item, "reported")
+    blind = row.reason == SAMPLE
+    reports = [] if blind else events_of(connection, row.item, "reported")
+    labels = [tag for _, tag in json.loads(row.labels)]
+    original = data["duplicate_of"]
     return {
         "review_id": row.review,
         "item": row.item,
         "reason": row.reason,
+        "blind": blind,
         "lease_until": until,
-        **{name: data[name] for name in ("title", "description", "tag", "probabilities")},
-        "suggested_tag": data["suggested"],
+        "title": data["title"],
+        "description": data["description"],
+        "tag": None if blind else data["tag"],
+        "probabilities": None if blind else data["probabilities"],
+        "suggested_tag": None if blind else data["suggested"],
         "reported_tags": sorted({one.data["tag"] for one in reports if one.data["tag"]}),
-        "duplicate_of": data["duplicate_of"],
+        "labels": labels if len(labels) == 2 else [],
+        "original": original and _original(connection, original),
+        "similar": [],
     }
+
+
+def _original(connection: Connection, item: int) -> dict[str, Any]:
+    data = _submitted(connection, item)
+    own = {name: data[name] for name in ("title", "description")}
+    return {"item": item, "tag": state_of(connection, item)[1]} | own
 
 
 def _submitted(connection: Connection, item: int) -> dict[str, Any]:
@@ -162,41 +226,42 @@ def _submitted(connection: Connection, item: int) -> dict[str, Any]:
     return event.data
 
 
-def _queued(connection: Connection, review: int) -> Row[Any] | None:
-    return connection.execute(
-        select(REVIEW_QUEUE).where(REVIEW_QUEUE.c.review == review)
-    ).one_or_none()
+def _waits(connection: Connection, item: int) -> bool:
+    query = select(REVIEW_QUEUE.c.review).where(REVIEW_QUEUE.c.item == item)
+    return connection.scalar(query) is not None
 
 
-def _queued_item(connection: Connection, item: int) -> int | None:
-    return connection.scalar(select(REVIEW_QUEUE.c.review).where(REVIEW_QUEUE.c.item == item))
-
-
-def _last_label(connection: Connection, review: int) -> Event | None:
-    """Return the last label of a review that is over; None where it has none.
+def _find(connection: Connection, review: int) -> tuple[Row[Any] | Event, list[Label]]:
+    """Return a review's row while it waits, else the label that settled it; and all its labels.
 
     Raises:
         Refusal: when there is no such review.
     """
-    item = connection.scalar(
-        select(EVENT.c.item).where(
-            EVENT.c.sequence == review, EVENT.c.kind.in_(["submitted", "reported"])
-        )
-    )
-    if item is None:
-        raise Refusal(404, f"there is no review {review}")
-    labels = events_of(connection, item, "labelled")
-    return labels[-1] if labels and labels[-1].data["queued"]["review"] == review else None
+    query = select(REVIEW_QUEUE).where(REVIEW_QUEUE.c.review == review)
+    if (row := connection.execute(query).one_or_none()) is not None:
+        return row, json.loads(row.labels)
+    opened = EVENT.c.kind.in_(["submitted", "reported"])
+    item = connection.scalar(select(EVENT.c.item).where(EVENT.c.sequence == review, opened))
+    for event in reversed([] if item is None else events_of(connection, item, "labelled")):
+        if event.data["queued"]["review"] == review:
+            return event, event.data["labels"]
+    raise Refusal(404, f"there is no review {review}")
 
 
-def _claimed(connection: Connection, review: int, client: str, at: int) -> Row[Any]:
-    """Return a review that is a person's, or refuse what they want to do with it."""
-    row = _queued(connection, review)
-    if row is None:
-        _last_label(connection, review)  # which says so where there never was one
+def _claimed(row: Row[Any] | Event, review: int, client: str, at: int) -> Row[Any]:
+    """Return the row of a review that is a person's, or refuse what they want to do with it."""
+    if isinstance(row, Event):
         raise Refusal(409, f"review {review} was settled already")
     if row.claimed_by != client:
         raise Refusal(409, f"review {review} is not yours: claim it first")
     if row.lease_until <= at:
         raise Refusal(409, f"your lease of review {review} has lapsed: claim it again")
     return row
+
+
+def _outcome(connection: Connection, review: int) -> dict[str, Any]:
+    """Return what a labelled item is now; nothing is told of one that is not settled."""
+    found, _ = _find(connection, review)
+    settled = isinstance(found, Event)
+    status, tag, _ = state_of(connection, found.item) if settled else (None, None, 0)
+    return {"review_id": review, "item": found.item, "status": status, "tag": tag}

@@ -22,7 +22,7 @@ from tagger.files import sha256_of
 from tagger.runs import RunFolder
 from tagger.service.app import build_app
 from tagger.service.database import only_user, open_store
-from tagger.service.events import append, events_of
+from tagger.service.events import SERVICE, append, events_of
 from tagger.service.inference import Inference
 from tagger.service.keys import RedactKeys, has_keys, now_ms
 from tagger.service.readiness import StoredRows, differing_rows, read_stored_rows
@@ -32,8 +32,6 @@ from tagger.service.writer import Writer
 
 LOOK_SECONDS = 0.2
 FAILED = 1
-SERVICE_EVENT = 1
-"""Number of the event that says which tags the store is about: its first."""
 
 
 def serve(run: RunFolder, config: ServiceConfig, rows_file: Path | None) -> None:
@@ -95,9 +93,14 @@ def check_store(connection: Connection, run: RunFolder, config: ServiceConfig) -
             f"host {config.host}: other machines reach it, and the store has no keys",
             hint="Make one: tagger keys create --role admin; or listen on 127.0.0.1",
         )
-    known = events_of(connection, SERVICE_EVENT, "tags")
+    if config.review.people > 1 and not has_keys(connection):
+        raise UserError(
+            "review.people: 2 people can only be told apart by their keys, and the store has none",
+            hint="Make one for each: tagger keys create --role review",
+        )
+    known = events_of(connection, SERVICE, "tags")
     if not known:
-        append(connection, "tags", at=now_ms(), actor="-", data={"tags": run.tags})
+        append(connection, "tags", at=now_ms(), actor="-", item=SERVICE, data={"tags": run.tags})
     elif {*known[0].data["tags"]} != {*run.tags}:
         raise UserError(
             "the run has other tags than the store:",

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from random import SystemRandom
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -37,6 +38,7 @@ class Service:
         writer: The thread that writes.
         differing: Stored rows that this machine answers otherwise; None until they were tried.
         now: Milliseconds, for tests.
+        draw: A number from 0 to 1 that nobody foresees: the random sample is drawn by it.
         readers: The threads that read.
     """
 
@@ -48,6 +50,7 @@ class Service:
     writer: Writer
     differing: list[str] | None = None
     now: Callable[[], int] = now_ms
+    draw: Callable[[], float] = SystemRandom().random
     readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS))
 
     @property

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -43,6 +43,10 @@ class ReviewConfig(Section):
 
     lease_seconds: int = Field(default=600, ge=5, le=86_400)
     """How long an item is one person's alone."""
+    sample: float = Field(default=0.02, ge=0, le=1)
+    """Share of the published items that a person looks at without being told their tag."""
+    people: Literal[1, 2] = 1
+    """How many label each item; where two differ, a third decides."""
 
 
 class DuplicatesConfig(Section):

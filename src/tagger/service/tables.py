@@ -2,8 +2,8 @@
 
 `event` is what happened: rows are added, never changed, which triggers see to. `item_state` is a
 view of it. `answer` holds what was answered to an idempotency key, and is append-only too.
-`review_queue` and `fingerprint` are indexes, which can be rebuilt from the events. Times are
-milliseconds since 1970 in UTC.
+`review_queue`, `tally` (how many labels were given, and pairs of them) and `fingerprint` are
+indexes, which can be rebuilt from the events. Times are milliseconds since 1970 in UTC.
 """
 
 from sqlalchemy import column, table
@@ -23,9 +23,8 @@ API_KEY = table(
 )
 REVIEW_QUEUE = table(
     "review_queue",
-    *map(
-        column,
-        ("review", "item", "reason", "opened_at", "position", "claimed_by", "lease_until"),
-    ),
+    *map(column, ("review", "item", "reason", "opened_at", "place", "deadline", "labels")),
+    *map(column, ("claimed_by", "lease_until")),
 )
+TALLY = table("tally", *map(column, ("first", "second", "times")))
 FINGERPRINT = table("fingerprint", column("value"), column("item"))

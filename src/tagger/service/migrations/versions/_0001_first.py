@@ -59,9 +59,17 @@ def upgrade() -> None:
         sa.Column("item", sa.BigInteger, nullable=False, unique=True),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("opened_at", sa.BigInteger, nullable=False),
-        sa.Column("position", sa.BigInteger, nullable=False, index=True),
+        sa.Column("place", sa.BigInteger, nullable=False),
+        sa.Column("deadline", sa.BigInteger),
+        sa.Column("labels", sa.Text, nullable=False),
         sa.Column("claimed_by", sa.Text),
         sa.Column("lease_until", sa.BigInteger),
+    )
+    op.create_table(
+        "tally",
+        sa.Column("first", sa.Text, primary_key=True),
+        sa.Column("second", sa.Text, primary_key=True),
+        sa.Column("times", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "fingerprint",

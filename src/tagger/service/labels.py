@@ -1,0 +1,100 @@
+"""Writes people's labels as tables that `tagger audit` and `train.py data=file` take as they are.
+
+Of each item that was settled the table for training has one row, under the tag of its last review.
+Beside it there are a table of the random sample, under the tags of the blind looks, and one of all
+labels of the items whose labels differ.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sqlalchemy import Connection, func, select
+
+from tagger.data.guards import GUARDED_COLUMN, guard
+from tagger.files import csv_text, sha256_of, write_text
+from tagger.service.content import REPORTED, SAMPLE
+from tagger.service.events import Event, every_event, read_event
+from tagger.service.keys import shown_time
+from tagger.service.tables import REVIEW_QUEUE
+
+COLUMNS = (
+    "id", "source_id", "created_on", "title", "description", "tag", "source", GUARDED_COLUMN,
+    "labelled_by", "labelled_at", "run", "version",
+)  # fmt: skip
+SOURCES = {SAMPLE: "sample", REPORTED: "report"}
+"""What is written for the reason that an item was looked at for; `review` for any other."""
+
+
+def pull_labels(connection: Connection, out: Path, *, sample_for_training: bool) -> Iterator[str]:
+    """Write the three tables, the others with `.sample` and `.conflicts` in their names.
+
+    The same labels give the same bytes.
+
+    Yields:
+        What each holds, and its version; and how many reported items have no label yet.
+    """
+    training: list[list[str]] = []
+    sample: list[list[str]] = []
+    conflicts: list[list[str]] = []
+    for reviews in _by_item(connection):
+        every = [label for labels in reviews for label in labels]
+        if len({label.data["labels"][-1][1] for label in every}) > 1:
+            conflicts += [_row(connection, [label]) for label in every]
+        settled = [labels for labels in reviews if labels[-1].data["settles"]]
+        blind = [labels for labels in settled if _source(labels) == "sample"]
+        for labels in (blind or settled)[-1:]:
+            if labels[-1].data["labels"][-1][1] is not None:  # else the kept item has the same text
+                row = _row(connection, labels)
+                sample += [row] if blind else []
+                training += [row] if sample_for_training or not blind else []
+    for path, rows, what in (
+        (out.with_suffix(".conflicts.csv"), conflicts, "labels that differ"),
+        (out.with_suffix(".sample.csv"), sample, "rows of the random sample"),
+        (out, training, "rows for training"),
+    ):
+        write_text(path, csv_text([COLUMNS, *rows]))
+        yield f"{path}: {len(rows):,} {what}, version {sha256_of(path)[:12]}"
+    waiting = select(func.count()).where(REVIEW_QUEUE.c.reason == REPORTED)
+    if count := connection.scalar(waiting):
+        yield f"{count:,} reported items have no label yet: they wait for people"
+
+
+def _by_item(connection: Connection) -> Iterator[list[list[Event]]]:
+    """Yield for each item the labels of its reviews that were not taken back, in their order."""
+    items: dict[int, dict[int, list[Event]]] = {}
+    for event in every_event(connection):
+        if event.kind == "labelled":
+            review = event.data["queued"]["review"]
+            items.setdefault(event.item, {}).setdefault(review, []).append(event)
+        elif event.kind == "undone":
+            items[event.item][event.data["review"]].pop()
+    for _, reviews in sorted(items.items()):
+        yield [labels for labels in reviews.values() if labels]
+
+
+def _row(connection: Connection, labels: Sequence[Event]) -> list[str]:
+    """Return the row of an item under the last label of a review."""
+    last, source = labels[-1], _source(labels)
+    own = last.data["labels"][-1][1]
+    submitted = read_event(connection, last.item, "submitted")
+    assert submitted is not None
+    data = submitted.data
+    cells = [
+        str(last.item),
+        data["id"] or "",
+        shown_time(submitted.at),
+        data["title"],
+        data["description"],
+        own or "",
+        source,
+        str(data["inclusion_probability"]) if source == "sample" else "",
+        " ".join(one.actor for one in labels if one.data["labels"][-1][1] == own),
+        shown_time(last.at),
+        data["run"],
+        data["version"],
+    ]
+    return [guard(cell) for cell in cells]
+
+
+def _source(labels: Sequence[Event]) -> str:
+    return SOURCES.get(labels[0].data["queued"]["reason"], "review")
