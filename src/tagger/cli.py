@@ -287,10 +287,6 @@ def _add_service_commands(
     )
     serve.add_argument("--host", help="address that is listened on; default: 127.0.0.1")
     serve.add_argument("--port", type=int, help="default: 8080")
-    serve.add_argument(
-        "--rows", type=Path, metavar="FILE",
-        help="the run's test rows, where the source that it was made from is not on this machine",
-    )  # fmt: skip
     serve.add_argument("--workers", type=int, default=1, help="1: a service is one process")
     serve.set_defaults(command=_serve)
 
@@ -724,7 +720,7 @@ def _serve(options: argparse.Namespace) -> None:
         from tagger.service.server import serve
     except ModuleNotFoundError as error:
         raise _lacking(error) from None
-    serve(run, config, options.rows)
+    serve(run, config)
 
 
 def _store(options: argparse.Namespace) -> None:

@@ -274,7 +274,11 @@ def find_run(run: str, runs_dir: str) -> Path:
             return path
     for path in candidates:
         if path.is_dir():
-            raise UserError(f"{path} is not a run folder: it has no meta.json")
+            inside = sorted(one.parent.name for one in path.glob("*/meta.json"))
+            raise UserError(
+                f"{path} is not a run folder: it has no meta.json",
+                hint=f"It holds runs: {', '.join(inside)}" if inside else "",
+            )
     names = [path.parent.name for path in resolve_path(runs_dir).glob("*/meta.json")]
     near = difflib.get_close_matches(Path(run).name, names, n=1)
     raise UserError(

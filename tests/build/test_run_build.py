@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tagger.build import judging, plan, run_build
@@ -13,6 +14,7 @@ from tagger.config.schema import BuildConfig, LatencyConfig
 from tagger.data.items import Item
 from tagger.decision.decider import load_decider, load_rule
 from tagger.errors import UserError
+from tagger.models.samples import read_samples
 from tagger.runs import open_run, read_calibration
 
 Make = Callable[..., BuildConfig]
@@ -63,6 +65,13 @@ def test_few_rows_are_judged_out_of_folds_and_the_rule_is_fitted_to_these(
     assert any(line.startswith("[1/18] words: about ") for line in told)
     decided = load_decider(run.path, run.load_classifier()).decide(source.items[:3])
     assert len(decided.tags) == 3
+    # Each can be served where none of the rows is: it kept what the final model says of some.
+    for folder in (made.run, *(made.steps / name for name in STEPS)):
+        one = open_run(str(folder), "")
+        assert not (folder / "predictions.csv").exists()
+        items, expected = read_samples(folder / "model", len(one.tags))
+        found = one.load_classifier().predict_proba(items)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.slow

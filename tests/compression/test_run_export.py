@@ -12,7 +12,7 @@ from filelock import FileLock
 from tagger.compression import run_export as module
 from tagger.compression.parity import ParityFailed
 from tagger.compression.report import ParityReport
-from tagger.compression.run_export import export_run, sample_rows
+from tagger.compression.run_export import export_run
 from tagger.config.composition import compose_config, load_config
 from tagger.config.overrides import quoted
 from tagger.config.saved import save_config
@@ -369,9 +369,3 @@ def test_the_leaderboard_and_evaluation_take_it_like_any_run(
     assert report.comparison.num_samples == 12
     assert report.comparison.mcnemar.broken == 0
     assert (folder / "report.html").exists()
-
-
-def test_samples_are_spread_over_the_tags() -> None:
-    items = [Item(str(at), "x", "", tag="ab"[at % 2]) for at in range(10)]
-    assert sample_rows(items, 4) == [0, 3, 6, 9]
-    assert sample_rows(items, 99) == list(range(10))

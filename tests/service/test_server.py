@@ -275,6 +275,17 @@ def test_a_run_that_is_not_there_or_damaged_is_refused(refused: Refused, runs: R
     assert "damaged" in refused(run=str(runs.folder / "words"))
 
 
+def test_an_unfinished_run_and_the_folder_of_a_builds_steps_are_refused(
+    refused: Refused, runs: Runs
+) -> None:
+    run = runs.open("words")
+    run.meta.model_copy(update={"status": "running"}).write(run.path / "meta.json")
+    assert "did not finish training" in refused(run=str(run.path))
+    told = refused(run=str(runs.folder))
+    assert told.startswith(f"error: {runs.folder} is not a run folder: it has no meta.json\n")
+    assert "It holds runs: plain, rough, told, words" in told
+
+
 def test_an_address_that_is_none_is_refused(refused: Refused) -> None:
     assert "cannot listen on no.such.host.invalid" in refused("--host", "no.such.host.invalid")
 

@@ -8,11 +8,18 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import IntegrityError
 
-from tagger.service.database import Store, StoreUnavailableError, open_store
+from tagger.service.database import (
+    LockLostError,
+    Store,
+    StoreUnavailableError,
+    only_user,
+    open_store,
+)
 from tagger.service.events import append
 from tagger.service.tables import EVENT
 from tagger.service.writer import QueueFullError, Writer
@@ -171,3 +178,24 @@ def test_a_commit_reaches_the_disk_before_its_answer(tmp_path: Path) -> None:
     between = "".join(a or b for a, b in calls).split("answer")
     assert len(between) == 4
     assert all("sync" in calls for calls in between[:3])
+
+
+def test_a_server_that_was_started_again_ends_the_writer_before_it_writes(store: Store) -> None:
+    if not store.url.startswith("postgresql"):
+        pytest.skip("the lock of a file is the system's")
+    with only_user(store.url) as check:
+        writer = Writer(store, most_waiting=1_000, check=check)
+        writer.start()
+        assert writer.submit(report).result(10) == 1
+        with psycopg.connect(store.url, autocommit=True) as other:  # as a restart ends all of them
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        with only_user(store.url):  # another process, which found nobody there
+            with pytest.raises(LockLostError, match=r"lock of .* is lost"):
+                writer.submit(report).result(10)
+            writer.join(10)
+            assert not writer.is_alive()
+    with store.reading() as connection:
+        assert connection.scalar(select(func.count()).select_from(EVENT)) == 1

@@ -38,12 +38,11 @@ from tagger.files import (
     expand_home,
     folder_mib,
     only_process,
-    write_json,
     write_text,
 )
 from tagger.models.base import read_settings
-from tagger.models.cpu_features import SAMPLES
 from tagger.models.registry import load_classifier
+from tagger.models.samples import choose_samples, write_samples
 from tagger.models.transformer import TransformerClassifier
 from tagger.run_meta import Original, describe_training, hash_files
 from tagger.runs import RunFolder, open_run, write_calibration, write_predictions
@@ -124,14 +123,8 @@ def _fill(  # noqa: PLR0917
         write_predictions(scratch / "predictions.csv", ids, tags, after[test], corrected)
     write_calibration(scratch / "calibration.csv", judged, tags, rows.probabilities, None)
     save_rule(scratch, decision, rule, rows)
-    samples = sample_rows(items, config.compress.samples)
-    write_json(
-        model / SAMPLES,
-        {
-            "texts": [[items[index].title, items[index].description] for index in samples],
-            "probabilities": after[samples].tolist(),
-        },
-    )
+    samples = choose_samples(items, config.compress.samples)
+    write_samples(model, [items[index] for index in samples], after[samples])
 
     changes = [describe_changes(answers) for answers in everything]
     quality = _judge(everything[0], run)
@@ -190,17 +183,6 @@ def _judge(labelled: Answers, run: RunFolder) -> Quality:
         )
     slices = build_slices(labelled.items, train_counts(run))
     return describe_quality(labelled, run.tags, slices, explanation)
-
-
-def sample_rows(items: Sequence[Item], count: int) -> list[int]:
-    """Choose rows that are spread evenly over the tags and, within a tag, over the source.
-
-    Returns:
-        Positions of `count` items, in order, each once; all of them if there are no more.
-    """
-    by_tag = sorted(range(len(items)), key=lambda place: str(items[place].tag))
-    chosen = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return sorted(by_tag[place] for place in chosen)
 
 
 def _open_model(run: RunFolder) -> tuple[TransformerClassifier, DecisionConfig]:

@@ -4,21 +4,16 @@ Products of int8 are computed by other instructions on another kind of CPU, and 
 or saturate where others do not. A model that kept its tags on one machine may lose them on another.
 """
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tagger.data.items import Item
 from tagger.environment import instruction_sets
 from tagger.errors import UserError
 from tagger.models.base import Classifier
-from tagger.scores import FloatArray
-
-SAMPLES = "parity_samples.json"
-"""File of a model folder: `texts`, each a title and a description, and their `probabilities`."""
+from tagger.models.samples import SAMPLES, read_samples
 
 MOST_CHANGED = 0.01
 """Share of the samples that may have another most probable tag."""
@@ -65,20 +60,3 @@ def check_cpu_features(classifier: Classifier, folder: Path, recorded: Sequence[
             "Export the run again on this machine.",
         )
     warnings.warn(f"{summary}. {outcome}, which is little enough.", stacklevel=2)
-
-
-def read_samples(folder: Path, n_tags: int) -> tuple[list[Item], FloatArray]:
-    """Read the samples of a model folder, and their probabilities, (n, n_tags).
-
-    Raises:
-        ValueError: when they are not whole.
-    """
-    content = json.loads((folder / SAMPLES).read_text(encoding="utf-8"))
-    items = [Item("", title, description) for title, description in content["texts"]]
-    probabilities = np.array(content["probabilities"], dtype=np.float64)
-    if not items or probabilities.shape != (len(items), n_tags):
-        raise ValueError(
-            f"{SAMPLES} has probabilities of shape {probabilities.shape}, expected "
-            f"{(len(items), n_tags)}, and at least one sample"
-        )
-    return items, probabilities

@@ -15,7 +15,8 @@ from tokenizers import Encoding, Tokenizer
 from tagger.data.items import Item
 from tagger.errors import first_line
 from tagger.models.base import SETTINGS, read_settings
-from tagger.models.cpu_features import SAMPLES, check_cpu_features
+from tagger.models.cpu_features import check_cpu_features
+from tagger.models.samples import SAMPLES
 from tagger.models.tokenization import TOKENIZER, load_tokenizer
 from tagger.scores import softmax
 from tagger.threads import cores_are_taken, usable_threads

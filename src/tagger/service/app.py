@@ -189,7 +189,7 @@ class Api:
         return _json({"status": "ok"})
 
     async def ready(self) -> Response:
-        """Say whether requests will be answered: the run's stored rows were, as they should."""
+        """Say whether requests will be answered: the run's stored samples were, as they should."""
         if problem := self._unready():
             raise Refusal(503, problem, self.service.differing or (), retry_after=1)
         await self.service.read(lambda connection: connection.execute(select(1)))
@@ -212,9 +212,9 @@ class Api:
         if self.service.dead:
             return f"a part of the service has ended: {', '.join(self.service.dead)}"
         if self.service.differing is None:
-            return "the run's stored rows are being tried"
+            return "the run's stored samples are being tried"
         if self.service.differing:
-            return "this machine answers stored rows of the run otherwise than they were recorded"
+            return "this machine answers stored samples otherwise than they were recorded"
         return ""
 
 

@@ -1,7 +1,7 @@
 """Opens the store: SQLite or PostgreSQL, with settings by which what is committed is on disk."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeout)
 
 class StoreUnavailableError(UserError):
     """The store does not answer: it is locked, its disk is full, its server is gone."""
+
+
+class LockLostError(StoreUnavailableError):
+    """The lock of the one process is gone: another one may be using the store by now."""
 
 
 class Store:
@@ -166,12 +170,25 @@ def migrate(connection: Connection, version: str) -> None:
 
 
 @contextmanager
-def only_user(url: str) -> Iterator[None]:
+def only_user(url: str) -> Iterator[Callable[[], None]]:
     """Keep other processes from serving or changing the same store.
+
+    Yields:
+        A function that raises `LockLostError` where others are kept out no longer. A server that
+        was started again knows nothing of the lock; that of a file is the system's, and stays.
 
     Raises:
         UserError: when another one does.
     """
+
+    def check() -> None:
+        try:
+            if connection is not None:
+                connection.scalar(text("SELECT 1"))
+        except UNAVAILABLE as error:
+            raise LockLostError(f"the lock of {shown(url)} is lost: {first_line(error)}") from error
+
+    connection: Connection | None = None
     file = database_file(url)
     with ExitStack() as stack:
         if file is not None:
@@ -179,14 +196,14 @@ def only_user(url: str) -> Iterator[None]:
         else:
             store = Store(url)
             stack.callback(store.close)
-            with store.reading() as connection:
+            with store.reading():
                 pass  # that a server which is not there is told of as such
             connection = stack.enter_context(store.engine.connect())
             connection = connection.execution_options(isolation_level="AUTOCOMMIT")
             lock = text("SELECT pg_try_advisory_lock(:number)")
             if not connection.scalar(lock, {"number": SERVING_LOCK}):
                 raise UserError(f"another process is using {shown(url)}")
-        yield
+        yield check
 
 
 def _migrations() -> ScriptDirectory:

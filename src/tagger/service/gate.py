@@ -114,15 +114,16 @@ class Gate:
 
     def _find_route(self, scope: Scope) -> str:
         """Return the path, as it stands in the OpenAPI document, of the route of a request."""
-        found = Match.NONE
+        possible: set[str] = set()
         for route in self.routes:
             match, _ = route.matches(scope)
             if match is Match.FULL:
                 scope["tagger.path"] = path = str(route.path)
                 return path
-            found = max(found, match, key=lambda one: one.value)
-        if found is Match.PARTIAL:
-            raise Refusal(405, f"{scope['method']} is not possible here")
+            if match is Match.PARTIAL:
+                possible |= route.methods
+        if possible:
+            raise Refusal(405, f"{scope['method']} is not possible here", allow=sorted(possible))
         raise Refusal(404, "there is nothing at this address")
 
     async def _identify(self, header: str | None, roles: frozenset[Role]) -> Client:
@@ -200,6 +201,8 @@ async def _answer(refusal: Refusal, send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if refusal.retry_after is not None:
         headers.append((b"retry-after", b"%d" % refusal.retry_after))
+    if refusal.allow:
+        headers.append((b"allow", ", ".join(refusal.allow).encode()))
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})

@@ -1,86 +1,44 @@
 """Compares what a run answers on this machine with what it answered where it was made."""
 
-from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
-
 import numpy as np
-from numpy.typing import NDArray
 
-from tagger.data.columns import TableFormat
 from tagger.data.items import Item
-from tagger.data.sources import iter_unlabelled
-from tagger.errors import UserError
-from tagger.evaluation.rows import own_items
+from tagger.errors import UserError, first_line
 from tagger.models.base import Classifier
-from tagger.runs import RunFolder, read_predictions
+from tagger.models.samples import read_samples
+from tagger.runs import RunFolder
+from tagger.scores import FloatArray
 
-ROWS = 50
 TOLERANCE = 0.001
 """Largest difference of a probability: other orders of addition make far smaller ones."""
 
-
-@dataclass(frozen=True)
-class StoredRows:
-    """Rows of a run whose probabilities it recorded.
-
-    Attributes:
-        items: The rows.
-        raw: Their probabilities as the model gave them, (n_items, n_tags).
-    """
-
-    items: list[Item]
-    raw: NDArray[np.float64]
+Samples = tuple[list[Item], FloatArray]
+"""Texts, n, and their probabilities as the model gave them, (n, n_tags)."""
 
 
-def read_stored_rows(run: RunFolder, file: Path | None) -> StoredRows:
-    """Read the first rows of a run's `predictions.csv`, and their texts.
-
-    Args:
-        run: A finished run.
-        file: Where the texts are; None: the source that the run was made from.
+def stored_samples(run: RunFolder) -> Samples:
+    """Read the texts that a run keeps with their probabilities.
 
     Raises:
-        UserError: when there are none.
+        UserError: when it keeps none.
     """
-    recorded = run.path / "predictions.csv"
-    if not recorded.exists():
+    try:
+        return read_samples(run.path / "model", len(run.tags))
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{run.path} has no predictions.csv: nothing shows what this machine should compute",
-            hint="A run that is served needs test rows: train it with data.split.test above 0.",
-        )
-    stored = read_predictions(recorded, run.tags)
-    hashes = {row.id: row.content_hash for row in run.split_rows() if row.split == "test"}
-    if file is not None:
-        found = [*iter_unlabelled(file, TableFormat(known=run.columns))]
-    else:
-        try:
-            found = own_items(run)
-        except UserError as error:
-            hint = f"{error.hint} Or name a file with the run's test rows: --rows FILE"
-            raise UserError(error.summary, error.problems, hint.strip()) from None
-    items = {
-        item.id: item
-        for item in found
-        if item.id in stored and hashes.get(item.id) == item.content_hash
-    }
-    ids = [*islice((row for row in stored if row in items), ROWS)]
-    if not ids:
-        raise UserError(
-            f"{run.path}: no row of its predictions.csv is found in "
-            f"{file or 'the source that it was made from'}",
-            hint="Without one nothing shows that this machine computes what the run promised.",
-        )
-    return StoredRows([items[row] for row in ids], np.array([stored[row] for row in ids]))
+            f"{run.path}: nothing shows what this machine should compute: {first_line(error)}",
+            hint="Runs of before this version keep no samples: make the run again.",
+        ) from None
 
 
-def differing_rows(classifier: Classifier, rows: StoredRows) -> list[str]:
-    """Answer stored rows, and say of each that differs by how much."""
-    found = classifier.predict_proba(rows.items)
+def differing_samples(classifier: Classifier, samples: Samples) -> list[str]:
+    """Answer stored samples, and say of each that differs by how much."""
+    items, expected = samples
+    found = classifier.predict_proba(items)
     return [
-        f"{item.id}: a probability of {tag} is {ours[at]:.6f} here, {theirs[at]:.6f} in the run"
-        for item, ours, theirs in zip(rows.items, found, rows.raw, strict=True)
+        f"{item.text[:60]!r}: a probability of {classifier.tags[at]} is {ours[at]:.6f} here, "
+        f"{theirs[at]:.6f} in the run"
+        for item, ours, theirs in zip(items, found, expected, strict=True)
         for at in [int(np.abs(ours - theirs).argmax())]
-        for tag in [classifier.tags[at]]
         if not abs(ours[at] - theirs[at]) <= TOLERANCE
     ]

@@ -11,6 +11,7 @@ class Refusal(Exception):
         message: What is wrong, in a sentence.
         problems: Each thing that is wrong, where there may be several.
         retry_after: Seconds after which it may go better; None where the same request never will.
+        allow: The methods that are possible, of 405.
     """
 
     def __init__(
@@ -19,9 +20,11 @@ class Refusal(Exception):
         message: str,
         problems: Sequence[str] = (),
         retry_after: int | None = None,
+        allow: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.problems = tuple(problems)
         self.retry_after = retry_after
+        self.allow = tuple(allow)

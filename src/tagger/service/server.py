@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from pathlib import Path
 
 import uvicorn
 from sqlalchemy import Connection
@@ -25,7 +24,7 @@ from tagger.service.database import only_user, open_store
 from tagger.service.events import SERVICE, append, events_of
 from tagger.service.inference import Inference
 from tagger.service.keys import RedactKeys, has_keys, now_ms
-from tagger.service.readiness import StoredRows, differing_rows, read_stored_rows
+from tagger.service.readiness import Samples, differing_samples, stored_samples
 from tagger.service.service import Service
 from tagger.service.settings import LOOPBACK, ServiceConfig
 from tagger.service.writer import Writer
@@ -34,35 +33,34 @@ LOOK_SECONDS = 0.2
 FAILED = 1
 
 
-def serve(run: RunFolder, config: ServiceConfig, rows_file: Path | None) -> None:
+def serve(run: RunFolder, config: ServiceConfig) -> None:
     """Serve a run until the process is told to end.
 
     Args:
         run: A finished one.
         config: The settings.
-        rows_file: Where the texts of its stored rows are; None: its own source.
 
     Raises:
         UserError: when it cannot be served so.
     """
     with ExitStack() as stack:
         listening = stack.enter_context(listen(config.host, config.port))
-        stack.enter_context(only_user(config.store))
+        check = stack.enter_context(only_user(config.store))
         store = open_store(config.store, create=True)
         stack.callback(store.close)
         with store.writing() as connection:
             check_store(connection, run, config)
-        rows = read_stored_rows(run, rows_file)
         decider = load_decider(run.path, run.load_classifier())
+        samples = stored_samples(run)
         service = Service(
             run={"run": run.name, "version": version_of_run(run)},
             tags=run.tags,
             config=config,
             store=store,
             inference=Inference(decider, config.limits.queue),
-            writer=Writer(store, config.limits.queue),
+            writer=Writer(store, config.limits.queue, check),
         )
-        serve_until_told(service, decider, rows, listening)
+        serve_until_told(service, decider, samples, listening)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -120,7 +118,7 @@ def version_of_run(run: RunFolder) -> str:
 
 
 def serve_until_told(
-    service: Service, decider: Decider, rows: StoredRows, listening: socket.socket
+    service: Service, decider: Decider, samples: Samples, listening: socket.socket
 ) -> None:
     """Answer requests; end with exit code 1 where a thread of the service ends by itself."""
     for name in ("tagger.service", "uvicorn.error"):
@@ -139,9 +137,9 @@ def serve_until_told(
     ended = threading.Event()
 
     def watch() -> None:
-        """Try the stored rows, then look after the two threads."""
+        """Try the stored samples, then look after the two threads."""
         try:
-            service.differing = differing_rows(decider.classifier, rows)
+            service.differing = differing_samples(decider.classifier, samples)
         except Exception as error:
             service.differing = [f"they cannot be answered: {first_line(error)}"]
         for problem in service.differing:

@@ -36,7 +36,7 @@ class Service:
         store: Where everything is kept.
         inference: The thread that classifies.
         writer: The thread that writes.
-        differing: Stored rows that this machine answers otherwise; None until they were tried.
+        differing: Stored samples that this machine answers otherwise; None until they were tried.
         now: Milliseconds, for tests.
         draw: A number from 0 to 1 that nobody foresees: the random sample is drawn by it.
         readers: The threads that read.

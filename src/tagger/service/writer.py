@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from tagger.service.database import UNAVAILABLE, Store
+from tagger.service.database import UNAVAILABLE, LockLostError, Store
 
 T = TypeVar("T")
 
@@ -24,11 +24,20 @@ class Writer(Thread):
     """Carries out works on the store one by one; each is whole or not at all.
 
     The future of a work has its result when what it wrote is on disk, never before.
+
+    Args:
+        store: Where to.
+        most_waiting: Most works that may wait.
+        check: Raises `LockLostError` where the store is no longer this process's, before anything
+            is written: the thread ends then, and with it the service.
     """
 
-    def __init__(self, store: Store, most_waiting: int) -> None:
+    def __init__(
+        self, store: Store, most_waiting: int, check: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(name="writer", daemon=True)
         self.store = store
+        self.check = check
         self._waiting: queue.Queue[tuple[Callable[[Connection], Any], Future[Any]] | None] = (
             queue.Queue(most_waiting)
         )
@@ -63,24 +72,29 @@ class Writer(Thread):
             batch = [self._waiting.get()]
             while len(batch) < MOST_TOGETHER and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
-            stopping = None in batch
-            self._write(
+            lost = self._write(
                 [(w, f) for w, f in filter(None, batch) if f.set_running_or_notify_cancel()]
             )
+            stopping = None in batch or lost
 
-    def _write(self, batch: list[tuple[Callable[[Connection], Any], "Future[Any]"]]) -> None:
+    def _write(self, batch: list[tuple[Callable[[Connection], Any], "Future[Any]"]]) -> bool:
+        """Carry out works together; return whether the store is lost to another process."""
         results: list[Any] = []
+        lost = False
         try:
             if batch:
                 with self.store.writing() as connection:
+                    self.check()  # after the begin: a server that ends now undoes what follows
                     results = [_try(work, connection) for work, _ in batch]
         except Exception as error:
             results = [error] * len(batch)
+            lost = isinstance(error, LockLostError)
         for (_, future), result in zip(batch, results, strict=True):
             if isinstance(result, Exception):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+        return lost
 
 
 def _try(work: Callable[[Connection], Any], connection: Connection) -> Any:

@@ -16,6 +16,7 @@ from tagger.decision.decider import write_decision
 from tagger.files import only_process, resolve_path, sha256_of
 from tagger.models.embedding import VectorCache
 from tagger.models.rules import RulesClassifier
+from tagger.models.samples import choose_samples, write_samples
 from tagger.oof.crossfit import plan_folds
 from tagger.oof.recorded import check_folds, check_teachers
 from tagger.runs import SplitRow, open_run, resume_command, write_predictions
@@ -128,6 +129,8 @@ def _train_in(context: TrainingContext, source: RunItems, folds: list[Split]) ->
     rule = write_decision(folder, decision, classifier, known=known, items=items, rows=rows)
     shutil.rmtree(folder / "model", ignore_errors=True)
     classifier.save(folder / "model")
+    samples = [source.items[at] for at in choose_samples(source.items)]
+    write_samples(folder / "model", samples, classifier.predict_proba(samples))
     if test:
         raw = classifier.predict_proba(test)
         corrected = rule.calibrator.apply(raw)
