@@ -98,10 +98,9 @@ class Api:
         asked = content.Asked(client, idempotency_key, digest, service.now())
 
         def look(connection: Connection) -> str | tuple[int, list[Match | None]]:
-            answer = content.find_answer(connection, asked)
+            answer, seen = content.find_answer(connection, asked)
             if answer is not None:
                 return answer
-            seen = content.last_number(connection)
             return seen, [find_match(connection, one.title, one.description) for one in body.items]
 
         found = await service.read(look)

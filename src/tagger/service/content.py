@@ -29,12 +29,15 @@ from tagger.service.settings import DuplicatesConfig
 from tagger.service.tables import EVENT, ITEM_STATE, REVIEW_QUEUE
 
 NEEDS_REVIEW = policies.NEEDS_REVIEW
-FIND_ANSWER = text("SELECT body_sha256, answer FROM answer WHERE client = :client AND key = :key")
+FIND_ANSWER = text(
+    "SELECT last, body_sha256, answer "
+    "FROM (SELECT coalesce(max(sequence), 0) AS last FROM event) AS numbered "
+    "LEFT JOIN answer ON client = :client AND key = :key"
+)
 KEEP_ANSWER = text(
     "INSERT INTO answer (client, key, body_sha256, answer, at) "
     "VALUES (:client, :key, :body_sha256, :answer, :at)"
 )
-LAST_EVENT = text("SELECT coalesce(max(sequence), 0) FROM event")
 
 LIKELY_DUPLICATE = "likely duplicate"
 REPORTED = "reported by users"
@@ -71,11 +74,6 @@ class Submission:
     sample: float | None = None
 
 
-def last_number(connection: Connection) -> int:
-    """Return the number of the last event; 0 where there is none."""
-    return connection.scalar(LAST_EVENT) or 0
-
-
 @dataclass(frozen=True)
 class Asked:
     """Which request it is.
@@ -93,18 +91,18 @@ class Asked:
     at: int
 
 
-def find_answer(connection: Connection, asked: Asked) -> str | None:
-    """Return what was answered to an idempotency key; None where it is new.
+def find_answer(connection: Connection, asked: Asked) -> tuple[str | None, int]:
+    """Return what was answered to an idempotency key, and the number of the last event.
+
+    Without an answer the key is new; without an event the number is 0.
 
     Raises:
-        Refusal: when it was given with another body.
+        Refusal: when the key was given with another body.
     """
-    found = connection.execute(FIND_ANSWER, vars(asked)).one_or_none()
-    if found is None:
-        return None
-    if found.body_sha256 != asked.body_sha256:
+    found = connection.execute(FIND_ANSWER, vars(asked)).one()
+    if found.body_sha256 not in {None, asked.body_sha256}:
         raise Refusal(409, f"the idempotency key {asked.key!r} was given before with another body")
-    return str(found.answer)
+    return found.answer, found.last
 
 
 def submit_items(
@@ -119,10 +117,15 @@ def submit_items(
     Raises:
         Refusal: when the key was given with another body.
     """
-    if (first := find_answer(connection, asked)) is not None:
+    first, last = find_answer(connection, asked)
+    if first is not None:
         return first
     held = current_hold(connection) is not None
-    items = [_submit(connection, one, asked, run, limits, held=held) for one in submissions]
+    items: list[dict[str, Any]] = []
+    for one in submissions:
+        # Its like may have come in while it was classified, or in the same request.
+        later = one.seen < last + len(items)
+        items.append(_submit(connection, one, asked, run, limits, held=held, later=later))
     answer = json.dumps(run | {"items": items}, ensure_ascii=False)
     connection.execute(KEEP_ANSWER, vars(asked) | {"answer": answer})
     return answer
@@ -136,12 +139,11 @@ def _submit(
     limits: DuplicatesConfig,
     *,
     held: bool,
+    later: bool,
 ) -> dict[str, Any]:
-    # Its like may have come in while it was classified, or in the same request.
     item, match = one.item, one.match
-    if last_number(connection) > one.seen:
-        later = find_match(connection, item.title, item.description, after=one.seen)
-        match = closest([match, later])
+    if later:
+        match = closest([match, find_match(connection, item.title, item.description, one.seen)])
     likely = match is not None and match.overlap >= limits.likely
     status: Status
     tag = None

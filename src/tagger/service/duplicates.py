@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select, text
 
-from tagger.service.fingerprints import BANDS, comparable, fingerprints, overlap
+from tagger.data.duplicates import shingles
+from tagger.service.fingerprints import BANDS, comparable, fingerprints, numbered, overlap
 from tagger.service.tables import EVENT
 
 MOST_SHARING = 50
@@ -53,7 +54,7 @@ def find_match(
         after: Only items with higher numbers are looked at.
     """
     ours = comparable(title, description)
-    values = {f"value{at}": value for at, value in enumerate(fingerprints(ours))}
+    values = numbered(fingerprints(ours))
     shared = Counter(connection.scalars(SHARING, values | {"after": after}))
     likely = sorted(shared, key=lambda item: (-shared[item], item))[:MOST_COMPARED]
     if not likely:
@@ -62,7 +63,8 @@ def find_match(
     for item, stored in connection.execute(KEPT, {"items": likely}):
         data = json.loads(stored)
         theirs = comparable(data["title"], data["description"])
-        matches.append(Match(item, overlap(ours, theirs)))
+        alike = 1.0 if theirs == ours else overlap(shingles(ours), shingles(theirs))
+        matches.append(Match(item, alike))
     return closest(matches)
 
 

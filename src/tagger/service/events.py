@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.engine import Row
 
-from tagger.service.fingerprints import comparable, fingerprints
+from tagger.service.fingerprints import BANDS, comparable, fingerprints, numbered
 from tagger.service.tables import EVENT, FINGERPRINT, ITEM_STATE, REVIEW_QUEUE, TALLY
 
 Kind = Literal[
@@ -36,7 +36,11 @@ COUNT_LABEL = text(
     "INSERT INTO tally (first, second, times) VALUES (:first, :second, :by) "
     "ON CONFLICT (first, second) DO UPDATE SET times = tally.times + :by"
 )
-INDEX_TEXT = text("INSERT INTO fingerprint (value, item) VALUES (:value, :item)")
+INDEX_TEXT = text(
+    "INSERT INTO fingerprint (value, item) VALUES "
+    + ", ".join(f"(:value{at}, :item)" for at in range(BANDS + 1))
+    + " ON CONFLICT DO NOTHING"
+)
 
 NOBODYS = {"claimed_by": None, "lease_until": None}
 INDEXES = (REVIEW_QUEUE, TALLY, FINGERPRINT)
@@ -190,8 +194,8 @@ def _index_text(connection: Connection, event: Event) -> None:
         )
     kept = event.status != DUPLICATE
     if kept and not known:
-        rows = [{"value": value, "item": event.item} for value in {*_fingerprints(source)}]
-        connection.execute(INDEX_TEXT, rows)
+        values = numbered(_fingerprints(source))
+        connection.execute(INDEX_TEXT, values | {"item": event.item})
     elif known and not kept:
         connection.execute(
             delete(FINGERPRINT).where(

@@ -30,6 +30,7 @@ from tagger.service.settings import LOOPBACK, ServiceConfig
 from tagger.service.writer import Writer
 
 LOOK_SECONDS = 0.2
+SWITCH_SECONDS = 0.0005
 FAILED = 1
 
 
@@ -137,7 +138,7 @@ def serve_until_told(
     ended = threading.Event()
 
     def watch() -> None:
-        """Try the stored samples, then look after the two threads."""
+        """Try the stored samples, then look after the two threads and the store."""
         try:
             service.differing = differing_samples(decider.classifier, samples)
         except Exception as error:
@@ -147,6 +148,7 @@ def serve_until_told(
         if not service.differing:
             print(f"ready: http://{host}:{port}", file=sys.stderr, flush=True)
         while not ended.wait(LOOK_SECONDS):
+            service.store.checkpoint()
             if service.dead:
                 time.sleep(1)  # in which /healthz says so
                 server.should_exit = server.force_exit = True
@@ -154,6 +156,8 @@ def serve_until_told(
 
     # Else uvicorn would let the signal by which it was ended kill the process before it is done.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
+    # A thread that computes lets the one that answers wait for this long, 5 ms by default.
+    sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # what was loaded stays: the collector need not look through it again
     service.inference.start()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from tagger.service.database import UNAVAILABLE, LockLostError, Store
+from tagger.service.database import LockLostError, Store, StoreUnavailableError
 
 T = TypeVar("T")
 
@@ -72,37 +72,40 @@ class Writer(Thread):
             batch = [self._waiting.get()]
             while len(batch) < MOST_TOGETHER and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
-            lost = self._write(
-                [(w, f) for w, f in filter(None, batch) if f.set_running_or_notify_cancel()]
-            )
-            stopping = None in batch or lost
+            works = [(w, f) for w, f in filter(None, batch) if f.set_running_or_notify_cancel()]
+            stopping = None in batch
+            try:
+                if works:
+                    self._write(works)
+            except LockLostError:
+                stopping = True
 
-    def _write(self, batch: list[tuple[Callable[[Connection], Any], "Future[Any]"]]) -> bool:
-        """Carry out works together; return whether the store is lost to another process."""
-        results: list[Any] = []
-        lost = False
+    def _write(self, batch: list[tuple[Callable[[Connection], Any], "Future[Any]"]]) -> None:
+        """Carry out works in a transaction.
+
+        Where one fails nothing of the transaction is left, and each half is carried out anew: the
+        work that is to blame fails alone, and savepoints, which take longer than some works, are
+        not needed.
+
+        Raises:
+            LockLostError: when the store is lost to another process.
+        """
         try:
-            if batch:
-                with self.store.writing() as connection:
-                    self.check()  # after the begin: a server that ends now undoes what follows
-                    results = [_try(work, connection) for work, _ in batch]
+            with self.store.writing() as connection:
+                self.check()  # after the begin: a server that ends now undoes what follows
+                results = [work(connection) for work, _ in batch]
         except Exception as error:
-            results = [error] * len(batch)
-            lost = isinstance(error, LockLostError)
+            if len(batch) > 1 and not isinstance(error, StoreUnavailableError):
+                middle = len(batch) // 2
+                try:
+                    self._write(batch[:middle])
+                finally:
+                    self._write(batch[middle:])
+                return
+            for _, future in batch:
+                future.set_exception(error)
+            if isinstance(error, LockLostError):
+                raise
+            return
         for (_, future), result in zip(batch, results, strict=True):
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
-        return lost
-
-
-def _try(work: Callable[[Connection], Any], connection: Connection) -> Any:
-    """Return a work's result, or its error, after which nothing of it is left."""
-    try:
-        with connection.begin_nested():
-            return work(connection)
-    except UNAVAILABLE:
-        raise  # the transaction may be gone: nothing of the batch is acknowledged
-    except Exception as error:
-        return error
+            future.set_result(result)
