@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import FastAPI, Header, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
@@ -123,10 +124,28 @@ class Api:
             )
             for item, same, match in zip(body.items, known, matches, strict=True)
         ]
+        meaning = service.meaning
+
+        def learn(answer: str) -> None:
+            said = json.loads(answer)["items"]
+            kept = {
+                one["item"]: submission.prediction.vector
+                for one, submission in zip(said, submissions, strict=True)
+                if one["decision"] != "duplicate" and submission.prediction is not None
+            }
+            if meaning is not None and kept:
+                meaning.add([*kept], np.array([*kept.values()]), last=max(kept))
+
         answer = await service.write(
             lambda connection: content.submit_items(
-                connection, submissions, asked, service.run, service.config.duplicates
-            )
+                connection,
+                submissions,
+                asked,
+                service.run,
+                service.config.duplicates,
+                meaning=meaning,
+            ),
+            learn,
         )
         for said in json.loads(answer)["items"]:
             self.metrics.items.labels(said["decision"]).inc()
@@ -158,6 +177,7 @@ class Api:
         """Claim the first free item: nobody else is given it until the lease ends."""
         lease = self.service.config.review.lease_seconds
         work = partial(review.claim, **self._who(request), lease_seconds=lease)
+        work = partial(work, meaning=self.service.meaning)
         return _json({"review": await self.service.write(work)})
 
     async def label(self, review_id: ReviewId, body: bodies.LabelIn, request: Request) -> Response:
@@ -180,6 +200,7 @@ class Api:
         """Take one's own label back, and claim the item again."""
         lease = self.service.config.review.lease_seconds
         work = partial(review.undo, review=review_id, **self._who(request), lease_seconds=lease)
+        work = partial(work, meaning=self.service.meaning)
         return _json({"review": await self.service.write(work)})
 
     async def health(self) -> Response:

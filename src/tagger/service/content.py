@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, select, text
 
 from tagger.decision import policies
 from tagger.service.bodies import FeedbackIn, SubmittedItem
-from tagger.service.duplicates import Match, closest, find_match
+from tagger.service.duplicates import Match, closest, find_match, find_meant
 from tagger.service.events import (
     DUPLICATE,
     HOUR_MS,
@@ -24,6 +24,7 @@ from tagger.service.events import (
 )
 from tagger.service.hold import current_hold
 from tagger.service.inference import Prediction
+from tagger.service.meaning import MeaningIndex
 from tagger.service.refusals import Refusal
 from tagger.service.settings import DuplicatesConfig
 from tagger.service.tables import EVENT, ITEM_STATE, REVIEW_QUEUE
@@ -111,8 +112,12 @@ def submit_items(
     asked: Asked,
     run: dict[str, str],
     limits: DuplicatesConfig,
+    *,
+    meaning: MeaningIndex | None = None,
 ) -> str:
     """Put items into the store, all or none; return the answer, the first one to a replay.
+
+    What means the same is looked for among the items of earlier requests.
 
     Raises:
         Refusal: when the key was given with another body.
@@ -124,8 +129,14 @@ def submit_items(
     items: list[dict[str, Any]] = []
     for one in submissions:
         # Its like may have come in while it was classified, or in the same request.
-        later = one.seen < last + len(items)
-        items.append(_submit(connection, one, asked, run, limits, held=held, later=later))
+        match = one.match
+        if one.seen < last + len(items):
+            later = find_match(connection, one.item.title, one.item.description, one.seen)
+            match = closest([match, later])
+        vector = None if one.prediction is None else one.prediction.vector
+        if meaning is not None and vector is not None and not _likely(match, limits):
+            match = find_meant(connection, meaning, vector, limits.meaning) or match
+        items.append(_submit(connection, replace(one, match=match), asked, run, limits, held=held))
     answer = json.dumps(run | {"items": items}, ensure_ascii=False)
     connection.execute(KEEP_ANSWER, vars(asked) | {"answer": answer})
     return answer
@@ -139,16 +150,13 @@ def _submit(
     limits: DuplicatesConfig,
     *,
     held: bool,
-    later: bool,
 ) -> dict[str, Any]:
     item, match = one.item, one.match
-    if later:
-        match = closest([match, find_match(connection, item.title, item.description, one.seen)])
-    likely = match is not None and match.overlap >= limits.likely
+    likely = _likely(match, limits)
     status: Status
     tag = None
     reason = ""
-    if match is not None and match.overlap >= limits.certain:
+    if match is not None and match.overlap >= limits.certain and not match.meant:
         status, decision = DUPLICATE, "duplicate"
     elif likely or one.prediction is None:
         status, decision, reason = IN_REVIEW, NEEDS_REVIEW, LIKELY_DUPLICATE
@@ -189,6 +197,10 @@ def _submit(
     review = event.sequence if status == IN_REVIEW else None
     own = {"item": event.item, "decision": decision, "reason": reason, "review_id": review}
     return said | own
+
+
+def _likely(match: Match | None, limits: DuplicatesConfig) -> bool:
+    return match is not None and (match.meant or match.overlap >= limits.likely)
 
 
 def report_item(

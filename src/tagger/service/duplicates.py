@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, select, text
 
 from tagger.data.duplicates import shingles
+from tagger.service.events import DUPLICATE, state_of
 from tagger.service.fingerprints import BANDS, comparable, fingerprints, numbered, overlap
+from tagger.service.meaning import MeaningIndex, Vector
 from tagger.service.tables import EVENT
 
 MOST_SHARING = 50
@@ -16,6 +18,9 @@ MOST_SHARING = 50
 thousands share takes no longer."""
 MOST_COMPARED = 20
 """Most items that are compared as texts: those that share most fingerprints, then the oldest."""
+
+MOST_NEAR = 10
+"""Most items that are looked at of those which mean nearly the same."""
 
 SHARING = text(
     " UNION ALL ".join(
@@ -35,11 +40,13 @@ class Match:
 
     Attributes:
         item: Its number. It is one that is kept, so that of a group of duplicates one always is.
-        overlap: Of their texts, 0 to 1.
+        overlap: Of their texts, 0 to 1; or the cosine of their vectors.
+        meant: Whether it was found by meaning, which alone makes no two items the same.
     """
 
     item: int
     overlap: float
+    meant: bool = False
 
 
 def find_match(
@@ -66,6 +73,16 @@ def find_match(
         alike = 1.0 if theirs == ours else overlap(shingles(ours), shingles(theirs))
         matches.append(Match(item, alike))
     return closest(matches)
+
+
+def find_meant(
+    connection: Connection, meaning: MeaningIndex, vector: Vector, least: float
+) -> Match | None:
+    """Return the kept item whose vector is nearest, if its cosine is at least so high."""
+    for item, cosine in meaning.nearest(vector, MOST_NEAR):
+        if cosine >= least and state_of(connection, item)[0] != DUPLICATE:
+            return Match(item, cosine, meant=True)
+    return None
 
 
 def closest(matches: Iterable[Match | None]) -> Match | None:

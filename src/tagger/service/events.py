@@ -116,9 +116,9 @@ def state_of(connection: Connection, item: int) -> tuple[Status, str | None, int
     return found.status, found.tag, found.changed
 
 
-def every_event(connection: Connection) -> Iterator[Event]:
-    """Yield all events in their order, a chunk at a time."""
-    last = 0
+def every_event(connection: Connection, after: int = 0) -> Iterator[Event]:
+    """Yield the events after a number in their order, read a chunk at a time."""
+    last = after
     while rows := connection.execute(
         select(EVENT).where(EVENT.c.sequence > last).order_by(EVENT.c.sequence).limit(CHUNK)
     ).all():

@@ -47,13 +47,21 @@ class Writer(Thread):
         """How many works wait."""
         return self._waiting.qsize()
 
-    def submit(self, work: Callable[[Connection], T]) -> "Future[T]":
+    def submit(
+        self, work: Callable[[Connection], T], then: Callable[[T], None] | None = None
+    ) -> "Future[T]":
         """Let a work be done; one whose future is cancelled before is not.
+
+        Args:
+            work: Writes; it may be asked again where another one fails.
+            then: Called by the writer's thread with a result that is on disk.
 
         Raises:
             QueueFullError: when too many wait.
         """
         future: Future[T] = Future()
+        if then is not None:
+            future.add_done_callback(lambda done: _succeeded(done) and then(done.result()))
         try:
             self._waiting.put_nowait((work, future))
         except queue.Full:
@@ -109,3 +117,7 @@ class Writer(Thread):
             return
         for (_, future), result in zip(batch, results, strict=True):
             future.set_result(result)
+
+
+def _succeeded(future: "Future[Any]") -> bool:
+    return not future.cancelled() and future.exception() is None
