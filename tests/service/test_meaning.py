@@ -203,7 +203,11 @@ def test_what_means_the_same_goes_to_a_person_with_the_original_named(
 def test_a_claimed_item_comes_with_published_items_that_are_near(
     client: TestClient, meaning: MeaningIndex
 ) -> None:
-    titles = ["rain and a storm of cats", "rain after the cat", "rain that is rain to me"]
+    titles = [
+        "rain and a storm of cats",
+        "rain after the cat then a storm",
+        "rain that is rain to me",
+    ]
     near = [put(client, title)[0]["item"] for title in titles]
     put(client, "storm cat snow")  # which is not published
     put(client, "storm cat")
