@@ -1,10 +1,12 @@
 """Appends events to the store, and keeps the indexes that can be rebuilt from them."""
 
 import json
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.engine import Row
 
@@ -91,6 +93,8 @@ def append(
     assert sequence is not None
     event = Event(sequence, at, kind, item or sequence, actor, status, tag, dict(data))
     _index(connection, event)
+    if status is not None:
+        _index_text(connection, event)
     return event
 
 
@@ -130,10 +134,22 @@ def rebuild_indexes(connection: Connection) -> int:
     """Make all that can be rebuilt anew; return how many events there are."""
     for index in INDEXES:
         connection.execute(delete(index))
+    duplicates = select(ITEM_STATE.c.item).where(ITEM_STATE.c.status == DUPLICATE)
+    not_kept = {*connection.scalars(duplicates)}
+    values, items = array("q"), array("q")
     count = 0
     for event in every_event(connection):
         _index(connection, event)
+        if event.kind == "submitted" and event.item not in not_kept:
+            ours = {*_fingerprints(event)}
+            values.extend(ours)
+            items.extend([event.item] * len(ours))
         count += 1
+    # In the order of the index: else each row would be written to another page, again and again.
+    order = np.lexsort((items, values))
+    for start in range(0, len(order), CHUNK):
+        rows = [{"value": values[at], "item": items[at]} for at in order[start : start + CHUNK]]
+        connection.execute(insert(FINGERPRINT), rows)
     return count
 
 
@@ -171,8 +187,6 @@ def _index(connection: Connection, event: Event) -> None:
     elif worth:
         sooner = {"place": REVIEW_QUEUE.c.place - worth}
         connection.execute(update(REVIEW_QUEUE).where(in_queue).values(sooner))
-    if event.status is not None:
-        _index_text(connection, event)
 
 
 def _index_text(connection: Connection, event: Event) -> None:
