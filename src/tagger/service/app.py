@@ -109,7 +109,7 @@ class Api:
             return _json(found)
         seen, matches = found
         certain = service.config.duplicates.certain
-        known = [match is not None and match.overlap >= certain for match in matches]
+        known = [match is not None and match.is_certain(certain) for match in matches]
         new = [item for item, same in zip(body.items, known, strict=True) if not same]
         predictions = iter(await service.classify(new))
         rate = service.config.review.sample

@@ -135,7 +135,7 @@ def submit_items(
             match = closest([match, later])
         vector = None if one.prediction is None else one.prediction.vector
         if meaning is not None and vector is not None and not _likely(match, limits):
-            match = find_meant(connection, meaning, vector, limits.meaning) or match
+            match = find_meant(connection, meaning, vector, limits) or match
         items.append(_submit(connection, replace(one, match=match), asked, run, limits, held=held))
     answer = json.dumps(run | {"items": items}, ensure_ascii=False)
     connection.execute(KEEP_ANSWER, vars(asked) | {"answer": answer})
@@ -156,7 +156,7 @@ def _submit(
     status: Status
     tag = None
     reason = ""
-    if match is not None and match.overlap >= limits.certain and not match.meant:
+    if match is not None and match.is_certain(limits.certain):
         status, decision = DUPLICATE, "duplicate"
     elif likely or one.prediction is None:
         status, decision, reason = IN_REVIEW, NEEDS_REVIEW, LIKELY_DUPLICATE
@@ -200,7 +200,7 @@ def _submit(
 
 
 def _likely(match: Match | None, limits: DuplicatesConfig) -> bool:
-    return match is not None and (match.meant or match.overlap >= limits.likely)
+    return match is not None and match.overlap >= limits.likely
 
 
 def report_item(

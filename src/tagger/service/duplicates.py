@@ -11,6 +11,7 @@ from tagger.data.duplicates import shingles
 from tagger.service.events import DUPLICATE, state_of
 from tagger.service.fingerprints import BANDS, comparable, fingerprints, numbered, overlap
 from tagger.service.meaning import MeaningIndex, Vector
+from tagger.service.settings import DuplicatesConfig
 from tagger.service.tables import EVENT
 
 MOST_SHARING = 50
@@ -41,12 +42,17 @@ class Match:
     Attributes:
         item: Its number. It is one that is kept, so that of a group of duplicates one always is.
         overlap: Of their texts, 0 to 1; or the cosine of their vectors.
-        meant: Whether it was found by meaning, which alone makes no two items the same.
+        doubt: Whether a person decides however close it is: numbers in the texts differ, as those
+            of versions and parts do, or they are alike by meaning only.
     """
 
     item: int
     overlap: float
-    meant: bool = False
+    doubt: bool = False
+
+    def is_certain(self, certain: float) -> bool:
+        """Whether the items are the same from this overlap on."""
+        return self.overlap >= certain and not self.doubt
 
 
 def find_match(
@@ -71,18 +77,23 @@ def find_match(
         data = json.loads(stored)
         theirs = comparable(data["title"], data["description"])
         alike = 1.0 if theirs == ours else overlap(shingles(ours), shingles(theirs))
-        matches.append(Match(item, alike))
+        one, two = _numbers(ours), _numbers(theirs)
+        matches.append(Match(item, alike, doubt=not (one <= two or two <= one)))
     return closest(matches)
 
 
 def find_meant(
-    connection: Connection, meaning: MeaningIndex, vector: Vector, least: float
+    connection: Connection, meaning: MeaningIndex, vector: Vector, limits: DuplicatesConfig
 ) -> Match | None:
-    """Return the kept item whose vector is nearest, if its cosine is at least so high."""
+    """Return the kept item whose vector is nearest, if a person is to compare the two."""
     for item, cosine in meaning.nearest(vector, MOST_NEAR):
-        if cosine >= least and state_of(connection, item)[0] != DUPLICATE:
-            return Match(item, cosine, meant=True)
+        if cosine >= limits.meaning and state_of(connection, item)[0] != DUPLICATE:
+            return Match(item, max(cosine, limits.likely), doubt=True)
     return None
+
+
+def _numbers(text: str) -> set[str]:
+    return {word for word in text.split() if any(sign.isdigit() for sign in word)}
 
 
 def closest(matches: Iterable[Match | None]) -> Match | None:

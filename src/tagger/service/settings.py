@@ -52,8 +52,8 @@ class ReviewConfig(Section):
 class DuplicatesConfig(Section):
     """From when on two items are the same: by the overlap of their texts, 0 to 1, or by meaning."""
 
-    certain: Similarity = 0.9
-    """Linked to the one that is kept, and not published."""
+    certain: Similarity = 0.75
+    """Linked to the one that is kept, and not published; unless numbers in the texts differ."""
     likely: Similarity = 0.7
     """To review."""
     meaning: Similarity = 0.86
