@@ -1,4 +1,6 @@
 # make run    set up, build the best run from the embedded data within minutes, evaluate it
+# make demo   set up, the service too, and watch it for a while: a run is served, items come in;
+#             RUN=NAME of another run; nothing of it is kept
 # make test   set up, the service too, then lint, type check, audit the embedded data and test
 # make pareto DATA=items.csv TRANSFER="more.csv data/gold.csv"
 #             every approach, whole and compressed, by precision, time and size; hours, and resumable
@@ -12,7 +14,7 @@ RUN ?= first-run
 WORKERS ?= 2
 DATA ?= data/gold.csv
 TRANSFER ?=
-.PHONY: setup run test lint types audit docs notebook pareto clean
+.PHONY: setup run demo test lint types audit docs notebook pareto clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -28,6 +30,10 @@ run: setup
 	$(BIN)/tagger build --data data/gold.csv --tags data/tags.yaml --name $(RUN) \
 		--promise 0.95 --budget 5min data.extra=[data/contrasts.csv]
 	$(BIN)/python evaluate.py run=$(RUN)
+
+# Until Ctrl-C; whatever run there is, else one that is trained in seconds.
+demo: $(VENV)/.service
+	$(BIN)/python -m tagger.demo --run $(RUN)
 
 # Tests try the service too; without what it needs they would be skipped.
 $(VENV)/.service: requirements-service.txt requirements-service-test.txt constraints.txt $(VENV)/.installed

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tagger.config.composition import compose_config, load_config
-from tagger.config.schema import LinearConfig, ModelConfig, TrainConfig
+from tagger.config.schema import EvaluateConfig, LinearConfig, ModelConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.data.sources import load_labelled
 from tagger.runs import RunFolder
@@ -234,6 +234,30 @@ def shared_runs(
         encoding="utf-8",
     )
     runs.train("told", folds, f"data.extra=[{extra}]", model=linear_model)
+    return runs
+
+
+@pytest.fixture(scope="session")
+def evaluated_runs(
+    tiny_config: Callable[..., TrainConfig],
+    linear_model: LinearConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Runs:
+    """Two evaluated runs of one split, to be read, never changed.
+
+    `untaught` is a transformer that was hardly trained, so that it errs; its decision was fitted to
+    predictions out of folds, and its report compares it with `words`, a linear run.
+    """
+    from tagger.evaluation.evaluate_run import evaluate_run
+
+    runs = Runs(tiny_config, tmp_path_factory.mktemp("evaluated"))
+    runs.train("words", model=linear_model)
+    runs.train("untaught", "decision.folds=2", "training.head_init=random", "training.head_lr=1e-6")
+    quick = ["latency.items=10", "resamples=100"]
+    for name, more in (("words", []), ("untaught", [f"against={runs.folder / 'words'}"])):
+        given = [f"run={runs.folder / name}", *quick, *more]
+        config = load_config(EvaluateConfig, compose_config("evaluate", given))
+        evaluate_run(config).report.write(runs.folder / name / "report.json")
     return runs
 
 

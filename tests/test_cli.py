@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -487,6 +488,28 @@ def test_a_store_is_made_verified_backed_up_and_rebuilt(tagger: Command) -> None
     assert tagger("store", "backup", "--out", "copy.db").out == "0 rows: copy.db\n"
     assert tagger("store", "verify", "--store", "sqlite:///copy.db").code == 0
     assert tagger("store", "rebuild").out == "indexes made anew from 0 events\n"
+
+
+def test_a_service_is_held_and_released(tagger: Command) -> None:
+    assert "there is no store" in tagger("hold").err
+    tagger("store", "upgrade")
+    assert tagger("hold").out == "publishing\n"
+    for wrong in (("on",), ("on", "--reason", ""), ("off", "--reason", "x"), ("--reason", "x")):
+        told = tagger("hold", *wrong)
+        assert (told.code, "hold on --reason" in told.err) == (2, True)
+    held = tagger("hold", "on", "--reason", "too sure").out
+    assert re.fullmatch(r"on hold since [\d-]{10} [\d:]{8}: too sure\n", held)
+    assert tagger("hold").out == held
+    assert tagger("hold", "off").out == tagger("hold").out == "publishing\n"
+    assert tagger("store", "verify").out.startswith("2 events")
+
+
+def test_labels_are_pulled(tagger: Command) -> None:
+    assert "there is no store" in tagger("data", "pull", "--out", "labels.csv").err
+    tagger("store", "upgrade")
+    told = tagger("data", "pull", "--out", "labels.csv")
+    assert re.search(r"^labels.csv: 0 rows for training, version \w{12}$", told.out, re.M)
+    assert Path("labels.sample.csv").read_text() == Path("labels.csv").read_text()
 
 
 def test_wrong_settings_of_the_service_are_told_at_once(tagger: Command) -> None:

@@ -1,6 +1,7 @@
 """Runs the `tagger` command: audits data, compares approaches, and uses finished runs."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tagger.service.settings import ServiceConfig
 
 GATE_FAILED = 1
+NOT_TAKEN = 1
 
 
 @exit_on_user_error
@@ -290,6 +292,31 @@ def _add_service_commands(
     serve.add_argument("--workers", type=int, default=1, help="1: a service is one process")
     serve.set_defaults(command=_serve)
 
+    submit = commands.add_parser(
+        "submit",
+        help="send a file or a feed of items to a service",
+        description="Send items to a service: a table (CSV, JSON, Parquet, Arrow), a feed (RSS, "
+        "Atom), or what Reddit or Hacker News answered. What was sent before is not stored again, "
+        "so a command that was stopped is given again. A column suggested_tag is shown to those "
+        "who review.",
+    )
+    submit.add_argument("--input", required=True, metavar="FILE", help="- is standard input")
+    submit.add_argument(
+        "--url", default="http://127.0.0.1:8080", help="of the service; default: %(default)s"
+    )
+    submit.add_argument(
+        "--key-env", metavar="NAME",
+        help="environment variable with the key; default: TAGGER_KEY, if it is there",
+    )  # fmt: skip
+    submit.add_argument("--source", default="", metavar="NAME", help="goes before ids: NAME:ID")
+    submit.add_argument("--rate", type=float, metavar="N", help="most items a second")
+    submit.add_argument(
+        "--failed", type=Path, metavar="FILE.jsonl",
+        help="items that are not taken go there, with the reason; default: INPUT.failed.jsonl",
+    )  # fmt: skip
+    _add_table_options(submit)
+    submit.set_defaults(command=_submit)
+
     store = commands.add_parser("store", help="upgrade, back up, verify or rebuild a store")
     actions = store.add_subparsers(required=True, metavar="ACTION")
     for action, text in {
@@ -435,7 +462,8 @@ def _predict(options: argparse.Namespace) -> None:
 
     run = open_run(options.run, options.runs_dir)
     if many:
-        from tagger.prediction import PIPE, predict_file
+        from tagger.data.readers import PIPE
+        from tagger.prediction import predict_file
 
         outcome = predict_file(
             run, options.input, options.output, _table_format(options, run.columns),
@@ -721,6 +749,37 @@ def _serve(options: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         raise _lacking(error) from None
     serve(run, config)
+
+
+def _submit(options: argparse.Namespace) -> None:
+    if options.rate is not None and not options.rate > 0:
+        raise UserError(f"--rate {options.rate:g}: expected more than 0 items a second")
+    key = os.environ.get(options.key_env or "TAGGER_KEY", "").strip()
+    if options.key_env and not key:
+        raise UserError(f"--key-env {options.key_env}: there is no such environment variable")
+    if not key.isascii() or not key.isprintable():
+        raise UserError("the key is none: `tagger keys create` shows one, such as tg_…")
+    from tagger.decision.policies import NEEDS_REVIEW
+
+    try:
+        from tagger.submission import submit_file
+    except ModuleNotFoundError as error:
+        raise _lacking(error) from None
+
+    outcome = submit_file(
+        options.input, options.url, key=key, name=options.source, rate=options.rate,
+        failed=options.failed, how=_table_format(options),
+    )  # fmt: skip
+    failures = outcome.decisions.pop("", 0)
+    asked, same = (outcome.decisions.pop(one, 0) for one in (NEEDS_REVIEW, "duplicate"))
+    published = outcome.decisions.total()
+    print(
+        f"{published + asked + same:,} items: {published:,} published, {asked:,} for people, "
+        f"{same:,} there already"
+    )
+    if failures:
+        print(f"{failures:,} items were not taken: {outcome.failed}", file=sys.stderr)
+        sys.exit(NOT_TAKEN)
 
 
 def _store(options: argparse.Namespace) -> None:

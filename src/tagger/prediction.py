@@ -8,13 +8,10 @@ first, since it cannot be read twice; what goes to a pipe is written as it is re
 """
 
 import itertools
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, NonNegativeInt
@@ -22,7 +19,7 @@ from pydantic import BaseModel, NonNegativeInt
 from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.items import Item
 from tagger.data.problems import Problems
-from tagger.data.readers import Row
+from tagger.data.readers import PIPE, Row, readable_twice
 from tagger.data.sources import open_file
 from tagger.data.validation import describe_blank, item_of
 from tagger.decision.decider import FILE as DECISION_FILE
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 CHUNK = 1024
-PIPE = "-"
 
 
 @dataclass(frozen=True)
@@ -204,21 +200,6 @@ def _answer(
             yield [item.id, NEEDS_REVIEW, "", "", reason, *blank, *kept]
         else:
             yield [*next(answers), *kept]
-
-
-@contextmanager
-def readable_twice(source: str | Path) -> Iterator[Path]:
-    """Yield a file with the content of a source: itself, or a copy of what comes from a pipe."""
-    path = Path(source)
-    if str(source) != PIPE and (not path.exists() or path.is_file() or path.is_dir()):
-        yield path
-        return
-    with TemporaryDirectory() as folder:
-        copy = Path(folder, "standard input" if str(source) == PIPE else path.name)
-        with ExitStack() as stack:
-            pipe = sys.stdin.buffer if str(source) == PIPE else stack.enter_context(path.open("rb"))
-            shutil.copyfileobj(pipe, stack.enter_context(copy.open("wb")))
-        yield copy
 
 
 def _new_state(run: RunFolder, source: Path, table: _Table) -> _State:

@@ -15,9 +15,11 @@ from tagger.decision.calibrators import Unchanged
 from tagger.decision.decider import Decider, Rule
 from tagger.decision.policies import Threshold
 from tagger.scores import FloatArray
+from tagger.service import review
 from tagger.service.database import Store, open_store
-from tagger.service.events import Status, append
+from tagger.service.events import Status, append, state_of
 from tagger.service.inference import Inference
+from tagger.service.refusals import Refusal
 from tagger.service.settings import LimitsConfig, ReviewConfig, ServiceConfig
 from tagger.service.writer import Writer
 
@@ -86,6 +88,89 @@ def submit(store: Store) -> Submit:
             ).item
 
     return put
+
+
+LEASE = 60
+WAITING = {"tag": "fruit", "probabilities": {}, "suggested": None, "duplicate_of": None} | {
+    "id": None, "run": "r", "version": "1", "opens": "unsure"
+}  # fmt: skip
+OpenItem = Callable[..., int]
+OpenItems = Callable[[int], None]
+
+
+class People:
+    """Does what people ask for, at a time that the test sets."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.at = 10_000
+        self.people = 1
+
+    def look(self, who: str) -> dict[str, Any] | None:
+        with self.store.writing() as connection:
+            return review.claim(connection, who, self.at, LEASE)
+
+    def claim(self, who: str) -> int | None:
+        found = self.look(who)
+        return None if found is None else int(found["review_id"])
+
+    def label(self, who: str, number: int, tag: str | None = "metal") -> dict[str, object]:
+        with self.store.writing() as connection:
+            return review.label(connection, number, tag, who, self.at, people=self.people)
+
+    def counts(self) -> dict[str, Any]:
+        with self.store.reading() as connection:
+            return review.count_reviews(connection, self.at)
+
+    def skip(self, who: str, number: int) -> None:
+        with self.store.writing() as connection:
+            review.skip(connection, number, who, self.at)
+
+    def undo(self, who: str, number: int) -> dict[str, object]:
+        with self.store.writing() as connection:
+            return review.undo(connection, number, who, self.at, LEASE)
+
+    def state(self, item: int) -> tuple[str, str | None]:
+        with self.store.reading() as connection:
+            return state_of(connection, item)[:2]
+
+    def refused(self, action: Callable[..., object], *given: object) -> str:
+        with pytest.raises(Refusal) as caught:
+            action(*given)
+        assert caught.value.status in (404, 409, 422)
+        return str(caught.value)
+
+
+@pytest.fixture
+def people(store: Store) -> People:
+    """People who review."""
+    return People(store)
+
+
+@pytest.fixture
+def open_item(submit: Submit) -> OpenItem:
+    """Puts an item into the store that waits for a person; returns its number."""
+
+    def make(title: str, status: Status = "review", **data: Any) -> int:
+        return submit(title, status, **WAITING | data)
+
+    return make
+
+
+@pytest.fixture
+def open_items(store: Store) -> OpenItems:
+    """Puts many items into the store that wait for people."""
+
+    def make(number: int) -> None:
+        with store.writing() as connection:
+            for at in range(number):
+                texts = {"title": f"number {at}", "description": ""}
+                append(
+                    connection, "submitted", at=1, actor="us", status="review",
+                    data=WAITING | texts,
+                )  # fmt: skip
+
+    return make
 
 
 class WordClassifier:

@@ -7,12 +7,16 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings, strategies
 from sqlalchemy import event
-from tests.service.conftest import SendItems, Submit
+from tests.service.conftest import OpenItems, SendItems, Submit
 
 from tagger.service import bodies
 from tagger.service.app import REFUSALS
+from tagger.service.events import read_event
+from tagger.service.hold import lift_hold, set_hold
+from tagger.service.keys import create_key
 from tagger.service.maintenance import verify_store
 from tagger.service.service import Service
+from tagger.service.settings import ReviewConfig
 
 LONG = "how to train a small model that files short texts under one of a few tags on a laptop apple"
 
@@ -152,6 +156,92 @@ def test_a_report_counts_once(client: TestClient, send: SendItems) -> None:
     assert post(client, "/v1/feedback", {"item": 99}).status_code == 404
 
 
+def test_a_viewer_says_that_a_tag_is_right(client: TestClient, send: SendItems) -> None:
+    item = send("apple")["item"]
+    assert post(client, "/v1/feedback", {"item": item, "right": True}).json()["counted"]
+    assert not post(client, "/v1/feedback", {"item": item, "right": True}).json()["counted"]
+    wrong = post(client, "/v1/feedback", {"item": item, "right": True, "tag": "metal"})
+    assert (wrong.status_code, "right" in wrong.text) == (422, True)
+    assert client.get("/v1/review").json()["open"] == 0
+
+
+def test_the_sample_is_published_and_looked_at_blind(
+    client: TestClient, service: Service, send: SendItems
+) -> None:
+    changed = {"review": ReviewConfig(sample=0.25)}
+    service.config = service.config.model_copy(update=changed)
+    draws = iter([0.249, 0.25])
+    service.draw = lambda: next(draws)
+    drawn, other = send("apple", "apple pie", suggested_tag="fruit")
+    assert (drawn["decision"], drawn["reason"], drawn["review_id"]) == ("fruit", "", None)
+    assert drawn.keys() == other.keys()
+    post(client, "/v1/feedback", {"item": drawn["item"], "tag": "weather"})
+    assert content(client) == ["apple pie", "apple"]
+    (listed,) = client.get("/v1/review").json()["reviews"]
+    assert (listed["item"], listed["reason"]) == (drawn["item"], "random sample")
+    answer = client.post("/v1/review/claim")
+    found = answer.json()["review"]
+    assert found["blind"]
+    for hidden in ("fruit", "weather", "0.9"):
+        assert hidden not in answer.text
+    with service.store.reading() as connection:
+        (event, unsampled) = (read_event(connection, n, "submitted") for n in (1, 2))
+    assert event is not None
+    assert unsampled is not None
+    assert event.data["inclusion_probability"] == 0.25
+    assert "opens" not in unsampled.data
+    path = f"/v1/review/{found['review_id']}"
+    assert post(client, f"{path}/label", {"tag": "metal"}).json()["tag"] == "metal"
+    assert content(client, "metal") == ["apple"]
+    assert "2 published" in verify_store(service.store.url)
+
+
+def test_on_hold_people_decide_and_publish(
+    client: TestClient, service: Service, send: SendItems
+) -> None:
+    with service.store.writing() as connection:
+        set_hold(connection, "too sure", actor="me", at=5)
+    held = send("apple")
+    assert (held["decision"], held["reason"]) == ("needs review", "held")
+    assert (held["tag"], held["review_id"]) == ("fruit", held["item"])
+    assert client.get("/v1/review").json()["hold"] == {"since": 5, "reason": "too sure"}
+    assert "tagger_hold 1.0" in client.get("/metrics").text
+    number = client.post("/v1/review/claim").json()["review"]["review_id"]
+    post(client, f"/v1/review/{number}/label", {"tag": "fruit"})
+    assert content(client) == ["apple"]
+    with service.store.writing() as connection:
+        lift_hold(connection, actor="me", at=6)
+    assert send("apple pie")["decision"] == "fruit"
+    assert client.get("/v1/review").json()["hold"] is None
+    assert "tagger_hold 0.0" in client.get("/metrics").text
+
+
+@pytest.mark.slow
+def test_six_hundred_labels_of_fifteen_people_are_stored(
+    client: TestClient, service: Service, open_items: OpenItems
+) -> None:
+    open_items(600)
+    with service.store.writing() as connection:
+        keys = [create_key(connection, f"person {n}", "review", None) for n in range(15)]
+    taken: list[int] = []
+
+    def work(key: str) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        while found := client.post("/v1/review/claim", headers=headers).json()["review"]:
+            path = f"/v1/review/{found['review_id']}/label"
+            answer = client.post(path, json={"tag": "metal"}, headers=headers)
+            assert answer.status_code == 200, answer.text
+            taken.append(found["review_id"])
+
+    threads = [threading.Thread(target=work, args=(key,)) for key in keys]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == len({*taken}) == 600
+    assert "600 published" in verify_store(service.store.url)
+
+
 def test_what_is_wrong_with_a_body_is_told_but_not_repeated(client: TestClient) -> None:
     answer = post(client, "/v1/items", {"items": [{"title": "\0secret"}, {"titel": "secret"}]})
     assert answer.status_code == 422
@@ -227,6 +317,7 @@ def test_metrics_count_requests_and_decisions(client: TestClient, send: SendItem
     assert 'tagger_items_total{decision="fruit"} 1.0' in text
     assert 'tagger_requests_total{method="POST",route="/v1/items",status="200"} 1.0' in text
     assert "tagger_reviews 1.0" in text
+    assert "tagger_label_kappa NaN" in text
     assert "tagger_ready 1.0" in text
 
 

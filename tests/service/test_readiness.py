@@ -43,7 +43,7 @@ def test_a_run_without_samples_is_refused_with_what_to_do(
     copy_run: Callable[..., RunFolder],
 ) -> None:
     run = copy_run()
-    (run.path / "model" / "parity_samples.json").unlink()
+    del run.meta.model_files["parity_samples.json"]
     with pytest.raises(UserError, match="nothing shows what this machine should compute") as caught:
         stored_samples(run)
-    assert "make the run again" in caught.value.hint
+    assert "make it again" in caught.value.hint

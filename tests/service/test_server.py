@@ -20,11 +20,13 @@ import pytest
 from sqlalchemy import select
 from tests.conftest import WORDS, Runs
 
+from tagger import submission
 from tagger.cli import main
 from tagger.files import REPO_ROOT
 from tagger.prediction import predict_file
 from tagger.service.database import Store, open_store
-from tagger.service.events import append
+from tagger.service.events import SERVICE, append, events_of
+from tagger.service.hold import current_hold, set_hold
 from tagger.service.maintenance import verify_store
 from tagger.service.server import listen
 from tagger.service.tables import EVENT
@@ -216,6 +218,39 @@ def ask_to_end(url: str) -> None:
         client.post("/v1/classify", json={"items": [{"title": "end the thread"}]})
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_file_that_is_sent_again_after_a_kill_is_stored_once(
+    start: Start, store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "items.csv"
+    rows = "".join(
+        f"i{at},{one},{'fruit' if at == 7 else ''}\n" for at, one in enumerate(texts(60))
+    )
+    source.write_text(f"id,title,suggested_tag\n{rows}", encoding="utf-8")
+    server = start()
+    killing = threading.Timer(0.5, server.end, [signal.SIGKILL])
+    killing.start()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught:
+        patch.setattr(submission, "PATIENCE_SECONDS", 1.0)
+        main(["submit", "--input", str(source), "--url", server.url, "--rate", "60"])
+    killing.join()
+    assert caught.value.code == 2
+    server = start()
+    main(["submit", "--input", str(source), "--url", server.url])
+    main(["submit", "--input", str(source), "--url", server.url])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert first.startswith("60 items: ")
+    store = open_store(store_url)
+    with store.reading() as connection:
+        found = connection.scalars(select(EVENT.c.data).where(EVENT.c.kind == "submitted")).all()
+    store.close()
+    kept = {data["id"]: data for data in map(json.loads, found)}
+    assert len(found) == len(kept) == 60
+    assert kept["i7"]["suggested"] == "fruit"
+
+
 Refused = Callable[..., str]
 
 
@@ -253,6 +288,34 @@ def test_a_taken_port_is_refused(refused: Refused) -> None:
 
 def test_an_address_that_others_reach_needs_keys(refused: Refused) -> None:
     assert "the store has no keys" in refused("--host", "0.0.0.0")
+
+
+def test_two_people_are_told_apart_by_keys(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text("review: {people: 2}")
+    assert "by their keys" in refused("--config", str(tmp_path / "two.yaml"))
+
+
+def test_a_hold_before_the_first_start_leaves_the_tags_where_they_are(a_store: Store) -> None:
+    with a_store.writing() as connection:
+        set_hold(connection, "wait", actor="me", at=1)
+        append(connection, "tags", at=2, actor="-", item=SERVICE, data={"tags": ["a", "b"]})
+        assert events_of(connection, SERVICE, "tags")
+        assert current_hold(connection)
+
+
+@pytest.mark.slow
+def test_a_hold_by_command_stops_a_service_that_runs(start: Start, store_url: str) -> None:
+    server = start()
+    seen = []
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        for at, command in enumerate((["on", "--reason", "too sure"], ["off"])):
+            main(["hold", *command, "--store", store_url])
+            body = {"items": [{"title": ("apple pear orchard", "copper zinc furnace")[at]}]}
+            answer = client.post("/v1/items", json=body, headers={"Idempotency-Key": str(at)})
+            seen.append(answer.json()["items"][0]["reason"])
+            assert (client.get("/v1/review").json()["hold"] is not None) == (at == 0)
+            assert f"tagger_hold {1 - at}.0" in client.get("/metrics").text
+    assert seen == ["held", ""]
 
 
 def test_a_run_with_other_tags_than_the_store_is_refused(refused: Refused, a_store: Store) -> None:

@@ -120,12 +120,12 @@ def state_of(connection: Connection, item: int) -> tuple[Status, str | None, int
     return found.status, found.tag, found.changed
 
 
-def every_event(connection: Connection, after: int = 0) -> Iterator[Event]:
-    """Yield the events after a number in their order, read a chunk at a time."""
+def every_event(connection: Connection, *kinds: Kind, after: int = 0) -> Iterator[Event]:
+    """Yield the events after a number in their order, or those of some kinds, a chunk at a time."""
     last = after
-    while rows := connection.execute(
-        select(EVENT).where(EVENT.c.sequence > last).order_by(EVENT.c.sequence).limit(CHUNK)
-    ).all():
+    chunk = select(EVENT).order_by(EVENT.c.sequence).limit(CHUNK)
+    chunk = chunk.where(EVENT.c.kind.in_(kinds)) if kinds else chunk
+    while rows := connection.execute(chunk.where(EVENT.c.sequence > last)).all():
         last = rows[-1].sequence
         yield from map(_event, rows)
 

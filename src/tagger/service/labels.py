@@ -56,18 +56,18 @@ def pull_labels(connection: Connection, out: Path, *, sample_for_training: bool)
         yield f"{path}: {len(rows):,} {what}, version {sha256_of(path)[:12]}"
     waiting = select(func.count()).where(REVIEW_QUEUE.c.reason == REPORTED)
     if count := connection.scalar(waiting):
-        yield f"{count:,} reported items have no label yet: they wait for people"
+        yield f"reported items that wait for people, without a label: {count:,}"
 
 
 def _by_item(connection: Connection) -> Iterator[list[list[Event]]]:
     """Yield for each item the labels of its reviews that were not taken back, in their order."""
     items: dict[int, dict[int, list[Event]]] = {}
-    for event in every_event(connection):
+    for event in every_event(connection, "labelled", "undone"):
+        of_review = items.setdefault(event.item, {}).setdefault(event.data["queued"]["review"], [])
         if event.kind == "labelled":
-            review = event.data["queued"]["review"]
-            items.setdefault(event.item, {}).setdefault(review, []).append(event)
-        elif event.kind == "undone":
-            items[event.item][event.data["review"]].pop()
+            of_review.append(event)
+        else:
+            of_review.pop()
     for _, reviews in sorted(items.items()):
         yield [labels for labels in reviews.values() if labels]
 
@@ -79,20 +79,13 @@ def _row(connection: Connection, labels: Sequence[Event]) -> list[str]:
     submitted = read_event(connection, last.item, "submitted")
     assert submitted is not None
     data = submitted.data
+    probability = str(data["inclusion_probability"]) if source == "sample" else ""
+    people = " ".join(one.actor for one in labels if one.data["labels"][-1][1] == own)
     cells = [
-        str(last.item),
-        data["id"] or "",
-        shown_time(submitted.at),
-        data["title"],
-        data["description"],
-        own or "",
-        source,
-        str(data["inclusion_probability"]) if source == "sample" else "",
-        " ".join(one.actor for one in labels if one.data["labels"][-1][1] == own),
-        shown_time(last.at),
-        data["run"],
-        data["version"],
-    ]
+        str(last.item), data["id"] or "", shown_time(submitted.at), data["title"],
+        data["description"], own or "", source, probability, people, shown_time(last.at),
+        data["run"], data["version"],
+    ]  # fmt: skip
     return [guard(cell) for cell in cells]
 
 

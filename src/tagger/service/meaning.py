@@ -120,9 +120,9 @@ class MeaningIndex:
     def catch_up(self, connection: Connection, embedder: Embeds, characters: int) -> int:
         """Add the items that came in since; return how many. Texts are cut as the model's are."""
         before = len(self)
-        events = every_event(connection, after=self.last)
+        events = every_event(connection, "submitted", after=self.last)
         while chunk := list(islice(events, CHUNK)):
-            kept = [one for one in chunk if one.kind == "submitted" and one.status != DUPLICATE]
+            kept = [one for one in chunk if one.status != DUPLICATE]
             texts = [(one.data["title"], one.data["description"]) for one in kept]
             vectors = embedder.embed([as_read(*both, characters) for both in texts])
             self.add([one.item for one in kept], vectors, chunk[-1].sequence)

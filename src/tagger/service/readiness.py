@@ -3,9 +3,9 @@
 import numpy as np
 
 from tagger.data.items import Item
-from tagger.errors import UserError, first_line
+from tagger.errors import UserError
 from tagger.models.base import Classifier
-from tagger.models.samples import read_samples
+from tagger.models.samples import SAMPLES, read_samples
 from tagger.runs import RunFolder
 from tagger.scores import FloatArray
 
@@ -22,13 +22,13 @@ def stored_samples(run: RunFolder) -> Samples:
     Raises:
         UserError: when it keeps none.
     """
-    try:
-        return read_samples(run.path / "model", len(run.tags))
-    except (OSError, ValueError, KeyError) as error:
+    if SAMPLES not in run.meta.model_files:
         raise UserError(
-            f"{run.path}: nothing shows what this machine should compute: {first_line(error)}",
-            hint="Runs of before this version keep no samples: make the run again.",
-        ) from None
+            f"{run.path} keeps no samples ({SAMPLES}): nothing shows what this machine should "
+            "compute",
+            hint="It was made before runs kept them: make it again.",
+        )
+    return read_samples(run.path / "model", len(run.tags))
 
 
 def differing_samples(classifier: Classifier, samples: Samples) -> list[str]:

@@ -106,19 +106,20 @@ def label(
         Refusal: when the item is not, or no longer, theirs.
     """
     found, labels = _find(connection, review)
-    status, published = (DUPLICATE, None) if tag is None else (PUBLISHED, tag)
-    own = [client, tag]
-    if own in labels:
-        return _outcome(connection, review)
+    status = DUPLICATE if tag is None else PUBLISHED
+    waits = {"review_id": review, "item": found.item, "status": None, "tag": None}
+    if [client, tag] in labels:
+        now, tag_now, _ = state_of(connection, found.item)
+        return waits | ({"status": now, "tag": tag_now} if isinstance(found, Event) else {})
     row = _claimed(found, review, client, at)
     if tag is None and _submitted(connection, row.item)["duplicate_of"] is None:
         raise Refusal(422, f"item {row.item} was not found to be like another")
-    labels = [*labels, own]
+    labels = [*labels, [client, tag]]
     differ = len(labels) == 2 and labels[0][1] != tag
     settles = len(labels) >= people and not (differ and people == 2)
     before, tag_before, _ = state_of(connection, row.item)
     # An item that stays what it was is not published once more.
-    changes = settles and (before, tag_before) != (status, published)
+    changes = settles and (before, tag_before) != (status, tag)
     append(
         connection,
         "labelled",
@@ -126,7 +127,7 @@ def label(
         actor=client,
         item=row.item,
         status=status if changes else None,
-        tag=published if changes else None,
+        tag=tag if changes else None,
         data={
             "settles": settles,
             "labels": labels,
@@ -135,7 +136,7 @@ def label(
             "queued": dict(row._mapping),
         },
     )
-    return _outcome(connection, review)
+    return waits | ({"status": status, "tag": tag} if settles else {})
 
 
 def skip(connection: Connection, review: int, client: str, at: int) -> dict[str, Any]:
@@ -180,15 +181,9 @@ def undo(
     queued |= {"labels": json.dumps(labels[:-1]), "claimed_by": client, "lease_until": until}
     data = {"review": review, "queued": queued, "counted": _counted(labels)}
     append(
-        connection,
-        "undone",
-        at=at,
-        actor=client,
-        item=found.item,
-        status=status,
-        tag=tag,
+        connection, "undone", at=at, actor=client, item=found.item, status=status, tag=tag,
         data=data,
-    )
+    )  # fmt: skip
     row = _claimed(_find(connection, review)[0], review, client, at)
     return _described(connection, row, until, meaning)
 
@@ -283,11 +278,3 @@ def _claimed(row: Row[Any] | Event, review: int, client: str, at: int) -> Row[An
     if row.lease_until <= at:
         raise Refusal(409, f"your lease of review {review} has lapsed: claim it again")
     return row
-
-
-def _outcome(connection: Connection, review: int) -> dict[str, Any]:
-    """Return what a labelled item is now; nothing is told of one that is not settled."""
-    found, _ = _find(connection, review)
-    settled = isinstance(found, Event)
-    status, tag, _ = state_of(connection, found.item) if settled else (None, None, 0)
-    return {"review_id": review, "item": found.item, "status": status, "tag": tag}

@@ -1,9 +1,10 @@
 """Reads tables row by row, strictly, in constant memory.
 
-Text (CSV and its relatives, JSON), Parquet, Feather and Arrow files, compressed or not, pipes, and
-tables given from Python. Strictly means: a value is handed on exactly as it is written (an id `007`
-stays `007`, a title `NA` stays a title), and a row that is not what it should be is reported, never
-repaired by a guess. Only a key that is absent, a JSON or Arrow null, counts as a missing value.
+Text (CSV and its relatives, JSON), Parquet, Feather and Arrow files, feeds, compressed or not,
+pipes, and tables given from Python. Strictly means: a value is handed on exactly as it is written
+(an id `007` stays `007`, a title `NA` stays a title), and a row that is not what it should be is
+reported, never repaired by a guess. Only a key that is absent, a JSON or Arrow null, counts as a
+missing value.
 """
 
 import lzma
@@ -24,8 +25,9 @@ from tagger.data.readers.arrow import (
     arrow_schema,
 )
 from tagger.data.readers.delimited import delimited_header, delimited_rows
+from tagger.data.readers.feeds import COLUMNS, feed_rows, is_feed
 from tagger.data.readers.json_text import json_integers, json_rows
-from tagger.data.readers.opening import COMPRESSED, Opened, opened
+from tagger.data.readers.opening import COMPRESSED, PIPE, Opened, opened, readable_twice
 from tagger.data.readers.rows import HEADER_ROWS, Row, normalized, noting, readable_rows
 from tagger.data.readers.tables import table_header, table_rows
 from tagger.data.readers.text import start_of_text
@@ -36,24 +38,27 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENDINGS",
+    "PIPE",
     "SUFFIXES",
     "Row",
     "normalized",
     "number_type",
     "read_header",
     "read_rows",
+    "readable_twice",
     "table_header",
     "table_rows",
 ]
 
 _DELIMITED = (".csv", ".tsv", ".txt")
 _JSON = (".json", ".jsonl", ".ndjson")
-_TEXT = (*_DELIMITED, *_JSON)
+_FEEDS = (".xml", ".rss", ".atom")
+_TEXT = (*_DELIMITED, *_JSON, *_FEEDS)
 _BINARY = (".parquet", ".arrow", ".feather")
 SUFFIXES = (*_TEXT, *_BINARY, *(one + more for one in _TEXT + _BINARY for more in COMPRESSED))
 ENDINGS = f"{', '.join(_TEXT + _BINARY)}, or these with {', '.join(COMPRESSED)}"
 
-ARROW, JSON, DELIMITED = "arrow", "json", "delimited"
+ARROW, JSON, FEED, DELIMITED = "arrow", "json", "feed", "delimited"
 
 _JSON_START = re.compile(r'\s*(\[\s*)?(\{\s*["}]|\])')
 
@@ -92,6 +97,8 @@ def read_rows(
             rows = arrow_file_rows(one, names, others)
         elif kind == JSON:
             rows = json_rows(one, names, others)
+        elif kind == FEED:
+            rows = feed_rows(one, names, others)
         else:
             rows = delimited_rows(one, names, others, problems, delimiter)
         yield from readable_rows(rows, problems, broken)
@@ -110,6 +117,8 @@ def read_header(path: Path, problems: Problems, delimiter: str | None = None) ->
             names = [name for name in delimited_header(one, delimiter) if name.strip()]
         elif kind == ARROW:
             names = arrow_schema(one).names
+        elif kind == FEED:
+            names = [*COLUMNS]
         else:
             rows = [*islice(json_rows(one, (), False), HEADER_ROWS)]
             names = [name for row in rows for name in row.columns]
@@ -156,12 +165,14 @@ def _told(path: Path, problems: Problems) -> Iterator[None]:
 
 
 def _kind_of(one: Opened) -> str:
-    """Tell how to read what is open: binary formats by their first bytes, text by its ending."""
+    """Tell how to read what is open: by its first bytes, else, if it is text, by its ending."""
     name = one.name.lower()
     magic = (PARQUET_MAGIC, ARROW_FILE_MAGIC, ARROW_STREAM_MAGIC)
     if one.head.startswith(magic) or name.endswith(_BINARY):
         return ARROW
     start = start_of_text(one.head)
+    if is_feed(start):
+        return FEED
     unnamed = "." not in name
     if not (unnamed or name.endswith(_TEXT)):
         raise UserError(f"{one.name} ends in {Path(name).suffix!r}, expected one of {ENDINGS}")

@@ -7,6 +7,7 @@ from itertools import chain, islice
 from types import NoneType
 from typing import Any
 
+from tagger.data.readers.feeds import listed
 from tagger.data.readers.opening import Opened
 from tagger.data.readers.rows import HEADER_ROWS, Row, Unreadable, object_rows
 from tagger.data.readers.text import read_lines
@@ -40,8 +41,9 @@ def json_rows(opened: Opened, wanted: Collection[str], others: bool) -> Iterator
     """Yield the rows of a JSON text, whatever the ending of its file says; see `read_rows`."""
     return object_rows(
         (
-            (value if isinstance(value, _Pairs) else _explain(value), at)
+            (one, at)
             for value, at in _values(opened)
+            for one in (listed(value) if isinstance(value, _Pairs) else [_explain(value)])
         ),
         wanted,
         others,

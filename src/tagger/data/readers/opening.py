@@ -4,13 +4,19 @@ import bz2
 import gzip
 import io
 import lzma
+import shutil
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from tagger.data.readers.rows import Unreadable
+
+PIPE = "-"
+"""Names standard input, or output, in place of a file."""
 
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 
@@ -65,6 +71,21 @@ def opened(path: Path) -> Iterator[Opened]:
         yield Opened(name, stream, head, None if unpack else path)
 
 
+@contextmanager
+def readable_twice(source: str | Path) -> Iterator[Path]:
+    """Yield a file with the content of a source: itself, or a copy of what comes from a pipe."""
+    path = Path(source)
+    if str(source) != PIPE and (not path.exists() or path.is_file() or path.is_dir()):
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, "standard input" if str(source) == PIPE else path.name)
+        with ExitStack() as stack:
+            pipe = sys.stdin.buffer if str(source) == PIPE else stack.enter_context(path.open("rb"))
+            shutil.copyfileobj(pipe, stack.enter_context(copy.open("wb")))
+        yield copy
+
+
 def _decompressor(head: bytes) -> Callable[[BinaryIO], Any] | None:
     if head.startswith(b"\x1f\x8b"):
         return lambda file: gzip.GzipFile(fileobj=file)
@@ -87,8 +108,8 @@ def _refuse_foreign(head: bytes) -> None:
         raise Unreadable(f"this is a zip archive; {_UNPACK}")
     if head[257:262] == b"ustar":
         raise Unreadable(f"this is a tar archive; {_UNPACK}")
-    if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+    if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
         raise Unreadable(
-            "this is a web page or an XML file, not a table that can be read; download the file "
-            "itself, or save the table as CSV"
+            "this is a web page, not a table that can be read; download the file itself, or save "
+            "the table as CSV"
         )
