@@ -1,6 +1,6 @@
 import pytest
 
-from tagger.progress import progress_bar
+from tagger.progress import progress_bar, without_bars
 
 
 def test_a_bar_tells_what_is_done_on_standard_error(
@@ -24,3 +24,12 @@ def test_a_bar_may_be_hidden(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar(3, "train", "step", shown=False) as bar:
         bar.update(3)
     assert capsys.readouterr().err == ""
+
+
+def test_bars_within_are_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+    with without_bars(), progress_bar(3, "train", "step") as bar:
+        bar.update(3)
+    assert capsys.readouterr().err == ""
+    with progress_bar(3, "train", "step") as bar:
+        bar.update(3)
+    assert "train" in capsys.readouterr().err

@@ -18,7 +18,7 @@ NAMED = {
 
 ROOMS = (
     "config", "data", "models", "oof", "decision", "training", "evaluation", "audit", "compare",
-    "search", "compression", "benchmark", "build", "reporting", "service", "cli",
+    "search", "compression", "benchmark", "build", "reporting", "api", "service", "cli",
 )  # fmt: skip
 """Each imports only from those before it."""
 

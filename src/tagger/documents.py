@@ -20,7 +20,7 @@ SCHEMA_VERSION: Literal[2] = 2
 class Record(BaseModel):
     """A part of a document: immutable, and closed to fields that it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Document(Record):

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from tagger.config.composition import compose_section
 from tagger.config.overrides import script_command
 from tagger.config.paths import with_paths_found
 from tagger.config.saved import read_yaml, validate_saved
@@ -29,7 +28,6 @@ from tagger.config.schema import (
     TrainConfig,
 )
 from tagger.data.items import Item
-from tagger.data.splits import Split
 from tagger.data.tags import list_tags
 from tagger.documents import SCHEMA_VERSION
 from tagger.environment import library_version
@@ -40,6 +38,8 @@ from tagger.run_meta import FINISHED, Place, RunMeta
 
 if TYPE_CHECKING:
     import _csv
+
+    from tagger.data.splits import Split
 
 OLD_FILES = {"ood.safetensors": "novelty.safetensors"}
 """Names of files in a run folder: now, and in runs of before."""
@@ -186,6 +186,9 @@ class RunFolder:
         Keys that are not known here are left out. Those that the run's version did not have are
         as in a choice of `configs/` that asks for nothing further.
         """
+        # Hydra is imported only where a config was written by another version.
+        from tagger.config.composition import compose_section
+
         saved = self._saved_values.get(group)
         fitted = deepcopy(saved) if isinstance(saved, dict) else {}
         missing: list[str] = []
@@ -321,7 +324,7 @@ def current_or_old(path: Path) -> Path:
 def write_splits(
     path: Path,
     items: Sequence[Item],
-    split: Split,
+    split: "Split",
     extra: Sequence[Item] = (),
     members: Sequence[SplitRow] = (),
 ) -> None:

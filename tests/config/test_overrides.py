@@ -1,12 +1,20 @@
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagger.config.overrides import differences, flatten, is_within, quoted, script_command
+from tagger.config.overrides import (
+    differences,
+    flatten,
+    is_within,
+    python_override,
+    quoted,
+    script_command,
+)
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), max_size=20)
 
@@ -42,3 +50,21 @@ def test_a_key_is_within_a_section_or_is_the_section() -> None:
     assert is_within("data.split.seed", ["model", "data.split"])
     assert is_within("data", ["data"])
     assert not is_within("data_other.x", ["data"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, 3, -0.5, 1e-7, "7", "null", "it's", [1, "a,b", None], {"tag": "my label"}, []],
+)
+def test_values_of_python_survive_hydra(value: object) -> None:
+    override = OverridesParser.create().parse_override(python_override("a__b", value))
+    assert override.key_or_group == "a.b"
+    assert override.value() == value
+
+
+def test_values_that_look_otherwise_are_written_as_what_they_are() -> None:
+    assert python_override("training.lr", np.float64(0.1)) == "training.lr=0.1"
+    assert python_override("data__path", Path("a b")) == "data.path='a b'"
+    assert python_override("model__runs", ("a", "b")) == "model.runs=['a','b']"
+    with pytest.raises(TypeError, match="found a set, expected a value that a config can hold"):
+        python_override("seed", {1})

@@ -130,3 +130,10 @@ def test_a_setting_is_spelt_as_the_command_takes_it() -> None:
     assert TableFormat(takes="keys").mend(*setting) == "; data.columns='{tag: x}' helps"
     assert TableFormat(takes="options").mend(*setting) == "; --columns '{tag: x}' helps"
     assert TableFormat().mend(*setting) == ""
+
+
+def test_weights_are_read_where_they_are_asked_for_alone() -> None:
+    header = ["title", "tag", "weight"]
+    assert "weight" not in find(header).columns
+    assert find(header, {"weight": "weight"}).columns["weight"] == "weight"
+    assert find(header, known={"weight": "weight"}).columns["weight"] == "weight"

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tagger.config.schema import DataConfig
-from tagger.data import sources
 from tagger.data.columns import UNSAID, TableFormat
 from tagger.data.items import Item
 from tagger.data.sources import (
@@ -183,7 +182,7 @@ def test_more_files_go_with_a_dataset_of_the_hub_and_with_a_download(
     found = [*(replace(item, source="toy") for item in ITEMS), Item("9", "E", "", None, "red", "b")]
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: to_dataset(ITEMS, TAGS))
     assert load_labelled(hub_data(make_data).model_copy(update={"more": more}), TAGS).items == found
-    monkeypatch.setattr(sources, "download", lambda _: path)
+    monkeypatch.setattr("tagger.data.download.download", lambda _: path)
     pinned = {"source": "download", "path": None, "url": "https://a.b/c", "sha256": sha256_of(path)}
     assert load_labelled(make_data(**pinned, more=more), TAGS).items == found
     with pytest.raises(UserError, match=r"a\.csv holds what data\.url holds"):
@@ -223,9 +222,10 @@ def test_hash_covers_every_field_and_the_order() -> None:
         {"description": "x"},
         {"tag": "green"},
         {"created_on": None},
+        {"weight": 2.0},
     ):
         hashes.add(data_sha256([replace(ITEMS[0], **change), ITEMS[1]]))  # type: ignore[arg-type]
-    assert len(hashes) == 8
+    assert len(hashes) == 9
     assert data_sha256(ITEMS) == data_sha256(list(ITEMS))
 
 

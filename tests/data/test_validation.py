@@ -136,3 +136,17 @@ def test_the_id_of_a_row_stays_as_it_is_written() -> None:
     row = Row(5, None, {"id": " 007 ", "title": " x "}, ["id", "title"])
     assert item_of(row, {"id": "id", "title": "title"}) == Item(" 007 ", "x", "")
     assert item_of(row, {"title": "title"}) == Item("5", "x", "")
+
+
+@pytest.mark.parametrize(("written", "weight"), [("1", 1.0), (" 0.25 ", 0.25), ("3e2", 300.0)])
+def test_a_weight_is_a_number(written: str, weight: float) -> None:
+    items, problems = check(make_rows({"weight": written}), {**COLUMNS, "weight": "weight"})
+    assert problems == []
+    assert [item.weight for item in items] == [weight]
+
+
+@pytest.mark.parametrize("written", ["0", "-1", "nan", "inf", "heavy", "", None])
+def test_what_is_no_weight_is_refused(written: str | None) -> None:
+    items, problems = check(make_rows({"weight": written}), {**COLUMNS, "weight": "weight"})
+    assert items == []
+    assert problems == [f"row 1: the weight {written or ''!r} is no number above 0"]

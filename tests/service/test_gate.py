@@ -10,10 +10,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tagger.service.app import Api, add_gate, build_app
-from tagger.service.keys import ROLES, Role, create_key
+from tagger.service.keys import ROLES, Authentication, Role, create_key
+from tagger.service.pages import Pages
 from tagger.service.service import Service
 from tagger.service.settings import LimitsConfig, ServiceConfig
 
+PARAMETERS = {"review_id": "1", "action": "claim", "name": "pages.css"}
 BODY = {"items": [{"title": "apple"}]}
 
 
@@ -48,7 +50,7 @@ def keys(service: Service) -> dict[Role, dict[str, str]]:
 def operations(client: TestClient) -> Iterator[tuple[str, str, list[str]]]:
     for path, methods in client.get("/openapi.json").json()["paths"].items():
         for method, operation in methods.items():
-            yield method.upper(), path.replace("{review_id}", "1"), operation["x-roles"]
+            yield method.upper(), path.format(**PARAMETERS), operation["x-roles"]
 
 
 def test_each_role_may_do_what_the_openapi_document_says_and_nothing_else(
@@ -67,7 +69,7 @@ def test_each_role_may_do_what_the_openapi_document_says_and_nothing_else(
             assert client.request(method, path).status_code == 401
             wrong = {"Authorization": f"Bearer tg_{'0' * 12}_{'0' * 48}"}
             assert client.request(method, path, headers=wrong).status_code == 401
-    assert asked == 48
+    assert asked == 80
 
 
 def test_the_roles_are_those_that_were_meant(client: TestClient) -> None:
@@ -85,13 +87,22 @@ def test_the_roles_are_those_that_were_meant(client: TestClient) -> None:
         ("GET", "/metrics"): "admin+read",
         ("GET", "/healthz"): "",
         ("GET", "/readyz"): "",
+        ("GET", "/"): "",
+        ("POST", "/"): "",
+        ("GET", "/review"): "admin+review",
+        ("POST", "/review/claim"): "admin+review",
+        ("GET", "/session"): "",
+        ("POST", "/session"): "",
+        ("POST", "/session/end"): "",
+        ("GET", "/static/pages.css"): "",
     }
 
 
 def test_a_route_without_a_rule_is_open_to_nobody(service: Service) -> None:
     app = FastAPI()
     app.add_api_route("/forgotten", lambda: "open", methods=["GET"])
-    add_gate(app, service, {}, Api(service).metrics)
+    pages = Pages(service, Authentication(service.store))
+    add_gate(app, service, {}, Api(service).metrics, pages)
     client = TestClient(app, base_url="http://localhost")
     assert client.get("/forgotten").status_code == 403
     assert client.get("/openapi.json").status_code == 403

@@ -19,6 +19,11 @@ def test_less_than_one_a_second_is_possible() -> None:
     assert limit.wait("a") == 0
 
 
+def test_some_seconds_requests_may_come_at_once() -> None:
+    limit = RateLimit(0.1, seconds=30, clock=lambda: 0.0)
+    assert [limit.wait("a") for _ in range(4)] == [0, 0, 0, 10]
+
+
 def test_those_that_were_quiet_longest_are_forgotten() -> None:
     limit = RateLimit(1, clock=lambda: 0.0)
     for number in range(rates.MOST_KEPT + 1):

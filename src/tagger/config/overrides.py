@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tagger.output import shell_command
 
 
@@ -13,6 +15,35 @@ def quoted(value: str | Path) -> str:
     # To Hydra a backslash is one of its own only before a quote.
     escaped = re.sub(r"(\\*)('|\Z)", lambda at: 2 * at[1] + at[2].replace("'", "\\'"), str(value))
     return f"'{escaped}'"
+
+
+def python_override(key: str, value: object) -> str:
+    """Return an override that gives a key a value of Python's.
+
+    Args:
+        key: Dotted, or with `__` where a name of Python's can have no dot.
+        value: None, a truth value, a number, a text or a path, and lists and dictionaries of them.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    return f"{key.replace('__', '.')}={_spelt(value)}"
+
+
+def _spelt(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{_spelt(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_spelt, value))}]"
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str | Path):
+        return quoted(value)
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    raise TypeError(f"found a {type(value).__name__}, expected a value that a config can hold")
 
 
 def script_command(script: str, **overrides: str | Path) -> str:

@@ -23,7 +23,8 @@ FolderName = Annotated[str, Field(pattern=FOLDER_NAME)]
 class Section(BaseModel):
     """A part of the config: strictly typed, closed to unknown keys, immutable."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Built when they are first used: who only decides needs hardly one of them.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class SplitConfig(Section):
@@ -128,7 +129,7 @@ class DataConfig(Section):
 
 def wrong_columns(columns: Mapping[str, str]) -> str | None:
     """Say what is wrong with the names of the fields that columns are given for, if anything."""
-    known = ("id", "created_on", "title", "description", "text", "tag")
+    known = ("id", "created_on", "title", "description", "text", "tag", "weight")
     if unknown := [name for name in columns if name not in known]:
         return (
             f"`columns` gives a column for {', '.join(unknown)}, but the fields are "

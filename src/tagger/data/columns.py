@@ -21,6 +21,9 @@ TEXT_FIELDS = ("title", "description")
 # The same as `description`: what people call a column whose rows have no title.
 TEXT = "text"
 
+# A further field, read only where a column is named for it.
+WEIGHT = "weight"
+
 NAMES: Mapping[str, Sequence[str]] = {
     "tag": ("label", "category", "class", "topic", "intent", "target"),
     "title": ("headline", "subject"),
@@ -112,7 +115,7 @@ def find_columns(
     columns: dict[str, str] = {}
     guessed: dict[str, str] = {}
     problems: list[str] = []
-    for name in FIELDS:
+    for name in (*FIELDS, WEIGHT):
         if name in given:
             if given[name] == "":
                 continue
@@ -123,6 +126,8 @@ def find_columns(
                     f"given for {name}; found {_listed(header)}"
                 )
             continue
+        if name == WEIGHT and name not in known:
+            continue  # never found by its name, which columns with other meanings may have
         column = _matching(known.get(name, name), header) or _matching(name, header)
         if column is not None:
             columns[name] = column

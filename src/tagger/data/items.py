@@ -23,6 +23,7 @@ class Item:
         tag: The tag that people gave it; None for what is yet to be tagged.
         source: Name of the file that it comes from, where there are several. It is no part of the
             content: no hash covers it.
+        weight: What it counts in training, above 0; the content hash does not cover it.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Item:
     created_on: datetime | None = None
     tag: str | None = None
     source: str = ""
+    weight: float = 1.0
 
     @property
     def text(self) -> str:

@@ -21,11 +21,11 @@ from tagger.data.columns import (
     SAMPLE_ROWS,
     TEXT,
     UNSAID,
+    WEIGHT,
     TableFormat,
     find_columns,
     spell_columns,
 )
-from tagger.data.download import download
 from tagger.data.items import Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import Row, read_header, read_rows, table_header, table_rows
@@ -128,7 +128,7 @@ class Table:
         Raises:
             UserError: as `find` does.
         """
-        unread = {"tag": "", "created_on": ""}
+        unread = {"tag": "", "created_on": "", WEIGHT: ""}
         return self.find(replace(how, columns={**how.columns, **unread}), (TEXT,))[0]
 
 
@@ -276,7 +276,8 @@ def data_sha256(items: Sequence[Item]) -> str:
     for item in items:
         moment = item.created_on.isoformat() if item.created_on else None
         fields = [item.id, moment, item.title, item.description, item.tag]
-        digest.update(json.dumps(fields).encode() + b"\n")
+        weight = [] if item.weight == 1 else [item.weight]
+        digest.update(json.dumps([*fields, *weight]).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -336,6 +337,8 @@ def _open_source(data: DataConfig) -> tuple[list[Table], Table | None]:
         first, test = data.hub_split, data.hub_test_split
         tables = [_load_hub(data, split) for split in (first, test) if split]
     elif data.source == "download":
+        from tagger.data.download import download  # a tenth of a second that others can spare
+
         tables = [open_file(download(data), data.delimiter)]
     else:
         given = (data.path, data.test_path)

@@ -1,8 +1,9 @@
 """Turns rows of text into items, and reports every row that can't be used."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from tagger.data.columns import TEXT_FIELDS, TableFormat
+from tagger.data.columns import TEXT_FIELDS, WEIGHT, TableFormat
 from tagger.data.dates import UnclearOrder, parse_moment
 from tagger.data.guards import GUARDED_COLUMN, unguard
 from tagger.data.items import FIELDS, Item
@@ -80,8 +81,20 @@ def checked_rows(
                         + mend
                     )
                 problems.add(f"created_on {error}{mend}", row.place, kind=type(error).__name__)
+        weight = 1.0
+        if WEIGHT in columns:
+            written = (row.values.get(columns[WEIGHT]) or "").strip()
+            try:
+                weight = float(written)
+            except ValueError:
+                weight = math.nan
+            if not 0 < weight < math.inf:
+                problems.add(
+                    f"the weight {written[:60]!r} is no number above 0", row.place, kind="weight"
+                )
         if problems.count == before:
-            yield row, Item(identifier, values["title"], values["description"], created_on, tag)
+            title, description = values["title"], values["description"]
+            yield row, Item(identifier, title, description, created_on, tag, weight=weight)
 
 
 def item_of(row: Row, columns: Mapping[str, str]) -> Item:

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from scipy.optimize import minimize, minimize_scalar
 
 from tagger.scores import FloatArray, IntArray, softmax
 
@@ -18,7 +17,7 @@ TINY = 1e-12
 STRETCH = (0.05, 20.0)
 """Temperatures that are looked at."""
 
-STORED = ConfigDict(extra="forbid")
+STORED = ConfigDict(extra="forbid", defer_build=True)
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """What `decision.json` is made of: no text, and nothing that is not finite, is taken for one."""
 
@@ -90,6 +89,8 @@ Calibrator = Annotated[Unchanged | Temperature | Vector | Isotonic, Field(discri
 
 def fit_temperature(probabilities: FloatArray, true: IntArray) -> Temperature:
     """Find the temperature under which the true tags are the most probable."""
+    from scipy.optimize import minimize_scalar  # half a second that whoever only decides can spare
+
     logs = _logs(probabilities)
 
     def loss(log_temperature: float) -> float:
@@ -104,6 +105,8 @@ def fit_vector(probabilities: FloatArray, true: IntArray) -> Vector:
 
     A little weight on staying near no correction keeps rare tags from running away.
     """
+    from scipy.optimize import minimize
+
     logs, n_tags = _logs(probabilities), probabilities.shape[1]
 
     def loss(values: FloatArray) -> float:

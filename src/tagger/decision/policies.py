@@ -11,9 +11,6 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-# Not scipy.stats: its import takes most of a second, and its functions a hundred times as long.
-from scipy.special import bdtr, bdtrin, betaincinv
-
 from tagger.config.schema import DecisionConfig
 from tagger.decision.calibrators import STORED, Number
 from tagger.documents import Record
@@ -242,6 +239,9 @@ def rows_needed(most: int, precision: float, confidence: float) -> IntArray:
         precision: Of the promise.
         confidence: Of the promise.
     """
+    # Not scipy.stats: its functions take a hundred times as long. Here, since deciding needs none.
+    from scipy.special import bdtrin
+
     errors = np.arange(math.ceil(most * (1 - precision)) + 1)
     needed = np.ceil(bdtrin(errors, 1 - confidence, 1 - precision) - ROUNDING)
     within: IntArray = needed[needed <= most].astype(np.int64)
@@ -295,6 +295,8 @@ def clopper_pearson_lower(successes: int, trials: int, confidence: float) -> flo
         trials: Without a trial the end is 0.
         confidence: Between 0 and 1.
     """
+    from scipy.special import betaincinv
+
     if successes == 0:
         return 0.0
     return float(betaincinv(successes, trials - successes + 1, 1 - confidence))
@@ -305,4 +307,6 @@ def p_value_of_precision(errors: int, published: int, precision: float) -> float
 
     The p-value of the hypothesis that the promise is not kept; a small one rejects it.
     """
+    from scipy.special import bdtr
+
     return float(bdtr(errors, published, 1 - precision)) if published else 1.0

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import EncoderConfig, FrozenConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
@@ -34,6 +33,7 @@ def embed_items(items: Sequence[Item], model: str, tags: Sequence[str]) -> Float
         UserError: when that model has no encoder, or it cannot be loaded.
     """
     # torch alone takes seconds to import, and audits without embeddings do without it.
+    from tagger.config.composition import compose_config, load_config
     from tagger.models.transformer import TransformerClassifier
 
     config = load_config(TrainConfig, compose_config("train", [f"model={model}"]))

@@ -12,6 +12,17 @@ from tagger.reporting.page import Embedded, Page
 FOLDER = Path(__file__).parent
 
 
+def templates_in(folder: Path) -> jinja2.Environment:
+    """Return the templates of a folder, which escape what they are given and miss nothing."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def write_html(page: Page, path: Path) -> None:
     """Write a page as an HTML file, whole or not at all."""
     write_text(path, render_html(page))
@@ -19,13 +30,7 @@ def write_html(page: Page, path: Path) -> None:
 
 def render_html(page: Page) -> str:
     """Render a page, images in it; no script runs but those whose hashes it states."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates_in(FOLDER)
     environment.filters["kind"] = lambda block: type(block).__name__
     environment.filters["base64"] = lambda path: base64.b64encode(path.read_bytes()).decode("ascii")
     embedded = [block for block in page.blocks if isinstance(block, Embedded)]

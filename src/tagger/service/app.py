@@ -10,17 +10,20 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import FastAPI, Header, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPBearer
 from sqlalchemy import Connection, select
 from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, JSONResponse
 
 from tagger.service import bodies, content, review
 from tagger.service.duplicates import Match, find_match
 from tagger.service.gate import CLIENT, Gate, Rules
 from tagger.service.keys import ROLES, Authentication, Role
 from tagger.service.metrics import CONTENT_TYPE, Metrics
+from tagger.service.pages import Pages
 from tagger.service.refusals import Refusal
 from tagger.service.service import Service
+from tagger.service.sessions import COOKIE
 
 OPEN: frozenset[Role] = frozenset()
 SUBMITTERS: frozenset[Role] = frozenset({"submit", "admin"})
@@ -41,6 +44,7 @@ REFUSALS = {
     503: "not ready, or the store does not answer; nothing was kept",
     504: "there was no answer in time",
 }
+DONE = "done: what is now is shown at another address"
 ReviewId = bodies.Number
 
 
@@ -162,10 +166,11 @@ class Api:
         tag: str,
         cursor: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        q: Annotated[bodies.Text, Query(max_length=200)] = "",
     ) -> Response:
-        """List the published items of a tag, the latest first."""
+        """List the published items of a tag, the latest first; `q` is looked for in titles."""
         self.service.check_tag(tag)
-        work = partial(content.list_published, tag=tag, before=cursor, limit=limit)
+        work = partial(content.list_published, tag=tag, before=cursor, limit=limit, q=q)
         return _json(await self.service.read(work))
 
     async def list_reviews(self) -> Response:
@@ -241,10 +246,12 @@ class Api:
 def build_app(service: Service) -> FastAPI:
     """Build the application, with the gate before it."""
     api = Api(service)
+    pages = Pages(service, Authentication(service.store))
     # No pages of documentation: they would load scripts from elsewhere.
     app = FastAPI(title="tagger", version=service.run["version"], docs_url=None, redoc_url=None)
     rules: dict[tuple[str, str], frozenset[Role]] = {("GET", "/openapi.json"): OPEN}
     at_review = "/v1/review/{review_id}"
+    viewers = OPEN if service.config.public else EVERYBODY
     routes: list[tuple[str, str, Any, frozenset[Role], Any]] = [
         ("POST", "/v1/classify", api.classify, SUBMITTERS, bodies.ClassifyOut),
         ("POST", "/v1/items", api.submit, SUBMITTERS, bodies.SubmitOut),
@@ -258,33 +265,45 @@ def build_app(service: Service) -> FastAPI:
         ("GET", "/metrics", api.show_metrics, frozenset({"read", "admin"}), None),
         ("GET", "/healthz", api.health, OPEN, bodies.State),
         ("GET", "/readyz", api.ready, OPEN, bodies.State),
+        ("GET", "/", pages.show_content, viewers, HTMLResponse),
+        ("POST", "/", pages.report, viewers, HTMLResponse),
+        ("GET", "/review", pages.show_review, REVIEWERS, HTMLResponse),
+        ("POST", "/review/{action}", pages.act, REVIEWERS, HTMLResponse),
+        ("GET", "/session", pages.show_session, OPEN, HTMLResponse),
+        ("POST", "/session", pages.begin_session, OPEN, HTMLResponse),
+        ("POST", "/session/end", pages.end_session, OPEN, HTMLResponse),
+        ("GET", "/static/{name}", pages.send_file, OPEN, HTMLResponse),
     ]
+    known_by = (HTTPBearer(auto_error=False), APIKeyCookie(name=COOKIE, auto_error=False))
     for method, path, handler, roles, answer in routes:
         rules[method, path] = roles
+        is_page = answer is HTMLResponse
+        model = {} if is_page else {"model": bodies.Problem}
         app.add_api_route(
             path,
             handler,
             methods=[method],
-            response_model=answer,
+            response_model=None if is_page else answer,
+            response_class=HTMLResponse if is_page else JSONResponse,
             responses={
-                status: {"model": bodies.Problem, "description": text}
-                for status, text in REFUSALS.items()
+                status: {"description": text} | model
+                for status, text in (REFUSALS | ({303: DONE} if is_page else {})).items()
             },
-            dependencies=[Security(HTTPBearer(auto_error=False))] if roles else [],
+            dependencies=[Security(one) for one in known_by] if roles else [],
             openapi_extra={"x-roles": sorted(roles)},
         )
-    add_gate(app, service, rules, api.metrics)
+    add_gate(app, service, rules, api.metrics, pages)
     return app
 
 
-def add_gate(app: FastAPI, service: Service, rules: Rules, metrics: Metrics) -> None:
+def add_gate(app: FastAPI, service: Service, rules: Rules, metrics: Metrics, pages: Pages) -> None:
     """Put the gate before an application, and let it say what is wrong with a body."""
 
     async def explain(request: Request, error: RequestValidationError) -> Response:
         raise _refused(error)
 
     async def repeat(request: Request, error: HTTPException) -> Response:
-        raise Refusal(error.status_code, "the body is not JSON")
+        raise Refusal(error.status_code, "the body cannot be read")
 
     app.add_exception_handler(RequestValidationError, explain)
     app.add_exception_handler(HTTPException, repeat)
@@ -293,8 +312,9 @@ def add_gate(app: FastAPI, service: Service, rules: Rules, metrics: Metrics) -> 
         routes=app.router.routes,
         rules=rules,
         config=service.config,
-        authentication=Authentication(service.store),
+        authentication=pages.authentication,
         metrics=metrics,
+        show=pages.show_refusal,
     )
 
 

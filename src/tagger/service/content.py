@@ -40,6 +40,9 @@ KEEP_ANSWER = text(
     "VALUES (:client, :key, :body_sha256, :answer, :at)"
 )
 
+SEARCHED = 5_000
+"""Most items that a search looks at for one page."""
+
 LIKELY_DUPLICATE = "likely duplicate"
 REPORTED = "reported by users"
 HELD = "held"
@@ -228,7 +231,7 @@ def report_item(
 
 
 def list_published(
-    connection: Connection, tag: str, before: int | None, limit: int
+    connection: Connection, tag: str, before: int | None, limit: int, q: str = ""
 ) -> dict[str, Any]:
     """Return a page of the published items of a tag, the latest first.
 
@@ -237,8 +240,11 @@ def list_published(
         tag: Which.
         before: `next` of the page before; None for the first page.
         limit: Most items.
+        q: What their titles must contain, in whatever case; `SEARCHED` items are looked at, so that
+            even an empty page may have a next one.
     """
-    found = connection.execute(
+    most = SEARCHED if q else limit
+    rows = connection.execute(
         select(ITEM_STATE, EVENT.c.at, EVENT.c.data)
         .join(EVENT, EVENT.c.sequence == ITEM_STATE.c.item)
         .where(
@@ -247,15 +253,22 @@ def list_published(
             ITEM_STATE.c.changed < (2**63 - 1 if before is None else before),
         )
         .order_by(ITEM_STATE.c.changed.desc())
-        .limit(limit + 1)
+        .limit(most + 1)
     ).all()
-    items = []
-    for row in found[:limit]:
+    items: list[dict[str, Any]] = []
+    seen = 0
+    while seen < min(most, len(rows)) and len(items) < limit:
+        row, seen = rows[seen], seen + 1
         data = json.loads(row.data)
-        own = {name: data[name] for name in ("id", "title", "description")}
-        items.append(
-            {"item": row.item, "tag": row.tag}
-            | own
-            | {"submitted_at": row.at, "published_at": row.changed_at}
-        )
-    return {"items": items, "next": found[limit - 1].changed if len(found) > limit else None}
+        if q.casefold() in data["title"].casefold():
+            own = {name: data[name] for name in ("id", "title", "description")}
+            times = {"submitted_at": row.at, "published_at": row.changed_at}
+            items.append({"item": row.item, "tag": row.tag} | own | times)
+    return {"items": items, "next": rows[seen - 1].changed if len(rows) > seen else None}
+
+
+def list_answers(connection: Connection, items: Sequence[int]) -> list[tuple[int, str]]:
+    """Return who said something of the tags of some items: item and actor."""
+    said = EVENT.c.kind.in_(["reported", "confirmed"])
+    query = select(EVENT.c.item, EVENT.c.actor).where(EVENT.c.item.in_(items), said)
+    return [(row.item, row.actor) for row in connection.execute(query)]

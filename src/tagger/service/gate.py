@@ -1,12 +1,13 @@
 """Lets through what may pass: the right host, a known key, a role, a size, a rate, a deadline."""
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from starlette.requests import cookie_parser
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match
 
 from tagger.service.database import StoreUnavailableError
@@ -14,6 +15,7 @@ from tagger.service.keys import Authentication, Client, Role
 from tagger.service.metrics import Metrics
 from tagger.service.rates import RateLimit
 from tagger.service.refusals import Refusal
+from tagger.service.sessions import COOKIE
 from tagger.service.settings import ServiceConfig
 from tagger.service.writer import QueueFullError
 
@@ -28,6 +30,7 @@ HEADERS = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
 ]
+"""Of every answer that does not say otherwise."""
 log = logging.getLogger("tagger.service")
 
 Scope = dict[str, Any]
@@ -46,6 +49,7 @@ class Gate:
         config: The service's.
         authentication: Tells who asks.
         metrics: Where requests are counted.
+        show: Makes the page of a refusal, for those who ask for one.
     """
 
     def __init__(
@@ -57,12 +61,14 @@ class Gate:
         config: ServiceConfig,
         authentication: Authentication,
         metrics: Metrics,
+        show: Callable[[Refusal], Response],
     ) -> None:
         self.app = app
         self.routes = routes
         self.rules = rules
         self.authentication = authentication
         self.metrics = metrics
+        self.show = show
         self.limits = config.limits
         self.hosts = {host.lower() for host in config.hosts}
         self.by_key = RateLimit(config.limits.requests_per_second)
@@ -79,7 +85,8 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *HEADERS]
+                given = {name for name, _ in message["headers"]}
+                message["headers"] += [header for header in HEADERS if header[0] not in given]
             await send(message)
 
         try:
@@ -87,9 +94,24 @@ class Gate:
                 await self._pass(scope, receive, sending)
         except Exception as error:
             if not status:
-                await _answer(_refusal(error), sending)
+                await self._answer(_refusal(error), scope)(scope, receive, sending)
         path = scope.get("tagger.path", "-")
         self.metrics.count(path, scope["method"], status, time.perf_counter() - began)
+
+    def _answer(self, refusal: Refusal, scope: Scope) -> Response:
+        """Return a refusal as a page to those who ask for one, else as JSON."""
+        if b"text/html" in dict(scope["headers"]).get(b"accept", b""):
+            answer = self.show(refusal)
+        else:
+            body = {"error": refusal.message, "problems": refusal.problems}
+            answer = JSONResponse(body, refusal.status)
+        if refusal.retry_after is not None:
+            answer.headers["retry-after"] = str(refusal.retry_after)
+        if refusal.allow:
+            answer.headers["allow"] = ", ".join(refusal.allow)
+        if refusal.status == 401:
+            answer.headers["www-authenticate"] = "Bearer"
+        return answer
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
@@ -99,7 +121,7 @@ class Gate:
             raise Refusal(
                 421, "the service is not called by this name: see `hosts` in its settings"
             )
-        _check_rate(self.by_address, str((scope.get("client") or ["-"])[0]))
+        check_rate(self.by_address, str((scope.get("client") or ["-"])[0]))
         path = self._find_route(scope)
         roles = self.rules.get((method, path))
         if roles is None:
@@ -107,9 +129,10 @@ class Gate:
         if method != "GET":
             _check_origin(headers, host)
         if roles:
-            scope[CLIENT] = await self._identify(headers.get(b"authorization"), roles)
+            scope[CLIENT] = await self._identify(headers, roles)
         if method != "GET":
-            receive = await self._read(headers, receive)
+            form = "json" if path.startswith("/v1/") else "x-www-form-urlencoded"
+            receive = await self._read(headers, receive, f"application/{form}")
         await self.app(scope, receive, send)
 
     def _find_route(self, scope: Scope) -> str:
@@ -126,19 +149,21 @@ class Gate:
             raise Refusal(405, f"{scope['method']} is not possible here", allow=sorted(possible))
         raise Refusal(404, "there is nothing at this address")
 
-    async def _identify(self, header: str | None, roles: frozenset[Role]) -> Client:
-        if self.authentication.known(header):
-            client = self.authentication.identify(header)
+    async def _identify(self, headers: Mapping[bytes, str], roles: frozenset[Role]) -> Client:
+        header = headers.get(b"authorization")
+        session = cookie_parser(headers.get(b"cookie", "")).get(COOKIE, "")
+        if self.authentication.known(header, session):
+            client = self.authentication.identify(header, session)
         else:
-            client = await asyncio.to_thread(self.authentication.identify, header)
+            client = await asyncio.to_thread(self.authentication.identify, header, session)
         if client.role not in roles:
             needed = " or ".join(sorted(roles))
             raise Refusal(403, f"a key of the role {client.role} may not do this, {needed} may")
-        _check_rate(self.by_key, client.id)
+        check_rate(self.by_key, client.id)
         return client
 
-    async def _read(self, headers: Mapping[bytes, str], receive: Receive) -> Receive:
-        """Read a body, and return a function that gives it to the app."""
+    async def _read(self, headers: Mapping[bytes, str], receive: Receive, kind: str) -> Receive:
+        """Read a body of a kind, and return a function that gives it to the app."""
         most = self.limits.body_bytes
         declared = headers.get(b"content-length", "0")
         parts: list[bytes] = []
@@ -153,9 +178,9 @@ class Gate:
             more = message.get("more_body", False) and length <= most
         if length > most:
             raise Refusal(413, f"the body is longer than {most:,} bytes")
-        kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        if length and (kind != "application/json" or b"content-encoding" in headers):
-            raise Refusal(415, "expected Content-Type: application/json, not compressed")
+        sent = headers.get(b"content-type", "").partition(";")[0].strip().lower()
+        if length and (sent != kind or b"content-encoding" in headers):
+            raise Refusal(415, f"expected Content-Type: {kind}, not compressed")
         body: list[Message] = [{"type": "http.request", "body": b"".join(parts)}]
 
         async def replay() -> Message:
@@ -164,7 +189,8 @@ class Gate:
         return replay
 
 
-def _check_rate(limit: RateLimit, name: str) -> None:
+def check_rate(limit: RateLimit, name: str) -> None:
+    """Count a request, or refuse it."""
     if wait := limit.wait(name):
         raise Refusal(429, "too many requests", retry_after=wait)
 
@@ -194,16 +220,3 @@ def _refusal(error: Exception) -> Refusal:
             return Refusal(503, "the store does not answer: nothing was kept", retry_after=1)
     log.error("a request failed", exc_info=error)
     return Refusal(500, "this is a defect of the service, which its log describes")
-
-
-async def _answer(refusal: Refusal, send: Send) -> None:
-    body = json.dumps({"error": refusal.message, "problems": refusal.problems}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if refusal.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % refusal.retry_after))
-    if refusal.allow:
-        headers.append((b"allow", ", ".join(refusal.allow).encode()))
-    if refusal.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Row
 from tagger.errors import UserError
 from tagger.service.database import Store
 from tagger.service.refusals import Refusal
+from tagger.service.sessions import is_valid, key_of
 from tagger.service.tables import API_KEY
 
 Role = Literal["submit", "review", "read", "admin"]
@@ -116,27 +117,28 @@ class Authentication:
         self.store = store
         self._cache: dict[str, tuple[Row[Any] | None, float]] = {}
 
-    def known(self, header: str | None) -> bool:
+    def known(self, header: str | None, session: str = "") -> bool:
         """Whether `identify` answers at once, without asking the store."""
-        return self._fresh(_parts(header)[0]) is not None
+        key_id = key_of(session) if header is None else _parts(header)[0]
+        return self._fresh(key_id) is not None
 
-    def identify(self, header: str | None) -> Client:
-        """Return who sent a request with this Authorization header.
+    def identify(self, header: str | None, session: str = "") -> Client:
+        """Return who sent a request with this Authorization header or, without one, this cookie.
 
         Raises:
-            Refusal: when the key is missing, unknown, expired or revoked.
+            Refusal: when the key is missing, unknown, expired or revoked, or the session is over.
         """
-        key_id, secret = _parts(header)
+        key_id, secret = (key_of(session), "") if header is None else _parts(header)
         row = self._look_up(key_id)
         if not key_id:
             if header is None and row is None:
                 return LOCAL
-            raise Refusal(401, "a key is needed: Authorization: Bearer tg_...")
+            raise Refusal(401, "a key is needed", ["as Authorization: Bearer tg_..."])
         # Compared even if there is no such key, so that the time says nothing.
         expected = _hash("") if row is None else row.secret_sha256
         same = hmac.compare_digest(_hash(secret), expected)
-        if row is None or not same:
-            raise Refusal(401, "the key is not known")
+        if row is None or not (is_valid(session, expected, now_ms()) if header is None else same):
+            raise Refusal(401, "the key is not known" if header else "the session is over")
         if not (state := _state(row, now_ms())).startswith("valid"):
             raise Refusal(401, f"the key is not valid: {state}")
         return Client(row.id, row.role)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ Vector = NDArray[np.floating] | NDArray[np.int8]
 
 
 class MeaningIndex:
-    """Vectors of items by their numbers; one thread at a time may use it.
+    """Vectors of items by their numbers. One thread adds; others may look items up meanwhile.
 
     Args:
         base: Path that the names of its files begin with.
@@ -52,6 +53,7 @@ class MeaningIndex:
         self.width = width
         self.last = 0  # number of the last event that is in it
         self._unsaved = 0
+        self._lock = Lock()  # an index that grows moves what others read
         self._index = self._empty()
 
     def _empty(self) -> Index:
@@ -71,7 +73,8 @@ class MeaningIndex:
         new = [at for at, item in enumerate(items) if item not in self._index]
         if new:
             keys = np.array([items[at] for at in new], np.uint64)
-            self._index.add(keys, np.asarray(vectors, np.float32)[new], threads=1)
+            with self._lock:
+                self._index.add(keys, np.asarray(vectors, np.float32)[new], threads=1)
         self.last = max(self.last, last)
         self._unsaved += len(new)
         if self._unsaved >= max(SAVED_AFTER, SAVED_SHARE * len(self)):
@@ -81,7 +84,8 @@ class MeaningIndex:
         """Return the items nearest to a vector with their cosines, the nearest first."""
         if not len(self):
             return []
-        found = self._index.search(vector, count)
+        with self._lock:
+            found = self._index.search(vector, count)
         return [
             (int(item), 1 - float(distance))
             for item, distance in zip(found.keys, found.distances, strict=True)
@@ -89,9 +93,11 @@ class MeaningIndex:
 
     def neighbours(self, item: int, count: int) -> list[int]:
         """Return the items nearest to one that is in the index, without it."""
-        if item not in self._index:
+        with self._lock:
+            vector = self._index.get(item)
+        if vector is None:
             return []
-        vector: Vector = np.asarray(self._index.get(item))
+        vector = np.asarray(vector)
         return [other for other, _ in self.nearest(vector, count + 1) if other != item][:count]
 
     def save(self) -> None:

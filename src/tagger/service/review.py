@@ -70,19 +70,33 @@ def list_reviews(connection: Connection, at: int) -> dict[str, Any]:
     }
 
 
+def list_claimed(
+    connection: Connection, client: str, at: int, meaning: MeaningIndex | None = None
+) -> list[dict[str, Any]]:
+    """Return the items that are a person's now, the one that was claimed last first."""
+    mine = (REVIEW_QUEUE.c.claimed_by == client) & (REVIEW_QUEUE.c.lease_until > at)
+    last_first = REVIEW_QUEUE.c.lease_until.desc(), REVIEW_QUEUE.c.review
+    rows = connection.execute(select(REVIEW_QUEUE).where(mine).order_by(*last_first).limit(LISTED))
+    return [_described(connection, row, row.lease_until, meaning) for row in rows.all()]
+
+
 def claim(
     connection: Connection,
     client: str,
     at: int,
     lease_seconds: int,
+    review: int | None = None,
+    *,
     meaning: MeaningIndex | None = None,
 ) -> dict[str, Any] | None:
-    """Give a person the first item that is nobody's, until the lease ends; None where none is.
+    """Give a person the first item that is nobody's, or this, until the lease ends.
 
-    Nobody is given an item again that they have labelled.
+    None where none is free. Nobody is given an item again that they have labelled.
     """
     free = or_(REVIEW_QUEUE.c.lease_until.is_(None), REVIEW_QUEUE.c.lease_until <= at)
     theirs = REVIEW_QUEUE.c.labels.contains(json.dumps([client])[:-1], autoescape=True)
+    if review is not None:
+        free &= REVIEW_QUEUE.c.review == review
     row = connection.execute(
         select(REVIEW_QUEUE).where(free, ~theirs).order_by(*_order(at)).limit(1)
     ).one_or_none()

@@ -35,7 +35,7 @@ class Service:
         config: All settings.
         store: Where everything is kept.
         inference: The thread that classifies.
-        writer: The thread that writes; it alone uses the index of meaning.
+        writer: The thread that writes; it alone adds to the index of meaning.
         meaning: The index of meaning; None where the run has no encoder.
         differing: Stored samples that this machine answers otherwise; None until they were tried.
         now: Milliseconds, for tests.

@@ -36,6 +36,8 @@ class LimitsConfig(Section):
     """Most requests with one key."""
     requests_per_second_by_address: float = Field(default=2_000.0, gt=0)
     """Most requests from one address, before its key is looked at."""
+    viewer_reports_per_hour: float = Field(default=60.0, gt=0)
+    """Most reports and answers from one address by viewers of the content page without a key."""
 
 
 class ReviewConfig(Section):
@@ -78,6 +80,10 @@ class ServiceConfig(Section):
     """Port that is listened on; 0: one that is free."""
     hosts: list[str] = Field(default=["localhost", "127.0.0.1", "[::1]"], min_length=1)
     """Names that the service may be called by, as they stand in the Host header, without port."""
+    public: bool = True
+    """Whether the content page is open to everybody; otherwise to those who have any key."""
+    https: bool = False
+    """Whether browsers reach the service by https alone: cookies are then always Secure."""
     limits: LimitsConfig = LimitsConfig()
     review: ReviewConfig = ReviewConfig()
     duplicates: DuplicatesConfig = DuplicatesConfig()

@@ -7,6 +7,7 @@ killed and resumed takes the very steps that it would have taken.
 import math
 import operator
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -302,7 +303,8 @@ def _seed_step(seed: int, step: int, part: int, process: int) -> np.random.Gener
 def _stop_requests() -> Iterator[Callable[[], bool]]:
     """Turn the first SIGINT or SIGTERM into a request that is met between two steps.
 
-    Half a step can't be saved. A second signal ends the program at once.
+    Half a step can't be saved. A second signal ends the program at once. Only the main thread may
+    ask for signals: training in another one is ended by them as any work is.
     """
     received: list[int] = []
 
@@ -311,7 +313,8 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
     previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield lambda: bool(received)

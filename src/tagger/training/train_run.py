@@ -80,7 +80,8 @@ def train(
             if main:
                 say(_summary(folder, config, fitted))
     except TrainingStopped:
-        accelerator.print(f"\nstopped; go on with: {resume_command(folder)}")
+        if main:
+            say(f"\nstopped; go on with: {resume_command(folder)}")
         raise KeyboardInterrupt from None
     return folder
 

@@ -1,0 +1,1 @@
+"""What programs import: `tagger.load` and `tagger.TextTagger`."""
