@@ -337,8 +337,8 @@ def test_everything_works_without_scripts_and_without_a_mouse(
 
 def fill(service: Service, send: SendItems) -> None:
     """Submit items of every kind that the pages show."""
-    send(f"{LONG} 1", description="apple " * 300, id="https://example.org/1")
-    send(f"{LONG} 2", suggested_tag="metal")
+    send(LONG, description="apple " * 300, id="https://example.org/1")
+    send(LONG.replace("laptop", "phone"), suggested_tag="metal")
     send("apple " + "x" * 400, "apple شجرة التفاح في الحديقة", description="y" * 900, key="1")
     send("apple iron " + "x" * 400, "كيف تزرع apple iron 🍎", description="y" * 900, key="2")
     send(f"apple {EVIL}", f"apple iron {EVIL}", description=EVIL, id=EVIL)
