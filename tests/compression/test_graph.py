@@ -99,4 +99,5 @@ def test_other_encoders_are_traced_and_compute_the_same(name, pooling):
     model = build_graph(classifier)
     assert module.training  # as it was
     assert [output.name for output in model.graph.output] == ["logits", "vectors"]
+    assert model.graph.output[1].type.tensor_type.shape.dim[1].dim_value == classifier.vector_width
     answers_as_torch(model, module.eval(), 200, encoder.config.pad_token_id)

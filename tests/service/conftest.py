@@ -29,7 +29,7 @@ from tagger.service.database import Store, open_store
 from tagger.service.events import Status, append, state_of
 from tagger.service.inference import Inference
 from tagger.service.refusals import Refusal
-from tagger.service.settings import LimitsConfig, ReviewConfig, ServiceConfig
+from tagger.service.settings import DuplicatesConfig, LimitsConfig, ReviewConfig, ServiceConfig
 from tagger.service.writer import Writer
 
 if TYPE_CHECKING:
@@ -224,6 +224,7 @@ def config(store_url: str) -> ServiceConfig:
         store=store_url,
         hosts=["localhost"],
         limits=LimitsConfig(items=8),
+        duplicates=DuplicatesConfig(certain=0.9),
         review=ReviewConfig(sample=0),
     )
 

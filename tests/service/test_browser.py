@@ -18,7 +18,7 @@ from tagger.service.hold import set_hold
 from tagger.service.keys import FRESH_SECONDS, create_key
 from tagger.service.server import listen
 from tagger.service.service import Service
-from tagger.service.settings import LimitsConfig, ServiceConfig
+from tagger.service.settings import DuplicatesConfig, LimitsConfig, ServiceConfig
 
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = [
@@ -57,7 +57,12 @@ def store_url(tmp_path: Path) -> str:
 @pytest.fixture
 def config(store_url: str) -> ServiceConfig:
     """Settings that allow many items in a request."""
-    return ServiceConfig(store=store_url, hosts=["localhost"], limits=LimitsConfig(items=64))
+    return ServiceConfig(
+        store=store_url,
+        hosts=["localhost"],
+        limits=LimitsConfig(items=64),
+        duplicates=DuplicatesConfig(certain=0.9),
+    )
 
 
 @pytest.fixture(scope="module")

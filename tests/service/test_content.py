@@ -67,7 +67,9 @@ def test_a_duplicate_is_linked_to_the_one_that_is_kept(store: Store) -> None:
 
 
 def test_what_is_likely_a_duplicate_is_reviewed_however_certain_its_tag_is(store: Store) -> None:
-    submit_items(store, submission(LONG), submission(LONG.replace("laptop", "phone")))
+    submit_items(
+        store, submission(LONG), submission(LONG.replace("laptop", "phone").replace("few", "dozen"))
+    )
     with store.reading() as connection:
         assert state_of(connection, 2)[0] == "review"
         (queued,) = connection.execute(REVIEW_QUEUE.select())

@@ -46,3 +46,15 @@ def test_duplicates_themselves_are_never_named(store: Store, submit: Submit) -> 
     kept = submit(LONG)
     submit(LONG, "duplicate")
     assert match(store, LONG) == Match(kept, 1.0)
+
+
+def test_texts_whose_numbers_differ_are_for_a_person(store: Store, submit: Submit) -> None:
+    item = submit(f"{LONG}, part 1")
+    found = match(store, f"{LONG}, part 2")
+    assert found is not None
+    assert found.overlap > 0.9
+    assert not found.is_certain(0.75)
+    less = match(store, LONG)  # without a number there is none that differs
+    assert less is not None
+    assert less.item == item
+    assert less.is_certain(0.75)

@@ -3,6 +3,7 @@ import string
 
 import pytest
 
+from tagger.data.duplicates import shingles
 from tagger.service.fingerprints import BANDS, COMPARED, comparable, fingerprints, overlap
 
 
@@ -15,7 +16,7 @@ def test_case_spacing_and_signs_make_no_other_text() -> None:
     two = comparable("fast cpus", "how they really work")
     assert one == two
     assert fingerprints(one) == fingerprints(two)
-    assert overlap(one, two) == 1.0
+    assert overlap(shingles(one), shingles(two)) == 1.0
 
 
 def test_fingerprints_are_signed_numbers_of_64_bits_and_stay_what_they_are() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import FastAPI, Header, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyCookie, HTTPBearer
@@ -107,10 +108,9 @@ class Api:
         asked = content.Asked(client, idempotency_key, digest, service.now())
 
         def look(connection: Connection) -> str | tuple[int, list[Match | None]]:
-            answer = content.find_answer(connection, asked)
+            answer, seen = content.find_answer(connection, asked)
             if answer is not None:
                 return answer
-            seen = content.last_number(connection)
             return seen, [find_match(connection, one.title, one.description) for one in body.items]
 
         found = await service.read(look)
@@ -118,7 +118,7 @@ class Api:
             return _json(found)
         seen, matches = found
         certain = service.config.duplicates.certain
-        known = [match is not None and match.overlap >= certain for match in matches]
+        known = [match is not None and match.is_certain(certain) for match in matches]
         new = [item for item, same in zip(body.items, known, strict=True) if not same]
         predictions = iter(await service.classify(new))
         rate = service.config.review.sample
@@ -133,10 +133,28 @@ class Api:
             )
             for item, same, match in zip(body.items, known, matches, strict=True)
         ]
+        meaning = service.meaning
+
+        def learn(answer: str) -> None:
+            said = json.loads(answer)["items"]
+            kept = {
+                one["item"]: submission.prediction.vector
+                for one, submission in zip(said, submissions, strict=True)
+                if one["decision"] != "duplicate" and submission.prediction is not None
+            }
+            if meaning is not None and kept:
+                meaning.add([*kept], np.array([*kept.values()]), last=max(kept))
+
         answer = await service.write(
             lambda connection: content.submit_items(
-                connection, submissions, asked, service.run, service.config.duplicates
-            )
+                connection,
+                submissions,
+                asked,
+                service.run,
+                service.config.duplicates,
+                meaning=meaning,
+            ),
+            learn,
         )
         for said in json.loads(answer)["items"]:
             self.metrics.items.labels(said["decision"]).inc()
@@ -169,6 +187,7 @@ class Api:
         """Claim the first free item: nobody else is given it until the lease ends."""
         lease = self.service.config.review.lease_seconds
         work = partial(review.claim, **self._who(request), lease_seconds=lease)
+        work = partial(work, meaning=self.service.meaning)
         return _json({"review": await self.service.write(work)})
 
     async def label(self, review_id: ReviewId, body: bodies.LabelIn, request: Request) -> Response:
@@ -191,6 +210,7 @@ class Api:
         """Take one's own label back, and claim the item again."""
         lease = self.service.config.review.lease_seconds
         work = partial(review.undo, review=review_id, **self._who(request), lease_seconds=lease)
+        work = partial(work, meaning=self.service.meaning)
         return _json({"review": await self.service.write(work)})
 
     async def health(self) -> Response:

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, select, text
 
 from tagger.decision import policies
 from tagger.service.bodies import FeedbackIn, SubmittedItem
-from tagger.service.duplicates import Match, closest, find_match
+from tagger.service.duplicates import Match, closest, find_match, find_meant
 from tagger.service.events import (
     DUPLICATE,
     HOUR_MS,
@@ -24,17 +24,21 @@ from tagger.service.events import (
 )
 from tagger.service.hold import current_hold
 from tagger.service.inference import Prediction
+from tagger.service.meaning import MeaningIndex
 from tagger.service.refusals import Refusal
 from tagger.service.settings import DuplicatesConfig
 from tagger.service.tables import EVENT, ITEM_STATE, REVIEW_QUEUE
 
 NEEDS_REVIEW = policies.NEEDS_REVIEW
-FIND_ANSWER = text("SELECT body_sha256, answer FROM answer WHERE client = :client AND key = :key")
+FIND_ANSWER = text(
+    "SELECT last, body_sha256, answer "
+    "FROM (SELECT coalesce(max(sequence), 0) AS last FROM event) AS numbered "
+    "LEFT JOIN answer ON client = :client AND key = :key"
+)
 KEEP_ANSWER = text(
     "INSERT INTO answer (client, key, body_sha256, answer, at) "
     "VALUES (:client, :key, :body_sha256, :answer, :at)"
 )
-LAST_EVENT = text("SELECT coalesce(max(sequence), 0) FROM event")
 
 SEARCHED = 5_000
 """Most items that a search looks at for one page."""
@@ -74,11 +78,6 @@ class Submission:
     sample: float | None = None
 
 
-def last_number(connection: Connection) -> int:
-    """Return the number of the last event; 0 where there is none."""
-    return connection.scalar(LAST_EVENT) or 0
-
-
 @dataclass(frozen=True)
 class Asked:
     """Which request it is.
@@ -96,18 +95,18 @@ class Asked:
     at: int
 
 
-def find_answer(connection: Connection, asked: Asked) -> str | None:
-    """Return what was answered to an idempotency key; None where it is new.
+def find_answer(connection: Connection, asked: Asked) -> tuple[str | None, int]:
+    """Return what was answered to an idempotency key, and the number of the last event.
+
+    Without an answer the key is new; without an event the number is 0.
 
     Raises:
-        Refusal: when it was given with another body.
+        Refusal: when the key was given with another body.
     """
-    found = connection.execute(FIND_ANSWER, vars(asked)).one_or_none()
-    if found is None:
-        return None
-    if found.body_sha256 != asked.body_sha256:
+    found = connection.execute(FIND_ANSWER, vars(asked)).one()
+    if found.body_sha256 not in {None, asked.body_sha256}:
         raise Refusal(409, f"the idempotency key {asked.key!r} was given before with another body")
-    return str(found.answer)
+    return found.answer, found.last
 
 
 def submit_items(
@@ -116,16 +115,31 @@ def submit_items(
     asked: Asked,
     run: dict[str, str],
     limits: DuplicatesConfig,
+    *,
+    meaning: MeaningIndex | None = None,
 ) -> str:
     """Put items into the store, all or none; return the answer, the first one to a replay.
+
+    What means the same is looked for among the items of earlier requests.
 
     Raises:
         Refusal: when the key was given with another body.
     """
-    if (first := find_answer(connection, asked)) is not None:
+    first, last = find_answer(connection, asked)
+    if first is not None:
         return first
     held = current_hold(connection) is not None
-    items = [_submit(connection, one, asked, run, limits, held=held) for one in submissions]
+    items: list[dict[str, Any]] = []
+    for one in submissions:
+        # Its like may have come in while it was classified, or in the same request.
+        match = one.match
+        if one.seen < last + len(items):
+            later = find_match(connection, one.item.title, one.item.description, one.seen)
+            match = closest([match, later])
+        vector = None if one.prediction is None else one.prediction.vector
+        if meaning is not None and vector is not None and not _likely(match, limits):
+            match = find_meant(connection, meaning, vector, limits) or match
+        items.append(_submit(connection, replace(one, match=match), asked, run, limits, held=held))
     answer = json.dumps(run | {"items": items}, ensure_ascii=False)
     connection.execute(KEEP_ANSWER, vars(asked) | {"answer": answer})
     return answer
@@ -140,16 +154,12 @@ def _submit(
     *,
     held: bool,
 ) -> dict[str, Any]:
-    # Its like may have come in while it was classified, or in the same request.
     item, match = one.item, one.match
-    if last_number(connection) > one.seen:
-        later = find_match(connection, item.title, item.description, after=one.seen)
-        match = closest([match, later])
-    likely = match is not None and match.overlap >= limits.likely
+    likely = _likely(match, limits)
     status: Status
     tag = None
     reason = ""
-    if match is not None and match.overlap >= limits.certain:
+    if match is not None and match.is_certain(limits.certain):
         status, decision = DUPLICATE, "duplicate"
     elif likely or one.prediction is None:
         status, decision, reason = IN_REVIEW, NEEDS_REVIEW, LIKELY_DUPLICATE
@@ -190,6 +200,10 @@ def _submit(
     review = event.sequence if status == IN_REVIEW else None
     own = {"item": event.item, "decision": decision, "reason": reason, "review_id": review}
     return said | own
+
+
+def _likely(match: Match | None, limits: DuplicatesConfig) -> bool:
+    return match is not None and match.overlap >= limits.likely
 
 
 def report_item(

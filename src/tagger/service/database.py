@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from tagger.files import only_process
 MIGRATIONS = Path(__file__).parent / "migrations"
 PATIENCE_SECONDS = 2
 """How long a statement waits for another process that holds the store."""
+WAL_PAGES = 10_000
+"""Pages (40 MB) that SQLite writes ahead before a commit itself moves them into the file, and they
+start anew; it finds little left to move, as `Store.checkpoint` does so all the time."""
 SERVING_LOCK = 7_305_217_001
 """Number of PostgreSQL's advisory lock of the one process that uses a store."""
 
@@ -75,6 +78,12 @@ class Store:
     def _unavailable(self, error: Exception) -> StoreUnavailableError:
         reason = first_line(getattr(error, "orig", None) or error)
         return StoreUnavailableError(f"the store {shown(self.url)} cannot be used: {reason}")
+
+    def checkpoint(self) -> None:
+        """Move what SQLite wrote ahead into its file, beside a writer: no commit waits for it."""
+        if self.engine.dialect.name == "sqlite":
+            with suppress(DatabaseError), closing(self.engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
         """Close all connections."""
@@ -229,6 +238,7 @@ def _make_engine(url: URL) -> Engine:
         connection.isolation_level = None  # transactions begin as below, not as Python guesses
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
 
     def begin(connection: Connection) -> None:
         writing = connection.get_execution_options().get("writing")

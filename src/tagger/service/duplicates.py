@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select, text
 
-from tagger.service.fingerprints import BANDS, comparable, fingerprints, overlap
+from tagger.data.duplicates import shingles
+from tagger.service.events import DUPLICATE, state_of
+from tagger.service.fingerprints import BANDS, comparable, fingerprints, numbered, overlap
+from tagger.service.meaning import MeaningIndex, Vector
+from tagger.service.settings import DuplicatesConfig
 from tagger.service.tables import EVENT
 
 MOST_SHARING = 50
@@ -15,6 +19,9 @@ MOST_SHARING = 50
 thousands share takes no longer."""
 MOST_COMPARED = 20
 """Most items that are compared as texts: those that share most fingerprints, then the oldest."""
+
+MOST_NEAR = 10
+"""Most items that are looked at of those which mean nearly the same."""
 
 SHARING = text(
     " UNION ALL ".join(
@@ -34,11 +41,18 @@ class Match:
 
     Attributes:
         item: Its number. It is one that is kept, so that of a group of duplicates one always is.
-        overlap: Of their texts, 0 to 1.
+        overlap: Of their texts, 0 to 1; or the cosine of their vectors.
+        doubt: Whether a person decides however close it is: numbers in the texts differ, as those
+            of versions and parts do, or they are alike by meaning only.
     """
 
     item: int
     overlap: float
+    doubt: bool = False
+
+    def is_certain(self, certain: float) -> bool:
+        """Whether the items are the same from this overlap on."""
+        return self.overlap >= certain and not self.doubt
 
 
 def find_match(
@@ -53,7 +67,7 @@ def find_match(
         after: Only items with higher numbers are looked at.
     """
     ours = comparable(title, description)
-    values = {f"value{at}": value for at, value in enumerate(fingerprints(ours))}
+    values = numbered(fingerprints(ours))
     shared = Counter(connection.scalars(SHARING, values | {"after": after}))
     likely = sorted(shared, key=lambda item: (-shared[item], item))[:MOST_COMPARED]
     if not likely:
@@ -62,8 +76,24 @@ def find_match(
     for item, stored in connection.execute(KEPT, {"items": likely}):
         data = json.loads(stored)
         theirs = comparable(data["title"], data["description"])
-        matches.append(Match(item, overlap(ours, theirs)))
+        alike = 1.0 if theirs == ours else overlap(shingles(ours), shingles(theirs))
+        one, two = _numbers(ours), _numbers(theirs)
+        matches.append(Match(item, alike, doubt=not (one <= two or two <= one)))
     return closest(matches)
+
+
+def find_meant(
+    connection: Connection, meaning: MeaningIndex, vector: Vector, limits: DuplicatesConfig
+) -> Match | None:
+    """Return the kept item whose vector is nearest, if a person is to compare the two."""
+    for item, cosine in meaning.nearest(vector, MOST_NEAR):
+        if cosine >= limits.meaning and state_of(connection, item)[0] != DUPLICATE:
+            return Match(item, max(cosine, limits.likely), doubt=True)
+    return None
+
+
+def _numbers(text: str) -> set[str]:
+    return {word for word in text.split() if any(sign.isdigit() for sign in word)}
 
 
 def closest(matches: Iterable[Match | None]) -> Match | None:

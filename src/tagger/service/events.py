@@ -1,14 +1,16 @@
 """Appends events to the store, and keeps the indexes that can be rebuilt from them."""
 
 import json
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.engine import Row
 
-from tagger.service.fingerprints import comparable, fingerprints
+from tagger.service.fingerprints import BANDS, comparable, fingerprints, numbered
 from tagger.service.tables import EVENT, FINGERPRINT, ITEM_STATE, REVIEW_QUEUE, TALLY
 
 Kind = Literal[
@@ -36,7 +38,11 @@ COUNT_LABEL = text(
     "INSERT INTO tally (first, second, times) VALUES (:first, :second, :by) "
     "ON CONFLICT (first, second) DO UPDATE SET times = tally.times + :by"
 )
-INDEX_TEXT = text("INSERT INTO fingerprint (value, item) VALUES (:value, :item)")
+INDEX_TEXT = text(
+    "INSERT INTO fingerprint (value, item) VALUES "
+    + ", ".join(f"(:value{at}, :item)" for at in range(BANDS + 1))
+    + " ON CONFLICT DO NOTHING"
+)
 
 NOBODYS = {"claimed_by": None, "lease_until": None}
 INDEXES = (REVIEW_QUEUE, TALLY, FINGERPRINT)
@@ -87,6 +93,8 @@ def append(
     assert sequence is not None
     event = Event(sequence, at, kind, item or sequence, actor, status, tag, dict(data))
     _index(connection, event)
+    if status is not None:
+        _index_text(connection, event)
     return event
 
 
@@ -112,9 +120,9 @@ def state_of(connection: Connection, item: int) -> tuple[Status, str | None, int
     return found.status, found.tag, found.changed
 
 
-def every_event(connection: Connection, *kinds: Kind) -> Iterator[Event]:
-    """Yield all events in their order, or those of some kinds, a chunk at a time."""
-    last = 0
+def every_event(connection: Connection, *kinds: Kind, after: int = 0) -> Iterator[Event]:
+    """Yield the events after a number in their order, or those of some kinds, a chunk at a time."""
+    last = after
     chunk = select(EVENT).order_by(EVENT.c.sequence).limit(CHUNK)
     chunk = chunk.where(EVENT.c.kind.in_(kinds)) if kinds else chunk
     while rows := connection.execute(chunk.where(EVENT.c.sequence > last)).all():
@@ -126,10 +134,22 @@ def rebuild_indexes(connection: Connection) -> int:
     """Make all that can be rebuilt anew; return how many events there are."""
     for index in INDEXES:
         connection.execute(delete(index))
+    duplicates = select(ITEM_STATE.c.item).where(ITEM_STATE.c.status == DUPLICATE)
+    not_kept = {*connection.scalars(duplicates)}
+    values, items = array("q"), array("q")
     count = 0
     for event in every_event(connection):
         _index(connection, event)
+        if event.kind == "submitted" and event.item not in not_kept:
+            ours = {*_fingerprints(event)}
+            values.extend(ours)
+            items.extend([event.item] * len(ours))
         count += 1
+    # In the order of the index: else each row would be written to another page, again and again.
+    order = np.lexsort((items, values))
+    for start in range(0, len(order), CHUNK):
+        rows = [{"value": values[at], "item": items[at]} for at in order[start : start + CHUNK]]
+        connection.execute(insert(FINGERPRINT), rows)
     return count
 
 
@@ -167,8 +187,6 @@ def _index(connection: Connection, event: Event) -> None:
     elif worth:
         sooner = {"place": REVIEW_QUEUE.c.place - worth}
         connection.execute(update(REVIEW_QUEUE).where(in_queue).values(sooner))
-    if event.status is not None:
-        _index_text(connection, event)
 
 
 def _index_text(connection: Connection, event: Event) -> None:
@@ -190,8 +208,8 @@ def _index_text(connection: Connection, event: Event) -> None:
         )
     kept = event.status != DUPLICATE
     if kept and not known:
-        rows = [{"value": value, "item": event.item} for value in {*_fingerprints(source)}]
-        connection.execute(INDEX_TEXT, rows)
+        values = numbered(_fingerprints(source))
+        connection.execute(INDEX_TEXT, values | {"item": event.item})
     elif known and not kept:
         connection.execute(
             delete(FINGERPRINT).where(

@@ -27,7 +27,7 @@ def comparable(title: str, description: str) -> str:
 @lru_cache(maxsize=256)  # they are asked for before, while and after an item is kept
 def fingerprints(text: str) -> tuple[int, ...]:
     """Return the fingerprints of a comparable text, `BANDS` + 1 signed numbers of 64 bits."""
-    values = np.array(sorted(shingles(text)), np.uint64)
+    values = np.array([*shingles(text)], np.uint64)
     # Multiply-shift hashing: the upper half of the product is as good as random.
     factors, addends = _hash_functions()
     signature = ((factors * values + addends) >> np.uint64(32)).min(axis=1).astype("<u4")
@@ -47,11 +47,13 @@ def _hash_functions() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     return factors, numbers.integers(0, 2**63, shape, np.uint64)
 
 
-def overlap(one: str, two: str) -> float:
+def numbered(values: tuple[int, ...]) -> dict[str, int]:
+    """Return fingerprints by the names that statements give them: value0, value1, ..."""
+    return {f"value{at}": value for at, value in enumerate(values)}
+
+
+def overlap(ours: frozenset[int], theirs: frozenset[int]) -> float:
     """Return the Jaccard similarity of the shingles of two comparable texts, 0 to 1."""
-    if one == two:
-        return 1.0
-    ours, theirs = shingles(one), shingles(two)
     shared = len(ours & theirs)
     return shared / (len(ours) + len(theirs) - shared)
 

@@ -3,12 +3,13 @@
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Condition, Thread
 
 from tagger.data.items import Item
 from tagger.decision.decider import Decider
 from tagger.decision.policies import REVIEW
+from tagger.scores import FloatArray
 from tagger.service.writer import QueueFullError
 
 MOST_TOGETHER = 64
@@ -24,12 +25,14 @@ class Prediction:
         tag: The most probable one.
         probabilities: Calibrated, of each tag, with six digits.
         reason: Why a person is asked; "" where none is.
+        vector: Of the run's encoder, (width,); None where it has none.
     """
 
     published: str | None
     tag: str
     probabilities: dict[str, float]
     reason: str
+    vector: FloatArray | None = field(default=None, compare=False)
 
 
 Job = tuple[Sequence[Item], "Future[list[Prediction]]"]
@@ -109,6 +112,11 @@ class Inference(Thread):
             future.set_result([next(predictions) for _ in ours])
 
 
+def as_read(title: str, description: str, characters: int, item_id: str = "") -> Item:
+    """Return an item as the model reads it: no more than so many characters of each text."""
+    return Item(item_id, title.strip()[:characters], description.strip()[:characters])
+
+
 def predict(decider: Decider, items: Sequence[Item]) -> list[Prediction]:
     """Return what a run says of items, as `tagger predict` writes it."""
     decisions = decider.decide(items)
@@ -119,12 +127,14 @@ def predict(decider: Decider, items: Sequence[Item]) -> list[Prediction]:
             tags[int(best)],
             {tag: round(float(p), 6) for tag, p in zip(tags, row, strict=True)},
             reason,
+            vector,
         )
-        for decided, best, row, reason in zip(
+        for decided, best, row, reason, vector in zip(
             decisions.tags,
             decisions.probabilities.argmax(axis=1),
             decisions.probabilities,
             decisions.reasons,
+            [None] * len(items) if decisions.vectors is None else decisions.vectors,
             strict=True,
         )
     ]

@@ -20,6 +20,7 @@ from tagger.service.database import (
     version_of,
 )
 from tagger.service.events import CHUNK, INDEXES, rebuild_indexes
+from tagger.service.meaning import base_of, remove_files
 from tagger.service.tables import ANSWER, EVENT, ITEM_STATE
 
 NOT_COPIED = {"alembic_version"}
@@ -106,10 +107,13 @@ def _copy_table(table: Table, source: Connection, target: Connection) -> int:
 def rebuild_store(url: str) -> int:
     """Make the indexes of a store anew from its events; return how many events there are.
 
+    That of meaning is removed: the next run that is served makes it, by its encoder.
+
     Raises:
         UserError: when another process uses it.
     """
     with only_user(url), closing(open_store(url)) as store, store.writing() as connection:
+        remove_files(base_of(url))
         return rebuild_indexes(connection)
 
 

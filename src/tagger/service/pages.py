@@ -168,7 +168,8 @@ class Pages:
         client, at = request.scope[CLIENT], self.service.now()
 
         def look(connection: Connection) -> dict[str, Any]:
-            mine = review.list_claimed(connection, client=client.id, at=at)
+            meaning = self.service.meaning
+            mine = review.list_claimed(connection, client=client.id, at=at, meaning=meaning)
             return review.count_reviews(connection, at=at) | {"mine": mine, "at": at}
 
         return self._page("review", client, status, **await self.service.read(look), **more)

@@ -23,10 +23,13 @@ from tagger.service.events import (
     state_of,
 )
 from tagger.service.hold import current_hold
+from tagger.service.meaning import MeaningIndex
 from tagger.service.refusals import Refusal
 from tagger.service.tables import EVENT, REVIEW_QUEUE, TALLY
 
 LISTED = 50
+SIMILAR, NEIGHBOURS = 5, 20
+"""Most published items that are shown beside one, and most that are looked for."""
 NEAR_MS = 24 * HOUR_MS
 """From when on before its deadline an item of the sample comes first."""
 
@@ -67,16 +70,24 @@ def list_reviews(connection: Connection, at: int) -> dict[str, Any]:
     }
 
 
-def list_claimed(connection: Connection, client: str, at: int) -> list[dict[str, Any]]:
+def list_claimed(
+    connection: Connection, client: str, at: int, meaning: MeaningIndex | None = None
+) -> list[dict[str, Any]]:
     """Return the items that are a person's now, the one that was claimed last first."""
     mine = (REVIEW_QUEUE.c.claimed_by == client) & (REVIEW_QUEUE.c.lease_until > at)
     last_first = REVIEW_QUEUE.c.lease_until.desc(), REVIEW_QUEUE.c.review
     rows = connection.execute(select(REVIEW_QUEUE).where(mine).order_by(*last_first).limit(LISTED))
-    return [_described(connection, row, row.lease_until) for row in rows.all()]
+    return [_described(connection, row, row.lease_until, meaning) for row in rows.all()]
 
 
 def claim(
-    connection: Connection, client: str, at: int, lease_seconds: int, review: int | None = None
+    connection: Connection,
+    client: str,
+    at: int,
+    lease_seconds: int,
+    review: int | None = None,
+    *,
+    meaning: MeaningIndex | None = None,
 ) -> dict[str, Any] | None:
     """Give a person the first item that is nobody's, or this, until the lease ends.
 
@@ -94,7 +105,7 @@ def claim(
     until = at + 1_000 * lease_seconds
     lease = {"review": row.review, "until": until}
     append(connection, "claimed", at=at, actor=client, item=row.item, data=lease)
-    return _described(connection, row, until)
+    return _described(connection, row, until, meaning)
 
 
 def label(
@@ -155,7 +166,13 @@ def skip(connection: Connection, review: int, client: str, at: int) -> dict[str,
 
 
 def undo(
-    connection: Connection, review: int, client: str, at: int, lease_seconds: int
+    connection: Connection,
+    review: int,
+    client: str,
+    at: int,
+    lease_seconds: int,
+    *,
+    meaning: MeaningIndex | None = None,
 ) -> dict[str, Any]:
     """Take back a person's own label; the item is theirs again, as if they had just claimed it.
 
@@ -181,7 +198,8 @@ def undo(
         connection, "undone", at=at, actor=client, item=found.item, status=status, tag=tag,
         data=data,
     )  # fmt: skip
-    return _described(connection, _claimed(_find(connection, review)[0], review, client, at), until)
+    row = _claimed(_find(connection, review)[0], review, client, at)
+    return _described(connection, row, until, meaning)
 
 
 def _order(at: int) -> tuple[ColumnElement[Any], ...]:
@@ -195,7 +213,9 @@ def _counted(labels: list[Label]) -> list[str]:
     return told if len(told) == 2 else [told[-1], ""]
 
 
-def _described(connection: Connection, row: Row[Any], until: int) -> dict[str, Any]:
+def _described(
+    connection: Connection, row: Row[Any], until: int, meaning: MeaningIndex | None
+) -> dict[str, Any]:
     data = _submitted(connection, row.item)
     blind = row.reason == SAMPLE
     reports = [] if blind else events_of(connection, row.item, "reported")
@@ -215,8 +235,18 @@ def _described(connection: Connection, row: Row[Any], until: int) -> dict[str, A
         "reported_tags": sorted({one.data["tag"] for one in reports if one.data["tag"]}),
         "labels": labels if len(labels) == 2 else [],
         "original": original and _original(connection, original),
-        "similar": [],
+        "similar": [] if blind or meaning is None else _similar(connection, meaning, row.item),
     }
+
+
+def _similar(connection: Connection, meaning: MeaningIndex, item: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for other in meaning.neighbours(item, NEIGHBOURS):
+        status, tag, _ = state_of(connection, other)
+        if status == PUBLISHED and len(found) < SIMILAR:
+            title = _submitted(connection, other)["title"]
+            found.append({"item": other, "title": title, "tag": tag})
+    return found
 
 
 def _original(connection: Connection, item: int) -> dict[str, Any]:

@@ -18,18 +18,21 @@ from tagger.decision.decider import FILE as DECISION_FILE
 from tagger.decision.decider import Decider, load_decider
 from tagger.errors import UserError, describe_os_error, first_line
 from tagger.files import sha256_of
+from tagger.models.base import Classifier, embedder_of
 from tagger.runs import RunFolder
 from tagger.service.app import build_app
-from tagger.service.database import only_user, open_store
+from tagger.service.database import Store, only_user, open_store
 from tagger.service.events import SERVICE, append, events_of
 from tagger.service.inference import Inference
 from tagger.service.keys import RedactKeys, has_keys, now_ms
+from tagger.service.meaning import MeaningIndex, base_of
 from tagger.service.readiness import Samples, differing_samples, stored_samples
 from tagger.service.service import Service
 from tagger.service.settings import LOOPBACK, ServiceConfig
 from tagger.service.writer import Writer
 
 LOOK_SECONDS = 0.2
+SWITCH_SECONDS = 0.0005
 FAILED = 1
 
 
@@ -52,15 +55,34 @@ def serve(run: RunFolder, config: ServiceConfig) -> None:
             check_store(connection, run, config)
         decider = load_decider(run.path, run.load_classifier())
         samples = stored_samples(run)
+        version = version_of_run(run)
+        meaning = open_meaning(store, version, decider.classifier, config)
         service = Service(
-            run={"run": run.name, "version": version_of_run(run)},
+            run={"run": run.name, "version": version},
             tags=run.tags,
             config=config,
             store=store,
             inference=Inference(decider, config.limits.queue),
             writer=Writer(store, config.limits.queue, check),
+            meaning=meaning,
         )
         serve_until_told(service, decider, samples, listening)
+
+
+def open_meaning(
+    store: Store, version: str, classifier: Classifier, config: ServiceConfig
+) -> MeaningIndex | None:
+    """Open the index of meaning, and bring it up to date with the store; say how it stands."""
+    embedder = embedder_of(classifier)
+    if embedder is None:
+        print("the run has no encoder: duplicates are found by their words alone", file=sys.stderr)
+        return None
+    meaning = MeaningIndex(base_of(store.url), version, embedder.vector_width)
+    with store.reading() as connection:
+        meaning.load(connection)
+        added = meaning.catch_up(connection, embedder, config.limits.text_characters)
+    print(f"index of meaning: {len(meaning)} items, {added} of them added now", file=sys.stderr)
+    return meaning
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -138,7 +160,7 @@ def serve_until_told(
     ended = threading.Event()
 
     def watch() -> None:
-        """Try the stored samples, then look after the two threads."""
+        """Try the stored samples, then look after the two threads and the store."""
         try:
             service.differing = differing_samples(decider.classifier, samples)
         except Exception as error:
@@ -148,6 +170,7 @@ def serve_until_told(
         if not service.differing:
             print(f"ready: http://{host}:{port}", file=sys.stderr, flush=True)
         while not ended.wait(LOOK_SECONDS):
+            service.store.checkpoint()
             if service.dead:
                 time.sleep(1)  # in which /healthz says so
                 server.should_exit = server.force_exit = True
@@ -155,6 +178,8 @@ def serve_until_told(
 
     # Else uvicorn would let the signal by which it was ended kill the process before it is done.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
+    # A thread that computes lets the one that answers wait for this long, 5 ms by default.
+    sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # what was loaded stays: the collector need not look through it again
     service.inference.start()
@@ -168,6 +193,8 @@ def serve_until_told(
         for thread in (service.inference, service.writer):
             if thread.is_alive():
                 thread.stop()
+        if service.meaning is not None:
+            service.meaning.save()  # by no other thread now
     if dead:
         print(f"error: a part of the service has ended: {', '.join(dead)}", file=sys.stderr)
         sys.exit(FAILED)

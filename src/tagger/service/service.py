@@ -10,11 +10,11 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from tagger.data.items import Item
 from tagger.service.bodies import ItemIn
 from tagger.service.database import Store
-from tagger.service.inference import Inference, Prediction
+from tagger.service.inference import Inference, Prediction, as_read
 from tagger.service.keys import now_ms
+from tagger.service.meaning import MeaningIndex
 from tagger.service.refusals import Refusal
 from tagger.service.settings import ServiceConfig
 from tagger.service.writer import Writer
@@ -35,7 +35,8 @@ class Service:
         config: All settings.
         store: Where everything is kept.
         inference: The thread that classifies.
-        writer: The thread that writes.
+        writer: The thread that writes; it alone adds to the index of meaning.
+        meaning: The index of meaning; None where the run has no encoder.
         differing: Stored samples that this machine answers otherwise; None until they were tried.
         now: Milliseconds, for tests.
         draw: A number from 0 to 1 that nobody foresees: the random sample is drawn by it.
@@ -48,6 +49,7 @@ class Service:
     store: Store
     inference: Inference
     writer: Writer
+    meaning: MeaningIndex | None = None
     differing: list[str] | None = None
     now: Callable[[], int] = now_ms
     draw: Callable[[], float] = SystemRandom().random
@@ -68,10 +70,12 @@ class Service:
 
         return await asyncio.get_running_loop().run_in_executor(self.readers, reading)
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        """Write to the store; what is returned is on disk."""
+    async def write(
+        self, work: Callable[[Connection], T], then: Callable[[T], None] | None = None
+    ) -> T:
+        """Write to the store; what is returned is on disk, and was told to `then`."""
         self.check_alive()
-        return await asyncio.wrap_future(self.writer.submit(work))
+        return await asyncio.wrap_future(self.writer.submit(work, then))
 
     async def classify(self, items: Sequence[ItemIn]) -> list[Prediction]:
         """Ask the run."""
@@ -81,10 +85,7 @@ class Service:
         if not items:
             return []
         most = self.config.limits.text_characters
-        asked = [
-            Item(one.id or "", one.title.strip()[:most], one.description.strip()[:most])
-            for one in items
-        ]
+        asked = [as_read(one.title, one.description, most, one.id or "") for one in items]
         return await asyncio.wrap_future(self.inference.submit(asked))
 
     def truncated(self, item: ItemIn) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from tagger.service.database import UNAVAILABLE, LockLostError, Store
+from tagger.service.database import LockLostError, Store, StoreUnavailableError
 
 T = TypeVar("T")
 
@@ -47,13 +47,21 @@ class Writer(Thread):
         """How many works wait."""
         return self._waiting.qsize()
 
-    def submit(self, work: Callable[[Connection], T]) -> "Future[T]":
+    def submit(
+        self, work: Callable[[Connection], T], then: Callable[[T], None] | None = None
+    ) -> "Future[T]":
         """Let a work be done; one whose future is cancelled before is not.
+
+        Args:
+            work: Writes; it may be asked again where another one fails.
+            then: Called by the writer's thread with a result that is on disk.
 
         Raises:
             QueueFullError: when too many wait.
         """
         future: Future[T] = Future()
+        if then is not None:
+            future.add_done_callback(lambda done: _succeeded(done) and then(done.result()))
         try:
             self._waiting.put_nowait((work, future))
         except queue.Full:
@@ -72,37 +80,44 @@ class Writer(Thread):
             batch = [self._waiting.get()]
             while len(batch) < MOST_TOGETHER and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
-            lost = self._write(
-                [(w, f) for w, f in filter(None, batch) if f.set_running_or_notify_cancel()]
-            )
-            stopping = None in batch or lost
+            works = [(w, f) for w, f in filter(None, batch) if f.set_running_or_notify_cancel()]
+            stopping = None in batch
+            try:
+                if works:
+                    self._write(works)
+            except LockLostError:
+                stopping = True
 
-    def _write(self, batch: list[tuple[Callable[[Connection], Any], "Future[Any]"]]) -> bool:
-        """Carry out works together; return whether the store is lost to another process."""
-        results: list[Any] = []
-        lost = False
+    def _write(self, batch: list[tuple[Callable[[Connection], Any], "Future[Any]"]]) -> None:
+        """Carry out works in a transaction.
+
+        Where one fails nothing of the transaction is left, and each half is carried out anew: the
+        work that is to blame fails alone, and savepoints, which take longer than some works, are
+        not needed.
+
+        Raises:
+            LockLostError: when the store is lost to another process.
+        """
         try:
-            if batch:
-                with self.store.writing() as connection:
-                    self.check()  # after the begin: a server that ends now undoes what follows
-                    results = [_try(work, connection) for work, _ in batch]
+            with self.store.writing() as connection:
+                self.check()  # after the begin: a server that ends now undoes what follows
+                results = [work(connection) for work, _ in batch]
         except Exception as error:
-            results = [error] * len(batch)
-            lost = isinstance(error, LockLostError)
+            if len(batch) > 1 and not isinstance(error, StoreUnavailableError):
+                middle = len(batch) // 2
+                try:
+                    self._write(batch[:middle])
+                finally:
+                    self._write(batch[middle:])
+                return
+            for _, future in batch:
+                future.set_exception(error)
+            if isinstance(error, LockLostError):
+                raise
+            return
         for (_, future), result in zip(batch, results, strict=True):
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
-        return lost
+            future.set_result(result)
 
 
-def _try(work: Callable[[Connection], Any], connection: Connection) -> Any:
-    """Return a work's result, or its error, after which nothing of it is left."""
-    try:
-        with connection.begin_nested():
-            return work(connection)
-    except UNAVAILABLE:
-        raise  # the transaction may be gone: nothing of the batch is acknowledged
-    except Exception as error:
-        return error
+def _succeeded(future: "Future[Any]") -> bool:
+    return not future.cancelled() and future.exception() is None
