@@ -35,13 +35,16 @@ run: setup
 demo: $(VENV)/.service
 	$(BIN)/python -m tagger.demo --run $(RUN)
 
-# Tests try the service too; without what it needs they would be skipped.
-$(VENV)/.service: requirements-service.txt requirements-service-test.txt constraints.txt $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -r requirements-service.txt -r requirements-service-test.txt \
-		-c constraints.txt
+$(VENV)/.service: requirements-service.txt constraints.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -r requirements-service.txt -c constraints.txt
 	touch $@
 
-test: lint types audit $(VENV)/.service
+# Tests try the service too; without what it needs they would be skipped.
+$(VENV)/.service-test: requirements-service-test.txt $(VENV)/.service
+	$(BIN)/python -m pip install --quiet -r requirements-service-test.txt -c constraints.txt
+	touch $@
+
+test: lint types audit $(VENV)/.service-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 10
 
 lint: setup
