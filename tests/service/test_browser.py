@@ -215,7 +215,7 @@ def test_two_people_at_once_never_have_the_same_item(
             press(page, key)
     expect(people[0].locator("#queue")).to_contain_text("labelled")
     for page in people:
-        expect(page.locator("#unsent")).to_be_hidden()
+        expect(page.locator("#unsent")).to_be_hidden(timeout=20_000)
     people[0].wait_for_timeout(500)
     labels = events(service, "labelled")
     assert len({label.item for label in labels}) == len(labels) == 12
@@ -239,7 +239,7 @@ def test_labels_wait_for_the_connection_and_are_sent_once(
     press(page, "1")
     expect(page.locator("#unsent")).to_contain_text("3 unsent")
     page.context.set_offline(False)
-    expect(page.locator("#unsent")).to_be_hidden()
+    expect(page.locator("#unsent")).to_be_hidden(timeout=20_000)
     expect(page.locator("#queue")).to_contain_text("3 labelled")
     assert [label.tag for label in events(service, "labelled")] == ["fruit", "metal", "fruit"]
     assert not events(service, "undone")
@@ -274,7 +274,7 @@ def test_an_answer_that_is_lost_labels_nothing_twice(
     page.route("**/label", lose, times=1)
     press(page, "1")
     expect(page.locator("#unsent")).to_contain_text("1 unsent")
-    expect(page.locator("#unsent")).to_be_hidden()
+    expect(page.locator("#unsent")).to_be_hidden(timeout=20_000)
     assert len(events(service, "labelled")) == 1
 
 
@@ -294,7 +294,7 @@ def test_a_label_that_came_too_late_stays_until_it_is_sent_again(
     expect(refused).to_contain_text(f"“metal” for “{title}” was not kept: your lease")
     assert not Axe().run(page).violations_count
     page.get_by_role("button", name="Claim it and send again").click()
-    expect(page.locator("#unsent")).to_be_hidden()
+    expect(page.locator("#unsent")).to_be_hidden(timeout=20_000)
     expect(page.locator("#queue")).to_contain_text("1 labelled")
     assert [label.tag for label in events(service, "labelled")] == ["metal"]
 

@@ -331,6 +331,7 @@ def test_whatever_people_do_the_indexes_are_what_the_events_say(
 def test_no_item_is_given_to_two_people_at_a_time(
     store: Store, open_items: OpenItems, count: int, claims: int
 ) -> None:
+    claims = claims if "sqlite" in store.url else 200  # the server takes longer
     open_items(claims // count)
     waiting = select(func.count()).select_from(REVIEW_QUEUE)
     writer = Writer(store, 1_000)
