@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -243,3 +245,9 @@ def test_a_replay_adds_nothing(client: TestClient, meaning: MeaningIndex) -> Non
     put(client, "apple rain")
     put(client, "apple rain")
     assert len(meaning) == 1
+
+
+def test_a_compressed_run_can_be_loaded_beside_the_index() -> None:
+    # The two libraries end the process when they are imported in the wrong order.
+    code = "import tagger.service.server, tagger.models.onnx"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
+import onnxruntime  # noqa: F401  (imported after usearch 2.26 it ends the process: SIGSEGV)
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
