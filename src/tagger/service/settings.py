@@ -28,7 +28,7 @@ class LimitsConfig(Section):
     """Most items of a request."""
     text_characters: int = Field(default=20_000, ge=100, le=1_000_000)
     """A title, or a description, is cut to this before the model reads it; the answer says so."""
-    queue: int = Field(default=512, ge=1, le=100_000)
+    queue: int = Field(default=128, ge=1, le=100_000)
     """Most items that wait for the model, and most requests that wait for the store."""
     deadline_seconds: float = Field(default=5.0, gt=0, le=300)
     """By when every request is answered."""
