@@ -361,3 +361,12 @@ def test_a_run_with_a_name_keeps_its_rows_for_the_commands(items, tags, tmp_path
     with pytest.raises(UserError, match="too few"):
         TextTagger("linear", run=folder).fit(items[:2], tags[:2])
     assert not before.exists()
+
+
+def test_what_is_missing_is_named() -> None:
+    code = "import sys; sys.modules['sklearn'] = None; import tagger; tagger.TextTagger"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    last = ended.stderr.splitlines()[-1]
+    assert last == "ImportError: tagger.TextTagger needs sklearn: install tagger[train]"
