@@ -351,8 +351,7 @@ def fill(service: Service, send: SendItems) -> None:
         set_hold(connection, "a promise is broken", actor="us", at=1_790_000_000_000)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
 def test_pages_are_accessible_and_fit(
     service: Service, send: SendItems, open_page: Open, scheme: str, width: int
 ) -> None:
