@@ -1,7 +1,7 @@
 import pytest
 
-from tagger.data.columns import UNSAID
-from tagger.data.guards import GUARDED_COLUMN, guard, unguard
+from tagger.data.columns import INCLUSION, UNSAID
+from tagger.data.guards import guard, unguard
 from tagger.data.problems import Problems
 from tagger.data.readers import Row
 from tagger.data.validation import checked_rows
@@ -20,7 +20,7 @@ def test_other_texts_are_left_alone(text: str) -> None:
     assert guard(text) == unguard(text) == text
 
 
-@pytest.mark.parametrize(("extra", "expected"), [((GUARDED_COLUMN,), "=1"), ((), "'=1")])
+@pytest.mark.parametrize(("extra", "expected"), [((INCLUSION,), "=1"), ((), "'=1")])
 def test_only_tables_that_were_guarded_are_read_without_the_guard(
     extra: tuple[str, ...], expected: str
 ) -> None:

@@ -18,7 +18,7 @@ from tagger.service.hold import set_hold
 from tagger.service.keys import FRESH_SECONDS, create_key
 from tagger.service.server import listen
 from tagger.service.service import Service
-from tagger.service.settings import DuplicatesConfig, LimitsConfig, ServiceConfig
+from tagger.service.settings import LimitsConfig, ServiceConfig
 
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = [
@@ -55,14 +55,9 @@ def store_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def config(store_url: str) -> ServiceConfig:
+def config(config: ServiceConfig) -> ServiceConfig:
     """Settings that allow many items in a request."""
-    return ServiceConfig(
-        store=store_url,
-        hosts=["localhost"],
-        limits=LimitsConfig(items=64),
-        duplicates=DuplicatesConfig(certain=0.9),
-    )
+    return config.model_copy(update={"limits": LimitsConfig(items=64)})
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,9 @@ TEXT = "text"
 # A further field, read only where a column is named for it.
 WEIGHT = "weight"
 
+# Column of labels that were drawn at random: with what probability. `tagger data pull` writes it.
+INCLUSION = "inclusion_probability"
+
 NAMES: Mapping[str, Sequence[str]] = {
     "tag": ("label", "category", "class", "topic", "intent", "target"),
     "title": ("headline", "subject"),

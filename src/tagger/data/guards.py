@@ -1,13 +1,11 @@
 r"""Keeps spreadsheets from taking a text for a formula, and takes the guard off again.
 
 A cell that begins with =, +, -, @, a tab or a carriage return may be carried out as a formula when
-somebody opens the table; after an apostrophe it is shown as the text that it is.
+somebody opens the table; after an apostrophe it is shown as the text that it is. The tables that
+`tagger data pull` writes, known by their column `INCLUSION`, are guarded so.
 """
 
 import re
-
-GUARDED_COLUMN = "inclusion_probability"
-"""A table with this column was written by `tagger data pull`: its cells are guarded."""
 
 # Apostrophes before such a character count too, so that taking one off gives the text back.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from tagger.data.columns import TEXT_FIELDS, WEIGHT, TableFormat
+from tagger.data.columns import INCLUSION, TEXT_FIELDS, WEIGHT, TableFormat
 from tagger.data.dates import UnclearOrder, parse_moment
-from tagger.data.guards import GUARDED_COLUMN, unguard
+from tagger.data.guards import unguard
 from tagger.data.items import FIELDS, Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.readers import Row
@@ -113,7 +113,7 @@ def describe_blank(columns: Mapping[str, str]) -> str:
 
 def _values_of(row: Row, columns: Mapping[str, str]) -> dict[str, str]:
     """Return the row's fields, stripped, "" for those that are missing."""
-    guarded = GUARDED_COLUMN in row.columns
+    guarded = INCLUSION in row.columns
     values = dict.fromkeys(FIELDS, "")
     for field in FIELDS:
         if field in columns and (value := row.values.get(columns[field])):

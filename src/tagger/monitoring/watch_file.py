@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tagger.data.columns import TEXT, UNSAID, TableFormat
+from tagger.data.columns import INCLUSION, TEXT, UNSAID, TableFormat
 from tagger.data.items import Item
 from tagger.data.problems import Problems, did_you_mean
 from tagger.data.sources import open_file
@@ -30,8 +30,6 @@ from tagger.runs import RunFolder, read_calibration
 
 STATE_FILE = "state.json"
 REPORT_FILE = "monitor.json"
-INCLUSION = "inclusion_probability"
-"""Column of the probability with which a row was drawn to be labelled; without it, 1."""
 
 CHUNK = 512
 TOKENS = 512

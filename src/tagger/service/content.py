@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text
 
+from tagger.data.columns import INCLUSION
 from tagger.decision import policies
 from tagger.service.bodies import FeedbackIn, SubmittedItem
 from tagger.service.duplicates import Match, closest, find_match, find_meant
@@ -186,7 +187,7 @@ def _submit(
         opened = {"opens": reason, "worth": UNSURE_HOURS * (1 - (first - second))}
     elif status == PUBLISHED and one.sample is not None:
         deadline = asked.at + 24 * HOUR_MS * SAMPLE_DAYS
-        opened = {"opens": SAMPLE, "deadline": deadline, "inclusion_probability": one.sample}
+        opened = {"opens": SAMPLE, "deadline": deadline, INCLUSION: one.sample}
     event = append(
         connection,
         "submitted",

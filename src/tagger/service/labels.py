@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, func, select
 
-from tagger.data.guards import GUARDED_COLUMN, guard
+from tagger.data.columns import INCLUSION
+from tagger.data.guards import guard
 from tagger.files import csv_text, sha256_of, write_text
 from tagger.service.content import REPORTED, SAMPLE
 from tagger.service.events import Event, every_event, read_event
@@ -18,7 +19,7 @@ from tagger.service.keys import shown_time
 from tagger.service.tables import REVIEW_QUEUE
 
 COLUMNS = (
-    "id", "source_id", "created_on", "title", "description", "tag", "source", GUARDED_COLUMN,
+    "id", "source_id", "created_on", "title", "description", "tag", "source", INCLUSION,
     "labelled_by", "labelled_at", "run", "version",
 )  # fmt: skip
 SOURCES = {SAMPLE: "sample", REPORTED: "report"}
@@ -79,7 +80,7 @@ def _row(connection: Connection, labels: Sequence[Event]) -> list[str]:
     submitted = read_event(connection, last.item, "submitted")
     assert submitted is not None
     data = submitted.data
-    probability = str(data["inclusion_probability"]) if source == "sample" else ""
+    probability = str(data[INCLUSION]) if source == "sample" else ""
     people = " ".join(one.actor for one in labels if one.data["labels"][-1][1] == own)
     cells = [
         str(last.item), data["id"] or "", shown_time(submitted.at), data["title"],
