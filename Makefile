@@ -5,6 +5,7 @@
 # make pareto DATA=items.csv TRANSFER="more.csv data/gold.csv"
 #             every approach, whole and compressed, by precision, time and size; hours, and resumable
 # make test WORKERS=8   so many tests at a time
+# make notebooks  execute them on real runs, and store them with what they show
 # make setup | lint | types | audit | docs | notebook | clean
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ RUN ?= first-run
 WORKERS ?= 2
 DATA ?= data/gold.csv
 TRANSFER ?=
-.PHONY: setup run demo test lint types audit docs notebook pareto clean
+.PHONY: setup run demo test lint types audit docs notebook notebooks pareto clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -67,6 +68,10 @@ pareto: setup
 notebook: setup
 	$(BIN)/python -m pip install --quiet jupyterlab
 	$(BIN)/jupyter lab notebooks
+
+# Makes the runs that they read, once, below benchmarks/out/notebooks: an hour. Then seconds.
+notebooks: $(VENV)/.service
+	$(BIN)/python notebooks/execute.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
