@@ -1,0 +1,86 @@
+"""Completes the site of mkdocs.yml: pages without a place, and files outside docs/.
+
+Pages link to files of the repository as they lie (`../configs/train.yaml`), so that the links work
+on a forge and in an editor too. Here each of these files becomes a page below `repository/`.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+OUTSIDE = "repository/"
+LINK = re.compile(r"(?<=\]\()[^)\s#:]+(?=[)#])")
+LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
+AS_THEY_ARE = {".md", ".png", ".svg"}
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the pages that the navigation does not name at its end."""
+    named = set(re.findall(r"[\w./-]+\.md", str(config.nav)))
+    pages = {path.relative_to(config.docs_dir).as_posix() for path in _pages(config)}
+    if config.nav is not None and (rest := sorted(pages - named)):
+        config.nav.append({"More": rest})
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add every file outside docs/ that a page links to."""
+    waiting = _pages(config)
+    while waiting:
+        page = waiting.pop()
+        for link in LINK.findall(page.read_text(encoding="utf-8")):
+            target = Path(os.path.normpath(page.parent / link))
+            uri = _uri(target)
+            if not uri.startswith(OUTSIDE) or not target.exists() or uri in files.src_uris:
+                continue
+            if target.suffix in AS_THEY_ARE:
+                file = File.generated(config, uri, abs_src_path=str(target))
+                waiting += [target] if target.suffix == ".md" else []
+            else:
+                file = File.generated(config, uri, content=_shown(target))
+            files.append(file)
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let links to files outside docs/ lead to their pages."""
+    uri = page.file.src_uri
+    source = ROOT / (uri.removeprefix(OUTSIDE) if uri.startswith(OUTSIDE) else f"docs/{uri}")
+
+    def lead(link: re.Match[str]) -> str:
+        target = _uri(Path(os.path.normpath(source.parent / link[0])))
+        return os.path.relpath(target, Path(uri).parent) if target in files.src_uris else link[0]
+
+    return LINK.sub(lead, markdown)
+
+
+def _pages(config: MkDocsConfig) -> list[Path]:
+    return sorted(Path(config.docs_dir).rglob("*.md"))
+
+
+def _uri(target: Path) -> str:
+    """Return where a file or a folder of the repository is on the site."""
+    if not target.is_relative_to(ROOT):
+        return str(target)
+    path = target.relative_to(ROOT)
+    if path.parts[:1] == ("docs",):
+        return path.relative_to("docs").as_posix()
+    return f"{OUTSIDE}{path.as_posix()}{'' if path.suffix in AS_THEY_ARE else '.md'}"
+
+
+def _shown(target: Path) -> str:
+    """Return the page of a folder, or of a file that is no page itself."""
+    title = f"# {target.relative_to(ROOT).as_posix()}\n\n"
+    files = sorted(target.iterdir()) if target.is_dir() else [target]
+    for file in files:
+        if file.suffix in (LANGUAGES.keys() | {".txt", ".csv", ""}) and file.is_file():
+            lines = file.read_text(encoding="utf-8").splitlines()[:600]
+            heading = f"## {file.name}\n\n" if target.is_dir() else ""
+            body = "\n".join(lines)
+            title += f"{heading}````{LANGUAGES.get(file.suffix, 'text')}\n{body}\n````\n\n"
+    return title
