@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -180,12 +181,16 @@ def rows(part: Part) -> Iterator[list[str]]:
     """Yield key, type, default and description of each key of a part."""
     defaults: Any = part.keys().model_dump() if part.keys is settings.ServiceConfig else None
     if part.script:
-        composed = OmegaConf.to_container(compose_config(part.script, part.given), resolve=True)
-        defaults = composed
+        defaults = _composed(part.script, part.given)
         for step in part.prefix.split(".")[:-1]:
             defaults = defaults[step]
     given = {text.partition("=")[0] for text in part.given}
     yield from _rows(part.keys, part.prefix, defaults, given)
+
+
+@cache
+def _composed(script: str, given: tuple[str, ...]) -> Any:
+    return OmegaConf.to_container(compose_config(script, given), resolve=True)
 
 
 def _rows(
