@@ -28,7 +28,7 @@ $(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
 
 run: setup
 	$(BIN)/tagger build --data data/gold.csv --tags data/tags.yaml --name $(RUN) \
-		--promise 0.95 --budget 5min data.extra=[data/contrasts.csv]
+		--promise 0.95 --budget 5min build.folds=null data.extra=[data/contrasts.csv]
 	$(BIN)/python evaluate.py run=$(RUN)
 
 # Until Ctrl-C; whatever run there is, else one that is trained in seconds.
@@ -67,6 +67,7 @@ audit: setup
 docs: $(VENV)/.docs
 	$(BIN)/python -m tagger.reporting.schemas
 	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/canvas.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo site/index.html
 

@@ -15,7 +15,10 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 OUTSIDE = "repository/"
 LINK = re.compile(r"(?<=\]\()[^)\s#:]+(?=[)#])")
-LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
+LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".csv": "text", ".txt": "text"}
+LONGEST = 600
+"""Lines of a file that its page shows."""
+
 AS_THEY_ARE = {".md", ".png", ".svg"}
 
 
@@ -74,13 +77,14 @@ def _uri(target: Path) -> str:
 
 
 def _shown(target: Path) -> str:
-    """Return the page of a folder, or of a file that is no page itself."""
-    title = f"# {target.relative_to(ROOT).as_posix()}\n\n"
-    files = sorted(target.iterdir()) if target.is_dir() else [target]
-    for file in files:
-        if file.suffix in (LANGUAGES.keys() | {".txt", ".csv", ""}) and file.is_file():
-            lines = file.read_text(encoding="utf-8").splitlines()[:600]
-            heading = f"## {file.name}\n\n" if target.is_dir() else ""
-            body = "\n".join(lines)
-            title += f"{heading}````{LANGUAGES.get(file.suffix, 'text')}\n{body}\n````\n\n"
-    return title
+    """Return the page of a folder, or of a file that is no page itself: its text, or its name."""
+    page = [f"# {target.relative_to(ROOT).as_posix()}"]
+    for file in sorted(target.rglob("*.*")) if target.is_dir() else [target]:
+        if target.is_dir():
+            page.append(f"## {file.relative_to(target).as_posix()}")
+        if file.suffix in LANGUAGES:
+            lines = file.read_text(encoding="utf-8").splitlines()
+            if len(lines) > LONGEST:
+                lines = [*lines[:LONGEST], f"... and {len(lines) - LONGEST} more lines"]
+            page.append("\n".join([f"````{LANGUAGES[file.suffix]}", *lines, "````"]))
+    return "\n\n".join(page) + "\n"

@@ -1,6 +1,5 @@
 import importlib.util
 import re
-from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
@@ -12,22 +11,29 @@ from tagger.files import REPO_ROOT
 from tagger.service.settings import ServiceConfig
 
 
-@pytest.fixture(scope="module")
-def reference() -> Iterator[ModuleType]:
-    """docs/reference.py, which is no module of the package."""
-    spec = importlib.util.spec_from_file_location("reference", REPO_ROOT / "docs/reference.py")
+def load(name: str) -> ModuleType:
+    """Import a module of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, REPO_ROOT / "docs" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    """What writes the pages."""
+    return load("reference")
+
+
+@pytest.mark.slow
 def test_the_pages_are_as_the_code_has_them(reference: ModuleType) -> None:
     for name, page in (("config", reference.config_page()), ("api", reference.api_page())):
         written = (REPO_ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
         assert written == page, f"docs/{name}.md: run: make docs"
 
 
+@pytest.mark.slow
 def test_every_key_is_on_the_page_with_its_type_and_what_it_does(reference: ModuleType) -> None:
     listed = [row for part in reference.PARTS for row in reference.rows(part)]
     assert not [row[0] for row in listed if not (row[1] and row[3])]
@@ -39,6 +45,7 @@ def test_every_key_is_on_the_page_with_its_type_and_what_it_does(reference: Modu
         assert not leaves - keys - sections
 
 
+@pytest.mark.slow
 def test_ranges_and_defaults_are_those_of_the_config(reference: ModuleType) -> None:
     page = reference.config_page()
     lines = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
@@ -57,3 +64,8 @@ def test_every_table_for_notebooks_is_on_the_page(reference: ModuleType) -> None
     ]
     assert len(functions) > 15
     assert not [name for name in functions if f"### tagger.results.{name}\n" not in page]
+
+
+def test_the_canvas_is_as_it_is_drawn() -> None:
+    canvas = load("canvas")
+    assert canvas.PICTURE.read_text(encoding="utf-8") == canvas.canvas(), "run: make docs"

@@ -626,8 +626,9 @@ class BuildSteps(Section):
     """Most p99 in milliseconds of the run that is chosen."""
     held_out: int = Field(ge=1)
     """Rows to fit the decision to, fewer than which are not held out, folds or not."""
-    folds: int = Field(ge=2, le=20)
-    """Folds without each of which all is trained again."""
+    folds: int | None = Field(ge=2, le=20)
+    """Folds without each of which all is trained again, where the budget allows; null: rows are
+    held out, so that some are left to evaluate the result on."""
     few_texts: int = Field(ge=1)
     """Texts without a label that the student learns from before a dearer teacher is added."""
 
