@@ -60,7 +60,7 @@ def test_files_outside_docs_have_pages(site: Path) -> None:
 def test_the_readme_fits_and_leads_to_what_is_there() -> None:
     text = (REPO_ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 120
-    links = [link for link in re.findall(r"\]\(([^)#:]+)", text) if link]
+    links = re.findall(r"(?:\]\(|src=\")([^)#:\"]+)", text)
     assert len(links) > 20
     assert not [link for link in links if not (REPO_ROOT / link).exists()]
     first_screen = text.split("## What you get")[0]
