@@ -1,8 +1,8 @@
 """Every command of docs/tutorial.md is executed, in order, in a folder that stands for the clone.
 
-What differs from a reader's machine: the folder has every twentieth row of the embedded set, the build
-has 20 seconds in place of five minutes, the service listens on a free port in place of 8080, what
-`make setup` would do is printed and not done, and `pip` installs nothing.
+What differs from a reader's machine: the folder has every twentieth row of the embedded set, the
+build has 20 seconds in place of five minutes, the service listens on a free port in place of 8080,
+what `make setup` would do is printed and not done, and `pip` installs nothing.
 """
 
 import csv
@@ -34,15 +34,15 @@ PROGRAMS = {
 """What the clone's environment has."""
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
     """A folder with what the commands need of a clone, and a small data file."""
-    folder = tmp_path_factory.mktemp("clone")
+    folder = tmp_path / "clone"
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
     for name, line in PROGRAMS.items():
         program = programs / name
-        program.write_text(f"#!/bin/sh\n{line.format(python=sys.executable, root=REPO_ROOT)}\n")
+        program.write_text(f"#!/bin/sh\n{line.format(python=sys.executable)}\n")
         program.chmod(0o755)
     (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n')
     for name in FILES:
@@ -54,9 +54,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def told(clone: Path) -> str:
-    """All that the commands printed."""
+def execute_commands(clone: Path) -> str:
+    """Execute the commands of the page, and return all that they print."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -84,7 +83,8 @@ def told(clone: Path) -> str:
     return said
 
 
-def test_every_command_does_what_the_page_says(told: str, clone: Path) -> None:
+def test_every_command_does_what_the_page_says(clone: Path) -> None:
+    told = execute_commands(clone)
     assert "-m pip install --quiet -r requirements.txt -c constraints.txt" in told
     assert (clone / "audits" / "gold" / "audit.html").exists()
     assert re.search(r"^first-run \(\w+\): published", told, re.MULTILINE)
@@ -94,9 +94,6 @@ def test_every_command_does_what_the_page_says(told: str, clone: Path) -> None:
     assert [one["id"] for one in answers] == ["1", "2", "3"]
     assert answers[2]["decision"] == "needs review"
     assert '"ready"' in told
-
-
-def test_a_label_comes_back(told: str, clone: Path) -> None:
     with (clone / "labels.csv").open(encoding="utf-8") as file:
         labels = list(csv.DictReader(file))
     assert [(one["tag"], one["source"]) for one in labels] == [("other", "review")]
