@@ -5,6 +5,7 @@ on a forge and in an editor too. Here each of these files becomes a page below `
 """
 
 import os
+import posixpath
 import re
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def lead(link: re.Match[str]) -> str:
         target = _uri(Path(os.path.normpath(source.parent / link[0])))
-        return os.path.relpath(target, Path(uri).parent) if target in files.src_uris else link[0]
+        known = target in files.src_uris
+        return posixpath.relpath(target, posixpath.dirname(uri) or ".") if known else link[0]
 
     return LINK.sub(lead, markdown)
 
@@ -68,7 +70,7 @@ def _pages(config: MkDocsConfig) -> list[Path]:
 
 def _uri(target: Path) -> str:
     """Return where a file or a folder of the repository is on the site."""
-    if not target.is_relative_to(ROOT):
+    if target == ROOT or not target.is_relative_to(ROOT):
         return str(target)
     path = target.relative_to(ROOT)
     if path.parts[:1] == ("docs",):
