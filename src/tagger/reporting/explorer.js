@@ -58,9 +58,10 @@
 
   const update = () => {
     const terms = words.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
-    const first = listed.find((row) => row.cell === filter.cell);
+    const [actual, predicted] = (filter.cell ?? "").split(",").map((at) => data.tags[at]);
     const asked = [
-      first && (first.wrong ? `${first.actual} taken for ${first.predicted}` : `${first.actual}, right`),
+      filter.cell !== null
+        && (actual === predicted ? `${actual}, right` : `${actual} taken for ${predicted}`),
       filter.slice !== null && `slice ${data.slices[filter.slice]}`,
       filter.least !== null && `probability from ${Math.min(1, filter.least).toFixed(3)}`,
       filter.place !== null && "one dot",
