@@ -326,6 +326,9 @@ class TrainingConfig(Section):
     """Seconds of training between checkpoints; 0: one at each step."""
     threads: int | None = Field(ge=1, le=1024)
     """Threads of each process; null: all cores, divided among processes."""
+    # Runs of before have no such key.
+    profile_steps: int = Field(default=0, ge=0, le=1000)
+    """Steps, from the third on, whose profile goes to trace.json.gz; 0: none."""
 
     @model_validator(mode="after")
     def _check(self) -> "TrainingConfig":
@@ -434,9 +437,22 @@ class CompressConfig(Section):
 class TrackingConfig(Section):
     """Where curves go, beside `metrics.jsonl`; see `tagger.training.tracking`."""
 
-    kind: Literal["none", "wandb"]
+    kind: Literal["none", "wandb", "tensorboard", "mlflow", "trackio"]
     project: str = Field(min_length=1)
-    mode: Literal["offline", "online"]
+    """Called experiment by mlflow; tensorboard knows none."""
+    # Runs of before have none of the keys below, but for mode.
+    tags: list[str] = []
+    """wandb and mlflow."""
+    notes: str | None = None
+    """wandb and mlflow."""
+    group: str | None = None
+    """null: none, of a sweep's trials the sweep's name. Not tensorboard."""
+    entity: str | None = None
+    """wandb: the user or team whose project it is; null: wandb's own default."""
+    mode: Literal["offline", "online"] | None
+    """wandb; null: $WANDB_MODE, else offline."""
+    artifacts: bool = True
+    """Whether an evaluated run's config, model, report and plots go there too."""
 
 
 class Recipe(Section):
