@@ -200,8 +200,14 @@ def build_parser() -> argparse.ArgumentParser:
         "leaderboard",
         parents=[runs],
         help="list the runs, best first",
-        description="List the runs, best first.",
+        description="List the runs, best first; or say what two of them were asked differently.",
     )
+    leaderboard.add_argument(
+        "--where", type=_setting, action="append", default=[], metavar="KEY=VALUE",
+        help="only runs whose config says so, such as model.name='student*'; may be given again",
+    )  # fmt: skip
+    leaderboard.add_argument("--diff", nargs=2, metavar="RUN", help="the settings that differ")
+    leaderboard.add_argument("--json", action="store_true", help="for programs")
     leaderboard.set_defaults(command=_leaderboard)
 
     compare = commands.add_parser(
@@ -504,6 +510,13 @@ def _table_format(
     return TableFormat(options.columns, known or {}, options.delimiter, dates, "options")
 
 
+def _setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected such as model.name=minilm")
+    return key, value
+
+
 def _minutes(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h)", text.strip())
     if match is None:
@@ -693,9 +706,12 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    from tagger.reporting.leaderboard import print_leaderboard
+    from tagger.reporting.leaderboard import print_difference, print_leaderboard
 
-    print_leaderboard(options.runs_dir)
+    if options.diff is not None:
+        print_difference(options.diff, options.runs_dir, as_json=options.json)
+    else:
+        print_leaderboard(options.runs_dir, dict(options.where), as_json=options.json)
 
 
 def _compare(options: argparse.Namespace) -> None:

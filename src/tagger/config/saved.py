@@ -13,6 +13,9 @@ from tagger.config.schema import Section, SectionT
 from tagger.errors import UserError
 from tagger.files import write_text
 
+START_KEYS = {"runs_dir", "name", "if_exists", "resume"}
+"""Keys that say how a run is started, not what it is."""
+
 
 def save_config(config: Section, path: Path) -> None:
     """Write a config as yaml that `load_saved_config` reads back; see `tagger.config.paths`."""
