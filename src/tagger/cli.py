@@ -5,10 +5,10 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tagger.environment import VERSION
 from tagger.errors import UserError, exit_on_user_error
 from tagger.threads import settle_threads
 
@@ -48,15 +48,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         raise UserError(
             f"this needs {error.name}, which is not installed",
-            hint="pip install 'tagger[train]' brings what training and evaluating take; a run that "
-            "`tagger export` made answers without.",
+            hint="pip install 'tag-or-ask[train]' brings what training and evaluating take; a run "
+            "that `tagger export` made answers without.",
         ) from None
+
+
+class _Completion(argparse.Action):
+    """Prints the script by which a shell completes the commands, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: object, shell: object, *__: object):  # type: ignore[no-untyped-def]
+        try:
+            import shtab
+        except ImportError:
+            raise UserError("this needs shtab", hint="pip install shtab") from None
+        parsers = [parser]
+        while parsers:
+            for action in parsers.pop()._actions:
+                if isinstance(action, argparse._SubParsersAction):
+                    parsers += set(action.choices.values())
+                elif action.type is Path or "FILE" in str(action.metavar):
+                    action.complete = shtab.FILE  # type: ignore[attr-defined]
+        print(shtab.complete(parser, str(shell)))
+        parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands; each leaves its function in `command`."""
     parser = argparse.ArgumentParser(prog="tagger", description="Audit data, use runs.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('tagger')}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
+    parser.add_argument(
+        "--print-completion", action=_Completion, choices=["bash", "zsh", "tcsh"],
+        help="print what makes a shell complete these commands, and their options and files",
+    )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     runs = argparse.ArgumentParser(add_help=False)
     runs.add_argument("--runs-dir", default="runs", help="default: %(default)s")
