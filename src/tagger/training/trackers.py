@@ -60,7 +60,7 @@ class Mirror:
         plain = {key: one if isinstance(one, int | float) else str(one) for key, one in flat}
         arguments: dict[str, Any] = {"run_name": tracking.project}
         if self.kind == "wandb":
-            mode = tracking.mode or os.environ.get("WANDB_MODE", "offline")
+            mode = tracking.mode or os.environ.get("WANDB_MODE") or "offline"
             arguments |= {
                 "name": name, "id": self.id, "group": group, "config": dict(settings),
                 "entity": tracking.entity, "tags": tracking.tags or None, "notes": tracking.notes,
