@@ -47,10 +47,11 @@ $(VENV)/.service: requirements-service.txt constraints.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -r requirements-service.txt -c constraints.txt
 	touch $@
 
-# Tests try the service and trackers too; without what these need they would be skipped.
-$(VENV)/.service-test: requirements-service-test.txt requirements-track.txt $(VENV)/.service
-	$(BIN)/python -m pip install --quiet -r requirements-service-test.txt \
-		-r requirements-track.txt -c constraints.txt
+# Tests try the service, trackers and a cluster too; without what these need they would be skipped.
+$(VENV)/.service-test: requirements-service-test.txt requirements-track.txt requirements-ray.txt \
+		$(VENV)/.service
+	$(BIN)/python -m pip install --quiet -r requirements-service-test.txt -r requirements-track.txt \
+		-r requirements-ray.txt -c constraints.txt
 	touch $@
 
 # The site of docs/, which a test builds too.
