@@ -15,14 +15,22 @@ RUN ?= first-run
 WORKERS ?= 2
 DATA ?= data/gold.csv
 TRANSFER ?=
+TORCH := $(shell sed -n '/^torch==/p' requirements.txt)
 .PHONY: setup run demo test lint types audit docs notebook notebooks pareto clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
 
-# The marker is written last: an interrupted installation is taken up again.
+# The marker is written last: an interrupted installation is taken up again. Where the index answers
+# `torch` with a CUDA build, gigabytes of it, uv asks PyTorch's own index for the build of this
+# machine: without a GPU, the CPU's.
 $(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --dry-run --report $(VENV)/torch.json $(TORCH)
+	! grep -q '"name": "nvidia-' $(VENV)/torch.json || { \
+		$(BIN)/python -m pip install --quiet uv==0.13.8 && \
+		$(BIN)/uv pip install --python $(BIN)/python --torch-backend auto --no-deps $(TORCH); } || \
+		echo "$(TORCH): the index's own build, with CUDA, is installed"
 	$(BIN)/python -m pip install --quiet -r requirements.txt -c constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
@@ -40,9 +48,11 @@ $(VENV)/.service: requirements-service.txt constraints.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -r requirements-service.txt -c constraints.txt
 	touch $@
 
-# Tests try the service and a cluster too; without what they need they would be skipped.
-$(VENV)/.service-test: requirements-service-test.txt requirements-ray.txt $(VENV)/.service
-	$(BIN)/python -m pip install --quiet -r requirements-service-test.txt -r requirements-ray.txt -c constraints.txt
+# Tests try the service, trackers and a cluster too; without what these need they would be skipped.
+$(VENV)/.service-test: requirements-service-test.txt requirements-track.txt requirements-ray.txt \
+		$(VENV)/.service
+	$(BIN)/python -m pip install --quiet -r requirements-service-test.txt -r requirements-track.txt \
+		-r requirements-ray.txt -c constraints.txt
 	touch $@
 
 # The site of docs/, which a test builds too.

@@ -5,10 +5,10 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tagger.environment import VERSION
 from tagger.errors import UserError, exit_on_user_error
 from tagger.threads import settle_threads
 
@@ -49,15 +49,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         raise UserError(
             f"this needs {error.name}, which is not installed",
-            hint="pip install 'tagger[train]' brings what training and evaluating take; a run that "
-            "`tagger export` made answers without.",
+            hint="pip install 'tag-or-ask[train]' brings what training and evaluating take; a run "
+            "that `tagger export` made answers without.",
         ) from None
+
+
+class _Completion(argparse.Action):
+    """Prints the script by which a shell completes the commands, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: object, shell: object, *__: object):  # type: ignore[no-untyped-def]
+        try:
+            import shtab
+        except ImportError:
+            raise UserError("this needs shtab", hint="pip install shtab") from None
+        parsers = [parser]
+        while parsers:
+            for action in parsers.pop()._actions:
+                if isinstance(action, argparse._SubParsersAction):
+                    parsers += set(action.choices.values())
+                elif action.type is Path or "FILE" in str(action.metavar):
+                    action.complete = shtab.FILE  # type: ignore[attr-defined]
+        print(shtab.complete(parser, str(shell)))
+        parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands; each leaves its function in `command`."""
     parser = argparse.ArgumentParser(prog="tagger", description="Audit data, use runs.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('tagger')}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
+    parser.add_argument(
+        "--print-completion", action=_Completion, choices=["bash", "zsh", "tcsh"],
+        help="print what makes a shell complete these commands, and their options and files",
+    )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     runs = argparse.ArgumentParser(add_help=False)
     runs.add_argument("--runs-dir", default="runs", help="default: %(default)s")
@@ -211,8 +234,14 @@ def build_parser() -> argparse.ArgumentParser:
         "leaderboard",
         parents=[runs],
         help="list the runs, best first",
-        description="List the runs, best first.",
+        description="List the runs, best first; or say what two of them were asked differently.",
     )
+    leaderboard.add_argument(
+        "--where", type=_setting, action="append", default=[], metavar="KEY=VALUE",
+        help="only runs whose config says so, such as model.name='student*'; may be given again",
+    )  # fmt: skip
+    leaderboard.add_argument("--diff", nargs=2, metavar="RUN", help="the settings that differ")
+    leaderboard.add_argument("--json", action="store_true", help="for programs")
     leaderboard.set_defaults(command=_leaderboard)
 
     compare = commands.add_parser(
@@ -515,6 +544,13 @@ def _table_format(
     return TableFormat(options.columns, known or {}, options.delimiter, dates, "options")
 
 
+def _setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected such as model.name=minilm")
+    return key, value
+
+
 def _minutes(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h)", text.strip())
     if match is None:
@@ -723,9 +759,12 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    from tagger.reporting.leaderboard import print_leaderboard
+    from tagger.reporting.leaderboard import print_difference, print_leaderboard
 
-    print_leaderboard(options.runs_dir)
+    if options.diff is not None:
+        print_difference(options.diff, options.runs_dir, as_json=options.json)
+    else:
+        print_leaderboard(options.runs_dir, dict(options.where), as_json=options.json)
 
 
 def _compare(options: argparse.Namespace) -> None:

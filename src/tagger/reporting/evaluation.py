@@ -418,11 +418,11 @@ def _attach_to_tracker(evaluation: Evaluation) -> None:
     run, folder = evaluation.run, evaluation.folder
     if folder != run.path or run.tracking_config.kind == "none":
         return
-    from tagger.training.tracking import attach_report
+    from tagger.training.trackers import attach_run
 
     overall = evaluation.report.overall
     scores = {f"test/{name}": getattr(overall, name).value for name in OVERALL}
-    attach_report(run.path, run.tracking_config, folder / "report.html", scores)
+    attach_run(run.path, run.tracking_config, scores)
 
 
 def _item(title: str, description: str, mark: str = "") -> Cell:
