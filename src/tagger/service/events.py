@@ -16,6 +16,7 @@ from tagger.service.tables import EVENT, FINGERPRINT, ITEM_STATE, REVIEW_QUEUE, 
 Kind = Literal[
     "tags", "held", "released",
     "submitted", "reported", "confirmed", "claimed", "labelled", "skipped", "undone",
+    "rollout", "redecided",
 ]  # fmt: skip
 Status = Literal["published", "review", "duplicate"]
 
@@ -43,6 +44,9 @@ INDEX_TEXT = text(
     + ", ".join(f"(:value{at}, :item)" for at in range(BANDS + 1))
     + " ON CONFLICT DO NOTHING"
 )
+
+# Each event takes the number after the last one: what another process writes is waited for.
+LOCK = text("LOCK TABLE event IN SHARE ROW EXCLUSIVE MODE")
 
 NOBODYS = {"claimed_by": None, "lease_until": None}
 INDEXES = (REVIEW_QUEUE, TALLY, FINGERPRINT)
@@ -73,6 +77,12 @@ class Event:
     status: Status | None
     tag: str | None
     data: dict[str, Any]
+
+
+def lock_events(connection: Connection) -> None:
+    """Let a process append beside a service that runs, in the order of the numbers."""
+    if connection.dialect.name == "postgresql":  # SQLite lets one process write at a time
+        connection.execute(LOCK)
 
 
 def append(

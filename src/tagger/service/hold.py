@@ -5,14 +5,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from tagger.service.events import SERVICE, append
+from tagger.service.events import SERVICE, append, lock_events
 
 LAST = text(
     "SELECT kind, at, actor, data FROM event "
     "WHERE item = :item AND kind IN ('held', 'released') ORDER BY sequence DESC LIMIT 1"
 )
-# Each event takes the number after the last one: what another process writes is waited for.
-LOCK = text("LOCK TABLE event IN SHARE ROW EXCLUSIVE MODE")
 
 
 @dataclass(frozen=True)
@@ -34,13 +32,11 @@ def current_hold(connection: Connection) -> Hold | None:
 
 def set_hold(connection: Connection, reason: str, *, actor: str, at: int) -> None:
     """Stop publishing, also beside a service that runs; a hold that is on gets this reason."""
-    if connection.dialect.name == "postgresql":  # SQLite lets one process write at a time
-        connection.execute(LOCK)
+    lock_events(connection)
     append(connection, "held", at=at, actor=actor, item=SERVICE, data={"reason": reason})
 
 
 def lift_hold(connection: Connection, *, actor: str, at: int) -> None:
     """Resume publishing; what was held waits for people still."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(LOCK)
+    lock_events(connection)
     append(connection, "released", at=at, actor=actor, item=SERVICE, data={})
