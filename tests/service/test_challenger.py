@@ -70,7 +70,13 @@ class Loaded(Challenger):
 def begin(store: Store, *stages: StageConfig, **more: Any) -> int:
     """Start a rollout; return its number."""
     plan = Plan(name="test", stages=[*stages], **more).model_dump()
-    data = {"action": "start", "plan": plan, "salt": "salt", "needed": None} | RUNS
+    data = {
+        "action": "start",
+        "reason": "passed",
+        "plan": plan,
+        "salt": "salt",
+        "needed": None,
+    } | RUNS
     with store.writing() as connection:
         return append(connection, "rollout", at=1, actor="us", item=SERVICE, data=data).sequence
 
@@ -289,3 +295,27 @@ def test_copies_are_of_the_group_of_the_first_one(service: Service, send: SendIt
         assert group_of(connection, item, None, 0.7) == alone
     assert of_first == fingerprints(comparable("apple orchard harvest in autumn", ""))[0]
     assert of_first != alone
+
+
+def test_the_page_shows_evidence_decisions_and_what_a_run_left_behind(
+    challenger: Loaded, service: Service, send: SendItems, client: TestClient
+) -> None:
+    assert "There was none yet" in client.get("/rollout").text
+    begin(service.store, SHADOW, EVERYTHING)
+    challenger.follow()
+    send("rain one"), send("rain two")
+    settle(challenger, lambda: standing(service.store).standing.stage == 1)
+    challenger.follow()
+    page = client.get("/rollout").text
+    assert "<bdi>second</bdi> against <bdi>words</bdi>" in page
+    assert '<li aria-current="step">100 %</li>' in page
+    assert "items: 0 of 2" in page
+    assert "all that the stage of 0% asks for: 2 items, every limit kept" in page
+    assert "tagger_rollout_share 1.0" in client.get("/metrics").text
+    send("apple pie"), send("apple fault")
+    settle(challenger, lambda: standing(service.store).ended == "rolled back")
+    challenger.follow()
+    page = client.get("/rollout").text
+    assert "It has ended: rolled back." in page
+    assert "1 item is still published as the new run said" in page
+    assert "tagger_rollout_share NaN" in client.get("/metrics").text

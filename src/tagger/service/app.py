@@ -291,6 +291,7 @@ def build_app(service: Service) -> FastAPI:
         ("POST", "/", pages.report, viewers, HTMLResponse),
         ("GET", "/review", pages.show_review, REVIEWERS, HTMLResponse),
         ("POST", "/review/{action}", pages.act, REVIEWERS, HTMLResponse),
+        ("GET", "/rollout", pages.show_rollout, frozenset({"read", "admin"}), HTMLResponse),
         ("GET", "/session", pages.show_session, OPEN, HTMLResponse),
         ("POST", "/session", pages.begin_session, OPEN, HTMLResponse),
         ("POST", "/session/end", pages.end_session, OPEN, HTMLResponse),

@@ -178,8 +178,14 @@ def start_rollout(
             f"a rollout stands already: {before.new['run']} against {before.old['run']}",
             hint="See: tagger rollout status; to end it: tagger rollout abort",
         )
-    data = {"plan": plan.model_dump(), "salt": secrets.token_hex(16), "needed": needed}
-    _append(connection, "start", runs | data | {"gate": gate}, actor=actor, at=at)
+    reason = f"passed the gate against {old.name}: {', '.join(gate)}"
+    data = {
+        "plan": plan.model_dump(),
+        "reason": reason,
+        "salt": secrets.token_hex(16),
+        "needed": needed,
+    }
+    _append(connection, "start", runs | data, actor=actor, at=at)
     started = last_rollout(connection)
     assert started is not None
     return started

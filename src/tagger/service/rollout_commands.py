@@ -51,8 +51,7 @@ def status(store: Store) -> str:
         history = list(read_history(connection, rollout))
     lines = [f"{rollout.new['run']} against {rollout.old['run']}, plan {rollout.plan.name}"]
     lines += [
-        f"  {shown_time(one.at)}  {one.data['action']}: {one.data.get('reason', 'unseen')}"
-        for one in history
+        f"  {shown_time(one.at)}  {one.data['action']}: {one.data['reason']}" for one in history
     ]
     lines += [f"  {name}: {told}" for name, told in describe_evidence(rollout, evidence)]
     return "\n".join([*lines, f"{decision.action}: {decision.reason}"])
