@@ -112,7 +112,7 @@ def check_guards(seen: Operations, config: GuardsConfig) -> list[Guard]:
                 name,
                 float(rate_log_evidence(np.array(times), np.array(seen.asked), allowed)),
                 limit,
-                f"{times:,} of {seen.asked:,} items, {allowed:g} of them may be",
+                f"{times:,} of {seen.asked:,} items; a share of {allowed:.6f} may be",
             )
             for name, times, allowed in rates
         ),
@@ -120,14 +120,14 @@ def check_guards(seen: Operations, config: GuardsConfig) -> list[Guard]:
             "review rate",
             more_review,
             limit,
-            f"{rise:+.1%} of the items ask a person, {config.review_rise:+.1%} may",
+            f"{rise:+.1%} of the items go to people; {config.review_rise:+.1%} may",
             rise > config.review_rise,
         ),
         Guard(
             "published rate",
             more_published,
             limit,
-            f"{-rise:+.1%} of the items are published, {config.published_rise:+.1%} may be",
+            f"{0 - rise:+.1%} of the items are published; {config.published_rise:+.1%} may be",
             -rise > config.published_rise,
         ),
     ]
