@@ -9,20 +9,29 @@ minutes on one core.
 
 import argparse
 import math
+from collections import Counter
+from contextlib import closing, suppress
+from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Connection
 
 from tagger.errors import exit_on_user_error
 from tagger.files import write_json
 from tagger.rollout.ab import Arms, log_evidence, needed_items, ratio_is_wrong
-from tagger.rollout.arms import arm_of
+from tagger.rollout.arms import Answered, Arm, arm_of
 from tagger.rollout.canary import GUARDS, rate_log_evidence
+from tagger.rollout.decide import Evidence, decide
 from tagger.rollout.paired import BETTER_SHARE, sign_log_evidence
 from tagger.rollout.paired import log_evidence as mean_log_evidence
-from tagger.rollout.plan import AbConfig, Plan, load_plan
+from tagger.rollout.plan import AbConfig, Plan, StageConfig, load_plan
 from tagger.scores import BoolArray, FloatArray
+from tagger.service.database import Store, open_store
+from tagger.service.events import SERVICE, append
+from tagger.service.rollout import Ledger, Rollout, command, last_rollout, take
 
 CHUNK = 100
 NEVER = 10**9
@@ -45,6 +54,7 @@ def main() -> None:
         "failures": failures(plan, times),
         "sample ratio": sample_ratio(times),
         "arms that changed on a ramp": ramp(times),
+        "restarts, kills and clocks set back": restarts(min(times, 1_000)),
     }
     for name, figures in report.items():
         print(name)
@@ -213,6 +223,95 @@ def ramp(times: int) -> dict[str, Any]:
             new += len(now) if at == 0.25 else 0
             before = now
     return {"changed": changed, "new at a share of 0.25": round(new / times / 50, 4)}
+
+
+def restarts(times: int) -> dict[str, Any]:
+    """Take rollouts through a ramp in a store, with clocks that jump and commits that are lost.
+
+    One reader follows from the beginning, as long as it is not killed; after each step another one
+    reads everything anew. Both are to say the same.
+    """
+    rng, counts = np.random.default_rng(0), Counter[str]()
+    stages = [StageConfig(share=at, items=3) for at in (0, 0.3, 0.6, 1)]
+    plan = Plan(name="ramp", stages=stages)
+    for first_number in range(0, times, 20):
+        with TemporaryDirectory() as folder, closing(make_store(folder)) as store:
+            for number in range(first_number, min(times, first_number + 20)):
+                take_through(store, plan, str(number), rng, counts)
+    return dict(counts)
+
+
+def take_through(
+    store: Store, plan: Plan, salt: str, rng: np.random.Generator, counts: Counter[str]
+) -> None:
+    """Take one rollout through a ramp, and count what happened."""
+    runs = {name: {"run": name, "version": name, "path": name} for name in ("new", "old")}
+    start = {"action": "start", "reason": "", "plan": plan.model_dump(), "needed": None} | runs
+    with store.writing() as connection:
+        data = start | {"salt": salt}
+        append(connection, "rollout", at=0, actor="-", item=SERVICE, data=data)
+        following = read_anew(connection)
+    clock, arms = 10**12, dict[int, str]()
+    for _ in range(8):
+        clock += int(rng.integers(-(10**8), 10**9))
+        killed = bool(rng.random() < 0.3)
+        with suppress(KilledError), store.writing() as connection:
+            rollout = following.rollout
+            for group in rng.integers(0, 40, 12).tolist():
+                arm = arm_of(rollout.salt, group, rollout.share)
+                counts["arms changed"] += arms.get(group) == "new" and arm == "old"
+                arms[group] = arm
+                keep(connection, rollout, arm, clock)
+            evidence = following.read(connection).evidence(clock)
+            decision = decide(plan, rollout.standing, evidence, clock, "")
+            if decision.action != "wait":
+                take(connection, rollout, decision, evidence, actor="-", at=clock)
+            if killed:
+                raise KilledError
+        with store.reading() as connection:
+            anew = read_anew(connection)
+        following = anew if killed else following
+        following.rollout = anew.rollout
+        counts["steps"] += 1
+        counts["kills"] += killed
+        counts["other state"] += following.evidence(clock) != anew.evidence(clock)
+        if anew.rollout.ended:
+            counts["promoted"] += 1
+            return
+    with store.writing() as connection:
+        command(connection, "abort", "", Evidence(), actor="-", at=clock)
+
+
+class KilledError(Exception):
+    """A process that ends before its transaction is committed."""
+
+
+def make_store(folder: str) -> Store:
+    """Make an empty store."""
+    return open_store(f"sqlite:///{folder}/store.db", create=True)
+
+
+def read_anew(connection: Connection) -> Ledger:
+    """Read the rollout that stands and all of its evidence, as a process does that was started."""
+    rollout = last_rollout(connection)
+    assert rollout is not None
+    return Ledger(rollout).read(connection)
+
+
+def keep(connection: Connection, rollout: Rollout, arm: Arm, at: int) -> None:
+    """Keep an item that both runs would publish alike."""
+    asked = arm == "new" or rollout.share == 0
+    one = Answered(
+        rollout.number,
+        "new",
+        "new",
+        rollout.standing.stage,
+        arm,
+        asked,
+        "a",
+        "a" if asked else None,
+    )
+    append(connection, "submitted", at=at, actor="-", data={"rollout": asdict(one)})
 
 
 def first(reached: BoolArray) -> FloatArray:

@@ -442,7 +442,7 @@ def _add_service_commands(
         "--plan", default="careful", metavar="PLAN",
         help="careful, shadow-only, ab, or a yaml file; default: %(default)s",
     )  # fmt: skip
-    start.set_defaults(command=_rollout, action="start", reason="")
+    start.set_defaults(command=_rollout, action="start")
     for action, text in {
         "status": "say how it stands, and what is waited for",
         "pause": "stay at this stage; harm is rolled back still",

@@ -61,7 +61,7 @@ class Loaded(Challenger):
 
     def _load(self, rollout: Rollout) -> None:
         rule = Rule(Unchanged(), Threshold([0.9, 0.9, 0.9]), None)
-        self.inference = Inference(Decider(Second(), rule, None), self.queue)
+        self.inference = Inference(Decider(Second(), rule, None), self.limits.queue)
         self.inference.start()
         self._loaded = rollout.number
         self.loads += 1
@@ -84,7 +84,7 @@ def begin(store: Store, *stages: StageConfig, **more: Any) -> int:
 @pytest.fixture
 def challenger(service: Service) -> Iterator[Loaded]:
     """Follows rollouts when it is told to, and not by itself."""
-    made = Loaded(service.store, service.writer, "1", 64)
+    made = Loaded(service.store, service.writer, "1", service.config.limits)
     service.challenger = made
     yield made
     made.stop()
@@ -205,7 +205,7 @@ def test_after_a_restart_the_rollout_is_where_it_was(
     assert {*arms.values()} == {"fruit", "metal"}
     challenger.follow()
     assert challenger.status is not None
-    again = Loaded(service.store, service.writer, "1", 64)
+    again = Loaded(service.store, service.writer, "1", service.config.limits)
     again.follow()
     assert again.status is not None
     assert again.status.evidence == challenger.status.evidence
@@ -246,7 +246,9 @@ def test_a_run_that_cannot_be_loaded_pauses_the_rollout_and_harms_nobody(
     service: Service, send: SendItems, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin(service.store, SHADOW, EVERYTHING)
-    challenger = service.challenger = Challenger(service.store, service.writer, "1", 64)
+    challenger = service.challenger = Challenger(
+        service.store, service.writer, "1", service.config.limits
+    )
     challenger.follow()
     settle(challenger, lambda: "cannot be asked" in standing(service.store).standing.paused)
     assert capsys.readouterr().err.count("cannot be asked") <= 2

@@ -39,7 +39,8 @@ class GuardsConfig(Section):
     failures: float = Field(default=1e-6, gt=0, lt=0.1)
     """Share of items on which it may fail where the old run does not."""
     deadline_ms: int = Field(default=1_000, ge=1)
-    """By when it has to answer; after that the old run's decision stands."""
+    """By when it has to answer, and no later than half of the service's own deadline; after that
+    the old run's decision stands."""
     slow: float = Field(default=0.01, gt=0, lt=0.1)
     """Share of items that it may answer later: 0.01 makes the deadline a limit of p99."""
     review_rise: Share = 0.0

@@ -30,6 +30,7 @@ from tagger.service.inference import Inference, Prediction
 from tagger.service.keys import now_ms
 from tagger.service.readiness import differing_samples, stored_samples, version_of_run
 from tagger.service.rollout import Ledger, Rollout, last_rollout, take
+from tagger.service.settings import LimitsConfig
 from tagger.service.writer import QueueFullError, Writer
 
 LOOK_SECONDS = 1.0
@@ -47,13 +48,15 @@ class Status:
         rollout: Of this service's run, or any other.
         evidence: What is known.
         decision: What is done next, or waited for.
+        inference: Asks the new run; None where it is not asked.
         card: Model card of the new run; "" where it is not loaded.
-        trouble: Why the new run is not asked; "" where it is.
+        trouble: Why the new run cannot be asked; "" where it can.
     """
 
     rollout: Rollout
     evidence: Evidence
     decision: Decision
+    inference: Inference | None = None
     card: str = ""
     trouble: str = ""
 
@@ -65,15 +68,15 @@ class Challenger(Thread):
         store: Where rollouts are kept.
         writer: Writes decisions.
         version: Of the run that is served: a rollout against another one is none of this service.
-        queue: Most items that may wait for the new run.
+        limits: Of the service.
     """
 
-    def __init__(self, store: Store, writer: Writer, version: str, queue: int) -> None:
+    def __init__(self, store: Store, writer: Writer, version: str, limits: LimitsConfig) -> None:
         super().__init__(name="challenger", daemon=True)
         self.store = store
         self.writer = writer
         self.version = version
-        self.queue = queue
+        self.limits = limits
         self.status: Status | None = None
         self.inference: Inference | None = None
         self._ledger: Ledger | None = None
@@ -110,8 +113,9 @@ class Challenger(Thread):
         ours = rollout.follows and rollout.old["version"] == self.version
         if not ours or rollout.number != self._loaded:
             self._unload()
-        if ours and self._tried != rollout.last and self.inference is None:
-            self._tried = rollout.last
+        paused = rollout.standing.paused and self._tried >= rollout.number
+        if ours and self.inference is None and self._tried != rollout.last and not paused:
+            self._tried, self._trouble = rollout.last, ""
             self._load(rollout)
         with self.store.reading() as connection:
             now, hold = now_ms(), current_hold(connection)
@@ -120,7 +124,8 @@ class Challenger(Thread):
         decision = decide(rollout.plan, rollout.standing, evidence, now, alarm)
         if rollout.ended or not ours:
             decision = Decision("wait", rollout.ended or "it is against another run than is served")
-        self.status = Status(rollout, evidence, decision, self._card, self._trouble)
+        trouble = self._trouble if ours else ""
+        self.status = Status(rollout, evidence, decision, self.inference, self._card, trouble)
         if decision.action != "wait":
             work = partial(take, rollout=rollout, decision=decision, evidence=evidence)
             self.writer.submit(partial(work, actor=ACTOR, at=now), lambda _: self._wake.set())
@@ -139,21 +144,22 @@ class Challenger(Thread):
             decider = load_decider(run.path, run.load_classifier())
             if differing := differing_samples(decider.classifier, stored_samples(run)):
                 raise UserError(f"this machine answers its samples otherwise: {differing[0]}")
-            self._card, self._trouble = write_card(run), ""
+            self._card = write_card(run)
         except Exception as error:  # whatever it is, the old run goes on
             self._trouble = f"the new run cannot be asked: {first_line(error)}"
             print(f"rollout: {self._trouble}", file=sys.stderr, flush=True)
             return
-        self.inference = Inference(decider, self.queue)
+        self.inference = Inference(decider, self.limits.queue)
         self.inference.start()
         self._loaded = rollout.number
         print(f"rollout: {run.name} answers beside", file=sys.stderr, flush=True)
 
     def _unload(self) -> None:
         inference, self.inference = self.inference, None
-        self._card = self._trouble = ""
-        if inference is not None and inference.is_alive():
-            inference.stop()
+        if inference is not None:
+            self.status, self._card = None, ""  # first, so that nobody asks it any more
+            if inference.is_alive():
+                inference.stop()
 
     def ask(self, items: Sequence[Item], groups: Sequence[int]) -> "Asked | None":
         """Let the new run answer those of some items that it is to answer; None without a rollout.
@@ -162,10 +168,10 @@ class Challenger(Thread):
             items: As they are read.
             groups: Of duplicates, see `group_of`.
         """
-        status, inference = self.status, self.inference
-        if status is None or not status.rollout.follows or inference is None:
+        status = self.status  # which another thread may replace
+        if status is None or status.inference is None:
             return None
-        rollout, futures = status.rollout, []
+        rollout, inference, futures = status.rollout, status.inference, []
         arms = [arm_of(rollout.salt, group, rollout.share) for group in groups]
         for item, arm in zip(items, arms, strict=True):
             future: Future[list[Prediction]] | None = None
@@ -185,7 +191,9 @@ class Challenger(Thread):
             Answered(rollout.number, run, version, stage, arm, asked=False, old=None)
             for arm in arms
         ]
-        return Asked(rollout, told, futures, judge, self._wake, time.monotonic())
+        # However long the plan would wait, the old run's answer is to be in time.
+        patience = min(rollout.plan.guards.deadline_ms / 1_000, self.limits.deadline_seconds / 2)
+        return Asked(told, futures, judge, self._wake, time.monotonic() + patience)
 
 
 @dataclass(frozen=True)
@@ -193,31 +201,28 @@ class Asked:
     """Items that a new run was asked about.
 
     Attributes:
-        rollout: Of the new run.
         told: Of each item, as far as it is known without an answer.
         futures: Of its answers; None where it was not asked.
         judge: Whether people are to look at disagreements.
         wake: Set where something went wrong, so that the guards look at once.
-        began: When, in seconds of the monotonic clock.
+        until: How long they are waited for, in seconds of the monotonic clock.
     """
 
-    rollout: Rollout
     told: list[Answered]
     futures: list["Future[list[Prediction]] | None"]
     judge: bool
     wake: Event
-    began: float
+    until: float
 
     async def compare(self, olds: Sequence[Prediction]) -> list[tuple[Prediction, Answered]]:
-        """Wait for the answers, no longer than the plan says; return what is in force of each item.
+        """Wait for the answers, not for ever; return what is in force of each item.
 
         Where the new run's decision is, the vector is the old one's still: the index of meaning is
         made of those.
         """
         asked = [asyncio.wrap_future(one) for one in self.futures if one is not None]
         if asked:
-            deadline = self.began + self.rollout.plan.guards.deadline_ms / 1_000
-            await asyncio.wait(asked, timeout=max(0.0, deadline - time.monotonic()))
+            await asyncio.wait(asked, timeout=max(0.0, self.until - time.monotonic()))
         answers, found = iter(asked), []
         for old, told, future in zip(olds, self.told, self.futures, strict=True):
             one = replace(told, old=old.published)

@@ -267,7 +267,9 @@ class Ledger:
                 case "reported" if event.item in self._arms:
                     arm, at, hit = self._arms[event.item]
                     self._arms[event.item] = arm, at, event.at if hit is None else hit
-                case "labelled" if event.data["settles"] and event.item in self._disagreements:
+                case "labelled" if (
+                    event.data.get("settles", True) and event.item in self._disagreements
+                ):
                     label = event.data["labels"][-1][1]
                     if event.data["queued"]["reason"] in BLIND:
                         both = self._disagreements[event.item]

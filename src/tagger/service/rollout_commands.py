@@ -91,12 +91,14 @@ def describe_evidence(rollout: Rollout, evidence: Evidence) -> list[tuple[str, s
 
 def decide_by_hand(store: Store, action: Command, reason: str) -> str:
     """Do with a rollout what a person says."""
-    _, evidence, _ = read_status(store)
+    before, evidence, _ = read_status(store)
     with store.writing() as connection:
         rollout = command(connection, action, reason, evidence, actor=ACTOR, at=now_ms())
     with store.reading() as connection:
         left = len(list_published(connection, rollout)) if rollout.share == 0 else 0
     told = f"{rollout.new['run']}: {rollout.ended or rollout.standing.paused or 'goes on'}"
+    if before.ended == "promoted":
+        told += "\nStart the service again, if it was started since the promotion."
     return told + (f"\nIt published {left:,} items: tagger rollout items, redecide" if left else "")
 
 

@@ -62,7 +62,7 @@ def serve(run: RunFolder, config: ServiceConfig) -> None:
         version = version_of_run(run)
         meaning = open_meaning(store, version, decider.classifier, config)
         writer = Writer(store, config.limits.queue, check)
-        challenger = Challenger(store, writer, version, config.limits.queue)
+        challenger = Challenger(store, writer, version, config.limits)
         challenger.follow()  # so that nothing is answered by the wrong run
         service = Service(
             run={"run": run.name, "version": version},

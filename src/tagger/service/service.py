@@ -94,7 +94,8 @@ class Service:
     @property
     def compares(self) -> bool:
         """Whether a second run answers."""
-        return self.challenger is not None and self.challenger.inference is not None
+        status = None if self.challenger is None else self.challenger.status
+        return status is not None and status.inference is not None
 
     async def answer(
         self, items: Sequence[ItemIn], groups: Sequence[int]
