@@ -11,6 +11,7 @@ from tagger.rollout.plan import AbConfig, Plan, StageConfig, load_plan
 from tagger.service import rollout
 from tagger.service.database import Store
 from tagger.service.events import append, events_of, state_of
+from tagger.service.hold import set_hold
 from tagger.service.readiness import version_of_run
 from tagger.service.rollout import (
     Ledger,
@@ -186,6 +187,23 @@ def test_items_of_other_rollouts_do_not_count(store: Store, begin: Any) -> None:
     with store.reading() as connection:
         seen = Ledger(second).read(connection).evidence(1).operations
     assert (seen.asked, seen.more_review) == (1, 1)
+
+
+def test_a_hold_or_an_alarm_that_nobody_accepted_is_told_of(store: Store) -> None:
+    def alarm() -> str:
+        with store.reading() as connection:
+            return rollout.standing_alarm(connection)
+
+    assert alarm() == ""
+    for alarms in (["drift: length rises"], []):
+        with store.writing() as connection:
+            # As a watch of the store keeps it.
+            data = {"alarms": alarms}
+            append(connection, "watched", at=1, actor="monitor", item=1, data=data)  # type: ignore[arg-type]
+        assert alarm() == ("tagger monitor raised an alarm: drift: length rises" if alarms else "")
+    with store.writing() as connection:
+        set_hold(connection, "wait", actor="me", at=1)
+    assert alarm() == "publishing is on hold: wait"
 
 
 def test_each_decision_is_kept_with_its_evidence(store: Store, begin: Any) -> None:

@@ -133,7 +133,7 @@ def _lacking(stage: StageConfig, standing: Standing, evidence: Evidence, now: in
     if evidence.stage_items < stage.items:
         lacking.append(f"items: {evidence.stage_items:,} of {stage.items:,}")
     left = standing.since + stage.hours * HOUR_MS - now
-    if left > 0:
+    if stage.hours and left > 0:
         lacking.append(f"hours: {math.ceil(left / HOUR_MS * 10) / 10:g} of {stage.hours:g} left")
     return lacking
 

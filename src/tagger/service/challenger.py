@@ -25,11 +25,10 @@ from tagger.service.database import Store
 from tagger.service.duplicates import Match
 from tagger.service.events import read_event
 from tagger.service.fingerprints import comparable, fingerprints
-from tagger.service.hold import current_hold
 from tagger.service.inference import Inference, Prediction
 from tagger.service.keys import now_ms
 from tagger.service.readiness import differing_samples, stored_samples, version_of_run
-from tagger.service.rollout import Ledger, Rollout, last_rollout, take
+from tagger.service.rollout import Ledger, Rollout, last_rollout, standing_alarm, take
 from tagger.service.settings import LimitsConfig
 from tagger.service.writer import QueueFullError, Writer
 
@@ -118,9 +117,8 @@ class Challenger(Thread):
             self._tried, self._trouble = rollout.last, ""
             self._load(rollout)
         with self.store.reading() as connection:
-            now, hold = now_ms(), current_hold(connection)
+            now, alarm = now_ms(), self._trouble or standing_alarm(connection)
             evidence = self._read(rollout, connection).evidence(now)
-        alarm = self._trouble or (f"publishing is on hold: {hold.reason}" if hold else "")
         decision = decide(rollout.plan, rollout.standing, evidence, now, alarm)
         if rollout.ended or not ours:
             decision = Decision("wait", rollout.ended or "it is against another run than is served")

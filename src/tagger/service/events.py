@@ -45,9 +45,6 @@ INDEX_TEXT = text(
     + " ON CONFLICT DO NOTHING"
 )
 
-# Each event takes the number after the last one: what another process writes is waited for.
-LOCK = text("LOCK TABLE event IN SHARE ROW EXCLUSIVE MODE")
-
 NOBODYS = {"claimed_by": None, "lease_until": None}
 INDEXES = (REVIEW_QUEUE, TALLY, FINGERPRINT)
 """What is made of the events."""
@@ -77,12 +74,6 @@ class Event:
     status: Status | None
     tag: str | None
     data: dict[str, Any]
-
-
-def lock_events(connection: Connection) -> None:
-    """Let a process append beside a service that runs, in the order of the numbers."""
-    if connection.dialect.name == "postgresql":  # SQLite lets one process write at a time
-        connection.execute(LOCK)
 
 
 def append(

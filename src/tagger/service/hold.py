@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from tagger.service.events import SERVICE, append, lock_events
+from tagger.service.events import SERVICE, append
 
 LAST = text(
     "SELECT kind, at, actor, data FROM event "
     "WHERE item = :item AND kind IN ('held', 'released') ORDER BY sequence DESC LIMIT 1"
 )
+# Each event takes the number after the last one.
+LOCK = text("LOCK TABLE event IN SHARE ROW EXCLUSIVE MODE")
 
 
 @dataclass(frozen=True)
@@ -40,3 +42,9 @@ def lift_hold(connection: Connection, *, actor: str, at: int) -> None:
     """Resume publishing; what was held waits for people still."""
     lock_events(connection)
     append(connection, "released", at=at, actor=actor, item=SERVICE, data={})
+
+
+def lock_events(connection: Connection) -> None:
+    """Let this transaction append beside a service: what another process writes is waited for."""
+    if connection.dialect.name == "postgresql":  # SQLite lets one process write at a time
+        connection.execute(LOCK)

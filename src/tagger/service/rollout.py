@@ -33,8 +33,8 @@ from tagger.service.events import (
     append,
     events_of,
     every_event,
-    lock_events,
 )
+from tagger.service.hold import current_hold, lock_events
 from tagger.service.readiness import version_of_run
 from tagger.service.tables import EVENT, ITEM_STATE, REVIEW_QUEUE
 
@@ -321,6 +321,16 @@ class Ledger:
                     counts[arm] += 1
                     counts[f"{arm}_hits"] += hit is not None and hit <= at + window
         return Arms(**counts)
+
+
+def standing_alarm(connection: Connection) -> str:
+    """Say why no rollout should go on: a hold, or an alarm of `tagger monitor`; "" without one."""
+    if (hold := current_hold(connection)) is not None:
+        return f"publishing is on hold: {hold.reason}"
+    watched = select(EVENT.c.data).where(EVENT.c.item == SERVICE, EVENT.c.kind == "watched")
+    last = connection.scalar(watched.order_by(EVENT.c.sequence.desc()).limit(1))
+    alarms = json.loads(last)["alarms"] if last else []
+    return f"tagger monitor raised an alarm: {alarms[0]}" if alarms else ""
 
 
 def list_published(connection: Connection, rollout: Rollout) -> list[dict[str, Any]]:

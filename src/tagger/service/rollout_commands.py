@@ -10,7 +10,6 @@ from tagger.rollout.paired import compare_quality
 from tagger.rollout.plan import Plan
 from tagger.runs import RunFolder
 from tagger.service.database import Store
-from tagger.service.hold import current_hold
 from tagger.service.keys import now_ms, shown_time
 from tagger.service.rollout import (
     CHUNK,
@@ -22,6 +21,7 @@ from tagger.service.rollout import (
     list_published,
     read_history,
     redecide_items,
+    standing_alarm,
     start_rollout,
 )
 
@@ -54,7 +54,8 @@ def status(store: Store) -> str:
         f"  {shown_time(one.at)}  {one.data['action']}: {one.data['reason']}" for one in history
     ]
     lines += [f"  {name}: {told}" for name, told in describe_evidence(rollout, evidence)]
-    return "\n".join([*lines, f"{decision.action}: {decision.reason}"])
+    now = f"ended: {rollout.ended}" if rollout.ended else f"{decision.action}: {decision.reason}"
+    return "\n".join([*lines, now])
 
 
 def read_status(store: Store) -> tuple[Rollout, Evidence, Decision]:
@@ -63,10 +64,9 @@ def read_status(store: Store) -> tuple[Rollout, Evidence, Decision]:
     with store.reading() as connection:
         rollout = _last(last_rollout(connection))
         evidence = Ledger(rollout).read(connection).evidence(now)
-        hold = current_hold(connection)
+        alarm = standing_alarm(connection)
     if rollout.ended:
         return rollout, evidence, Decision("wait", rollout.ended)
-    alarm = f"publishing is on hold: {hold.reason}" if hold else ""
     return rollout, evidence, decide(rollout.plan, rollout.standing, evidence, now, alarm)
 
 
