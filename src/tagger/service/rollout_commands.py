@@ -1,12 +1,14 @@
 """Does what `tagger rollout` is asked for, beside a service or without; returns what to print."""
 
+import math
+
 from tagger.data.guards import guard
 from tagger.errors import UserError
 from tagger.files import csv_text
 from tagger.rollout.ab import needed_items
 from tagger.rollout.canary import check_guards
 from tagger.rollout.decide import Decision, Evidence, decide, describe_arms, describe_judged
-from tagger.rollout.paired import compare_quality
+from tagger.rollout.paired import compare_quality, quality_evidence
 from tagger.rollout.plan import Plan
 from tagger.runs import RunFolder
 from tagger.service.database import Store
@@ -73,15 +75,23 @@ def read_status(store: Store) -> tuple[Rollout, Evidence, Decision]:
 def describe_evidence(rollout: Rollout, evidence: Evidence) -> list[tuple[str, str]]:
     """Say in words what is known of a new run, each with its name."""
     plan, stage = rollout.plan, rollout.standing.stage
+    better, worse = quality_evidence(evidence.judged, plan.wrong_costs)
     verdict = compare_quality(evidence.judged, plan.wrong_costs, plan.quality_alpha)
     found = [
         ("stage", f"{stage + 1} of {len(plan.stages)}, the new run decides on {rollout.share:.0%}"),
         ("items of the stage", f"{evidence.stage_items:,} of {plan.stages[stage].items:,}"),
         (
             "judged disagreements",
-            f"{verdict}: {describe_judged(evidence.judged)}; {evidence.waiting} wait",
+            f"{verdict}: {describe_judged(evidence.judged)}; {evidence.waiting} wait "
+            f"(e-values: better {_e_value(better)}, worse {_e_value(worse)})",
         ),
-        *((one.name, one.told) for one in check_guards(evidence.operations, plan.guards)),
+        *(
+            (
+                one.name,
+                f"{one.told} (e-value {_e_value(one.log_evidence)} of {_e_value(one.limit)})",
+            )
+            for one in check_guards(evidence.operations, plan.guards)
+        ),
     ]
     if plan.ab is not None:
         told = f"{describe_arms(plan, evidence.arms)}; planned for {rollout.needed:,} items"
@@ -126,6 +136,10 @@ def redecide(store: Store) -> str:
     asked = sum(one["old"] is None for one in found)
     changed = sum(one["old"] not in (None, one["tag"]) for one in found)
     return f"{len(found):,} items: {changed:,} have another tag, {asked:,} wait for people"
+
+
+def _e_value(log: float) -> str:
+    return f"{math.exp(min(log, 99)):.3g}"
 
 
 def _last(rollout: Rollout | None) -> Rollout:
