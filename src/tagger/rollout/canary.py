@@ -112,7 +112,7 @@ def check_guards(seen: Operations, config: GuardsConfig) -> list[Guard]:
                 name,
                 float(rate_log_evidence(np.array(times), np.array(seen.asked), allowed)),
                 limit,
-                f"{times:,} of {seen.asked:,} items; a share of {allowed:.6f} may be",
+                f"{times:,} of {seen.asked:,} items; {100 * allowed:.6g} % may be",
             )
             for name, times, allowed in rates
         ),

@@ -111,16 +111,15 @@ class Api:
 
         limits = service.config.duplicates
 
-        def look(connection: Connection) -> str | tuple[int, list[Match | None], list[int]]:
+        def look(connection: Connection) -> str | tuple[int, list[Match | None], list[int] | None]:
             answer, seen = content.find_answer(connection, asked)
             if answer is not None:
                 return answer
             matches = [find_match(connection, one.title, one.description) for one in body.items]
-            groups = [
-                group_of(connection, one, match, limits.likely) if service.compares else 0
-                for one, match in zip(body.items, matches, strict=True)
-            ]
-            return seen, matches, groups
+            if not service.compares:
+                return seen, matches, None
+            both = zip(body.items, matches, strict=True)
+            return seen, matches, [group_of(connection, *one, limits.likely) for one in both]
 
         found = await service.read(look)
         if isinstance(found, str):
@@ -128,9 +127,8 @@ class Api:
         seen, matches, groups = found
         known = [match is not None and match.is_certain(limits.certain) for match in matches]
         new = [at for at, same in enumerate(known) if not same]
-        answers = iter(
-            await service.answer([body.items[at] for at in new], [groups[at] for at in new])
-        )
+        of_new = None if groups is None else [groups[at] for at in new]
+        answers = iter(await service.answer([body.items[at] for at in new], of_new))
         rate = service.config.review.sample
         submissions = [
             content.Submission(

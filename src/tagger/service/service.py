@@ -98,16 +98,16 @@ class Service:
         return status is not None and status.inference is not None
 
     async def answer(
-        self, items: Sequence[ItemIn], groups: Sequence[int]
+        self, items: Sequence[ItemIn], groups: Sequence[int] | None
     ) -> list[tuple[Prediction, Answered | None]]:
         """Ask the run about items that are to be kept, and the new one of a rollout beside it.
 
         Args:
             items: To classify.
-            groups: Of duplicates, see `group_of`.
+            groups: Of duplicates, see `group_of`; None: the new run is not asked.
         """
         asked = None
-        if self.challenger is not None and self.differing == []:
+        if self.challenger is not None and groups is not None and self.differing == []:
             asked = self.challenger.ask(self._as_read(items), groups)
         predictions = await self.classify(items)
         if asked is None:
