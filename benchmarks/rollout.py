@@ -3,7 +3,7 @@
     python benchmarks/rollout.py [--repetitions 4000]
 
 Streams are simulated and looked at again and again, as the service does. Each is watched by the
-functions that decide in `tagger rollout`, with the limits of the shipped plans. Takes about two
+functions that decide in `tagger rollout`, with the limits of the shipped plans. Takes about four
 minutes on one core.
 """
 
