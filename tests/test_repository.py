@@ -18,8 +18,8 @@ NAMED = {
 
 ROOMS = (
     "config", "data", "models", "oof", "decision", "training", "evaluation", "audit", "compare",
-    "search", "compression", "benchmark", "build", "monitoring", "batch", "reporting", "api",
-    "service", "cli",
+    "search", "compression", "benchmark", "build", "monitoring", "rollout", "batch", "reporting",
+    "api", "service", "cli",
 )  # fmt: skip
 """Each imports only from those before it."""
 

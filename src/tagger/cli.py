@@ -462,6 +462,41 @@ def _add_service_commands(
     hold.add_argument("--reason", help="on: why; people are shown it")
     hold.set_defaults(command=_hold)
 
+    rollout = commands.add_parser(
+        "rollout",
+        help="let a new run take an old one's place by stages",
+        description="Let a new run answer beside the one that is served, then in its place, by "
+        "stages that are left when the evidence says so; a run that does harm is rolled back. A "
+        "service that runs follows.",
+    )
+    actions = rollout.add_subparsers(required=True, metavar="ACTION")
+    start = actions.add_parser(
+        "start",
+        parents=[*runs[1:], settings],
+        help="begin, unseen",
+        description="Start the rollout of a run that passed evaluate.py against=OLD.",
+    )
+    start.add_argument("new", metavar="NEW", help="a run folder, or a name below --runs-dir")
+    start.add_argument("--against", required=True, metavar="OLD", help="the run that is served")
+    start.add_argument(
+        "--plan", default="careful", metavar="PLAN",
+        help="careful, shadow-only, ab, or a yaml file; default: %(default)s",
+    )  # fmt: skip
+    start.set_defaults(command=_rollout, action="start")
+    for action, text in {
+        "status": "say how it stands, and what is waited for",
+        "pause": "stay at this stage; harm is rolled back still",
+        "resume": "go on",
+        "promote": "let the new run decide on everything, whatever the evidence",
+        "abort": "let the old run decide on everything again, after a promotion too",
+        "items": "list what a run published that was rolled back, and what the old one says",
+        "redecide": "give these items the old run's decision",
+    }.items():
+        one = actions.add_parser(action, parents=[settings], help=text, description=text)
+        if action in ("pause", "promote", "abort"):
+            one.add_argument("--reason", required=True, help="why; it is kept")
+        one.set_defaults(command=_rollout, action=action)
+
     data = commands.add_parser("data", help="get people's labels out of a store")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     pull = actions.add_parser(
@@ -1041,6 +1076,25 @@ def _hold(options: argparse.Namespace) -> None:
         with store.reading() as connection:
             on = hold.current_hold(connection)
     print("publishing" if on is None else f"on hold since {shown_time(on.since)}: {on.reason}")
+
+
+def _rollout(options: argparse.Namespace) -> None:
+    config = _settings(options)
+    from contextlib import closing
+
+    from tagger.rollout.plan import load_plan
+    from tagger.runs import open_run
+    from tagger.service import rollout_commands as commands
+    from tagger.service.database import open_store
+
+    with closing(open_store(config.store)) as store:
+        if options.action == "start":
+            new, old = (open_run(one, options.runs_dir) for one in (options.new, options.against))
+            print(commands.start(store, new, old, load_plan(options.plan)))
+        elif options.action in ("status", "items", "redecide"):
+            print(getattr(commands, options.action)(store))
+        else:
+            print(commands.decide_by_hand(store, options.action, getattr(options, "reason", "")))
 
 
 def _pull(options: argparse.Namespace) -> None:
