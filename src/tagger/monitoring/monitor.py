@@ -73,10 +73,11 @@ class Monitor:
         state = self.state
         state.stream.advance(one.item)
         stretch = state.timeline.stretch(state.stream.rows, one.date, len(state.tags))
-        if state.repeats.repeats(one.item):
+        text = one.item.text
+        if state.repeats.repeats(text):
             state.repeated += 1
         elif not state.stands("drift"):
-            self._watch(one)
+            self._watch(one, text)
         stretch.rows += 1
         stretch.confidence += float(one.probabilities.max())
         stretch.tags[one.probabilities.argmax()] += 1
@@ -130,18 +131,18 @@ class Monitor:
             items=self.state.errors,
         )
 
-    def _watch(self, one: Incoming) -> None:
+    def _watch(self, one: Incoming, text: str) -> None:
         state, watch, row = self.state, self.state.watch, self.state.stream.rows
         scorer = Scorer(self._names, self._tokenizer, watch.words, watch.pieces)
-        values = scorer.score(one.item, one.probabilities, one.ood)
+        values = scorer.score(text, one.probabilities, one.ood)
         bins = scorer.bins(values)
-        shown = one.item.text[:SHOWN_CHARACTERS]
+        shown = text[:SHOWN_CHARACTERS]
         seen = Recent(row=row, id=one.item.id, text=shown, values=values.tolist(), p_values=[])
         if len(watch.learning) < LEARNING:
             watch.drift.learn(bins, ~self._of_vocabulary)
             watch.totals += np.where(self._of_vocabulary, 0.0, values)
             watch.learning.append(seen)
-            scorer.learn(one.item)
+            scorer.learn(text)
             if len(watch.learning) == LEARNING:
                 watch.home = self._compare_with_home()
             return
@@ -149,7 +150,8 @@ class Monitor:
         uniforms = np.random.default_rng(row).random(len(bins))
         seen.p_values = watch.drift.observe(bins, uniforms, row).tolist()
         watch.totals += values
-        watch.recent = [*watch.recent[1 - RECENT :], seen]
+        del watch.recent[: 1 - RECENT]
+        watch.recent.append(seen)
         enough = watch.drift.bets.count >= LEAST_WATCHED
         if enough and watch.drift.evidence >= 1 / state.alpha:
             state.alarms.append(self._drift_alarm(one.date))
