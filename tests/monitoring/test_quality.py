@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 from scipy.special import betaln
+from scipy.stats import binom
 
 from tagger.monitoring.quality import Group, precision_interval, promise_factors
 
@@ -109,3 +110,39 @@ def test_labels_are_counted_by_how_likely_they_were_drawn() -> None:
     assert measured.low < 4 / 14 < measured.high
     assert group.labelled == 3
     assert Group.model_validate_json(group.model_dump_json()).labels == group.labels
+
+
+def with_reports(published: int, upheld: int) -> Group:
+    return Group(published=published, upheld=upheld)
+
+
+def test_reports_that_are_upheld_are_bet_on_as_a_hand_does() -> None:
+    expected = [2**2 * (0.96 / 0.98) ** 8, 4**2 * (0.92 / 0.98) ** 8, 8**2 * (0.84 / 0.98) ** 8]
+    assert with_reports(10, 2).reports_evidence(0.98) == pytest.approx(np.mean(expected))
+    assert with_reports(10, 2).reports_evidence(None) == 1.0
+    later = Group(published=110, upheld=2, before=100)
+    assert later.reports_evidence(0.98) == pytest.approx(np.mean(expected))
+    assert math.isfinite(with_reports(10**6, 10**6).reports_evidence(0.98))
+
+
+def test_evidence_of_reports_is_one_in_the_mean_where_all_errors_are_reported() -> None:
+    chances = binom.pmf(range(41), 40, 0.02)
+    evidence = [with_reports(40, wrong).reports_evidence(0.98) for wrong in range(41)]
+    assert np.dot(chances, evidence) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("precision", "least", "most"), [(0.98, 0, 11), (0.90, 60, 100)])
+def test_reporters_who_are_wrong_half_of_the_time_break_no_promise(
+    precision: float, least: int, most: int
+) -> None:
+    """Who reports a half of the errors, and as many right items: of 100 streams, ever."""
+    rng = np.random.default_rng(8)
+    wrong = rng.random((100, 1000)) >= precision
+    reported = (rng.random(wrong.shape) < 0.5) & wrong
+    false_reports = (rng.random(wrong.shape) < 0.5 * (1 - precision)) & ~wrong
+    assert 0.8 < false_reports.sum() / reported.sum() < 1.25
+    broken = 0
+    for upheld in np.cumsum(reported, axis=1):  # people uphold what is wrong, whoever reported it
+        looks = range(50, 1000, 10)
+        broken += any(with_reports(n, upheld[n - 1]).reports_evidence(0.98) >= 20 for n in looks)
+    assert least <= broken <= most

@@ -12,7 +12,8 @@ from tagger.errors import UserError
 from tagger.monitoring import watch_file as module
 from tagger.monitoring.report import MonitorReport
 from tagger.monitoring.state import MonitorState
-from tagger.monitoring.watch_file import accept_alarms, watch_file
+from tagger.monitoring.watch_file import watch_file
+from tagger.monitoring.watching import accept_alarms
 from tagger.runs import RunFolder
 
 FRUIT = "apple pear plum cherry grape melon orchard harvest juice sweet ripe peel seed basket"

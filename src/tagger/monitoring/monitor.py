@@ -10,7 +10,14 @@ from tagger.data.items import Item
 from tagger.decision.policies import REVIEW
 from tagger.evaluation.slices import SLICES
 from tagger.monitoring.quality import Group
-from tagger.monitoring.report import ALL, LEAST_WATCHED, describe_scores, is_broken
+from tagger.monitoring.report import (
+    ALL,
+    LEAST_WATCHED,
+    By,
+    describe_scores,
+    evidence_against,
+    is_broken,
+)
 from tagger.monitoring.scores import TAG, Scorer, needs_vocabulary
 from tagger.monitoring.state import Alarm, MonitorState, Recent, Row, ScoreEvidence
 from tagger.scores import FloatArray
@@ -63,10 +70,11 @@ class Monitor:
         self._names, self._tokenizer = state.names, tokenizer
         self._of_vocabulary = needs_vocabulary(state.names)
 
-    def skip(self, item: Item) -> None:
-        """Count the next row of the stream, which has no text."""
+    def skip(self, item: Item, *, repeats: bool = False) -> None:
+        """Count the next row of the stream, which has no text, or is known to repeat another."""
         self.state.stream.advance(item)
-        self.state.unanswered += 1
+        self.state.repeated += repeats
+        self.state.unanswered += not repeats
 
     def read(self, one: Incoming) -> None:
         """Read the next row of the stream, and its label if it has one."""
@@ -87,12 +95,11 @@ class Monitor:
         probability = float(one.probabilities[one.decided])
         stretch.published += 1
         stretch.expected += probability
-        tag = state.tags[one.decided]
-        for name in (ALL, TAG + tag):
-            self._group(name).publish(probability)
+        for group in self._groups(one):
+            group.publish(probability)
         if one.item.tag is not None:
             stretch.labelled += 1
-            stretch.right += one.item.tag == tag
+            stretch.right += one.item.tag == state.tags[one.decided]
             self._label(one, state.stream.rows)
 
     def read_label(self, one: Incoming) -> None:
@@ -100,36 +107,48 @@ class Monitor:
         self.state.labels.advance(one.item)
         self._label(one, self.state.labels.rows)
 
+    def read_report(self, one: Incoming, *, upheld: bool) -> None:
+        """Read the first report on a published item, or that a person upheld one of it."""
+        for group in self._groups(one):
+            group.reported += not upheld
+            group.upheld += upheld
+        if upheld:
+            self._judge("reports", one, self.state.stream.rows)
+
     def _label(self, one: Incoming, row: int) -> None:
         state = self.state
         if one.decided == REVIEW or state.stands("promise"):
             return
-        tag = state.tags[one.decided]
-        if tag != one.item.tag:
-            state.errors = [*state.errors[1 - SHOWN :], _row(row, one.item.id, one.item.text)]
-        slices = [f"slice: {name}" for name, contains in SLICES.items() if contains(one.item)]
-        for name in (ALL, TAG + tag, *slices):
-            self._group(name).label(tag == one.item.tag, one.drawn, state.promise, state.least)
-        for name in (ALL, *([TAG + tag] if state.each_tag else [])):
-            if is_broken(state, name):
-                state.alarms.append(self._promise_alarm(name, row, one.date))
-                break
+        right = state.tags[one.decided] == one.item.tag
+        for group in self._groups(one):
+            group.label(right, one.drawn, state.promise, state.least)
+        self._judge("promise", one, row, right=right)
 
-    def _promise_alarm(self, name: str, row: int, date: str) -> Alarm:
-        group, promise = self.state.groups[name], self.state.promise
-        assert promise is not None
-        wrong = sum(wrong for _, wrong in group.labels.values())
-        return Alarm(
-            kind="promise",
-            row=row,
-            date=date,
-            evidence=group.evidence,
-            told=f"{name}: {wrong} of {group.labelled} labels of published items are wrong, "
-            f"{1 - promise:.1%} may be",
-            scores=[],
-            words=[],
-            items=self.state.errors,
-        )
+    def _judge(self, kind: By, one: Incoming, row: int, *, right: bool = False) -> None:
+        """Keep an error, and raise the alarm that the promise is broken, if it is told now."""
+        state, tag = self.state, TAG + self.state.tags[one.decided]
+        if not right:
+            latest = state.errors.get(kind, [])[1 - SHOWN :]
+            state.errors[kind] = [*latest, _row(row, one.item.id, one.item.text)]
+        if state.promise is None or state.stands(kind):
+            return
+        for name in (ALL, *([tag] if state.each_tag else [])):
+            if is_broken(state, name, kind):
+                group = state.groups[name]
+                wrong = sum(wrong for _, wrong in group.labels.values())
+                told = f"{wrong} of {group.labelled} published items that were labelled are wrong"
+                if kind == "reports":
+                    published = group.published - group.before
+                    told = f"{group.upheld} of {published} published items are wrong by users' "
+                    told += "reports that people upheld"
+                told = f"{name}: {told}, {1 - state.promise:.1%} may be"
+                alarm = Alarm(
+                    kind=kind, row=row, date=one.date, told=told,
+                    evidence=evidence_against(state, name, kind), scores=[], words=[],
+                    items=state.errors[kind],
+                )  # fmt: skip
+                state.alarms.append(alarm)
+                return
 
     def _watch(self, one: Incoming, text: str) -> None:
         state, watch, row = self.state, self.state.watch, self.state.stream.rows
@@ -193,10 +212,14 @@ class Monitor:
                 )
         return told
 
-    def _group(self, name: str) -> Group:
-        if name not in self.state.groups:
-            self.state.groups[name] = Group.begin(self.state.promise)
-        return self.state.groups[name]
+    def _groups(self, one: Incoming) -> list[Group]:
+        """Return the groups of a published item: of all, of its tag, of its slices."""
+        slices = [f"slice: {name}" for name, contains in SLICES.items() if contains(one.item)]
+        names = (ALL, TAG + self.state.tags[one.decided], *slices)
+        for name in names:
+            if name not in self.state.groups:
+                self.state.groups[name] = Group.begin(self.state.promise)
+        return [self.state.groups[name] for name in names]
 
 
 def _row(row: int, identifier: str, text: str) -> Row:

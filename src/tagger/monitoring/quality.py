@@ -40,6 +40,9 @@ class Group(Kept):
         labels: Of labelled ones, the numbers of right and wrong ones by the probability with which
             they were drawn.
         test: Bets that the promise is broken; None where nothing is promised.
+        reported: How many of them users reported.
+        upheld: On how many of these, since the test by reports began, a person said so too.
+        before: How many items were published before it began.
     """
 
     published: int = 0
@@ -47,6 +50,9 @@ class Group(Kept):
     variance: float = 0.0
     labels: dict[float, list[int]] = Field(default_factory=dict)
     test: Bets | None = None
+    reported: int = 0
+    upheld: int = 0
+    before: int = 0
 
     @classmethod
     def begin(cls, promise: float | None) -> Self:
@@ -82,6 +88,24 @@ class Group(Kept):
     def evidence(self) -> float:
         """How strongly the labels speak against the promise; 1 without one."""
         return 1.0 if self.test is None else float(self.test.values[0])
+
+    def reports_evidence(self, promise: float | None) -> float:
+        """How strongly the reports that people upheld speak against the promise; 1 without one.
+
+        Of n published items u are wrong for certain, and all others count as right:
+
+            mean over q of (q / m)^u ((1 - q) / (1 - m))^(n - u),
+
+        with m and q as in `promise_factors`. With all errors in the place of u this is a likelihood
+        ratio, whose mean is at most 1 while the promise is kept, and it rises with each error. So
+        with those left out that nobody reported, or looked at yet, it is never above that ratio:
+        Ville's bound holds whoever reports what, since a report that is wrong is not upheld.
+        """
+        if promise is None:
+            return 1.0
+        wrong, right = (np.log(promise_factors(one, 1.0, promise, 1.0)) for one in (False, True))
+        log_ratios = self.upheld * wrong + (self.published - self.before - self.upheld) * right
+        return float(np.exp(np.minimum(log_ratios, 700.0)).mean())
 
     def expected_precision(self) -> Score | None:
         """Estimate the precision without labels, with a 95 % band; None where nothing is published.
