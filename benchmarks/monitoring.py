@@ -22,33 +22,42 @@ by row, as `tagger monitor` does.
 """
 
 import argparse
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import ks_2samp
+from sklearn.feature_extraction.text import CountVectorizer
 
 from tagger.data.columns import UNSAID
-from tagger.data.items import Item
+from tagger.data.duplicates import normalise
+from tagger.data.items import Item, fold
 from tagger.data.problems import Problems
 from tagger.decision.change import asked_last
 from tagger.decision.decider import CalibrationSet, Decider, fit_rule, load_decider
 from tagger.decision.policies import REVIEW
 from tagger.errors import exit_on_user_error
 from tagger.files import write_json
-from tagger.monitoring import repeats
 from tagger.monitoring.drift import BINS, Drift
 from tagger.monitoring.monitor import LEARNING, Incoming, Monitor
 from tagger.monitoring.quality import Group
-from tagger.monitoring.report import LEAST_LABELS
-from tagger.monitoring.scores import score_names
+from tagger.monitoring.repeats import HASHES, OVERLAP, REMEMBERED, sign
+from tagger.monitoring.report import LEAST_LABELS, LEAST_WATCHED
+from tagger.monitoring.scores import (
+    WORDS,
+    Scorer,
+    needs_vocabulary,
+    score_names,
+    score_weights,
+)
 from tagger.monitoring.state import MonitorState, begin_watch
-from tagger.monitoring.watch_file import Table, decide
+from tagger.monitoring.watch_file import Table
+from tagger.monitoring.watching import decide
 from tagger.runs import open_run, read_calibration
 from tagger.scores import FloatArray
 
@@ -107,8 +116,6 @@ def main() -> None:
     show("planted changes", report["planted"])
     report["run time"] = at_run_time(home, tags, changes, options.planted)
     show(f"a false alarm each {RUN_TIME} rows: mean delays", report["run time"])
-    # Shuffles of the same rows: what depends on a text alone is computed once.
-    repeats.sign = cache(repeats.sign)
     steady = home if stream is None else stream
     lengths = [length for length in LENGTHS if length <= len(steady)]
     report["false alarms"] = false_alarms(steady, tags, options.streams, lengths)
@@ -166,20 +173,77 @@ def false_alarms(
     rows: Rows, tags: list[str], streams: int, lengths: Sequence[int]
 ) -> dict[str, Any]:
     """Count stationary streams that ever raise an alarm by each length, by us and beside us."""
-    alarms: dict[str, list[float]] = defaultdict(list)
+    alarms = {"ours": watch_together(rows, tags, streams, max(lengths))}
+    alarms |= {"daily test": [], "ADWIN": []}
     days, flagged = 0, 0
     for seed in range(streams):
-        drawn = draw(rows, max(lengths), seed)
-        alarms["ours"].append(watch(drawn, new_state(tags, rows)) or np.inf)
-        confidence = np.array([one.probabilities.max() for one in drawn])
+        confidence = np.array([one.probabilities.max() for one in draw(rows, max(lengths), seed)])
         wrong = daily(confidence)
         days, flagged = days + len(wrong), flagged + sum(wrong)
         first = np.flatnonzero(wrong)
         alarms["daily test"].append(LEARNING + DAY * (first[0] + 1) if len(first) else np.inf)
         alarms["ADWIN"].append(adwin(confidence))
-        if seed % 20 == 19:
-            show(f"after {seed + 1} streams", count(alarms, lengths))
     return count(alarms, lengths) | {"days that the daily test calls different": flagged / days}
+
+
+def watch_together(rows: Rows, tags: list[str], streams: int, length: int) -> list[float]:
+    """Return the row of each stream's alarm, as `watch` does, for all streams at once.
+
+    All scores of all streams are those of one `Drift`; what depends on a text alone is computed
+    once. A stream with more repeats than others is read as far as the one with the most of them.
+    """
+    names = score_names(tags, pieces=False, ood=rows[0].ood is not None)
+    blank = Scorer(names, None, set(), set())
+    bins = np.array(
+        [blank.bins(blank.score(one.item.text, one.probabilities, one.ood)) for one in rows]
+    )
+    words = CountVectorizer(analyzer=lambda one: re.findall(r"\w+", fold(one.item.text)))
+    counts = words.fit_transform(rows)
+    totals = np.maximum(1, np.asarray(counts.sum(axis=1)).ravel())
+    like = repeats_of([one.item.text for one in rows])
+    known = needs_vocabulary(names)
+    kept, all_bins = [], []
+    for seed in range(streams):
+        order = np.random.default_rng(seed).permutation(len(rows))[:length]
+        seen: dict[int, int] = {}  # distinct items by their number, in order
+        at = []
+        for row, one in enumerate(order.tolist(), start=1):
+            if not any(len(seen) - seen.get(other, -(10**9)) <= REMEMBERED for other in like[one]):
+                seen[one] = len(seen)
+                at.append(row)
+        distinct = order[np.array(at) - 1]
+        first = np.asarray(counts[distinct[:LEARNING]].sum(axis=0)).ravel() > 0
+        ours = bins[distinct]
+        unknown = 1 - (counts[distinct] @ first) / totals[distinct]
+        ours[:, names.index(WORDS)] = np.rint((BINS - 1) * unknown)
+        kept.append(at)
+        all_bins.append(ours)
+    steps = min(map(len, kept))
+    together = np.stack([one[:steps] for one in all_bins], axis=1).reshape(steps, -1)
+    numbers = np.array([one[:steps] for one in kept])  # of rows, (streams, steps)
+    draws = np.array([np.random.default_rng(row).random(len(names)) for row in range(length + 1)])
+    drift = Drift.begin(score_weights(names) * streams)
+    alarms = np.full(streams, np.inf)
+    for step, one in enumerate(together):
+        if step < LEARNING:
+            drift.learn(one, np.tile(~known, streams))
+            continue
+        drift.observe(one, draws[numbers[:, step]].ravel(), step)
+        values = (drift.bets.values * drift.weights).reshape(streams, -1).sum(axis=1)
+        found = np.isinf(alarms) & (values >= 1 / ALPHA) & (drift.bets.count >= LEAST_WATCHED)
+        alarms[found] = numbers[found, step]
+    return alarms.tolist()
+
+
+def repeats_of(texts: Sequence[str]) -> list[list[int]]:
+    """Return for each text which others `Repeats` takes it for."""
+    signatures = np.array([sign(normalise(text)) for text in texts])
+    found = []
+    for at, one in enumerate(signatures):
+        agreeing = (signatures == one).sum(axis=1)
+        found.append([int(other) for other in np.flatnonzero(agreeing >= OVERLAP * HASHES)
+                      if other != at])  # fmt: skip
+    return found
 
 
 def count(alarms: dict[str, list[float]], lengths: Sequence[int]) -> dict[str, Any]:
