@@ -446,7 +446,7 @@ def estimates(folder: Path, changes: dict[str, Changed], tags: list[str]) -> dic
         out = [one for one in rows_of if one.decided != REVIEW]
         group = Group()
         for one in out:
-            group.publish(float(one.probabilities[one.decided]))
+            group.publish(float(one.probabilities[one.decided]), 0)
         expected_score = group.expected_precision()
         assert expected_score is not None
         truth = float(np.mean([tags[one.decided] == one.item.tag for one in out]))

@@ -241,6 +241,13 @@ def test_another_store_or_a_table_is_not_gone_on_with(
         )
 
 
+def test_a_hold_needs_a_promise(kept: Kept, watch: Watch) -> None:
+    kept.publish(texts(1)[0])
+    with pytest.raises(UserError, match="words promises no precision"):
+        watch(promise=None, hold=True)
+    assert watch(promise=None).promise is None
+
+
 @pytest.mark.slow
 def test_the_command_tells_by_its_exit_code(
     kept: Kept, run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]

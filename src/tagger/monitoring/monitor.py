@@ -96,7 +96,7 @@ class Monitor:
         stretch.published += 1
         stretch.expected += probability
         for group in self._groups(one):
-            group.publish(probability)
+            group.publish(probability, state.event)
         if one.item.tag is not None:
             stretch.labelled += 1
             stretch.right += one.item.tag == state.tags[one.decided]
@@ -105,15 +105,27 @@ class Monitor:
     def read_label(self, one: Incoming) -> None:
         """Read the next row of the table of labels; it counts if its tag is published."""
         self.state.labels.advance(one.item)
+        if self.state.store:  # which tells when a label came
+            stretch = self.state.timeline.stretches[-1]
+            stretch.labelled += 1
+            stretch.right += one.item.tag == self.state.tags[one.decided]
         self._label(one, self.state.labels.rows)
 
-    def read_report(self, one: Incoming, *, upheld: bool) -> None:
-        """Read the first report on a published item, or that a person upheld one of it."""
+    def read_report(self, one: Incoming) -> None:
+        """Read the first report on a published item."""
         for group in self._groups(one):
-            group.reported += not upheld
-            group.upheld += upheld
-        if upheld:
-            self._judge("reports", one, self.state.stream.rows)
+            group.reported += 1
+
+    def read_upheld(self, one: Incoming, item: int) -> None:
+        """Read that a person upheld a report on a published item, for the first time.
+
+        Args:
+            one: The published item.
+            item: The number of the event by which it came in.
+        """
+        for group in self._groups(one):
+            group.uphold(item)
+        self._judge("reports", one, self.state.stream.rows)
 
     def _label(self, one: Incoming, row: int) -> None:
         state = self.state
@@ -138,10 +150,12 @@ class Monitor:
                 wrong = sum(wrong for _, wrong in group.labels.values())
                 told = f"{wrong} of {group.labelled} published items that were labelled are wrong"
                 if kind == "reports":
-                    published = group.published - group.before
-                    told = f"{group.upheld} of {published} published items are wrong by users' "
+                    since = group.tests[0]
+                    published = group.published - since.published
+                    told = f"{since.upheld} of {published} published items are wrong by users' "
                     told += "reports that people upheld"
-                told = f"{name}: {told}, {1 - state.promise:.1%} may be"
+                told = f"{name}: {told}, {1 - state.promise:.1%} may be; "
+                told += f"the latest of them from row {state.errors[kind][0].row} on"
                 alarm = Alarm(
                     kind=kind, row=row, date=one.date, told=told,
                     evidence=evidence_against(state, name, kind), scores=[], words=[],

@@ -182,7 +182,7 @@ def is_enough(state: MonitorState, name: str, by: By) -> bool:
     group = state.groups[name]
     if by == "promise":
         return group.labelled >= LEAST_LABELS
-    return group.published - group.before >= LEAST_WATCHED
+    return group.published - group.tests[0].published >= LEAST_WATCHED
 
 
 def is_broken(state: MonitorState, name: str, by: By) -> bool:
@@ -206,7 +206,7 @@ def _precision(state: MonitorState, name: str) -> Precision:
         measured=group.measured_precision(state.least, state.alpha),
         evidence=group.evidence,
         reported=group.reported,
-        upheld=group.upheld,
+        upheld=group.tests[0].upheld,
         reports_evidence=group.reports_evidence(state.promise),
         broken=any(is_broken(state, name, by) for by in BY),
     )

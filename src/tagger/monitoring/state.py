@@ -15,7 +15,7 @@ from tagger.errors import UserError
 from tagger.files import write_text
 from tagger.monitoring.betting import Array, Kept
 from tagger.monitoring.drift import Drift
-from tagger.monitoring.quality import Group
+from tagger.monitoring.quality import Group, Since
 from tagger.monitoring.repeats import Repeats
 from tagger.monitoring.scores import score_names, score_weights
 from tagger.monitoring.timeline import Timeline
@@ -143,7 +143,6 @@ class MonitorState(Document):
         home: Scores of rows that the run's decision was fitted to: number, mean and deviation.
         store: Of which store; "" for a table.
         event: The last event of the store that was read.
-        reports_after: An event: reports on items up to it are not tested.
         stream: How far the input was read.
         labels: How far the labels were read.
         unanswered: Rows without a text.
@@ -171,7 +170,6 @@ class MonitorState(Document):
     home: dict[str, tuple[int, float, float]]
     store: str = ""
     event: int = 0
-    reports_after: int = 0
     stream: Cursor = Field(default_factory=Cursor)
     labels: Cursor = Field(default_factory=Cursor)
     unanswered: int = 0
@@ -216,9 +214,8 @@ class MonitorState(Document):
             for group in self.groups.values():
                 group.labels, group.test = {}, Group.begin(self.promise).test
         if self.stands("reports"):
-            self.reports_after = self.event
             for group in self.groups.values():
-                group.upheld, group.before = 0, group.published
+                group.tests = [Since(published=group.published, event=self.event)]
         for alarm in self.standing:
             self.errors.pop(alarm.kind, None)
         self.alarms = [alarm.model_copy(update={"accepted": True}) for alarm in self.alarms]

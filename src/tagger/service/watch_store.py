@@ -78,6 +78,11 @@ def watch_store(
         with open_watch(run, folder, promise, alpha, identity) as (decider, monitor):
             reader = StoreReader(decider, monitor, version, config.limits.text_characters)
             state = monitor.state
+            if hold and state.promise is None:
+                raise UserError(
+                    f"--hold: {run.name} promises no precision, so no promise can be broken",
+                    hint="Give one: --promise P, in a new folder: --out FOLDER",
+                )
             with progress_bar(last, "store", "event", initial=state.event) as bar:
                 while done := _read_chunk(store, reader):
                     state.write(folder / STATE_FILE)
@@ -172,7 +177,7 @@ class StoreReader:
         """Count an item the first time that it is reported."""
         one = self._published(connection, event)
         if one is not None and events_of(connection, event.item, "reported")[0] == event:
-            self.monitor.read_report(one, upheld=False)
+            self.monitor.read_report(one)
 
     def _read_label(self, connection: Connection, event: Event) -> None:
         """Count a label of the blind sample; or one that says that a report is right.
@@ -193,8 +198,8 @@ class StoreReader:
         elif reason == REPORTED:
             of_reports = [one[-1] for one in reviews if _reason(one[0]) == REPORTED]
             wrong = own != state.tags[one.decided]
-            if wrong and event == of_reports[0] and event.item > state.reports_after:
-                self.monitor.read_report(label, upheld=True)
+            if wrong and event == of_reports[0]:
+                self.monitor.read_upheld(label, event.item)
 
     def _published(self, connection: Connection, event: Event) -> Incoming | None:
         """Return the item that an event happened to, if the run published it."""
