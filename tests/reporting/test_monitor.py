@@ -52,7 +52,7 @@ def test_the_page_says_what_changed_and_that_the_estimate_is_not_valid(tmp_path:
     assert "diffusion: 0 items before, 31 since" in text
     assert "not valid, an alarm stands" in text
     assert "0.950 [0.900, 0.970]" in text
-    assert re.search(r"\| all +\| +8 \| +10.0 % \| +3 \| +1.50 \|", text)
+    assert re.search(r"\| all +\| 8 +\| 10\.0% +\| 3 +\| 1\.50 +\|", text)
     assert "That is no drift, and no alarm" in text
     html = render_html(page)
     assert "A &lt;b&gt;long&lt;/b&gt; text" in html

@@ -1,4 +1,3 @@
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -276,48 +275,3 @@ def test_what_does_not_go_together_is_told(
         main(["monitor", "--run", "x", *given])
     assert stopped.value.code == 2
     assert "--" in capsys.readouterr().err
-
-
-def test_figures_and_pages_show_what_was_found_last(client: Any, store: Store) -> None:
-    from tagger.service.watched import gauge, last_watched
-
-    def figures() -> dict[str, float]:
-        lines = [one for one in client.get("/metrics").text.splitlines() if "tagger_monitor" in one]
-        pairs = [line.split() for line in lines if not line.startswith("#")]
-        return {name: float(value) for name, value in pairs}
-
-    before = figures()
-    assert len(before) == 9
-    assert all(math.isnan(value) for value in before.values())
-    data = {
-        "rows": 480, "alarms": ["drift: length <b>rises</b>"], "drift": 20.5, "promise": 1.5,
-        "reports": 0.5, "measured": 0.97, "expected": None, "reported": 0.01,
-    }  # fmt: skip
-    with store.writing() as connection:
-        append(connection, "watched", at=9_000, actor="monitor", item=SERVICE, data=data)
-    found = figures()
-    assert found["tagger_monitor_seconds"] == 9
-    assert found["tagger_monitor_alarms"] == 1
-    assert found["tagger_monitor_drift_evidence"] == 20.5
-    assert math.isnan(found["tagger_monitor_expected_precision"])
-    page = client.get("/review").text
-    assert "drift: length &lt;b&gt;rises&lt;/b&gt;" in page
-    assert "without labels is not valid" in page
-    with store.reading() as connection:
-        assert gauge(last_watched(connection), "rows") == 480
-
-
-def test_what_is_kept_grows_by_the_hour_or_with_an_alarm(kept: Kept, watch: Watch) -> None:
-    from tagger.service.watched import keep_watched, last_watched
-
-    kept.publish(texts(1)[0])
-    report = watch()
-    alarms = {"alarms": [*report.alarms]}
-    times = []
-    for at in (10**14, 10**14 + 1, 10**14 + 3_600_000):
-        with kept.store.writing() as connection:
-            keep_watched(connection, report.model_copy(update=alarms), at=at)
-            found = last_watched(connection)
-        assert found is not None
-        times.append(found["at"])
-    assert times == [10**14, 10**14, 10**14 + 3_600_000]

@@ -29,18 +29,23 @@ Z = 1.96
 
 def monitor_page(report: MonitorReport, folder: Path) -> Page:
     """Build the page of a watched stream; its figures are written to a folder."""
+    reports = _reports(report)
     expected = report.precision[0].expected if report.precision else None
     measured = report.precision[0].measured if report.precision else None
-    verdicts = Numbers(
-        [
-            Number("Drift", report.drift, _of_drift(report)),
-            Number("Promise", report.kept, _of_promise(report)),
-            Number("Published precision", score(measured), "by labels drawn at random"),
-            Number("Expected", score(expected), "without labels" + _validity(report)),
-            Number("Rows", f"{report.rows:,}", f"{plural(report.repeats, 'repeat')}, "
-                   f"{report.unanswered:,} without a text"),
-        ]
-    )  # fmt: skip
+    numbers = [
+        Number("Drift", report.drift, _of_drift(report)),
+        Number("Promise", report.kept, _of_promise(report)),
+        Number("Published precision", score(measured), "by labels drawn at random"),
+        Number("Expected", score(expected), "without labels" + _validity(report)),
+        Number("Rows", f"{report.rows:,}", f"{plural(report.repeats, 'repeat')}, "
+               f"{report.unanswered:,} without a text"),
+    ]  # fmt: skip
+    if reports:
+        everything = report.precision[0]
+        told = f"on {everything.reported:,} of {plural(everything.published, 'item')}, "
+        told += f"{everything.upheld:,} upheld"
+        numbers.append(Number("Users' reports", report.reports, told))
+    verdicts = Numbers(numbers)
     alarms = [block for alarm in reversed(report.alarms) for block in _alarm(alarm)]
     estimate = Text(
         f"The estimate without labels assumes that {report.estimate_assumes}{_validity(report)}."
@@ -49,7 +54,7 @@ def monitor_page(report: MonitorReport, folder: Path) -> Page:
         Text("The stream is not what the run was made from. That is no drift, and no alarm:"),
         Listing(report.home),
     ]
-    scores, precision, reports = _scores(report), _precision(report), _reports(report)
+    scores, precision = _scores(report), _precision(report)
     figures = write_figures(_figures(report), folder / "figures")
     blocks: list[Block] = [verdicts, *alarms, figures, precision, *reports, estimate, scores]
     summary: list[Block] = [verdicts, *alarms[:3], *([precision] if report.precision else [])]
