@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tests.reporting.test_monitor import make_report
 
 from tagger import results
 from tagger.benchmark.report import BenchmarkReport
@@ -240,3 +241,15 @@ def test_a_damaged_file_is_one_message(tmp_path):
 
     with pytest.raises(UserError, match=r"approaches\.json"):
         results.approaches(path)
+
+
+def test_a_watched_stream_is_a_frame_of_its_time_line(tmp_path):
+    make_report().write(tmp_path / "monitor.json")
+
+    frame = results.monitoring(tmp_path)
+
+    assert list(frame["first_row"]) == [1, 26, 51]
+    assert frame.loc[0, ["published", "confidence", "tag:metal"]].tolist() == [0.8, 0.88, 0.2]
+    assert frame.loc[0, ["expected", "measured"]].tolist() == [19 / 20, 0.5]
+    assert list(frame["evidence:length"]) == list(frame["evidence"]) == [0.9] * 3
+    assert frame.attrs == {"alarms": ["length rises from row 401 on"], "needed": 20}

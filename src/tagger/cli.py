@@ -366,14 +366,21 @@ def build_parser() -> argparse.ArgumentParser:
         "monitor",
         parents=[runs],
         help="watch a stream for drift and for broken promises",
-        description="Watch the rows of a file, in the order that they came, by a run: what "
-        "changes, and whether what is published is as right as promised, with a bound on false "
-        "alarms ever. Given again it goes on with the rows that were added. While an alarm stands "
-        "the exit code is 4; `tagger monitor accept --out FOLDER` accepts it and begins anew.",
+        description="Watch the rows of a file, or what a service keeps, in the order that they "
+        "came, by a run: what changes, and whether what is published is as right as promised, with "
+        "a bound on false alarms ever. Given again it goes on with what was added. While an alarm "
+        "stands the exit code is 4; `tagger monitor accept --out FOLDER` accepts it and begins "
+        "anew.",
     )
     monitor.add_argument("action", nargs="?", choices=["accept"], help="accept what stands")
     monitor.add_argument("--run", help="a run folder, or a name below --runs-dir")
     monitor.add_argument("--input", type=Path, metavar="FILE", help="a table of items")
+    _add_store_options(monitor)
+    monitor.add_argument(
+        "--hold", action="store_true",
+        help="--store: stop publishing for an alarm that the promise is broken; `tagger hold off` "
+        "resumes it",
+    )  # fmt: skip
     monitor.add_argument(
         "--labels", type=Path, metavar="FILE",
         help="published items with their tags, drawn at random and labelled blind; a column "
@@ -390,17 +397,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_store_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the service's settings, yaml")
+    parser.add_argument(
+        "--store", metavar="URL", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+    )
+
+
 def _add_service_commands(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     runs: Sequence[argparse.ArgumentParser],
 ) -> None:
     settings = argparse.ArgumentParser(add_help=False)
-    settings.add_argument(
-        "--config", type=Path, metavar="FILE", help="the service's settings, yaml"
-    )
-    settings.add_argument(
-        "--store", metavar="URL", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE"
-    )
+    _add_store_options(settings)
     serve = commands.add_parser(
         "serve",
         parents=[*runs, settings],
@@ -946,13 +955,19 @@ def _push(options: argparse.Namespace) -> None:
 
 def _monitor(options: argparse.Namespace) -> None:
     out, source = options.out, options.input
-    if out is None and source is not None:
-        out = Path("monitors") / source.stem
-    if options.action != "accept" and (source is None or options.run is None):
-        raise UserError("give --run and --input", hint="See: tagger monitor --help")
+    of_store = options.store is not None or options.config is not None
+    if options.action != "accept" and (options.run is None or of_store == (source is not None)):
+        raise UserError(
+            "give --run, and either --input or --store", hint="See: tagger monitor --help"
+        )
+    if (of_store and options.labels is not None) or (options.hold and not of_store):
+        raise UserError("--labels goes with --input, and --hold with --store")
+    if out is None and (of_store or source is not None):
+        out = Path("monitors") / ("store" if of_store else source.stem)
     if out is None:
         raise UserError("give the folder of the watch: --out FOLDER")
-    from tagger.monitoring.watch_file import REPORT_FILE, accept_alarms, watch_file
+    from tagger.monitoring.watch_file import watch_file
+    from tagger.monitoring.watching import REPORT_FILE, accept_alarms
     from tagger.reporting.html import write_html
     from tagger.reporting.monitor import monitor_page
     from tagger.reporting.terminal import print_page
@@ -960,6 +975,14 @@ def _monitor(options: argparse.Namespace) -> None:
 
     if options.action == "accept":
         report = accept_alarms(out)
+    elif of_store:
+        config = _settings(options)
+        from tagger.service.watch_store import watch_store
+
+        report = watch_store(
+            open_run(options.run, options.runs_dir), config, out,
+            promise=options.promise, alpha=options.alpha, hold=options.hold,
+        )  # fmt: skip
     else:
         run = open_run(options.run, options.runs_dir)
         report = watch_file(

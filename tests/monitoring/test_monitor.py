@@ -125,3 +125,32 @@ def test_home_and_stream_are_compared_in_words_and_raise_no_alarm(
     [told] = report.home
     assert told.startswith("confidence: 0.8")
     assert "0.980 of the 500 rows" in told
+
+
+def test_reports_that_people_uphold_are_an_alarm_of_their_own(
+    state: MonitorState, stream: Streams
+) -> None:
+    monitor = Monitor(state, None)
+    rows = [replace(one, item=replace(one.item, tag=None)) for one in stream(60, seed=1)]
+    for one in rows:
+        monitor.read(one)
+        monitor.read_report(one)  # all are reported: that alone says nothing
+    report = describe(state)
+    assert (report.reports, report.alarms) == ("steady", [])
+    assert (report.precision[0].reported, report.precision[0].upheld) == (60, 0)
+    for one in rows[:30]:
+        monitor.read_upheld(one, item=5)
+    report = describe(state)
+    [alarm] = report.standing
+    assert (alarm.kind, report.reports, report.kept) == ("reports", "alarm", "too few")
+    assert "wrong by users' reports that people upheld, 10.0% may be" in alarm.told
+    assert alarm.items[-1].id in {one.item.id for one in rows[:30]}
+    assert {one.name for one in report.precision} > {"all", "tag: fruit", "tag: metal"}
+    state.event = 9
+    state.accept()
+    report = describe(state)
+    assert (report.reports, report.precision[0].upheld) == ("too few", 0)
+    assert report.precision[0].reported == 60
+    monitor.read_upheld(rows[0], item=9)  # it came in before
+    monitor.read_upheld(rows[0], item=10)
+    assert describe(state).precision[0].upheld == 1

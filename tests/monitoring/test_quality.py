@@ -3,15 +3,16 @@ import math
 import numpy as np
 import pytest
 from scipy.special import betaln
+from scipy.stats import binom
 
-from tagger.monitoring.quality import Group, precision_interval, promise_factors
+from tagger.monitoring.quality import Group, Since, precision_interval, promise_factors
 
 
 def test_the_estimate_without_labels_is_what_a_hand_computes() -> None:
     group = Group.begin(None)
     assert group.expected_precision() is None
     for probability in (0.9, 1.0, 0.8):
-        group.publish(probability)
+        group.publish(probability, 0)
     expected = group.expected_precision()
     assert expected is not None
     half = 1.96 * math.sqrt(0.09 + 0.16) / 3
@@ -109,3 +110,58 @@ def test_labels_are_counted_by_how_likely_they_were_drawn() -> None:
     assert measured.low < 4 / 14 < measured.high
     assert group.labelled == 3
     assert Group.model_validate_json(group.model_dump_json()).labels == group.labels
+
+
+def with_reports(published: int, upheld: int) -> Group:
+    return Group(published=published, tests=[Since(upheld=upheld)])
+
+
+def test_reports_that_are_upheld_are_bet_on_as_a_hand_does() -> None:
+    ratios = [2**2 * (0.96 / 0.98) ** 8, 4**2 * (0.92 / 0.98) ** 8, 8**2 * (0.84 / 0.98) ** 8]
+    expected = 0.5 + np.mean(ratios) / 2
+    assert with_reports(10, 2).reports_evidence(0.98) == pytest.approx(expected)
+    assert with_reports(10, 2).reports_evidence(None) == 1.0
+    accepted = Group(published=110, tests=[Since(published=100, upheld=2)])
+    assert accepted.reports_evidence(0.98) == pytest.approx(expected)
+    assert math.isfinite(with_reports(10**6, 10**6).reports_evidence(0.98))
+
+
+def test_evidence_of_reports_is_one_in_the_mean_where_all_errors_are_reported() -> None:
+    chances = binom.pmf(range(41), 40, 0.02)
+    evidence = [with_reports(40, wrong).reports_evidence(0.98) for wrong in range(41)]
+    assert np.dot(chances, evidence) == pytest.approx(1.0)
+
+
+def test_years_of_kept_promises_need_not_be_outweighed() -> None:
+    group = Group()
+    for number in range(1, 11_001):
+        group.publish(0.99, number - 1)
+    begins = [one.published for one in group.tests]
+    assert (begins[:3], begins[-2:], len(begins)) == ([0, 500, 1000], [10500, 10750], 34)
+    assert group.reports_evidence(0.98) < 1
+    for item in range(11_001, 11_601):
+        group.publish(0.99, item - 1)
+        if item % 12 == 0:
+            group.uphold(item)
+    group.uphold(3)  # of long ago: the latest tests do not count it
+    upheld = {one.published: one.upheld for one in group.tests}
+    assert (upheld[0], upheld[11_000]) == (51, 50)
+    assert group.reports_evidence(0.98) > 20
+    assert with_reports(11_600, 51).reports_evidence(0.98) < 1  # had all begun with the first item
+
+
+@pytest.mark.parametrize(("precision", "least", "most"), [(0.98, 0, 11), (0.90, 60, 100)])
+def test_reporters_who_are_wrong_half_of_the_time_break_no_promise(
+    precision: float, least: int, most: int
+) -> None:
+    """Who reports a half of the errors, and as many right items: of 100 streams, ever."""
+    rng = np.random.default_rng(8)
+    wrong = rng.random((100, 1000)) >= precision
+    reported = (rng.random(wrong.shape) < 0.5) & wrong
+    false_reports = (rng.random(wrong.shape) < 0.5 * (1 - precision)) & ~wrong
+    assert 0.8 < false_reports.sum() / reported.sum() < 1.25
+    broken = 0
+    for upheld in np.cumsum(reported, axis=1):  # people uphold what is wrong, whoever reported it
+        looks = range(50, 1000, 10)
+        broken += any(with_reports(n, upheld[n - 1]).reports_evidence(0.98) >= 20 for n in looks)
+    assert least <= broken <= most

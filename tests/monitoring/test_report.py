@@ -42,9 +42,9 @@ def test_a_part_needs_more_evidence_than_the_whole(state: MonitorState) -> None:
         group = state.groups[name] = Group.begin(0.9)
         while group.evidence < 20 or group.labelled < 20:
             group.label(group.labelled % 3 > 0, 1.0, 0.9, 1.0)
-    assert is_broken(state, "all")
-    assert not is_broken(state, "tag: fruit")  # one of two tags and seven slices
+    assert is_broken(state, "all", "promise")
+    assert not is_broken(state, "tag: fruit", "promise")  # one of two tags and seven slices
     state.groups["tag: fruit"].test.staked *= 9  # type: ignore[union-attr]
-    assert is_broken(state, "tag: fruit")
+    assert is_broken(state, "tag: fruit", "promise")
     state.each_tag = True  # then the whole and the tags share alpha
-    assert not is_broken(state, "all")
+    assert not is_broken(state, "all", "promise")

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from tagger.data.items import Item
 from tagger.monitoring.drift import BINS
 from tagger.monitoring.scores import Scorer, needs_vocabulary, score_names, score_weights
 
@@ -20,10 +19,10 @@ def test_all_tags_weigh_as_one_score() -> None:
 
 def test_an_item_is_scored_by_words_that_were_learnt() -> None:
     scorer = Scorer(score_names(TAGS, pieces=False, ood=True), None, set(), set())
-    scorer.learn(Item("1", "An apple", "and a pear"))
-    values = scorer.score(Item("2", "apple APPLE zinc", "pear"), np.array([0.3, 0.7]), 0.25)
+    scorer.learn("An apple. and a pear")
+    values = scorer.score("apple APPLE zinc. pear", np.array([0.3, 0.7]), 0.25)
     assert values.tolist() == [4, 0.25, 0.7, 0.25, 0, 1]
-    assert scorer.score(Item("3", "!", ""), np.array([0.5, 0.5]), 0.0)[1] == 0.0
+    assert scorer.score("!", np.array([0.5, 0.5]), 0.0)[1] == 0.0
 
 
 def test_bins_rise_with_the_scores_and_stay_within() -> None:

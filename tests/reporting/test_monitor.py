@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ SCORE = {"value": 0.95, "low": 0.9, "high": 0.97}
 def make_report(**values: Any) -> MonitorReport:
     precision = {
         "name": "all", "published": 80, "expected": SCORE, "labelled": 30, "measured": SCORE,
-        "evidence": 2.5, "broken": False,
+        "evidence": 2.5, "reported": 8, "upheld": 3, "reports_evidence": 1.5, "broken": False,
     }  # fmt: skip
     score = {
         "name": "length", "evidence": 41.0, "share": 0.9, "direction": "rises", "since": 401,
@@ -36,7 +37,8 @@ def make_report(**values: Any) -> MonitorReport:
     plain: dict[str, Any] = {
         "run": "a-run", "tags": ["fruit", "metal"], "rows": 480, "unanswered": 3, "repeats": 7,
         "alpha": 0.05, "drift": "alarm", "watched": 240, "evidence": 20.5, "scores": [score],
-        "home": ["confidence: lower"], "promise": 0.9, "kept": "steady", "estimate_valid": False,
+        "home": ["confidence: lower"], "promise": 0.9, "kept": "steady", "reports": "steady",
+        "estimate_valid": False,
         "estimate_assumes": "all is well", "precision": [precision], "alarms": [alarm],
         "timeline": {"step": 25, "stretches": stretches},
     }  # fmt: skip
@@ -50,6 +52,7 @@ def test_the_page_says_what_changed_and_that_the_estimate_is_not_valid(tmp_path:
     assert "diffusion: 0 items before, 31 since" in text
     assert "not valid, an alarm stands" in text
     assert "0.950 [0.900, 0.970]" in text
+    assert re.search(r"\| all +\| 8 +\| 10\.0% +\| 3 +\| 1\.50 +\|", text)
     assert "That is no drift, and no alarm" in text
     html = render_html(page)
     assert "A &lt;b&gt;long&lt;/b&gt; text" in html

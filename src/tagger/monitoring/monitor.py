@@ -10,7 +10,14 @@ from tagger.data.items import Item
 from tagger.decision.policies import REVIEW
 from tagger.evaluation.slices import SLICES
 from tagger.monitoring.quality import Group
-from tagger.monitoring.report import ALL, LEAST_WATCHED, describe_scores, is_broken
+from tagger.monitoring.report import (
+    ALL,
+    LEAST_WATCHED,
+    By,
+    describe_scores,
+    evidence_against,
+    is_broken,
+)
 from tagger.monitoring.scores import TAG, Scorer, needs_vocabulary
 from tagger.monitoring.state import Alarm, MonitorState, Recent, Row, ScoreEvidence
 from tagger.scores import FloatArray
@@ -63,20 +70,22 @@ class Monitor:
         self._names, self._tokenizer = state.names, tokenizer
         self._of_vocabulary = needs_vocabulary(state.names)
 
-    def skip(self, item: Item) -> None:
-        """Count the next row of the stream, which has no text."""
+    def skip(self, item: Item, *, repeats: bool = False) -> None:
+        """Count the next row of the stream, which has no text, or is known to repeat another."""
         self.state.stream.advance(item)
-        self.state.unanswered += 1
+        self.state.repeated += repeats
+        self.state.unanswered += not repeats
 
     def read(self, one: Incoming) -> None:
         """Read the next row of the stream, and its label if it has one."""
         state = self.state
         state.stream.advance(one.item)
         stretch = state.timeline.stretch(state.stream.rows, one.date, len(state.tags))
-        if state.repeats.repeats(one.item):
+        text = one.item.text
+        if state.repeats.repeats(text):
             state.repeated += 1
         elif not state.stands("drift"):
-            self._watch(one)
+            self._watch(one, text)
         stretch.rows += 1
         stretch.confidence += float(one.probabilities.max())
         stretch.tags[one.probabilities.argmax()] += 1
@@ -86,62 +95,87 @@ class Monitor:
         probability = float(one.probabilities[one.decided])
         stretch.published += 1
         stretch.expected += probability
-        tag = state.tags[one.decided]
-        for name in (ALL, TAG + tag):
-            self._group(name).publish(probability)
+        for group in self._groups(one):
+            group.publish(probability, state.event)
         if one.item.tag is not None:
             stretch.labelled += 1
-            stretch.right += one.item.tag == tag
+            stretch.right += one.item.tag == state.tags[one.decided]
             self._label(one, state.stream.rows)
 
     def read_label(self, one: Incoming) -> None:
         """Read the next row of the table of labels; it counts if its tag is published."""
         self.state.labels.advance(one.item)
+        if self.state.store:  # which tells when a label came
+            stretch = self.state.timeline.stretches[-1]
+            stretch.labelled += 1
+            stretch.right += one.item.tag == self.state.tags[one.decided]
         self._label(one, self.state.labels.rows)
+
+    def read_report(self, one: Incoming) -> None:
+        """Read the first report on a published item."""
+        for group in self._groups(one):
+            group.reported += 1
+
+    def read_upheld(self, one: Incoming, item: int) -> None:
+        """Read that a person upheld a report on a published item, for the first time.
+
+        Args:
+            one: The published item.
+            item: The number of the event by which it came in.
+        """
+        for group in self._groups(one):
+            group.uphold(item)
+        self._judge("reports", one, self.state.stream.rows)
 
     def _label(self, one: Incoming, row: int) -> None:
         state = self.state
         if one.decided == REVIEW or state.stands("promise"):
             return
-        tag = state.tags[one.decided]
-        if tag != one.item.tag:
-            state.errors = [*state.errors[1 - SHOWN :], _row(row, one.item.id, one.item.text)]
-        slices = [f"slice: {name}" for name, contains in SLICES.items() if contains(one.item)]
-        for name in (ALL, TAG + tag, *slices):
-            self._group(name).label(tag == one.item.tag, one.drawn, state.promise, state.least)
-        for name in (ALL, *([TAG + tag] if state.each_tag else [])):
-            if is_broken(state, name):
-                state.alarms.append(self._promise_alarm(name, row, one.date))
-                break
+        right = state.tags[one.decided] == one.item.tag
+        for group in self._groups(one):
+            group.label(right, one.drawn, state.promise, state.least)
+        self._judge("promise", one, row, right=right)
 
-    def _promise_alarm(self, name: str, row: int, date: str) -> Alarm:
-        group, promise = self.state.groups[name], self.state.promise
-        assert promise is not None
-        wrong = sum(wrong for _, wrong in group.labels.values())
-        return Alarm(
-            kind="promise",
-            row=row,
-            date=date,
-            evidence=group.evidence,
-            told=f"{name}: {wrong} of {group.labelled} labels of published items are wrong, "
-            f"{1 - promise:.1%} may be",
-            scores=[],
-            words=[],
-            items=self.state.errors,
-        )
+    def _judge(self, kind: By, one: Incoming, row: int, *, right: bool = False) -> None:
+        """Keep an error, and raise the alarm that the promise is broken, if it is told now."""
+        state, tag = self.state, TAG + self.state.tags[one.decided]
+        if not right:
+            latest = state.errors.get(kind, [])[1 - SHOWN :]
+            state.errors[kind] = [*latest, _row(row, one.item.id, one.item.text)]
+        if state.promise is None or state.stands(kind):
+            return
+        for name in (ALL, *([tag] if state.each_tag else [])):
+            if is_broken(state, name, kind):
+                group = state.groups[name]
+                wrong = sum(wrong for _, wrong in group.labels.values())
+                told = f"{wrong} of {group.labelled} published items that were labelled are wrong"
+                if kind == "reports":
+                    since = group.tests[0]
+                    published = group.published - since.published
+                    told = f"{since.upheld} of {published} published items are wrong by users' "
+                    told += "reports that people upheld"
+                told = f"{name}: {told}, {1 - state.promise:.1%} may be; "
+                told += f"the latest of them from row {state.errors[kind][0].row} on"
+                alarm = Alarm(
+                    kind=kind, row=row, date=one.date, told=told,
+                    evidence=evidence_against(state, name, kind), scores=[], words=[],
+                    items=state.errors[kind],
+                )  # fmt: skip
+                state.alarms.append(alarm)
+                return
 
-    def _watch(self, one: Incoming) -> None:
+    def _watch(self, one: Incoming, text: str) -> None:
         state, watch, row = self.state, self.state.watch, self.state.stream.rows
         scorer = Scorer(self._names, self._tokenizer, watch.words, watch.pieces)
-        values = scorer.score(one.item, one.probabilities, one.ood)
+        values = scorer.score(text, one.probabilities, one.ood)
         bins = scorer.bins(values)
-        shown = one.item.text[:SHOWN_CHARACTERS]
+        shown = text[:SHOWN_CHARACTERS]
         seen = Recent(row=row, id=one.item.id, text=shown, values=values.tolist(), p_values=[])
         if len(watch.learning) < LEARNING:
             watch.drift.learn(bins, ~self._of_vocabulary)
             watch.totals += np.where(self._of_vocabulary, 0.0, values)
             watch.learning.append(seen)
-            scorer.learn(one.item)
+            scorer.learn(text)
             if len(watch.learning) == LEARNING:
                 watch.home = self._compare_with_home()
             return
@@ -149,7 +183,8 @@ class Monitor:
         uniforms = np.random.default_rng(row).random(len(bins))
         seen.p_values = watch.drift.observe(bins, uniforms, row).tolist()
         watch.totals += values
-        watch.recent = [*watch.recent[1 - RECENT :], seen]
+        del watch.recent[: 1 - RECENT]
+        watch.recent.append(seen)
         enough = watch.drift.bets.count >= LEAST_WATCHED
         if enough and watch.drift.evidence >= 1 / state.alpha:
             state.alarms.append(self._drift_alarm(one.date))
@@ -191,10 +226,14 @@ class Monitor:
                 )
         return told
 
-    def _group(self, name: str) -> Group:
-        if name not in self.state.groups:
-            self.state.groups[name] = Group.begin(self.state.promise)
-        return self.state.groups[name]
+    def _groups(self, one: Incoming) -> list[Group]:
+        """Return the groups of a published item: of all, of its tag, of its slices."""
+        slices = [f"slice: {name}" for name, contains in SLICES.items() if contains(one.item)]
+        names = (ALL, TAG + self.state.tags[one.decided], *slices)
+        for name in names:
+            if name not in self.state.groups:
+                self.state.groups[name] = Group.begin(self.state.promise)
+        return [self.state.groups[name] for name in names]
 
 
 def _row(row: int, identifier: str, text: str) -> Row:

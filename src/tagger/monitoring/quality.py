@@ -30,6 +30,27 @@ STEP = 0.001
 Z = 1.959963984540054  # the normal quantile at 0.975
 
 
+APART = 250
+"""Published items after which another test by reports begins."""
+
+MOST_TESTS = 40
+"""When they would be more, every second one of the older half is given up."""
+
+
+class Since(Kept):
+    """A test by users' reports of what was published since a time.
+
+    Attributes:
+        published: Items before it.
+        event: The last event before it.
+        upheld: Items since on which a person said that a report is right.
+    """
+
+    published: int = 0
+    event: int = 0
+    upheld: int = 0
+
+
 class Group(Kept):
     """What is known of the published items of one tag or slice, or of all.
 
@@ -40,6 +61,8 @@ class Group(Kept):
         labels: Of labelled ones, the numbers of right and wrong ones by the probability with which
             they were drawn.
         test: Bets that the promise is broken; None where nothing is promised.
+        reported: How many of them users reported.
+        tests: By reports, of what was published since different times, the longest one first.
     """
 
     published: int = 0
@@ -47,14 +70,25 @@ class Group(Kept):
     variance: float = 0.0
     labels: dict[float, list[int]] = Field(default_factory=dict)
     test: Bets | None = None
+    reported: int = 0
+    tests: list[Since] = Field(default_factory=lambda: [Since()])
 
     @classmethod
     def begin(cls, promise: float | None) -> Self:
         """Begin without an item."""
         return cls(test=None if promise is None else Bets.begin(1, len(WORSE), AT_START))
 
-    def publish(self, probability: float) -> None:
-        """Count a published item that is right with this calibrated probability."""
+    def publish(self, probability: float, event: int) -> None:
+        """Count a published item that is right with this calibrated probability.
+
+        Args:
+            probability: That its tag is right.
+            event: The last event before it.
+        """
+        if self.published - self.tests[-1].published >= APART:
+            self.tests.append(Since(published=self.published, event=event))
+            if len(self.tests) > MOST_TESTS:
+                del self.tests[1 : -MOST_TESTS // 2 : 2]  # what they won is given up
         self.published += 1
         self.expected += probability
         self.variance += probability * (1 - probability)
@@ -82,6 +116,37 @@ class Group(Kept):
     def evidence(self) -> float:
         """How strongly the labels speak against the promise; 1 without one."""
         return 1.0 if self.test is None else float(self.test.values[0])
+
+    def uphold(self, item: int) -> None:
+        """Count that a person found a reported item, by its number, to be wrong."""
+        for test in self.tests:
+            test.upheld += item > test.event
+
+    def reports_evidence(self, promise: float | None) -> float:
+        """How strongly the reports that people upheld speak against the promise; 1 without one.
+
+        Of n items published since a time u are wrong for certain, and all others count as right:
+
+            mean over q of (q / m)^u ((1 - q) / (1 - m))^(n - u),
+
+        with m and q as in `promise_factors`. With all errors in the place of u this is a likelihood
+        ratio, whose mean is at most 1 while the promise is kept, and it rises with each error. So
+        with those left out that nobody reported, or looked at yet, it is never above that ratio:
+        Ville's bound holds whoever reports what, since a report that is wrong is not upheld. The
+        k-th of the times, each `APART` items after the one before, has the weight 1 / (k (k + 1)),
+        and those that are to come have the rest: with one test alone, years of a kept promise would
+        have to be outweighed.
+        """
+        if promise is None:
+            return 1.0
+        wrong, right = (np.log(promise_factors(one, 1.0, promise, 1.0)) for one in (False, True))
+        evidence, k = 0.0, 0
+        for test in self.tests:
+            k = (test.published - self.tests[0].published) // APART + 1
+            log_ratios = test.upheld * wrong
+            log_ratios += (self.published - test.published - test.upheld) * right
+            evidence += np.exp(np.minimum(log_ratios, 700.0)).mean() / (k * (k + 1))
+        return float(evidence + 1 / (k + 1))
 
     def expected_precision(self) -> Score | None:
         """Estimate the precision without labels, with a 95 % band; None where nothing is published.

@@ -12,7 +12,6 @@ import numpy as np
 from pydantic import Field
 
 from tagger.data.duplicates import CHARACTERS, normalise
-from tagger.data.items import Item
 from tagger.monitoring.betting import Array, Kept
 
 HASHES = 32
@@ -40,9 +39,9 @@ class Repeats(Kept):
         """Make bytes of what was read as numbers."""
         self.signatures = self.signatures.astype(np.uint8)
 
-    def repeats(self, item: Item) -> bool:
+    def repeats(self, text: str) -> bool:
         """Say whether an item repeats one of the latest; if not, remember it."""
-        signature = sign(normalise(item.text))
+        signature = sign(normalise(text))
         known = self.signatures[:, : self.distinct]
         agreeing = (known == signature[:, None]).sum(axis=0, dtype=np.uint8)
         if agreeing.max(initial=0) >= OVERLAP * HASHES:

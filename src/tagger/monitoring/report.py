@@ -8,7 +8,7 @@ from tagger.documents import Document, Record
 from tagger.evaluation.report import Score
 from tagger.evaluation.slices import SLICES
 from tagger.monitoring.scores import TAG
-from tagger.monitoring.state import Alarm, MonitorState, ScoreEvidence
+from tagger.monitoring.state import Alarm, Kind, MonitorState, ScoreEvidence
 from tagger.monitoring.timeline import Timeline
 
 Verdict = Literal["too few", "steady", "alarm"]
@@ -16,6 +16,10 @@ Verdict = Literal["too few", "steady", "alarm"]
 LEAST_WATCHED = 50
 LEAST_LABELS = 20
 """Items, and labels, under which there is no verdict."""
+
+By = Literal["promise", "reports"]
+BY: tuple[By, By] = ("promise", "reports")
+"""What tests the promise: labels, and users' reports."""
 
 ALL = "all"
 """The group of all published items."""
@@ -31,12 +35,15 @@ class Precision(Record):
 
     Attributes:
         name: `all`, `tag: NAME` or `slice: NAME`.
-        published: How many items of the stream; 0 of slices, of which labels alone are counted.
+        published: How many items of the stream.
         expected: Estimated without labels; null where nothing is published.
         labelled: How many labels there are.
         measured: By the labels, with an interval that holds at all times at once; null without.
         evidence: How strongly the labels speak against the promise.
-        broken: Whether that is more than chance does, with all groups looked at.
+        reported: How many of the published items users reported.
+        upheld: On how many of these a person said so too, since reports were accepted last.
+        reports_evidence: How strongly these speak against the promise.
+        broken: Whether either is more than chance does, with all groups looked at.
     """
 
     name: str
@@ -45,6 +52,9 @@ class Precision(Record):
     labelled: int
     measured: Score | None
     evidence: float
+    reported: int
+    upheld: int
+    reports_evidence: float
     broken: bool
 
 
@@ -58,14 +68,15 @@ class MonitorReport(Document):
         unanswered: Rows without a text, which are left out.
         repeats: Rows that repeat one of the latest, which count once for drift.
         alpha: Chance that a stream without drift ever raises an alarm of it, and likewise of a kept
-            promise.
+            promise, by labels and by reports.
         drift: Its verdict.
         watched: Items on which bets were made since the watch began.
         evidence: Average of all scores; an alarm from 1 / `alpha` on.
         scores: Each score.
         home: How the first rows differ from those that the run's decision was fitted to, in words.
         promise: The precision that is promised; null where none is.
-        kept: Its verdict.
+        kept: Its verdict by labels.
+        reports: Its verdict by users' reports.
         estimate_valid: Whether the estimate without labels may be relied on.
         estimate_assumes: What it assumes, in words.
         precision: Of all that is published, of each tag, of each slice with a label.
@@ -88,6 +99,7 @@ class MonitorReport(Document):
     home: list[str]
     promise: float | None
     kept: Verdict
+    reports: Verdict
     estimate_valid: bool
     estimate_assumes: str
     precision: list[Precision]
@@ -103,9 +115,10 @@ class MonitorReport(Document):
 def describe(state: MonitorState) -> MonitorReport:
     """Say what is known."""
     watched = state.watch.drift.bets.count
-    labelled = state.groups[ALL].labelled if ALL in state.groups else 0
-    drift: Verdict = "steady" if watched >= LEAST_WATCHED else "too few"
-    kept: Verdict = "steady" if state.promise and labelled >= LEAST_LABELS else "too few"
+    drift = _verdict(state, "drift", enough=watched >= LEAST_WATCHED)
+    kept, reports = (
+        _verdict(state, by, enough=ALL in state.groups and is_enough(state, ALL, by)) for by in BY
+    )
     return MonitorReport(
         run=state.run,
         tags=state.tags,
@@ -113,19 +126,26 @@ def describe(state: MonitorState) -> MonitorReport:
         unanswered=state.unanswered,
         repeats=state.repeated,
         alpha=state.alpha,
-        drift="alarm" if state.stands("drift") else drift,
+        drift=drift,
         watched=watched,
         evidence=state.watch.drift.evidence,
         scores=describe_scores(state),
         home=state.watch.home,
         promise=state.promise,
-        kept="alarm" if state.stands("promise") else kept,
-        estimate_valid=drift == "steady" and not state.stands("drift"),
+        kept=kept,
+        reports=reports,
+        estimate_valid=drift == "steady",
         estimate_assumes=ASSUMES,
         precision=[_precision(state, name) for name in sorted(state.groups, key=_order)],
         alarms=state.alarms,
         timeline=state.timeline,
     )
+
+
+def _verdict(state: MonitorState, kind: Kind, *, enough: bool) -> Verdict:
+    if state.stands(kind):
+        return "alarm"
+    return "steady" if enough and (kind == "drift" or state.promise) else "too few"
 
 
 def describe_scores(state: MonitorState) -> list[ScoreEvidence]:
@@ -151,16 +171,29 @@ def describe_scores(state: MonitorState) -> list[ScoreEvidence]:
     return scores
 
 
-def is_broken(state: MonitorState, name: str) -> bool:
-    """Whether the labels of a group refute the promise.
+def evidence_against(state: MonitorState, name: str, by: By) -> float:
+    """How strongly the labels of a group, or the reports on it, speak against the promise."""
+    group = state.groups[name]
+    return group.evidence if by == "promise" else group.reports_evidence(state.promise)
+
+
+def is_enough(state: MonitorState, name: str, by: By) -> bool:
+    """Whether there are enough labels of a group, or published items, for a verdict."""
+    group = state.groups[name]
+    if by == "promise":
+        return group.labelled >= LEAST_LABELS
+    return group.published - group.tests[0].published >= LEAST_WATCHED
+
+
+def is_broken(state: MonitorState, name: str, by: By) -> bool:
+    """Whether the labels of a group, or the reports on it, refute the promise.
 
     A tag or a slice needs as many times the evidence as there can be of them (Bonferroni). Where
     each tag is promised something, all of them together and the whole share alpha.
     """
-    group = state.groups[name]
     parts = 1 if name == ALL else len(state.tags) + len(SLICES)
     needed = parts * (2 if state.each_tag else 1) / state.alpha
-    return group.labelled >= LEAST_LABELS and group.evidence >= needed
+    return is_enough(state, name, by) and evidence_against(state, name, by) >= needed
 
 
 def _precision(state: MonitorState, name: str) -> Precision:
@@ -172,7 +205,10 @@ def _precision(state: MonitorState, name: str) -> Precision:
         labelled=group.labelled,
         measured=group.measured_precision(state.least, state.alpha),
         evidence=group.evidence,
-        broken=is_broken(state, name),
+        reported=group.reported,
+        upheld=group.tests[0].upheld,
+        reports_evidence=group.reports_evidence(state.promise),
+        broken=any(is_broken(state, name, by) for by in BY),
     )
 
 

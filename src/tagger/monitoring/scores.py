@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
-from tagger.data.items import Item, fold
+from tagger.data.items import fold
 from tagger.monitoring.drift import BINS
 from tagger.scores import BoolArray, FloatArray, IntArray
 
@@ -57,15 +57,15 @@ class Scorer:
         self._names, self._tokenizer = names, tokenizer
         self._words, self._pieces = words, pieces
 
-    def score(self, item: Item, probabilities: FloatArray, ood: float | None) -> FloatArray:
+    def score(self, text: str, probabilities: FloatArray, ood: float | None) -> FloatArray:
         """Return the scores of an item, (n_scores,).
 
         Args:
-            item: With a text.
+            text: Of the item, not empty.
             probabilities: Calibrated, (n_tags,).
             ood: Its OOD score; None where the run has none.
         """
-        words, pieces = self._parts(item.text)
+        words, pieces = self._parts(text)
         values = [float(len(words)), _unknown(words, self._words)]
         if self._tokenizer is not None:
             values.append(_unknown(pieces, self._pieces))
@@ -75,9 +75,9 @@ class Scorer:
         tags = np.arange(len(probabilities)) == probabilities.argmax()
         return np.array([*values, *tags], dtype=np.float64)
 
-    def learn(self, item: Item) -> None:
+    def learn(self, text: str) -> None:
         """Make the words and pieces of an item known ones."""
-        words, pieces = self._parts(item.text)
+        words, pieces = self._parts(text)
         self._words.update(words)
         self._pieces.update(pieces)
 

@@ -15,7 +15,7 @@ from tagger.errors import UserError
 from tagger.files import write_text
 from tagger.monitoring.betting import Array, Kept
 from tagger.monitoring.drift import Drift
-from tagger.monitoring.quality import Group
+from tagger.monitoring.quality import Group, Since
 from tagger.monitoring.repeats import Repeats
 from tagger.monitoring.scores import score_names, score_weights
 from tagger.monitoring.timeline import Timeline
@@ -54,11 +54,14 @@ class ScoreEvidence(Record):
     after: float | None
 
 
+Kind = Literal["drift", "promise", "reports"]
+
+
 class Alarm(Record):
     """An alarm, with what raised it.
 
     Attributes:
-        kind: Whether the content drifts, or the promise is broken.
+        kind: Whether the content drifts, or the promise is broken, by labels or by users' reports.
         row: Of the stream, or of the labels, at which it was raised.
         date: Of that row, as it is written; "" where there is none.
         evidence: That was reached.
@@ -69,7 +72,7 @@ class Alarm(Record):
         accepted: Whether a person took note and let the watch begin anew.
     """
 
-    kind: Literal["drift", "promise"]
+    kind: Kind
     row: int
     date: str
     evidence: float
@@ -138,15 +141,17 @@ class MonitorState(Document):
         promise: Promised precision of what is published; null where none is.
         each_tag: Whether it is promised of each tag.
         home: Scores of rows that the run's decision was fitted to: number, mean and deviation.
+        store: Of which store; "" for a table.
+        event: The last event of the store that was read.
         stream: How far the input was read.
-        labels: How far the table of labels was read.
+        labels: How far the labels were read.
         unanswered: Rows without a text.
         repeats: By which repeats are found.
         repeated: How many were found.
         watch: For drift.
         least: The smallest probability with which labelled items are drawn.
         groups: Published items of all kinds, of each tag, of each slice.
-        errors: The latest labelled ones that are wrong.
+        errors: The latest ones that are wrong by labels, and by reports that were upheld.
         alarms: All so far.
         timeline: By stretches of rows.
     """
@@ -163,6 +168,8 @@ class MonitorState(Document):
     promise: float | None
     each_tag: bool
     home: dict[str, tuple[int, float, float]]
+    store: str = ""
+    event: int = 0
     stream: Cursor = Field(default_factory=Cursor)
     labels: Cursor = Field(default_factory=Cursor)
     unanswered: int = 0
@@ -171,7 +178,7 @@ class MonitorState(Document):
     watch: Watch
     least: float = 1.0
     groups: dict[str, Group] = Field(default_factory=dict)
-    errors: list[Row] = Field(default_factory=list)
+    errors: dict[Kind, list[Row]] = Field(default_factory=dict)
     alarms: list[Alarm] = Field(default_factory=list)
     timeline: Timeline = Field(default_factory=Timeline)
 
@@ -180,9 +187,14 @@ class MonitorState(Document):
         """The names of the scores."""
         return score_names(self.tags, pieces=self.pieces, ood=self.ood)
 
-    def stands(self, kind: str) -> bool:
+    @property
+    def standing(self) -> list[Alarm]:
+        """The alarms that nobody accepted yet."""
+        return [alarm for alarm in self.alarms if not alarm.accepted]
+
+    def stands(self, kind: Kind) -> bool:
         """Whether an alarm of a kind stands."""
-        return any(alarm.kind == kind and not alarm.accepted for alarm in self.alarms)
+        return any(alarm.kind == kind for alarm in self.standing)
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all, without the blanks that people read by."""
@@ -194,14 +206,18 @@ class MonitorState(Document):
         Raises:
             UserError: when none stands.
         """
-        if not (self.stands("drift") or self.stands("promise")):
+        if not self.standing:
             raise UserError("no alarm stands: there is nothing to accept")
         if self.stands("drift"):
             self.watch = begin_watch(self.names)
         if self.stands("promise"):
             for group in self.groups.values():
                 group.labels, group.test = {}, Group.begin(self.promise).test
-            self.errors = []
+        if self.stands("reports"):
+            for group in self.groups.values():
+                group.tests = [Since(published=group.published, event=self.event)]
+        for alarm in self.standing:
+            self.errors.pop(alarm.kind, None)
         self.alarms = [alarm.model_copy(update={"accepted": True}) for alarm in self.alarms]
 
 

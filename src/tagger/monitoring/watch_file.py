@@ -15,26 +15,14 @@ from tagger.data.problems import Problems, did_you_mean
 from tagger.data.sources import open_file
 from tagger.data.tags import list_tags
 from tagger.data.validation import item_of
-from tagger.decision.change import asked_last
-from tagger.decision.decider import FILE as DECISION_FILE
-from tagger.decision.decider import Decider, load_decider
+from tagger.decision.decider import Decider
 from tagger.errors import UserError
-from tagger.files import only_process, sha256_of
-from tagger.models.tokenization import TOKENIZER, load_tokenizer
-from tagger.monitoring.monitor import Incoming, Monitor
+from tagger.monitoring.monitor import Monitor
 from tagger.monitoring.report import MonitorReport, describe
-from tagger.monitoring.scores import CONFIDENCE, OOD, TAG, score_names
-from tagger.monitoring.state import Cursor, MonitorState, begin_watch
+from tagger.monitoring.state import Cursor
+from tagger.monitoring.watching import CHUNK, STATE_FILE, decide, open_watch
 from tagger.progress import progress_bar
-from tagger.runs import RunFolder, read_calibration
-
-STATE_FILE = "state.json"
-REPORT_FILE = "monitor.json"
-
-CHUNK = 512
-TOKENS = 512
-ALPHA = 0.05
-
+from tagger.runs import RunFolder
 
 TableRow = tuple[Item, str, float]
 """An item, whose tag is a label; its date as written; the probability with which it was drawn."""
@@ -120,50 +108,24 @@ def watch_file(
         alpha: Chance of a false alarm ever; default: 0.05.
 
     Raises:
-        UserError: for a table that can't be read or is not the one of before, another run, or
-            another process that watches into the folder.
+        UserError: for a table that can't be read or is not the one of before; see `open_watch`.
     """
-    path = folder / STATE_FILE
-    with only_process(path, "writing"):
-        decider = load_decider(run.path, run.load_classifier())
-        state = MonitorState.read(path) if path.exists() else _begin(run, decider, promise, alpha)
-        _check_same(state, run, promise, alpha)
+    with open_watch(run, folder, promise, alpha) as (decider, monitor):
+        state = monitor.state
         tables = [(Table(source, how, state.tags, labels=False), state.stream)]
         if labels is not None:
             tables.append((Table(labels, how, state.tags, labels=True), state.labels))
         checked = [table.check(cursor) for table, cursor in tables]
         if not any(group.labelled for group in state.groups.values()):
             state.least = min(least for _, least in checked)
-        tokenizer = load_tokenizer(run.path / "model", TOKENS) if state.pieces else None
-        monitor = Monitor(state, tokenizer)
         for (table, cursor), (total, _) in zip(tables, checked, strict=True):
             rows = itertools.islice(table.rows(Problems()), cursor.rows, None)
             with progress_bar(total, table.path.name, "item", initial=cursor.rows) as bar:
                 while chunk := list(itertools.islice(rows, CHUNK)):
                     _read(chunk, table, decider, monitor)
-                    state.write(path)
+                    state.write(folder / STATE_FILE)
                     bar.update(len(chunk))
-        return _finish(state, folder)
-
-
-def accept_alarms(folder: Path) -> MonitorReport:
-    """Accept the alarms that stand in a watch: it begins anew with the next rows.
-
-    Raises:
-        UserError: when there is no watch, or no alarm stands.
-    """
-    path = folder / STATE_FILE
-    with only_process(path, "writing"):
-        state = MonitorState.read(path)
-        state.accept()
-        return _finish(state, folder)
-
-
-def _finish(state: MonitorState, folder: Path) -> MonitorReport:
-    state.write(folder / STATE_FILE)
-    report = describe(state)
-    report.write(folder / REPORT_FILE)
-    return report
+    return describe(state)
 
 
 def _read(chunk: Sequence[TableRow], table: Table, decider: Decider, monitor: Monitor) -> None:
@@ -175,71 +137,3 @@ def _read(chunk: Sequence[TableRow], table: Table, decider: Decider, monitor: Mo
             continue
         one = replace(next(rows), date=date, drawn=drawn)
         (monitor.read_label if table.labels else monitor.read)(one)
-
-
-def decide(decider: Decider, items: Sequence[Item]) -> list[Incoming]:
-    """Let a run decide on items, at least one."""
-    made = decider.decide(items)
-    ood = [None] * len(items) if made.ood_scores is None else made.ood_scores.tolist()
-    decided = zip(items, made.probabilities, made.tags.tolist(), ood, strict=True)
-    return [Incoming(item, "", *rest) for item, *rest in decided]
-
-
-def _begin(
-    run: RunFolder, decider: Decider, promise: float | None, alpha: float | None
-) -> MonitorState:
-    asked = asked_last(run)
-    if promise is None and asked.policy == "threshold":
-        promise = asked.target_precision
-    pieces, ood = (run.path / "model" / TOKENIZER).is_file(), decider.detector is not None
-    return MonitorState(
-        run=run.name,
-        files=_files(run),
-        tags=list(run.tags),
-        pieces=pieces,
-        ood=ood,
-        alpha=ALPHA if alpha is None else alpha,
-        promise=promise,
-        each_tag=asked.policy == "threshold" and asked.scope == "per_tag",
-        home=_home(run, decider, ood),
-        watch=begin_watch(score_names(run.tags, pieces=pieces, ood=ood)),
-    )
-
-
-def _home(run: RunFolder, decider: Decider, ood: bool) -> dict[str, tuple[int, float, float]]:
-    """Return number, mean and deviation of scores on the rows that the decision was fitted to."""
-    path = run.path / "calibration.csv"
-    if not path.exists():
-        return {}
-    raw, _, ood_scores = read_calibration(path, run.tags)
-    if not len(raw):
-        return {}
-    probabilities = decider.rule.calibrator.apply(raw)
-    best = probabilities.argmax(axis=1)
-    columns = {CONFIDENCE: probabilities.max(axis=1)}
-    if ood and ood_scores is not None:
-        columns[OOD] = ood_scores
-    columns |= {TAG + tag: 1.0 * (best == at) for at, tag in enumerate(run.tags)}
-    return {name: (len(raw), float(one.mean()), float(one.std())) for name, one in columns.items()}
-
-
-def _files(run: RunFolder) -> dict[str, str]:
-    decision = run.path / DECISION_FILE
-    rule = {DECISION_FILE: sha256_of(decision)} if decision.exists() else {}
-    return {**run.meta.model_files, **rule}
-
-
-def _check_same(
-    state: MonitorState, run: RunFolder, promise: float | None, alpha: float | None
-) -> None:
-    """Refuse to go on with a watch under other conditions than it began with."""
-    problems = []
-    if state.files != _files(run):
-        problems.append(f"it watches the decisions of {state.run}, which {run.name} does not make")
-    for name, given, kept in (("promise", promise, state.promise), ("alpha", alpha, state.alpha)):
-        if given is not None and given != kept:
-            problems.append(f"--{name} {given}: it began with {kept}")
-    if problems:
-        raise UserError(
-            "this watch began under other conditions:", problems, "Begin another: --out FOLDER"
-        )

@@ -29,18 +29,23 @@ Z = 1.96
 
 def monitor_page(report: MonitorReport, folder: Path) -> Page:
     """Build the page of a watched stream; its figures are written to a folder."""
+    reports = _reports(report)
     expected = report.precision[0].expected if report.precision else None
     measured = report.precision[0].measured if report.precision else None
-    verdicts = Numbers(
-        [
-            Number("Drift", report.drift, _of_drift(report)),
-            Number("Promise", report.kept, _of_promise(report)),
-            Number("Published precision", score(measured), "by labels drawn at random"),
-            Number("Expected", score(expected), "without labels" + _validity(report)),
-            Number("Rows", f"{report.rows:,}", f"{plural(report.repeats, 'repeat')}, "
-                   f"{report.unanswered:,} without a text"),
-        ]
-    )  # fmt: skip
+    numbers = [
+        Number("Drift", report.drift, _of_drift(report)),
+        Number("Promise", report.kept, _of_promise(report)),
+        Number("Published precision", score(measured), "by labels drawn at random"),
+        Number("Expected", score(expected), "without labels" + _validity(report)),
+        Number("Rows", f"{report.rows:,}", f"{plural(report.repeats, 'repeat')}, "
+               f"{report.unanswered:,} without a text"),
+    ]  # fmt: skip
+    if reports:
+        everything = report.precision[0]
+        told = f"on {everything.reported:,} of {plural(everything.published, 'item')}, "
+        told += f"{everything.upheld:,} upheld"
+        numbers.append(Number("Users' reports", report.reports, told))
+    verdicts = Numbers(numbers)
     alarms = [block for alarm in reversed(report.alarms) for block in _alarm(alarm)]
     estimate = Text(
         f"The estimate without labels assumes that {report.estimate_assumes}{_validity(report)}."
@@ -51,7 +56,7 @@ def monitor_page(report: MonitorReport, folder: Path) -> Page:
     ]
     scores, precision = _scores(report), _precision(report)
     figures = write_figures(_figures(report), folder / "figures")
-    blocks: list[Block] = [verdicts, *alarms, figures, precision, estimate, scores]
+    blocks: list[Block] = [verdicts, *alarms, figures, precision, *reports, estimate, scores]
     summary: list[Block] = [verdicts, *alarms[:3], *([precision] if report.precision else [])]
     if report.home:
         blocks += home
@@ -80,7 +85,11 @@ def _validity(report: MonitorReport) -> str:
 
 
 def _alarm(alarm: Alarm) -> list[Block]:
-    names = {"drift": "The content changed", "promise": "The promise is broken"}
+    names = {
+        "drift": "The content changed",
+        "promise": "The promise is broken",
+        "reports": "The promise is broken, by users' reports",
+    }
     since = f" ({alarm.date})" if alarm.date else ""
     head = f"{names[alarm.kind]}, row {alarm.row:,}{since}: {alarm.told}"
     more: list[Block] = []
@@ -117,7 +126,7 @@ def _scores(report: MonitorReport) -> Table:
 
 def _precision(report: MonitorReport) -> Table:
     rows = [
-        [one.name, f"{one.published:,}" if one.published else "-", score(one.expected),
+        [one.name, f"{one.published:,}", score(one.expected),
          f"{one.labelled:,}", score(one.measured), number(one.evidence, 2),
          "broken" if one.broken else ""]
         for one in report.precision
@@ -131,6 +140,23 @@ def _precision(report: MonitorReport) -> Table:
         "against the promise, and at most 1 in the mean while it is kept."
     )
     return Table(columns, rows, "Precision of what is published", caption)
+
+
+def _reports(report: MonitorReport) -> list[Block]:
+    reported = [one for one in report.precision if one.reported]
+    if not reported:
+        return []
+    rows = [
+        [one.name, f"{one.reported:,}", share(one.reported / max(1, one.published)),
+         f"{one.upheld:,}", number(one.reports_evidence, 2)]
+        for one in reported
+    ]  # fmt: skip
+    columns: Columns = ["published", *numeric(["reported", "share", "upheld", "evidence"])]
+    caption = (
+        "Items that users reported. What a person upheld counts against the promise, and what was "
+        f"not reported counts for it; the verdict: {report.reports}."
+    )
+    return [Table(columns, rows, "Users' reports", caption)]
 
 
 def _figures(report: MonitorReport) -> dict[str, Plot | None]:

@@ -26,6 +26,7 @@ from tagger.service.pages import Pages
 from tagger.service.refusals import Refusal
 from tagger.service.service import Service
 from tagger.service.sessions import COOKIE
+from tagger.service.watched import GAUGES, gauge, last_watched
 
 OPEN: frozenset[Role] = frozenset()
 SUBMITTERS: frozenset[Role] = frozenset({"submit", "admin"})
@@ -68,7 +69,7 @@ class Api:
             "label_kappa": ("Agreement of two people.", self._kappa),
             "hold": ("Whether publishing is stopped.", lambda: self.counts["hold"] is not None),
             "rollout_share": ("Items that the new run of a rollout decides on.", self._share),
-        }
+        } | {name: (text, partial(self._watched, field)) for name, (text, field) in GAUGES.items()}
         self.metrics = Metrics(gauges)
         self.counts: dict[str, Any] = {}
 
@@ -238,8 +239,13 @@ class Api:
     async def show_metrics(self) -> Response:
         """Show figures for Prometheus."""
         work = partial(review.count_reviews, at=self.service.now())
-        self.counts = await self.service.read(work)
+        self.counts = await self.service.read(
+            lambda connection: work(connection) | {"watched": last_watched(connection)}
+        )
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+    def _watched(self, field: str) -> float:
+        return gauge(self.counts["watched"], field)
 
     def _kappa(self) -> float:
         kappa = self.counts["agreement"]["kappa"]

@@ -14,7 +14,7 @@ from tagger.service.fingerprints import BANDS, comparable, fingerprints, numbere
 from tagger.service.tables import EVENT, FINGERPRINT, ITEM_STATE, REVIEW_QUEUE, TALLY
 
 Kind = Literal[
-    "tags", "held", "released",
+    "tags", "held", "released", "watched",
     "submitted", "reported", "confirmed", "claimed", "labelled", "skipped", "undone",
     "rollout", "redecided",
 ]  # fmt: skip
@@ -113,6 +113,14 @@ def events_of(connection: Connection, item: int, kind: Kind) -> list[Event]:
         select(EVENT).where(EVENT.c.item == item, EVENT.c.kind == kind).order_by(EVENT.c.sequence)
     )
     return [_event(row) for row in found]
+
+
+def last_event_of(connection: Connection, item: int, kind: Kind) -> Event | None:
+    """Return the last event of a kind that happened to an item."""
+    ours = (EVENT.c.item == item, EVENT.c.kind == kind)
+    last = select(EVENT).where(*ours).order_by(EVENT.c.sequence.desc()).limit(1)
+    found = connection.execute(last).one_or_none()
+    return None if found is None else _event(found)
 
 
 def state_of(connection: Connection, item: int) -> tuple[Status, str | None, int]:

@@ -32,10 +32,21 @@ def current_hold(connection: Connection) -> Hold | None:
     return Hold(last.at, json.loads(last.data)["reason"], last.actor)
 
 
-def set_hold(connection: Connection, reason: str, *, actor: str, at: int) -> None:
-    """Stop publishing, also beside a service that runs; a hold that is on gets this reason."""
+def set_hold(
+    connection: Connection, reason: str, *, actor: str, at: int, alarm: str | None = None
+) -> None:
+    """Stop publishing, also beside a service that runs; a hold that is on gets this reason.
+
+    Args:
+        connection: To the store.
+        reason: Which people are shown.
+        actor: Who says so.
+        at: When, in milliseconds.
+        alarm: Of `tagger monitor`, by which one it was put on.
+    """
     lock_events(connection)
-    append(connection, "held", at=at, actor=actor, item=SERVICE, data={"reason": reason})
+    data = {"reason": reason} | ({} if alarm is None else {"alarm": alarm})
+    append(connection, "held", at=at, actor=actor, item=SERVICE, data=data)
 
 
 def lift_hold(connection: Connection, *, actor: str, at: int) -> None:

@@ -5,7 +5,7 @@ Beside it there are a table of the random sample, under the tags of the blind lo
 labels of the items whose labels differ.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection, func, select
@@ -14,7 +14,7 @@ from tagger.data.columns import INCLUSION
 from tagger.data.guards import guard
 from tagger.files import csv_text, sha256_of, write_text
 from tagger.service.content import REPORTED, SAMPLE
-from tagger.service.events import Event, every_event, read_event
+from tagger.service.events import Event, events_of, every_event, read_event
 from tagger.service.keys import shown_time
 from tagger.service.tables import REVIEW_QUEUE
 
@@ -37,7 +37,7 @@ def pull_labels(connection: Connection, out: Path, *, sample_for_training: bool)
     training: list[list[str]] = []
     sample: list[list[str]] = []
     conflicts: list[list[str]] = []
-    for reviews in _by_item(connection):
+    for reviews in _by_item(every_event(connection, "labelled", "undone")):
         every = [label for labels in reviews for label in labels]
         if len({label.data["labels"][-1][1] for label in every}) > 1:
             conflicts += [_row(connection, [label]) for label in every]
@@ -60,10 +60,16 @@ def pull_labels(connection: Connection, out: Path, *, sample_for_training: bool)
         yield f"reported items that wait for people, without a label: {count:,}"
 
 
-def _by_item(connection: Connection) -> Iterator[list[list[Event]]]:
+def reviews_of(connection: Connection, item: int) -> list[list[Event]]:
+    """Return the labels of each review of an item, those that were taken back left out."""
+    both = [*events_of(connection, item, "labelled"), *events_of(connection, item, "undone")]
+    return next(_by_item(sorted(both, key=lambda event: event.sequence)), [])
+
+
+def _by_item(events: Iterable[Event]) -> Iterator[list[list[Event]]]:
     """Yield for each item the labels of its reviews that were not taken back, in their order."""
     items: dict[int, dict[int, list[Event]]] = {}
-    for event in every_event(connection, "labelled", "undone"):
+    for event in events:
         of_review = items.setdefault(event.item, {}).setdefault(event.data["queued"]["review"], [])
         if event.kind == "labelled":
             of_review.append(event)

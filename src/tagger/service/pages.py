@@ -28,6 +28,7 @@ from tagger.service.rollout import list_published, read_history
 from tagger.service.rollout_commands import describe_evidence
 from tagger.service.service import Service
 from tagger.service.sessions import COOKIE, SESSION_SECONDS, make_session
+from tagger.service.watched import last_watched
 
 FOLDER = Path(__file__).parent
 POLICY = (
@@ -172,7 +173,9 @@ class Pages:
         def look(connection: Connection) -> dict[str, Any]:
             meaning = self.service.meaning
             mine = review.list_claimed(connection, client=client.id, at=at, meaning=meaning)
-            return review.count_reviews(connection, at=at) | {"mine": mine, "at": at}
+            watched = last_watched(connection)
+            counts = review.count_reviews(connection, at=at)
+            return counts | {"mine": mine, "at": at, "watched": watched}
 
         return self._page("review", client, status, **await self.service.read(look), **more)
 

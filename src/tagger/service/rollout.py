@@ -37,6 +37,7 @@ from tagger.service.events import (
 from tagger.service.hold import current_hold, lock_events
 from tagger.service.readiness import version_of_run
 from tagger.service.tables import EVENT, ITEM_STATE, REVIEW_QUEUE
+from tagger.service.watched import last_watched
 
 ROLLED_BACK = "rolled back"
 CHUNK = 200
@@ -327,9 +328,8 @@ def standing_alarm(connection: Connection) -> str:
     """Say why no rollout should go on: a hold, or an alarm of `tagger monitor`; "" without one."""
     if (hold := current_hold(connection)) is not None:
         return f"publishing is on hold: {hold.reason}"
-    watched = select(EVENT.c.data).where(EVENT.c.item == SERVICE, EVENT.c.kind == "watched")
-    last = connection.scalar(watched.order_by(EVENT.c.sequence.desc()).limit(1))
-    alarms = json.loads(last)["alarms"] if last else []
+    last = last_watched(connection)
+    alarms = last["alarms"] if last else []
     return f"tagger monitor raised an alarm: {alarms[0]}" if alarms else ""
 
 
