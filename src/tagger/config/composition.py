@@ -97,10 +97,11 @@ def with_encoder(name: str, overrides: Sequence[str]) -> list[str]:
         overrides: Under the names of today.
     """
     given = dict(text.lstrip("+").partition("=")[::2] for text in overrides)
-    encoder, choice = given.get("model.encoder"), given.get("model", "minilm")
-    if encoder is None or choice not in config_groups(name).get("model", ()):
+    choice = given.get("model", "minilm")
+    if "model.encoder" not in given or choice not in config_groups(name).get("model", ()):
         return list(overrides)
     chosen = compose_section("model", choice)
+    encoder = given["model.encoder"].strip("'\"")
     if encoder == chosen.get("encoder", encoder):
         return list(overrides)
     kept = {"random"} if encoder == "random" else set()
@@ -111,7 +112,8 @@ def with_encoder(name: str, overrides: Sequence[str]) -> list[str]:
         for key, value in OF_AN_ENCODER.items()
         if key in chosen and key not in kept and f"model.{key}" not in given
     ]
-    return [*reset, *overrides]
+    at = list(given).index("model.encoder")  # beside it: an option of Hydra's may come before
+    return [*overrides[:at], *reset, *overrides[at:]]
 
 
 def translate_overrides(overrides: Sequence[str]) -> list[str]:
