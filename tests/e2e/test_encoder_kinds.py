@@ -1,4 +1,4 @@
-"""Encoders of every kind in docs/encoders.md, tiny and random: trained, resumed, saved, exported."""
+"""Encoders of all types in docs/encoders.md, tiny: trained, resumed, saved, loaded, exported."""
 
 import json
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from tagger.compression.export import export_model
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import ExportConfig, TrainConfig
 from tagger.data.items import Item
+from tagger.models.encoders import fuse_attention
 from tagger.models.registry import load_classifier
 from tagger.runs import RunFolder
 from tagger.training import loop
@@ -58,6 +59,10 @@ KINDS: dict[str, tuple[str, Callable[[], Any]]] = {
     ),
 }  # fmt: skip
 """The tokenizer and the config of each kind; of DeBERTa the settings of version 3."""
+
+
+NOT_FUSED = ("mpnet", "deberta-v2")
+"""Types for which transformers has no fused attention."""
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +169,7 @@ def test_an_encoder_alone_is_trained_resumed_saved_loaded_and_exported(
         export_model(classifier, compress, tmp_path / dtype)
         found = load_classifier(tmp_path / dtype).predict_proba(items)
         assert np.abs(found - expected).max() < most, dtype
+        fuse_attention(classifier.module.encoder)  # the second export is of fused attention
+        np.testing.assert_allclose(classifier.predict_proba(items), expected, atol=1e-5)
+    attention = getattr(classifier.module.encoder.config, "_attn_implementation", "sdpa")
+    assert attention == ("eager" if kind in NOT_FUSED else "sdpa")

@@ -138,6 +138,18 @@ def test_plans_that_divide_the_model_are_refused(
         build_accelerator(1)
 
 
+def test_one_of_several_processes_that_was_started_alone_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(UserError, match=r"started this one alone.*\n.*torchrun"):
+        build_accelerator(1)
+    monkeypatch.delenv("MASTER_ADDR")
+    assert build_accelerator(1).num_processes == 1
+
+
 @pytest.mark.parametrize(
     ("launched", "wanted", "computed", "said"),
     [

@@ -28,15 +28,15 @@ def build_accelerator(threads: int | None, sharers: int | None = None) -> Accele
         sharers: Processes that share the cores; None: those of this training.
 
     Raises:
-        UserError: when the launcher asks to divide the model itself among processes.
+        UserError: when the launcher asks to divide the model itself among processes, or started
+            this process alone where it was to start several.
     """
     for variable, plan in SHARDED.items():
         if os.environ.get(variable, "").lower() in ("1", "true"):
             raise UserError(
                 f"accelerate's config asks for {plan}, and training computes the whole model in "
                 "each process",
-                hint="Launch it with distributed_type: MULTI_GPU, MULTI_CPU or NO "
-                "(docs/multi-node.md).",
+                hint="Launch it with distributed_type: MULTI_GPU or NO (docs/multi-node.md).",
             )
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # `use_deterministic_algorithms` does the same and imports torch's compiler, 1.5 s, on the way.
@@ -46,6 +46,15 @@ def build_accelerator(threads: int | None, sharers: int | None = None) -> Accele
     # Autocast is ours (training.mixed_precision): weights stay fp32, and so does what is served.
     # Without cpu=True, processes on CPUs would not find each other.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
+    # accelerate launch names a main address where it is asked for several processes.
+    several = {LAUNCHED_PRECISION, "MASTER_ADDR"} <= os.environ.keys()
+    if several and "WORLD_SIZE" not in os.environ and accelerator.num_processes == 1:
+        raise UserError(
+            "accelerate launch was asked for several processes, and started this one alone, as it "
+            "does on CPUs without MPI",
+            hint="Start them with torchrun, or with distributed_type: MULTI_GPU "
+            "(docs/multi-node.md).",
+        )
     local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
     torch.set_num_threads(threads or usable_threads(sharers=sharers or local))
     return accelerator

@@ -83,18 +83,12 @@ def train(
                 meta = first_meta(folder, source, inputs, precision)
                 taken_up = config.if_exists == "resume" and (folder / "meta.json").exists()
                 finished = claim(folder, source, meta, seen)
-            accelerator.wait_for_everyone()
-            if not all(gather_object([folder.is_dir()])):
-                raise UserError(
-                    f"{folder} is not there on every machine: the processes of one training share "
-                    "runs_dir",
-                    hint="Give a folder that all machines have (docs/multi-node.md).",
-                )
             if broadcast_object_list([finished])[0]:
                 if main:
                     say(f"{folder} is finished already, from this very config and data.")
                 return folder
             with nullcontext() if taken_up else undone_if_it_fails(folder):
+                _check_shared(folder)
                 shared = VectorCache() if vectors is None else vectors
                 context = TrainingContext(accelerator, precision, folder, shared)
                 fitted = _train_in(context, source, folds)
@@ -105,6 +99,15 @@ def train(
             say(f"\nstopped; go on with: {resume_command(folder)}")
         raise KeyboardInterrupt from None
     return folder
+
+
+def _check_shared(folder: Path) -> None:
+    """Refuse to train on machines that do not share the run folder, which all processes read."""
+    if not all(gather_object([folder.is_dir()])):
+        raise UserError(
+            f"{folder} is not there on every machine, and the processes of a training share it",
+            hint="Give a runs_dir that all machines have (docs/multi-node.md).",
+        )
 
 
 def _load_source(config: TrainConfig) -> RunItems:
