@@ -169,7 +169,8 @@ class TransformerClassifier:
         """
         config, _ = as_declared(config)
         encoder, tokenizer = make_student(config)
-        shape = config.model_dump(include={*ARCHITECTURE}) | _attention(config)
+        shape = config.model_dump(include={"pooling", "head", "dropout", "max_length"})
+        shape |= {"normalize": config.normalize, **_attention(config)}
         classifier = cls._assemble(encoder, tokenizer, tags, shape)
         classifier.module.freeze(config.freeze_embeddings, config.freeze_layers)
         if config.encoder_dropout is not None:
