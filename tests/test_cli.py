@@ -328,7 +328,7 @@ def test_a_file_that_may_not_grow_is_named(
 def test_ctrl_c_ends_with_130(
     tagger: Command, tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(run: RunFolder) -> None:
+    def interrupt(run: RunFolder, device: str) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(RunFolder, "load_classifier", interrupt)

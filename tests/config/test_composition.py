@@ -492,6 +492,10 @@ OPEN = [
     ("given", "understood"),
     [
         (["seed=1", "model.encoder=a/b"], ["seed=1", *OPEN, "model.encoder=a/b"]),
+        (
+            ["seed=1", "seed=2", "model.encoder=a/b"],
+            ["seed=1", "seed=2", *OPEN, "model.encoder=a/b"],
+        ),
         (["-m", "model.encoder=a/b,c"], ["-m", *OPEN, "model.encoder=a/b,c"]),
         (
             ["model.encoder=a/b", "model.pooling=max", "model.name=mine"],

@@ -105,7 +105,8 @@ def test_length_1_is_taken_over_and_layers_after_pooling_are_not(tmp_path, settl
         ({"prompts": {"query": "q: ", "classification": "c: "}}, "c: "),
         ({"prompts": {"Classification": "C: "}, "default_prompt_name": "query"}, "C: "),
         ({"prompts": {"query": "q: "}, "default_prompt_name": "query"}, "q: "),
-        ({"prompts": ["q: "]}, ""),
+        ({"prompts": ["q: "], "default_prompt_name": ["query"]}, ""),
+        ({"prompts": {"classification": 3, "query": None}, "default_prompt_name": "query"}, ""),
         ({"prompts": None}, ""),
     ],
 )
@@ -128,7 +129,9 @@ def test_prompts_for_other_purposes_are_said(tmp_path, settle):
         ({"model_type": "bert", "max_position_embeddings": 64, "pad_token_id": 0}, 64),
         ({"model_type": "mpnet", "max_position_embeddings": 66, "pad_token_id": 1}, 64),
         ({"model_type": "xlm-roberta", "max_position_embeddings": 66}, 64),
+        ({"model_type": "roberta", "max_position_embeddings": 66, "pad_token_id": None}, 64),
         ({"model_type": "t5"}, None),
+        ({"max_position_embeddings": "64"}, None),
         ({"model_type": "deberta-v2", "max_position_embeddings": -1}, None),
     ],
 )

@@ -96,7 +96,8 @@ def with_encoder(name: str, overrides: Sequence[str]) -> list[str]:
         name: Of the config, whose groups it takes.
         overrides: Under the names of today.
     """
-    given = dict(text.lstrip("+").partition("=")[::2] for text in overrides)
+    pairs = [text.lstrip("+").partition("=")[::2] for text in overrides]
+    given = dict(pairs)
     choice = given.get("model", "minilm")
     if "model.encoder" not in given or choice not in config_groups(name).get("model", ()):
         return list(overrides)
@@ -112,7 +113,8 @@ def with_encoder(name: str, overrides: Sequence[str]) -> list[str]:
         for key, value in OF_AN_ENCODER.items()
         if key in chosen and key not in kept and f"model.{key}" not in given
     ]
-    at = list(given).index("model.encoder")  # beside it: an option of Hydra's may come before
+    # Beside it, since an option of Hydra's may come before.
+    at = [key for key, _ in pairs].index("model.encoder")
     return [*overrides[:at], *reset, *overrides[at:]]
 
 

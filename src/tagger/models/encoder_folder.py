@@ -50,7 +50,7 @@ class Declarations:
         normalized: Whether its vectors are meant at length 1.
         dense: Whether layers follow the pooling.
         prompts: Texts that it was trained to read before an item's, by purpose.
-        default_prompt: The purpose that is meant where none is said.
+        default_prompt: The purpose that is meant where none is said; it need not be there.
         positions: Most tokens that it has positions for; None: any number.
         trained_length: Most tokens that it was trained on; None where it does not say.
     """
@@ -59,7 +59,7 @@ class Declarations:
     normalized: bool
     dense: bool
     prompts: Mapping[str, str]
-    default_prompt: str | None
+    default_prompt: str
     positions: int | None
     trained_length: int | None
 
@@ -67,7 +67,7 @@ class Declarations:
     def prompt(self) -> str:
         """The prompt for classification, or else the one that is meant by default."""
         by_purpose = {purpose.lower(): text for purpose, text in self.prompts.items()}
-        return by_purpose.get(PURPOSE, self.prompts.get(self.default_prompt or "", ""))
+        return by_purpose.get(PURPOSE, self.prompts.get(self.default_prompt, ""))
 
 
 def read_declarations(folder: Path) -> Declarations:
@@ -84,6 +84,7 @@ def read_declarations(folder: Path) -> Declarations:
         poolings = _poolings(_read(folder, f"{path}/config.json"))
     usage = _read(folder, "config_sentence_transformers.json")
     prompts = usage.get("prompts")
+    named = prompts.items() if isinstance(prompts, dict) else ()
     lengths = [
         _read(folder, "sentence_bert_config.json").get("max_seq_length"),
         _read(folder, "tokenizer_config.json").get("model_max_length"),
@@ -93,8 +94,8 @@ def read_declarations(folder: Path) -> Declarations:
         poolings=poolings,
         normalized="Normalize" in kinds,
         dense="Dense" in kinds,
-        prompts={} if not isinstance(prompts, dict) else {k: v for k, v in prompts.items() if v},
-        default_prompt=usage.get("default_prompt_name"),
+        prompts={purpose: text for purpose, text in named if text and isinstance(text, str)},
+        default_prompt=str(usage.get("default_prompt_name")),
         positions=_positions(config),
         trained_length=min(known, default=None),
     )
@@ -180,7 +181,8 @@ def _positions(config: Mapping[str, Any]) -> int | None:
     if not isinstance(most, int) or most <= 0:
         return None
     if config.get("model_type") in COUNTED_FROM_PADDING:
-        return most - int(config.get("pad_token_id", 1)) - 1
+        padding = config.get("pad_token_id")
+        return most - (padding if isinstance(padding, int) else 1) - 1
     return most
 
 
