@@ -264,7 +264,7 @@ def test_what_there_is_not_is_said(report: EvaluationReport, tmp_path: Path) -> 
 
 
 def test_texts_that_are_cut_are_told_of(report: EvaluationReport) -> None:
-    assert "are cut" not in render_markdown(evaluation_page(report, NONE))
+    assert "are cut" not in render_html(evaluation_page(report, NONE))
     data = report.data.model_copy(update={"texts_cut": 0.125})
     page = evaluation_page(report.model_copy(update={"data": data}), NONE)
-    assert "12.5% of the texts are cut: they have more tokens than" in render_markdown(page)
+    assert "12.5% of the texts are cut: they have more tokens than" in render_html(page)

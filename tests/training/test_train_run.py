@@ -47,7 +47,7 @@ def test_run_folder_holds_what_others_read(tiny_run):
 
 
 def test_the_share_of_texts_that_are_cut_is_recorded_and_said(tiny_config, tmp_path):
-    given = ["name=cut", f"runs_dir={tmp_path}", "training.epochs=1", "model.max_length=24"]
+    given = ["name=cut", f"runs_dir={tmp_path}", "training.epochs=1", "model.max_length=49"]
     told: list[str] = []
     meta = RunFolder(train(tiny_config(*given), told.append)).meta
     assert 0 < meta.texts_cut < 1
