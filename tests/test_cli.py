@@ -156,6 +156,8 @@ def test_a_file_gets_its_tags(tagger: Command, tiny_run: RunFolder, tmp_path: Pa
         (["--engine", "local", "--title", "x"], "--engine goes with --input and --output"),
         (["--engine", "local", "--input", ".", "--output", "out"], "no file that ends in .parquet"),
         (["--engine", "local", "--workers", "2", "--input", ".", "--output", "o"], "--workers is"),
+        (["--engine", "local", "--device", "cuda", "--input", ".", "--output", "o"], "on CPUs"),
+        (["--title", "x", "--device", "mps"], "device=mps: there is no such device here"),
         (["--engine", "ray", "--workers", "0", "--input", ".", "--output", "out"], "--workers is"),
         (["--engine", "local", "--input", "no://x", "--output", "out"], "no://x cannot be opened"),
     ],

@@ -631,6 +631,8 @@ def _predict(options: argparse.Namespace) -> None:
         raise UserError("--input and --output go together: give both")
     if options.engine is not None and (one or options.strict):
         raise UserError("--engine goes with --input and --output, and not with --strict")
+    if options.engine is not None and options.device not in ("auto", "cpu"):
+        raise UserError(f"--engine computes on CPUs: leave out --device {options.device}")
     if options.workers is not None and (options.engine != "ray" or options.workers < 1):
         raise UserError("--workers is a number of at least 1, and goes with --engine ray")
     if options.text is not None and options.description is not None:
