@@ -1,7 +1,7 @@
 """Go on pretraining an encoder on unlabelled items of the domain.
 
     python benchmarks/adapt_encoder.py --input STREAM.csv --objective mlm --out FOLDER
-    python train.py model.encoder=FOLDER model.sha256=null
+    python train.py model.encoder=FOLDER
 
 `mlm` guesses masked tokens (Gururangan et al., "Don't Stop Pretraining", ACL 2020). `pairs` lets a
 title find its own description among those of a batch, as the encoder was pretrained to do with

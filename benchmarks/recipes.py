@@ -12,7 +12,7 @@ intervals that hold for all variants at once, and a last table ranks the variant
 Each run is an ordinary run folder below --out: a killed benchmark goes on where it was. A long one
 can be made in pieces (--only NAME), and is collected by the command without --only.
 
-Encoders of benchmarks/adapt_encoder.py: --variant 'mlm=model.encoder=FOLDER model.sha256=null'.
+Encoders of benchmarks/adapt_encoder.py: --variant 'mlm=model.encoder=FOLDER'.
 """
 
 import argparse

@@ -245,7 +245,7 @@ def _yaml(value: Any) -> str:
         return "..."
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return str(value).replace("'", "") if isinstance(value, list) else str(value)
+    return str(value).replace("'", "") if isinstance(value, list) else str(value) or '""'
 
 
 def _descriptions(keys: type[BaseModel]) -> dict[str, str]:

@@ -156,6 +156,8 @@ def test_a_file_gets_its_tags(tagger: Command, tiny_run: RunFolder, tmp_path: Pa
         (["--engine", "local", "--title", "x"], "--engine goes with --input and --output"),
         (["--engine", "local", "--input", ".", "--output", "out"], "no file that ends in .parquet"),
         (["--engine", "local", "--workers", "2", "--input", ".", "--output", "o"], "--workers is"),
+        (["--engine", "local", "--device", "cuda", "--input", ".", "--output", "o"], "on CPUs"),
+        (["--title", "x", "--device", "mps"], "device=mps: there is no such device here"),
         (["--engine", "ray", "--workers", "0", "--input", ".", "--output", "out"], "--workers is"),
         (["--engine", "local", "--input", "no://x", "--output", "out"], "no://x cannot be opened"),
     ],
@@ -328,7 +330,7 @@ def test_a_file_that_may_not_grow_is_named(
 def test_ctrl_c_ends_with_130(
     tagger: Command, tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(run: RunFolder) -> None:
+    def interrupt(run: RunFolder, device: str) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(RunFolder, "load_classifier", interrupt)

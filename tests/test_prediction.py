@@ -93,7 +93,7 @@ class Watched:
 @pytest.fixture
 def watched(model: Classifier, monkeypatch: pytest.MonkeyPatch) -> Watched:
     watched = Watched(model)
-    monkeypatch.setattr(RunFolder, "load_classifier", lambda run: watched)
+    monkeypatch.setattr(RunFolder, "load_classifier", lambda run, device: watched)
     return watched
 
 

@@ -105,9 +105,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_table_options(init, labelled=True, tags=False)
     init.set_defaults(command=_init)
 
+    device = argparse.ArgumentParser(add_help=False)
+    device.add_argument(
+        "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"],
+        help="what models of torch compute on; default: the GPU where there is one",
+    )  # fmt: skip
     predict = commands.add_parser(
         "predict",
-        parents=[run, runs],
+        parents=[run, runs, device],
         help="give items their tag",
         description="Give one item (--title, --description) or a file of items (--input, --output) "
         "their tags. The input (CSV, JSON, Parquet, Arrow; .gz and .zst) is read as the run's own "
@@ -145,7 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     audit = commands.add_parser(
         "audit",
-        parents=[runs],
+        parents=[runs, device],
         help="examine a file of items",
         description="Examine a table (CSV, JSON, Parquet, Arrow): schema, sample, repeats, "
         "label errors, coverage, drift. With --import nothing is examined: decisions of a "
@@ -635,6 +640,8 @@ def _predict(options: argparse.Namespace) -> None:
         raise UserError("--input and --output go together: give both")
     if options.engine is not None and (one or options.strict):
         raise UserError("--engine goes with --input and --output, and not with --strict")
+    if options.engine is not None and options.device not in ("auto", "cpu"):
+        raise UserError(f"--engine computes on CPUs: leave out --device {options.device}")
     if options.workers is not None and (options.engine != "ray" or options.workers < 1):
         raise UserError("--workers is a number of at least 1, and goes with --engine ray")
     if options.text is not None and options.description is not None:
@@ -652,7 +659,7 @@ def _predict(options: argparse.Namespace) -> None:
 
         outcome = predict_file(
             run, options.input, options.output, _table_format(options, run.columns),
-            strict=options.strict, keep_columns=options.keep_columns,
+            strict=options.strict, keep_columns=options.keep_columns, device=options.device,
         )  # fmt: skip
         # What was predicted may itself go to standard output.
         told = sys.stderr if options.output == PIPE else sys.stdout
@@ -680,7 +687,7 @@ def _predict(options: argparse.Namespace) -> None:
     from tagger.decision.decider import load_decider
     from tagger.decision.policies import NEEDS_REVIEW, REVIEW
 
-    decisions = load_decider(run.path, run.load_classifier()).decide([item])
+    decisions = load_decider(run.path, run.load_classifier(options.device)).decide([item])
     decided = int(decisions.tags[0])
     print(NEEDS_REVIEW if decided == REVIEW else run.tags[decided])
     ranked = sorted(zip(run.tags, decisions.probabilities[0], strict=True), key=lambda p: -p[1])
@@ -786,6 +793,7 @@ def _audit(options: argparse.Namespace) -> None:
         against=options.against,
         split_column=options.split_column,
         model=None if options.no_embeddings else options.model,
+        device=options.device,
     )
     folder = options.out or Path("audits") / options.data.stem
     page = audit_page(audit)

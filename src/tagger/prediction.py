@@ -59,6 +59,7 @@ def predict_file(
     *,
     strict: bool = False,
     keep_columns: bool = False,
+    device: str = "cpu",
 ) -> Outcome:
     """Write the decision, the most probable tag and all probabilities for every row of a file.
 
@@ -70,6 +71,7 @@ def predict_file(
         how: How to read it.
         strict: Refuse the file where a row cannot be answered, before any work is done.
         keep_columns: Hand on the columns of the file that are not read.
+        device: What the model computes on.
 
     Raises:
         UserError: for a file that can't be read, an output that can't be written, or another
@@ -79,7 +81,7 @@ def predict_file(
         if str(output) == PIPE:
             table = _Table(path, how, keep_columns, strict)
             state = _new_state(run, path, table)
-            decider = load_decider(run.path, run.load_classifier())
+            decider = load_decider(run.path, run.load_classifier(device))
             with (
                 progress_bar(table.total, "predict", "item") as bar,
                 # Not sys.stdout, which lets work go on though its reader has left: here the output
@@ -97,7 +99,7 @@ def predict_file(
             partial = target.with_name(f"{target.name}.partial")
             note = partial.with_name(f"{partial.name}.json")
             state = _resume(partial, note, _new_state(run, path, table))
-            decider = load_decider(run.path, run.load_classifier())
+            decider = load_decider(run.path, run.load_classifier(device))
             with (
                 progress_bar(table.total, "predict", "item", initial=state.rows) as bar,
                 partial.open("ab") as raw,

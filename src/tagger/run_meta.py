@@ -100,6 +100,8 @@ class RunMeta(Document):
         model_files: SHA-256 of each file below model/.
         best_validation: Score of the validation metric at `best_step`.
         parameters: Number of the model's parameters.
+        texts_cut: Share of the training and validation texts that are longer than
+            `model.max_length`; None for models without one.
         compressed_from: Of an export: the run that it was made of.
         compress: Of an export: how it was compressed.
         gate: Of an export: whether the parity gate `passed` or was `skipped`.
@@ -129,6 +131,7 @@ class RunMeta(Document):
     train_seconds: float | None = None
     peak_memory_mib: float | None = None
     parameters: int | None = None
+    texts_cut: float | None = None
     compressed_from: Original | None = None
     compress: dict[str, JsonValue] | None = None
     gate: str | None = None

@@ -252,16 +252,21 @@ class RunFolder:
                 "Copy the folder again from where it was made, or train the run again.",
             )
 
-    def load_classifier(self) -> Classifier:
+    def load_classifier(self, device: str = "cpu") -> Classifier:
         """Load the model, after checking every file of it.
 
+        Args:
+            device: What it is to compute on: `cpu`, `cuda`, `mps`, or `auto`.
+
         Raises:
-            UserError: when a file is missing or is not the one that training wrote.
+            UserError: when a file is missing or is not the one that training wrote, or when there
+                is no such device.
         """
         if self.written_by:
             self._note(self.written_by.replace("It", str(self.path), 1))
         self.check_model()
         # Imported here: most readers of a run need no model.
+        from tagger.models.devices import move_to_device
         from tagger.models.registry import load_classifier
 
         try:
@@ -274,6 +279,7 @@ class RunFolder:
                 f"{self.path}: the model's tags differ from those of meta.json:",
                 [f"model: {list_tags(classifier.tags)}", f"meta.json: {list_tags(self.tags)}"],
             )
+        move_to_device(classifier, device)
         return classifier
 
 

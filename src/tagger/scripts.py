@@ -14,6 +14,7 @@ from tagger.config.composition import (
     help_text,
     load_config,
     translate_overrides,
+    with_encoder,
     with_source,
 )
 from tagger.config.schema import SCHEMAS
@@ -48,7 +49,8 @@ def run_hydra_script(config_name: str, function: Callable[[Any], object]) -> Non
     def job(config: DictConfig) -> None:
         function(load_config(SCHEMAS[config_name], config))
 
-    with experiment_by_path(translate_overrides(overrides)) as sys.argv[1:]:
+    overrides = with_encoder(config_name, translate_overrides(overrides))
+    with experiment_by_path(overrides) as sys.argv[1:]:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(job)()
 
 

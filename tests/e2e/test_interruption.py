@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -106,7 +107,21 @@ def test_stopped_run_says_how_to_go_on(tiny_config, tmp_path, number):
     assert list((tmp_path / "stopped" / "checkpoints").glob("step-*"))
 
 
-def test_two_processes_agree_with_one(tiny_config, tmp_path):
+def two_machines(folder: Path) -> list[Path]:
+    """Write the config of docs/multi-node.md for two machines, which both are this one."""
+    page = (ROOT / "docs" / "multi-node.md").read_text(encoding="utf-8")
+    config = page.split("```yaml\n")[1].split("```")[0]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = config.replace("10.0.0.1", "127.0.0.1").replace("29500", str(port))
+    files = [folder / "machine0.yaml", folder / "machine1.yaml"]
+    for rank, file in enumerate(files):
+        file.write_text(config.replace("machine_rank: 0", f"machine_rank: {rank}"))
+    return files
+
+
+def test_two_machines_agree_with_one_process(tiny_config, tmp_path):
     # Without dropout: its masks differ by process. 36 rows by 8 leave a last batch of 4.
     config = tiny_config(
         f"runs_dir={tmp_path}", "name=one", "training.epochs=2", "training.batch_size=8",
@@ -114,14 +129,19 @@ def test_two_processes_agree_with_one(tiny_config, tmp_path):
     )  # fmt: skip
     one = RunFolder(train(config))
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    launched = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc_per_node", "2", "train.py", *overrides(config), "name=two"),
-        ],
-        cwd=ROOT, env=environment, text=True, capture_output=True, timeout=DEADLINE, check=False,
-    )  # fmt: skip
-    assert launched.returncode == 0, launched.stderr[-2000:]
+    machines = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file)),
+                *("train.py", *overrides(config), "name=two"),
+            ],
+            cwd=ROOT, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for file in two_machines(tmp_path)
+    ]  # fmt: skip
+    outputs = [machine.communicate(timeout=DEADLINE)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
     two = RunFolder(tmp_path / "two")
     assert two.meta.processes == 2
     for name in ("model.safetensors", "head.safetensors"):

@@ -189,7 +189,7 @@ class Runs:
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     made = Runs(tmp_path)
-    monkeypatch.setattr(RunFolder, "load_classifier", lambda run: made.models[run.name])
+    monkeypatch.setattr(RunFolder, "load_classifier", lambda run, _="cpu": made.models[run.name])
     # Drawing takes most of the time of a report; `real_figures` brings it back.
     plots = {"confusion": Plot(Figure(figsize=(1, 1)), "Nothing.")}
     monkeypatch.setattr("tagger.reporting.evaluation_figures.draw_figures", lambda _: plots)

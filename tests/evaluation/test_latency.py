@@ -215,19 +215,19 @@ def test_cores_are_hidden_for_a_while_alone() -> None:
     assert available_cores() == cores
 
 
-def test_the_run_that_is_timed_was_loaded_on_as_many_cores(
+def test_the_run_that_is_timed_was_loaded_on_as_many_cores_and_never_on_a_gpu(
     runs, items, split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs.make("r", items, split)
-    found: list[int] = []
+    found: list[tuple[int, str]] = []
 
-    def load(run: RunFolder) -> Any:
-        found.append(available_cores())
+    def load(run: RunFolder, device: str) -> Any:
+        found.append((available_cores(), device))
         return runs.models[run.name]
 
     monkeypatch.setattr(RunFolder, "load_classifier", load)
     runs.evaluate("r", "latency.threads=1")
-    assert found == [available_cores(), 1]
+    assert found == [(available_cores(), "auto"), (1, "cpu")]
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertConfig, BertModel
 
 from tagger.errors import UserError
-from tagger.models.bert import BertEncoder, is_supported
-from tagger.models.encoders import locate_encoder, read_encoder
+from tagger.models.bert import LONG, BertEncoder, is_supported
+from tagger.models.encoders import fuse_attention, locate_encoder, read_encoder
 
 IDS = torch.tensor([[101, 7592, 2088, 102], [101, 2748, 102, 0]])
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
@@ -54,6 +54,34 @@ def test_the_real_encoder_agrees_too(tiny_config):
     ours, theirs = read_encoder(folder), AutoModel.from_pretrained(folder)
     visible = MASK.bool()
     torch.testing.assert_close(states(ours)[visible], states(theirs)[visible], atol=2e-5, rtol=1e-4)
+
+
+def test_long_texts_are_computed_by_fused_attention_where_that_is_asked_for(
+    reference_folder, monkeypatch
+):
+    encoder = read_encoder(reference_folder).eval()
+    calls = []
+    fused = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *inputs, **named: calls.append(1) or fused(*inputs, **named),
+    )
+    written_out = {}
+    for turn in (False, True):
+        if turn:
+            fuse_attention(encoder)
+        for tokens in (LONG, LONG + 1):
+            ids = torch.arange(2 * tokens).reshape(2, tokens) % 7000
+            mask = torch.ones_like(ids)
+            mask[1, 100:] = 0
+            with torch.inference_mode():
+                output = encoder(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
+            expected = written_out.setdefault(tokens, output)
+            torch.testing.assert_close(output, expected, atol=2e-5, rtol=1e-4)
+            if tokens == LONG:
+                assert torch.equal(output, expected)
+    assert len(calls) == 3, "one layer each of the long texts"
 
 
 def test_padding_changes_nothing(reference_folder):

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from transformers import AutoModel
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.models.registry import load_classifier
+from tagger.models.tokenization import share_cut
 from tagger.models.transformer import (
     TransformerClassifier,
     cls_pool,
@@ -154,3 +157,25 @@ def test_encoder_dropout_is_what_the_config_says(tiny_config):
 
     assert rates("model.encoder_dropout=0.3") == {0.3}
     assert rates("model.encoder_dropout=null") == {0.1}
+
+
+@pytest.mark.parametrize(("length", "fused"), [(256, False), (257, True)])
+def test_a_model_of_long_texts_is_loaded_with_the_attention_that_it_was_built_with(
+    tiny_config, tmp_path, length, fused
+):
+    config = tiny_config(f"model.max_length={length}").model
+    for build in (TransformerClassifier.build, TransformerClassifier.build_frozen):
+        classifier = build(config, ["a", "b"])
+        classifier.save(tmp_path)
+        assert ("fused_attention" in json.loads((tmp_path / "tagger.json").read_text())) == fused
+        again = TransformerClassifier.load(tmp_path)
+        assert classifier.module.encoder.fused_attention == fused
+        assert again.module.encoder.fused_attention == fused
+        item = [Item("1", "alpha beta gamma " * 200, "")]
+        np.testing.assert_array_equal(again.embed(item), classifier.embed(item))
+
+
+def test_the_share_of_texts_that_are_cut_is_counted(tiny_classifier):
+    texts = ["word " * n for n in (1, 61, 62, 63, 99)]  # two tokens of 64 are special
+    assert share_cut(tiny_classifier.tokenizer, texts) == 2 / 5
+    assert share_cut(tiny_classifier.tokenizer, []) == 0

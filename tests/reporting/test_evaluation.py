@@ -261,3 +261,10 @@ def test_what_there_is_not_is_said(report: EvaluationReport, tmp_path: Path) -> 
     assert "Behaviour" not in markdown and "Against" not in markdown
     rows = [line.split("|") for line in markdown.splitlines() if line.startswith("| plums")]
     assert any(row[3].strip() == "-" for row in rows), "nothing published has no precision"
+
+
+def test_texts_that_are_cut_are_told_of(report: EvaluationReport) -> None:
+    assert "are cut" not in render_html(evaluation_page(report, NONE))
+    data = report.data.model_copy(update={"texts_cut": 0.125})
+    page = evaluation_page(report.model_copy(update={"data": data}), NONE)
+    assert "12.5% of the texts are cut: they have more tokens than" in render_html(page)

@@ -12,10 +12,11 @@ from torch.utils._pytree import tree_leaves
 
 from tagger.config.schema import TrainConfig
 from tagger.data.items import Item
+from tagger.errors import UserError
 from tagger.models.transformer import TransformerClassifier
 from tagger.runs import RunFolder
 from tagger.training import devices
-from tagger.training.devices import build_accelerator, resolve_precision
+from tagger.training.devices import build_accelerator, overridden_precision, resolve_precision
 from tagger.training.train_run import train
 
 NO_DOUBLES = "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support it"
@@ -119,3 +120,56 @@ def test_a_process_computes_with_its_threads_or_its_share_of_the_cores(
     accelerator = build_accelerator(None)
     assert set_to == [3, 8, 2, 4]
     assert accelerator.mixed_precision == "no"
+
+
+@pytest.mark.parametrize(
+    ("variable", "plan"),
+    [
+        ("ACCELERATE_USE_FSDP", "FSDP"),
+        ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"),
+        ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM"),
+    ],
+)
+def test_plans_that_divide_the_model_are_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, plan: str
+) -> None:
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(UserError, match=rf"asks for {plan}, and .*\n.*distributed_type"):
+        build_accelerator(1)
+
+
+def test_one_of_several_processes_that_was_started_alone_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(UserError, match=r"started this one alone.*\n.*torchrun"):
+        build_accelerator(1)
+    monkeypatch.delenv("MASTER_ADDR")
+    assert build_accelerator(1).num_processes == 1
+
+
+@pytest.mark.parametrize(
+    ("launched", "wanted", "computed", "said"),
+    [
+        ("bf16", "auto", "bf16", False),
+        ("bf16", "fp32", "fp32", True),
+        ("no", "auto", "fp32", False),
+        ("no", "bf16", "bf16", True),
+        ("fp16", "auto", "fp32", True),
+        (None, "bf16", "bf16", False),
+    ],
+)
+def test_the_precision_of_the_launch_is_respected_or_its_override_is_said(
+    monkeypatch: pytest.MonkeyPatch, launched: str | None, wanted: str, computed: str, *, said: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    if launched is not None:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    precision = resolve_precision(wanted, torch.device("cpu"))
+    assert precision == computed
+    notes = overridden_precision(precision)
+    assert bool(notes) == said
+    assert all(f"mixed_precision is {launched}, and {computed}" in note for note in notes)

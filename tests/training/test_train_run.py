@@ -22,6 +22,7 @@ from tagger.runs import (
     read_predictions,
     read_row_sources,
 )
+from tagger.training import train_run
 from tagger.training.train_run import train
 
 
@@ -38,10 +39,26 @@ def test_run_folder_holds_what_others_read(tiny_run):
     assert meta.environment.hardware["cpu"]
     assert meta.environment.command
     assert meta.train_seconds > 0 and meta.peak_memory_mib > 0
+    assert meta.texts_cut == 0
     assert meta.schema_version == 2
     assert meta.made_in.folder == str(tiny_run.path.resolve())
     assert meta.made_in.host and meta.made_in.repository
     assert not list(tiny_run.path.parent.glob(".*"))
+
+
+def test_the_share_of_texts_that_are_cut_is_recorded_and_said(tiny_config, tmp_path):
+    given = ["name=cut", f"runs_dir={tmp_path}", "training.epochs=1", "model.max_length=49"]
+    told: list[str] = []
+    meta = RunFolder(train(tiny_config(*given), told.append)).meta
+    assert 0 < meta.texts_cut < 1
+    assert f"{meta.texts_cut:.1%} of the texts have more tokens" in told[-1]
+
+
+def test_a_folder_that_a_machine_does_not_see_is_refused(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_run, "gather_object", lambda there: [*there, False])
+    with pytest.raises(UserError, match="not there on every machine"):
+        train(tiny_config("name=lost", f"runs_dir={tmp_path}"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_splits_and_predictions_name_the_same_rows(tiny_run):

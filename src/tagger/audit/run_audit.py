@@ -39,6 +39,7 @@ def audit_file(
     against: Sequence[Path] = (),
     split_column: str | None = None,
     model: str | None = "minilm",
+    device: str = "cpu",
 ) -> AuditReport:
     """Examine a labelled or unlabelled file.
 
@@ -51,6 +52,7 @@ def audit_file(
         split_column: A column of the file that says which part a row belongs to (train, test);
             rows of different parts must not repeat each other.
         model: Name of the model config whose encoder compares meanings; None to do without.
+        device: What it computes on.
 
     Raises:
         UserError: for files that cannot be read, or a split column that is not there.
@@ -61,7 +63,7 @@ def audit_file(
     items = [item for one in tables for item in one.items]
     own = len(table.items)
 
-    vectors = None if model is None else embed_items(items, model, table.tags)
+    vectors = None if model is None else embed_items(items, model, table.tags, device)
     groups = group_near_duplicates(table.items)
     repeats = [
         one

@@ -38,6 +38,17 @@ from tagger.files import REPO_ROOT, plain_name, resolve_path
 
 CONFIG_DIR = REPO_ROOT / "configs"
 
+OF_AN_ENCODER = {
+    "name": "null",
+    "revision": "null",
+    "sha256": "null",
+    "random": "null",
+    "pooling": "auto",
+    "prompt": "null",
+    "normalize": "null",
+}
+"""Keys of a model that are about its encoder, and the values that leave them to another one."""
+
 MISTAKES = "the config has mistakes:"
 GONE = "there is no such key any more (docs/experiment-log.md)"
 WHERE_TO_LOOK = (
@@ -76,6 +87,37 @@ def with_source(overrides: Sequence[str]) -> list[str]:
     return [*overrides[:at], "data=file", *overrides[at:]]
 
 
+def with_encoder(name: str, overrides: Sequence[str]) -> list[str]:
+    """Take `model.encoder=ENCODER` for what is meant: that encoder, used as its own files say.
+
+    What `configs/model/` says of its own encoder does not hold for another; what is given does.
+
+    Args:
+        name: Of the config, whose groups it takes.
+        overrides: Under the names of today.
+    """
+    pairs = [text.lstrip("+").partition("=")[::2] for text in overrides]
+    given = dict(pairs)
+    choice = given.get("model", "minilm")
+    if "model.encoder" not in given or choice not in config_groups(name).get("model", ()):
+        return list(overrides)
+    chosen = compose_section("model", choice)
+    encoder = given["model.encoder"].strip("'\"")
+    if encoder == chosen.get("encoder", encoder):
+        return list(overrides)
+    kept = {"random"} if encoder == "random" else set()
+    if chosen.get("static") is not None:  # whose vectors are pooled in one way alone
+        kept |= {"pooling", "normalize"}
+    reset = [
+        f"model.{key}={value}"
+        for key, value in OF_AN_ENCODER.items()
+        if key in chosen and key not in kept and f"model.{key}" not in given
+    ]
+    # Beside it, since an option of Hydra's may come before.
+    at = [key for key, _ in pairs].index("model.encoder")
+    return [*overrides[:at], *reset, *overrides[at:]]
+
+
 def translate_overrides(overrides: Sequence[str]) -> list[str]:
     """Return overrides under the names of today, and say on standard error what was renamed."""
     translated = []
@@ -101,7 +143,7 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     keys = list(schema_keys(SCHEMAS[name]))
     problems: list[str] = []
     accepted: list[str] = []
-    for text in translate_overrides(overrides):
+    for text in with_encoder(name, translate_overrides(overrides)):
         try:
             override = OverridesParser.create().parse_override(text)
         # The grammar ends in many ways: a number of 5,000 digits is a ValueError.

@@ -4,6 +4,7 @@ Hydra composes the yaml files (`tagger.config.composition`); the models below de
 What a key does stands below it.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -164,7 +165,7 @@ class EncoderConfig(Section):
     """A pretrained encoder, and how it makes one vector of a text; see `tagger.models.encoders`."""
 
     name: FolderName
-    """Name of the model in run names and reports."""
+    """Name of the model in run names and reports; null: the encoder's."""
     encoder: str = Field(min_length=1)
     """package:NAME, pieces:NAME, random, a folder, or an id of the hub."""
     revision: str | None
@@ -173,10 +174,22 @@ class EncoderConfig(Section):
     """SHA-256 that the encoder's weights must have."""
     random: RandomEncoderConfig | None
     """encoder=random: shape of the encoder."""
-    pooling: Literal["mean", "cls", "max"]
-    """How token vectors become one: their mean, that of the first token, or their maximum."""
+    pooling: Literal["auto", "mean", "cls", "max"]
+    """How token vectors become one: their mean, that of the first token, or their maximum; auto: as
+    the encoder's files say, else the mean."""
+    # Runs that were made before there was this key put nothing before a text.
+    prompt: str | None = ""
+    """Text that is put before each text; null: as the encoder's files say, else none."""
     max_length: int = Field(ge=4, le=8192)
     """Most tokens of a text; longer texts are truncated."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_its_encoder(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("name", "") is not None:
+            return values
+        last = re.split(r"[/\\:]", str(values.get("encoder")).rstrip("/\\"))[-1]
+        return {**values, "name": re.sub(r"[^A-Za-z0-9._-]", "-", last).lstrip("._-") or "encoder"}
 
     @model_validator(mode="after")
     def _check(self) -> "EncoderConfig":
@@ -190,6 +203,9 @@ class TransformerConfig(EncoderConfig):
 
     approach: Literal["transformer"]
     """Which approach this is; the other keys go with it."""
+    # Runs that were made before there was this key take vectors as they are pooled.
+    normalize: bool | None = False
+    """Whether the head reads vectors at length 1; null: as the encoder's files say."""
     head: Literal["linear", "mlp"]
     """What is between the text's vector and the tags: one layer, or two."""
     dropout: Fraction
@@ -559,6 +575,9 @@ class LatencyConfig(Section):
     """Threads of the model; null: all cores."""
 
 
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
 class EvaluateConfig(Section):
     """All that `evaluate.py` takes."""
 
@@ -583,6 +602,9 @@ class EvaluateConfig(Section):
     """Bootstrap resamples of an interval."""
     seed: Seed
     """Seed of the bootstrap."""
+    device: Device
+    """What rows are predicted and embedded on; auto: the GPU where there is one. Latency is that of
+    the CPU."""
     decision: DecisionConfig | None
     """Decision to fit anew; null: the run's own."""
     behaviour: Literal["auto", "on", "off"]

@@ -113,7 +113,7 @@ def compare_runs(
         vectors: Of their texts, (n, width), to guard clusters too; None to leave these out.
         config: What to guard, resamples and seed.
     """
-    theirs, recorded = _predicted(pairing, raw)
+    theirs, recorded = _predicted(pairing, raw, config.device)
     items, tags, seed = pairing.items, pairing.run.tags, config.seed
     chosen = pairing.positions
     true, ours = predictions.true[chosen], predictions.predicted[chosen]
@@ -206,7 +206,7 @@ def paired_bootstrap(
     return bootstrap_ends(counts, score, resamples, seed)
 
 
-def _predicted(pairing: Pairing, raw: FloatArray) -> tuple[IntArray, int]:
+def _predicted(pairing: Pairing, raw: FloatArray, device: str) -> tuple[IntArray, int]:
     """Return what the other run predicts, by its own correction of what its model gives.
 
     Its model has been asked already where it is the evaluated run's own; of its test rows the run
@@ -232,7 +232,7 @@ def _predicted(pairing: Pairing, raw: FloatArray) -> tuple[IntArray, int]:
         recorded = sum((item.id, item.content_hash) in answers for item in items)
     lacking = [item for item in items if (item.id, item.content_hash) not in answers]
     if lacking:
-        made = predict(other.load_classifier(), lacking)
+        made = predict(other.load_classifier(device), lacking)
         answers |= {
             (item.id, item.content_hash): row for item, row in zip(lacking, made, strict=True)
         }

@@ -1,10 +1,12 @@
 """Evaluates a finished run: predictions, scores, and all else that its report says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tagger.config.schema import EvaluateConfig
+from tagger.data.items import Item
 from tagger.data.tags import list_tags, tag_positions
 from tagger.decision.decider import Decider, load_decider, refit_decider
 from tagger.environment import describe_environment
@@ -30,6 +32,8 @@ from tagger.evaluation.rows import EvaluationRows, load_rows
 from tagger.evaluation.selective import describe_decisions
 from tagger.evaluation.slices import slice_mask
 from tagger.files import check_writable, expand_home, resolve_path
+from tagger.models.base import Classifier
+from tagger.models.tokenization import share_cut
 from tagger.run_meta import TrainedOn, TrainingEnvironment
 from tagger.runs import RunFolder, open_run
 from tagger.scores import BoolArray, FloatArray, confusion_matrix
@@ -74,12 +78,14 @@ def evaluate_run(config: EvaluateConfig) -> Evaluation:
     pairing = None if config.against is None else pair_rows(run, rows.items, config)
 
     suite = choose_suite(run, config)
-    decider = open_decider(run, config)
+    decider = open_decider(run, config, config.device)
     decisions = decide(decider, rows.items)
     probabilities = decisions.probabilities
     true = tag_positions(rows.items, run.tags)
     predictions = LabelledPredictions(rows.items, true, probabilities, run.tags)
-    vectors = embed_rows(rows.items, run.tags) if config.explore == "on" else None
+    vectors = None
+    if config.explore == "on":
+        vectors = embed_rows(rows.items, run.tags, config.device)
     # Loaded again, because some engines count the cores when they load a model, and keep to that.
     with cores_limited(config.latency.threads):
         timed = open_decider(run, config)
@@ -87,7 +93,9 @@ def evaluate_run(config: EvaluateConfig) -> Evaluation:
     del timed  # memory
 
     overall, per_class, slices = score_rows(predictions, rows, config)
-    weak_slices, errors, points = explore(run, predictions, rows.slices, vectors, config.seed)
+    weak_slices, errors, points = explore(
+        run, predictions, rows.slices, vectors, seed=config.seed, device=config.device
+    )
     comparison = None
     if pairing is not None:
         comparison = compare_runs(
@@ -109,6 +117,7 @@ def evaluate_run(config: EvaluateConfig) -> Evaluation:
             evaluated=len(rows.items),
             explanation=rows.explanation,
             warning=rows.warning,
+            texts_cut=share_cut_by(decider.classifier, rows.items),
         ),
         intervals=IntervalSettings(level=LEVEL, resamples=config.resamples, seed=config.seed),
         tags=list(run.tags),
@@ -183,16 +192,22 @@ def choose_suite(run: RunFolder, config: EvaluateConfig) -> Suite | None:
     return None if unknown else suite
 
 
-def open_decider(run: RunFolder, config: EvaluateConfig) -> Decider:
+def open_decider(run: RunFolder, config: EvaluateConfig, device: str = "cpu") -> Decider:
     """Load a run's classifier with the rule that it was made with, or with one fitted anew.
 
     Raises:
         UserError: for a model or a rule that cannot be used, or when there is nothing to fit to.
     """
-    classifier = run.load_classifier()
+    classifier = run.load_classifier(device)
     if config.decision is None:
         return load_decider(run.path, classifier)
     return refit_decider(run.path, classifier, config.decision)
+
+
+def share_cut_by(classifier: Classifier, items: Sequence[Item]) -> float | None:
+    """Return the share of texts that a model cuts; None for one that reads whole texts."""
+    tokenizer = getattr(classifier, "tokenizer", None)
+    return None if tokenizer is None else share_cut(tokenizer, [item.text for item in items])
 
 
 def score_rows(

@@ -26,11 +26,13 @@ PERPLEXITY = 30.0
 SHOWN_CHARACTERS = 300
 
 
-def embed_rows(items: Sequence[Item], tags: Sequence[str]) -> FloatArray | None:
+def embed_rows(
+    items: Sequence[Item], tags: Sequence[str], device: str = "cpu"
+) -> FloatArray | None:
     """Return vectors of texts, (n, width), or None where there are too many of them."""
     if len(items) > MOST_EMBEDDED:
         return None
-    return embed_items(items, ENCODER, tags)
+    return embed_items(items, ENCODER, tags, device)
 
 
 def explore(
@@ -38,7 +40,9 @@ def explore(
     predictions: LabelledPredictions,
     slices: Sequence[Slice],
     vectors: FloatArray | None,
+    *,
     seed: int,
+    device: str = "cpu",
 ) -> tuple[WeakSlices, Errors, list[MapPoint] | None]:
     """Look for weak slices, group the errors, and draw a map.
 
@@ -49,6 +53,7 @@ def explore(
         vectors: Of the texts, (n, width); None to do without: then there are no clusters, no
             nearest items and no map.
         seed: Of the search and of the map.
+        device: What the training items are embedded on.
     """
     items, tags = predictions.items, predictions.tags
     named = [
@@ -62,7 +67,7 @@ def explore(
     if vectors is not None:
         known = trained_on(run)[:MOST_EMBEDDED]
         if known:
-            nearest = nearest_items(vectors, known, embed_items(known, ENCODER, tags))
+            nearest = nearest_items(vectors, known, embed_items(known, ENCODER, tags, device))
     return (
         describe_weak_slices(weak, len(parts), predictions),
         describe_errors(predictions, parts, nearest),

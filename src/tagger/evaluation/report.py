@@ -76,6 +76,7 @@ class DataFacts(Record):
         evaluated: Number of rows evaluated on.
         explanation: Which rows these are, in words.
         warning: Why scores on them may be too good.
+        texts_cut: Share of them that are longer than the model reads; None where it reads all.
     """
 
     name: str
@@ -86,6 +87,7 @@ class DataFacts(Record):
     evaluated: int
     explanation: str
     warning: str | None
+    texts_cut: float | None = None
 
 
 class IntervalSettings(Record):

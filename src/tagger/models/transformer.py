@@ -19,7 +19,14 @@ from tagger.data.sources import iter_unlabelled
 from tagger.errors import UserError
 from tagger.files import resolve_path, write_json
 from tagger.models.base import SETTINGS, read_settings
-from tagger.models.encoders import encoder_layers, load_encoder, read_encoder
+from tagger.models.bert import LONG
+from tagger.models.encoders import (
+    as_declared,
+    encoder_layers,
+    fuse_attention,
+    load_encoder,
+    read_encoder,
+)
 from tagger.models.interchange import (
     OPENED_BY,
     refuse_other_heads,
@@ -36,6 +43,9 @@ from tagger.scores import softmax
 PREDICTION_BATCH = 32
 ARCHITECTURE = ("pooling", "head", "dropout", "max_length", "normalize")
 """Settings of a model folder beside its tags; `max_length` is the tokenizer's."""
+
+FUSED = "fused_attention"
+"""Setting of a model of long texts; models of before lack it, and compute all texts one way."""
 
 
 def mean_pool(states: Tensor, mask: Tensor) -> Tensor:
@@ -157,9 +167,11 @@ class TransformerClassifier:
         The head, and an encoder that is not pretrained, take their weights from torch's global
         random state.
         """
+        config, _ = as_declared(config)
         encoder, tokenizer = make_student(config)
         shape = config.model_dump(include={"pooling", "head", "dropout", "max_length"})
-        classifier = cls._assemble(encoder, tokenizer, tags, shape | {"normalize": False})
+        shape |= {"normalize": config.normalize, **_attention(config)}
+        classifier = cls._assemble(encoder, tokenizer, tags, shape)
         classifier.module.freeze(config.freeze_embeddings, config.freeze_layers)
         if config.encoder_dropout is not None:
             for part in encoder.modules():
@@ -173,6 +185,7 @@ class TransformerClassifier:
 
         Its vectors are taken at length 1, as encoders of sentences are pretrained to compare them.
         """
+        config, _ = as_declared(config)
         encoder, tokenizer = load_encoder(config)
         encoder.requires_grad_(False)
         shape = {
@@ -181,6 +194,7 @@ class TransformerClassifier:
             "dropout": 0.0,
             "max_length": config.max_length,
             "normalize": True,
+            **_attention(config),
         }
         return cls._assemble(encoder, tokenizer, tags, shape)
 
@@ -188,7 +202,9 @@ class TransformerClassifier:
     def _assemble(
         cls, encoder: nn.Module, tokenizer: Tokenizer, tags: Sequence[str], shape: Mapping[str, Any]
     ) -> Self:
-        settings = {name: value for name, value in shape.items() if name != "max_length"}
+        if shape.get(FUSED):
+            fuse_attention(encoder)
+        settings = {name: shape[name] for name in ARCHITECTURE if name != "max_length"}
         return cls(TransformerModule(encoder, len(tags), **settings), tokenizer, tags, shape)
 
     def tokenize(self, items: Sequence[Item]) -> list[list[int]]:
@@ -286,9 +302,14 @@ class TransformerClassifier:
         """Read what `save` wrote."""
         settings = read_settings(folder)
         shape = {name: settings[name] for name in ARCHITECTURE}
+        shape |= {FUSED: True} if settings.get(FUSED) else {}
         head_weights = load_file(folder / "head.safetensors")
         tokenizer = load_tokenizer(folder, shape["max_length"])
         classifier = cls._assemble(read_encoder(folder), tokenizer, settings["tags"], shape)
         classifier.module.head.load_state_dict(head_weights)
         classifier.module.eval()
         return classifier
+
+
+def _attention(config: EncoderConfig) -> dict[str, bool]:
+    return {FUSED: True} if config.max_length > LONG else {}

@@ -54,6 +54,9 @@ from tagger.runs import write_predictions
 from tagger.scores import OVERALL, PER_CLASS
 
 CHANGES = {"fixed": "Fixed", "broken": "Broken", "still_wrong": "Wrong in another way"}
+CUT = "they have more tokens than model.max_length, and the model reads no further"
+"""Why texts are cut."""
+
 MOST_LETTERS = 400
 """Of a description that a page shows."""
 
@@ -103,6 +106,7 @@ def evaluation_page(report: EvaluationReport, figures: Figures) -> Page:
     blocks: list[Block] = [
         Text(f"Evaluated on {data.explanation}. Square brackets hold 95% intervals."),
         *([Text(f"{data.warning}.", "warning")] if data.warning else []),
+        *([Text(f"{data.texts_cut:.1%} of the texts are cut: {CUT}.")] if data.texts_cut else []),
         headline(report),
         tags_table(report, score, "Tags"),
         _decisions(report),
@@ -305,6 +309,8 @@ def _summary(report: EvaluationReport) -> list[Block]:
     blocks.append(Text(f"rows: {data.explanation}"))
     if data.warning:
         blocks.append(Text(data.warning, "warning"))
+    if data.texts_cut:
+        blocks.append(Text(f"cut: {data.texts_cut:.1%} of the texts, {CUT}"))
     blocks += [
         Text(f"decision: {describe_decision(report.decision)}"),
         Text(f"calibration: {describe_correction(report.calibration)}"),

@@ -34,6 +34,11 @@ from tagger.training.inputs import RunItems
 from tagger.training.loop import TrainingStopped
 from tagger.training.tracking import read_metrics
 
+LEFT_TO_ENCODER = (
+    ("model.pooling", "auto"), ("model.prompt", None), ("model.normalize", None)
+)  # fmt: skip
+"""Values that a run's config does not keep: what the encoder's files said takes their place."""
+
 
 def start_or_resume(config: TrainConfig) -> tuple[TrainConfig, Path]:
     """Return the config and the folder of the run to begin, or of the one that `resume` names.
@@ -53,7 +58,12 @@ def start_or_resume(config: TrainConfig) -> tuple[TrainConfig, Path]:
         _settings(one)
         for one in (load_config(TrainConfig, compose_config("train", [])), config, run.config)
     )
-    other = {key for key in given if key not in defaults or given[key] != defaults[key]}
+    other = {
+        key
+        for key in given
+        if (key not in defaults or given[key] != defaults[key])
+        and (key, given[key]) not in LEFT_TO_ENCODER
+    }
     changed = differences(
         {key: saved[key] for key in other if key in saved}, {key: given[key] for key in other}
     )
@@ -152,7 +162,7 @@ def first_meta(folder: Path, source: RunItems, inputs: dict[str, str], precision
     )
 
 
-def finish(folder: Path, fitted: Fitted, processes: int) -> None:
+def finish(folder: Path, fitted: Fitted, processes: int, texts_cut: float | None) -> None:
     """Mark a run as finished, once its model is saved, and remove what only training needed."""
     facts = {
         "status": FINISHED,
@@ -166,6 +176,7 @@ def finish(folder: Path, fitted: Fitted, processes: int) -> None:
         "peak_memory_mib": peak_memory_mib(),
         "parameters": fitted.parameters,
         "processes": processes,
+        "texts_cut": texts_cut,
     }
     RunFolder(folder).meta.model_copy(update=facts).write(folder / "meta.json")
     for scratch in (folder / "checkpoints", folder / FOLDS_FOLDER, _replaced(folder)):

@@ -5,23 +5,33 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 from tagger.config.overrides import script_command
 from tagger.config.paths import portable_path, portable_run
-from tagger.config.schema import EnsembleConfig, RulesConfig, TrainConfig, TransformerConfig
+from tagger.config.schema import (
+    EncoderConfig,
+    EnsembleConfig,
+    RulesConfig,
+    TrainConfig,
+    TransformerConfig,
+)
 from tagger.data.sources import data_sha256, load_extra, load_labelled, scan_unlabelled
 from tagger.data.splits import Split, split_items, unseen_items
 from tagger.decision.decider import write_decision
+from tagger.errors import UserError
 from tagger.files import only_process, resolve_path, sha256_of
 from tagger.models.embedding import VectorCache
+from tagger.models.encoders import as_declared
 from tagger.models.rules import RulesClassifier
 from tagger.models.samples import choose_samples, write_samples
+from tagger.models.tokenization import share_cut
+from tagger.models.transformer import TransformerClassifier
 from tagger.oof.crossfit import plan_folds
 from tagger.oof.recorded import check_folds, check_teachers
-from tagger.runs import SplitRow, open_run, resume_command, write_predictions
+from tagger.runs import RunFolder, SplitRow, open_run, resume_command, write_predictions
 from tagger.training.calibration_set import make_calibration_set
-from tagger.training.devices import build_accelerator, resolve_precision
+from tagger.training.devices import build_accelerator, overridden_precision, resolve_precision
 from tagger.training.ensembles import check_unseen, seen_rows
 from tagger.training.fitting import Fitted, fit_classifier
 from tagger.training.inputs import RunItems, TrainingContext, TrainingData
@@ -57,8 +67,12 @@ def train(
     # Each process makes up a name of its own; the main one's counts.
     folder = Path(broadcast_object_list([str(folder)])[0])
     precision = resolve_precision(config.training.mixed_precision, accelerator.device)
+    notes = overridden_precision(precision)
+    if isinstance(config.model, EncoderConfig):
+        model, declared = as_declared(config.model)
+        config, notes = config.model_copy(update={"model": model}), [*notes, *declared]
     source = _load_source(config)
-    for note in source.notes if main else ():
+    for note in (*notes, *source.notes) if main else ():
         say(f"note: {note}")
     folds = plan_folds(source.part(source.split.train), source.config)
     inputs, seen = _examine_inputs(source)
@@ -74,6 +88,7 @@ def train(
                     say(f"{folder} is finished already, from this very config and data.")
                 return folder
             with nullcontext() if taken_up else undone_if_it_fails(folder):
+                _check_shared(folder)
                 shared = VectorCache() if vectors is None else vectors
                 context = TrainingContext(accelerator, precision, folder, shared)
                 fitted = _train_in(context, source, folds)
@@ -84,6 +99,15 @@ def train(
             say(f"\nstopped; go on with: {resume_command(folder)}")
         raise KeyboardInterrupt from None
     return folder
+
+
+def _check_shared(folder: Path) -> None:
+    """Refuse to train on machines that do not share the run folder, which all processes read."""
+    if not all(gather_object([folder.is_dir()])):
+        raise UserError(
+            f"{folder} is not there on every machine, and the processes of a training share it",
+            hint="Give a runs_dir that all machines have (docs/multi-node.md).",
+        )
 
 
 def _load_source(config: TrainConfig) -> RunItems:
@@ -136,7 +160,10 @@ def _train_in(context: TrainingContext, source: RunItems, folds: list[Split]) ->
         raw = classifier.predict_proba(test)
         corrected = rule.calibrator.apply(raw)
         write_predictions(folder / "predictions.csv", [i.id for i in test], tags, raw, corrected)
-    finish(folder, fitted, context.accelerator.num_processes)
+    cut = None
+    if isinstance(classifier, TransformerClassifier):
+        cut = share_cut(classifier.tokenizer, [item.text for item in (*known, *data.validation)])
+    finish(folder, fitted, context.accelerator.num_processes, cut)
     return fitted
 
 
@@ -186,5 +213,9 @@ def _examine_inputs(source: RunItems) -> tuple[dict[str, str], list[SplitRow]]:
 def _summary(folder: Path, config: TrainConfig, fitted: Fitted) -> str:
     best = fitted.best_validation
     score = "" if best is None else f", best val/{config.training.metric} {best:.4f}"
+    cut = RunFolder(folder).meta.texts_cut
+    told = ""
+    if cut:
+        told = f"{cut:.1%} of the texts have more tokens than model.max_length, and were cut\n"
     following = script_command("evaluate.py", run=folder)
-    return f"trained in {fitted.seconds:.1f} s{score}\n{folder}\nnext: {following}"
+    return f"trained in {fitted.seconds:.1f} s{score}\n{told}{folder}\nnext: {following}"
