@@ -1,0 +1,515 @@
+"""Replays the whole loop: years of items through the real service, with people and alarms.
+
+    python benchmarks/loop.py --data DATASET.csv --judge LISTS.csv
+
+A first run is built from DATASET.csv. Then items whose tags are known come in as they would: the
+embedded set in the order of its dates, then the entries of LISTS.csv. The real service, in this
+process, screens duplicates, publishes what is certain, and asks people about the rest; they have a
+budget, and err. Users report some of what is wrong, and a little of what is right. After each tenth
+of the stream the store is watched, which stops publishing where a promise is broken. In the loop,
+labels are pulled after every second, a run is built with them beside the first rows, compared by
+`evaluate.py against=`, and rolled out by shadow and canary, all by the commands of a platform.
+
+Beside it the same stream with the first run for ever: without people, with people who label the
+random sample alone, and with people whose labels train nothing.
+
+Faults (--fault): `poison`, all labels of the second pull are wrong tags, by which the new run is
+compared too; `spam`, 300 variants of an advertisement come in at once; `agreeing`, people say what
+the run says wherever they are told. The table says what caught them, or that nothing did.
+
+Each replay is written to --out as it is finished; a killed benchmark goes on with the others.
+"""
+
+import argparse
+import csv
+import math
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+from fastapi.testclient import TestClient
+from matplotlib.figure import Figure
+from sqlalchemy import select
+
+from tagger.data.columns import UNSAID
+from tagger.data.items import Item
+from tagger.data.sources import open_file, read_labelled
+from tagger.decision.decider import load_decider
+from tagger.documents import Document, Record
+from tagger.environment import describe_environment
+from tagger.errors import UserError, exit_on_user_error
+from tagger.evaluation.intervals import measure_share
+from tagger.files import csv_text, write_text
+from tagger.reporting.figures import BLUE, GREEN, ORANGE, VERMILION, write_figure
+from tagger.reporting.markdown import markdown_table
+from tagger.runs import RunFolder, open_run
+from tagger.service import review
+from tagger.service.app import build_app
+from tagger.service.challenger import Challenger
+from tagger.service.content import BLIND
+from tagger.service.database import Store, open_store
+from tagger.service.hold import current_hold
+from tagger.service.inference import Inference
+from tagger.service.keys import now_ms
+from tagger.service.readiness import version_of_run
+from tagger.service.rollout import last_rollout
+from tagger.service.server import check_store
+from tagger.service.service import Service
+from tagger.service.settings import ReviewConfig, ServiceConfig
+from tagger.service.tables import REVIEW_QUEUE
+from tagger.service.writer import Writer
+
+TAGGER = [sys.executable, "-c", "from tagger.cli import main; main()"]
+TENTHS = 10
+PERSON = "person"
+CATCH_ALL = "other"
+"""What people say of an item that no tag is right for: they have no other way to get rid of it."""
+BATCH = 50
+PROMISE = 0.98
+SAMPLE = 0.05
+"""Share of the published items that a person sees blind."""
+REPORTED, REPORTED_RIGHT = 0.1, 0.002
+"""Chance that a published item is reported, if its tag is wrong and if it is right."""
+SPAM = 300
+PLAN = """\
+name: loop
+guards: {review_rise: 0.05, published_rise: 0.5}
+stages:
+  - {share: 0, items: 200, until: better}
+  - {share: 0.05, items: 10}
+  - {share: 0.5, items: 100}
+"""
+
+EVERY = 2
+"""Tenths from one build to the next."""
+
+SHOWN: dict[str, Callable[["Tenth"], float]] = {
+    "precision of what is published":
+        lambda one: one.right / one.published if one.published else float("nan"),
+    "share that is published": lambda one: one.published / one.items,
+    "labels per 1,000 items": lambda one: 1_000 * one.labels / one.items,
+}  # fmt: skip
+
+Fault = Literal["none", "poison", "spam", "agreeing"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a platform does with what comes in.
+
+    Attributes:
+        labels: Share of the items that its people label, beside those they see blind.
+        sample: Whether they label the random sample, and the store is watched.
+        trains: Whether new runs are built of their labels.
+    """
+
+    labels: float
+    sample: bool
+    trains: bool
+
+
+POLICIES = {
+    "the loop": Policy(labels=0.2, sample=True, trains=True),
+    "review, no training": Policy(labels=0.2, sample=True, trains=False),
+    "the random sample alone": Policy(labels=0.0, sample=True, trains=False),
+    "the first run for ever": Policy(labels=0.0, sample=False, trains=False),
+}
+
+
+class Tenth(Record):
+    """What happened in a tenth of the stream.
+
+    Attributes:
+        items: That came in, without certain duplicates.
+        published: Of them, by a run, at once.
+        right: Of those.
+        labels: That people gave.
+        reports: Of users.
+        hold: Why publishing stands still at the end; "" where it does not.
+        run: That is served at the end.
+        rollout: How the last rollout stands at the end.
+        share: Largest share of the items on which a new run decided.
+    """
+
+    items: int
+    published: int
+    right: int
+    labels: int
+    reports: int
+    hold: str
+    run: str
+    rollout: str
+    share: float
+
+
+class Replay(Document):
+    """A whole stream by one policy."""
+
+    policy: str
+    fault: Fault
+    seed: int
+    tenths: list[Tenth]
+
+
+@exit_on_user_error
+def main() -> None:
+    """Replay everything that is not there yet, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--judge", required=True, type=Path)
+    parser.add_argument("--gold", type=Path, default=Path("data/gold.csv"))
+    parser.add_argument("--tags", type=Path, default=Path("data/tags.yaml"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--policy", nargs="*", default=[*POLICIES], choices=[*POLICIES])
+    parser.add_argument("--fault", default="none", choices=["none", "poison", "spam", "agreeing"])
+    parser.add_argument("--people-err", type=float, default=0.03)
+    parser.add_argument("--items", type=int, help="only the first so many")
+    parser.add_argument("--build", nargs="*", default=["build.max_p99_ms=100"])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/loop"))
+    options = parser.parse_args()
+
+    tags = None
+    stream: list[Item] = []
+    for path in (options.gold, options.judge):
+        found = read_labelled([open_file(path)], UNSAID, tags)
+        tags = found.tags
+        stream += sorted(found.items, key=lambda item: item.created_on or "9")
+    stream = stream[: options.items]
+    replays = []
+    for seed in range(options.seeds):
+        for policy in options.policy:
+            folder = options.out / options.fault / f"{policy.replace(' ', '-')}-{seed}"
+            path = folder / "replay.json"
+            if not path.exists():
+                World(options, policy, seed, folder, stream).replay().write(path)
+            replays.append(Replay.read(path))
+    page = describe(replays)
+    write_text(options.out / f"{options.fault}.md", page)
+    write_figure(draw(replays), options.out / f"{options.fault}.png")
+    print(page)
+
+
+class World:
+    """The platform, its people and its users.
+
+    Args:
+        options: Of the command line.
+        policy: Name of what the platform does.
+        seed: Of everything that is drawn.
+        folder: Where its store, runs and labels are.
+        stream: The items, with their true tags, in their order.
+    """
+
+    def __init__(
+        self, options: argparse.Namespace, policy: str, seed: int, folder: Path,
+        stream: Sequence[Item],
+    ) -> None:  # fmt: skip
+        self.options, self.policy, self.seed, self.folder = options, policy, seed, folder
+        self.does = POLICIES[policy]
+        self.stream = stream
+        self.random = random.Random(seed)
+        self.truth: dict[int, str] = {}
+        self.pulls = 0
+        self.refused = ""
+
+    def replay(self) -> Replay:
+        """Let the whole stream come in."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "store.db").unlink(missing_ok=True)
+        self.store = open_store(f"sqlite:///{(self.folder / 'store.db').resolve()}", create=True)
+        (self.folder / "plan.yaml").write_text(PLAN)
+        run = self.build("first")
+        size = -(-len(self.stream) // TENTHS)
+        tenths = []
+        for at, part in enumerate(slices(self.stream, size)):
+            items = [*part, *(spam(self.random) if self.spam_comes(at) else [])]
+            tenths.append(self.tenth(run, items))
+            run = self.watch_and_train(run, at)
+            tenths[-1] = tenths[-1].model_copy(update=self.standing(run))
+            print(f"{self.policy}, seed {self.seed}, {at + 1} of {TENTHS}: {tenths[-1]}")
+        self.store.close()
+        return Replay(policy=self.policy, fault=self.options.fault, seed=self.seed, tenths=tenths)
+
+    def tenth(self, run: RunFolder, items: Sequence[Item]) -> Tenth:
+        """Let a part of the stream come in, with reports and labels between the requests."""
+        seen: Counter[str] = Counter()
+        share = 0.0
+        budget = round(self.does.labels * len(items))
+        with serving(run, self.store, self.random) as (client, challenger):
+            for some in slices(items, BATCH):
+                challenger.follow()
+                if challenger.status and challenger.inference:
+                    share = max(share, challenger.status.rollout.share)
+                for item, said in zip(some, submit(client, some), strict=True):
+                    self.truth[said["item"]] = item.tag or ""
+                    if said["decision"] == "duplicate":
+                        continue
+                    seen["items"] += 1
+                    if said["decision"] != "needs review":
+                        right = said["decision"] == item.tag
+                        seen["published"] += 1
+                        seen["right"] += right
+                        if self.random.random() < (REPORTED_RIGHT if right else REPORTED):
+                            report = {"item": said["item"], "tag": None if right else item.tag}
+                            post(client, "/v1/feedback", report)
+                            seen["reports"] += 1
+                done = round(budget * seen["items"] / len(items)) - seen["asked"]
+                given, blind = self.label(client, done)
+                seen["asked"] += given
+                seen["labels"] += given + blind
+        return Tenth(
+            **{name: seen[name] for name in ("items", "published", "right", "labels", "reports")},
+            hold="", run=run.name, rollout="", share=share,
+        )  # fmt: skip
+
+    def label(self, client: TestClient, budget: int) -> tuple[int, int]:
+        """Label all that is to be looked at blind, then what the service gives, so many items."""
+        if not self.does.sample:
+            return 0, 0
+        with self.store.reading() as connection:
+            wanted = select(REVIEW_QUEUE.c.review).where(REVIEW_QUEUE.c.reason.in_(BLIND))
+            blind = [*connection.scalars(wanted.order_by(REVIEW_QUEUE.c.review))]
+        for number in blind:
+            with self.store.writing() as connection:
+                found = review.claim(connection, PERSON, now_ms(), 600, number)
+                assert found is not None
+                tag = self.judge(found).get("tag")
+                review.label(connection, number, tag, PERSON, now_ms())
+        for given in range(budget):
+            found = post(client, "/v1/review/claim", None)["review"]
+            if found is None:
+                return given, len(blind)
+            post(client, f"/v1/review/{found['review_id']}/label", self.judge(found))
+        return max(0, budget), len(blind)
+
+    def judge(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Say what a person says."""
+        truth = self.truth[found["item"]] or CATCH_ALL
+        if found["original"] and self.truth[found["original"]["item"]] == truth:
+            return {"duplicate": True}
+        if self.options.fault == "agreeing" and not found["blind"]:
+            return {"tag": found["tag"]}
+        if self.random.random() < self.options.people_err:
+            tags = sorted({*self.truth.values()} - {truth})
+            return {"tag": self.random.choice(tags) if tags else truth}
+        return {"tag": truth}
+
+    def watch_and_train(self, run: RunFolder, at: int) -> RunFolder:
+        """Do what is done between two tenths; return the run that is to be served."""
+        if not self.does.sample:
+            return run
+        with self.store.reading() as connection:
+            rollout = last_rollout(connection)
+        if rollout is not None and rollout.ended == "promoted":
+            run = open_run(rollout.new["path"], "")
+        watch = self.folder / f"watch-{run.name}"
+        self.tagger(
+            "monitor", "--run", run.path, "--store", self.store.url, "--hold", "--out", watch,
+            allowed=(0, 4),
+        )  # fmt: skip
+        going_on = rollout is not None and not rollout.ended
+        if self.does.trains and not going_on and at % EVERY == EVERY - 1 and at + 1 < TENTHS:
+            self.train(run)
+        return run
+
+    def train(self, old: RunFolder) -> None:
+        """Build a run of the labels so far, compare it, and start its rollout."""
+        self.pulls += 1
+        labels = self.folder / f"labels-{self.pulls}.csv"
+        self.tagger("data", "pull", "--store", self.store.url, "--out", labels)
+        sample = labels.with_suffix(".sample.csv")
+        if self.options.fault == "poison" and self.pulls == 2:
+            for path in (labels, sample):
+                turn_tags(path)
+        new = self.build(f"build-{self.pulls}", labels)
+        source = [f"data.path={sample}", f"data.tags={self.options.tags}", "behaviour=off"]
+        self.tagger(
+            "evaluate", f"run={new.path}", f"against={old.path}", "data=file", *source,
+            "explore=off", allowed=(0, 3),
+        )  # fmt: skip
+        refused = self.tagger(
+            "rollout", "start", new.path, "--against", old.path, "--store", self.store.url,
+            "--plan", self.folder / "plan.yaml", allowed=(0, 2),
+        )  # fmt: skip
+        self.refused = refused.splitlines()[0] if refused else ""
+        with self.store.reading() as connection:
+            held = current_hold(connection)
+        # Else the new run would wait for publishing, and publishing for the new run.
+        if held is not None and not refused:
+            self.tagger("hold", "off", "--store", self.store.url)
+
+    def build(self, name: str, *more: Path) -> RunFolder:
+        """Build a run of the first rows and of labels, or find it built."""
+        files = [one for path in (self.options.data, *more) for one in ("--data", path)]
+        self.tagger(
+            "build", *files, "--tags", self.options.tags, "--promise", PROMISE, "--seed", self.seed,
+            "--name", name, "--runs-dir", self.folder / "runs", *self.options.build,
+        )  # fmt: skip
+        return open_run(name, str(self.folder / "runs"))
+
+    def standing(self, run: RunFolder) -> dict[str, str]:
+        """Return how things stand, for a `Tenth`."""
+        with self.store.reading() as connection:
+            held, rollout = current_hold(connection), last_rollout(connection)
+        told = self.refused
+        if rollout is not None and not told:
+            told = f"{rollout.new['run']}: {rollout.ended or f'stage {rollout.standing.stage}'}"
+        return {"hold": "" if held is None else held.reason, "rollout": told, "run": run.name}
+
+    def spam_comes(self, at: int) -> bool:
+        """Whether advertisements come in with a tenth."""
+        return self.options.fault == "spam" and at == TENTHS // 2
+
+    def tagger(self, *arguments: object, allowed: Sequence[int] = (0,)) -> str:
+        """Run a command as a platform does; return what it says on standard error if it refuses."""
+        given = [*TAGGER, *map(str, arguments)]
+        done = subprocess.run(given, capture_output=True, text=True, check=False, env=os.environ)
+        if done.returncode not in allowed:
+            raise UserError(f"tagger {arguments[0]} ended with {done.returncode}", [done.stderr])
+        return done.stderr if done.returncode == 2 else ""
+
+
+@contextmanager
+def serving(
+    run: RunFolder, store: Store, draw: random.Random
+) -> Iterator[tuple[TestClient, Challenger]]:
+    """Serve a run as `tagger serve` does; the rollout is looked at when it is asked for."""
+    config = ServiceConfig(store=store.url, review=ReviewConfig(sample=SAMPLE))
+    with store.writing() as connection:
+        check_store(connection, run, config)
+    version = version_of_run(run)
+    writer = Writer(store, config.limits.queue)
+    challenger = Challenger(store, writer, version, config.limits.queue)
+    service = Service(
+        run={"run": run.name, "version": version},
+        tags=run.tags,
+        config=config,
+        store=store,
+        inference=Inference(load_decider(run.path, run.load_classifier()), config.limits.queue),
+        writer=writer,
+        challenger=challenger,
+        differing=[],
+        draw=draw.random,
+    )
+    service.inference.start()
+    writer.start()
+    try:
+        yield TestClient(build_app(service), base_url="http://localhost"), challenger
+    finally:
+        challenger.stop()
+        service.inference.stop()
+        writer.stop()
+
+
+def slices(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Yield the items in their order, so many at a time."""
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
+def submit(client: TestClient, items: Sequence[Item]) -> list[dict[str, Any]]:
+    """Send items; return what became of each."""
+    sent = [{"id": one.id, "title": one.title, "description": one.description} for one in items]
+    found: list[dict[str, Any]] = post(client, "/v1/items", {"items": sent})["items"]
+    return found
+
+
+def post(client: TestClient, path: str, body: object) -> Any:
+    """Send a request that has to succeed."""
+    answer = client.post(path, json=body, headers={"Idempotency-Key": str(uuid4())})
+    if answer.status_code != 200:
+        raise UserError(f"{path} was answered {answer.status_code}: {answer.text}")
+    return answer.json()
+
+
+def spam(draw: random.Random) -> list[Item]:
+    """Return variants of an advertisement, which no tag is right for."""
+    words = ("deep", "smart", "vision", "language", "cloud", "model", "data", "fast", "free", "now")
+    return [
+        Item(
+            f"spam {at}",
+            f"Win {draw.randint(100, 999)} coins with {draw.choice(words)} {draw.choice(words)} AI",
+            f"Click {draw.choice(words)} here, double your {draw.choice(words)} coins, no risk, "
+            f"bonus code {draw.randint(1000, 9999)}.",
+            tag="",
+        )
+        for at in range(SPAM)
+    ]
+
+
+def turn_tags(path: Path) -> None:
+    """Give each row of a table the tag after its own."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    tags = sorted({row["tag"] for row in rows})
+    turned = {tag: tags[(at + 1) % len(tags)] for at, tag in enumerate(tags)}
+    cells = [[*(row | {"tag": turned[row["tag"]]}).values()] for row in rows]
+    write_text(path, csv_text([[*rows[0]], *cells] if rows else []))
+
+
+def describe(replays: Sequence[Replay]) -> str:
+    """Return the page: a table of each policy, over seeds."""
+    lines = []
+    for policy in dict.fromkeys(one.policy for one in replays):
+        some = [one for one in replays if one.policy == policy]
+        rows = []
+        for at, tenths in enumerate(zip(*(one.tenths for one in some), strict=True)):
+            items, published, right = (
+                sum(getattr(one, name) for one in tenths)
+                for name in ("items", "published", "right")
+            )
+            measured = measure_share(right, published) if published else None
+            rows.append([
+                str(at + 1),
+                f"{published / items:.1%}",
+                "-" if measured is None
+                else f"{measured.value:.3f} [{measured.low:.3f}, {measured.high:.3f}]",
+                f"{1_000 * sum(one.labels for one in tenths) / items:.0f}",
+                str(sum(one.reports for one in tenths)),
+                str(sum(bool(one.hold) for one in tenths)),
+                f"{max(one.share for one in tenths):.0%}",
+                "; ".join(dict.fromkeys(one.rollout for one in tenths if one.rollout)),
+            ])  # fmt: skip
+        head = [
+            "tenth", "published", "precision", "labels per 1,000", "reports", "on hold",
+            "share of a new run", "rollouts at the end",
+        ]  # fmt: skip
+        lines += [f"{policy}, {len(some)} seeds, fault: {some[0].fault}", ""]
+        lines += [*markdown_table(head, rows), ""]
+    machine = describe_environment().model_dump()
+    return "\n".join([*lines, f"{machine}", ""])
+
+
+def draw(replays: Sequence[Replay]) -> Figure:
+    """Draw precision, coverage and labels by tenth, a line a policy: the mean over seeds."""
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    panels = figure.subplots(1, 3)
+    for policy, colour in zip(POLICIES, (BLUE, GREEN, ORANGE, VERMILION), strict=True):
+        some = [one.tenths for one in replays if one.policy == policy]
+        for panel, (name, value) in zip(panels, SHOWN.items(), strict=True):
+            means = [mean([value(one) for one in tenths]) for tenths in zip(*some, strict=True)]
+            panel.plot(
+                range(1, len(means) + 1), means, color=colour, label=policy, marker="o", ms=3
+            )
+            panel.set_title(name)
+            panel.set_xlabel("tenth of the stream")
+    panels[0].axhline(PROMISE, color="black", lw=0.8, ls=":")
+    panels[1].legend(fontsize="x-small")
+    return figure
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean of those that are known; NaN without any."""
+    known = [one for one in values if not math.isnan(one)]
+    return sum(known) / len(known) if known else float("nan")
+
+
+if __name__ == "__main__":
+    main()
