@@ -140,7 +140,7 @@ def test_the_roles_are_those_that_were_meant(client: TestClient) -> None:
 
 def test_a_route_without_a_rule_is_open_to_nobody(service: Service) -> None:
     app = build_app(service)
-    app.add_api_route("/forgotten", lambda: "open", methods=["GET"])
+    app.app.add_api_route("/forgotten", lambda: "open", methods=["GET"])
     client = TestClient(app, base_url="http://localhost")
     assert client.get("/forgotten").status_code == 403
     assert client.get("/openapi.json").status_code == 200

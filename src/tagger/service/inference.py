@@ -123,16 +123,16 @@ def predict(decider: Decider, items: Sequence[Item]) -> list[Prediction]:
     tags = decider.tags
     return [
         Prediction(
-            None if decided == REVIEW else tags[int(decided)],
-            tags[int(best)],
-            {tag: round(float(p), 6) for tag, p in zip(tags, row, strict=True)},
+            None if decided == REVIEW else tags[decided],
+            tags[best],
+            {tag: round(p, 6) for tag, p in zip(tags, row, strict=True)},
             reason,
             vector,
         )
         for decided, best, row, reason, vector in zip(
-            decisions.tags,
-            decisions.probabilities.argmax(axis=1),
-            decisions.probabilities,
+            decisions.tags.tolist(),
+            decisions.predicted.tolist(),
+            decisions.probabilities.tolist(),
             decisions.reasons,
             [None] * len(items) if decisions.vectors is None else decisions.vectors,
             strict=True,
