@@ -69,7 +69,7 @@ def serve(run: RunFolder, config: ServiceConfig) -> None:
             tags=run.tags,
             config=config,
             store=store,
-            inference=Inference(decider, config.limits.queue),
+            inference=Inference(decider, config.limits.queue, config.limits.wait_seconds),
             writer=writer,
             meaning=meaning,
             challenger=challenger,
