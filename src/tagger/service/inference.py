@@ -15,7 +15,9 @@ from tagger.scores import FloatArray
 from tagger.service.writer import QueueFullError
 
 MOST_TOGETHER = 64
-"""Most items of one call, unless one request has more, so that the first do not wait long."""
+TOGETHER_SECONDS = 0.005
+"""Most items of one call, and what it may take, unless one request has more, so that the first of
+them do not wait long."""
 STANDING_SECONDS = 0.1
 """How long the thread must have been busy for its queue to be one that stands, and no burst: a
 burst that takes no longer is answered (Maurer, "Fail at Scale", ACM Queue 2015)."""
@@ -115,7 +117,8 @@ class Inference(Thread):
                 self._changed.wait()
             jobs: list[Job] = []
             count = 0
-            while self._jobs and (not jobs or count + len(self._jobs[0][0]) <= MOST_TOGETHER):
+            most = min(MOST_TOGETHER, TOGETHER_SECONDS / max(self._item_seconds, 1e-9))
+            while self._jobs and (not jobs or count + len(self._jobs[0][0]) <= most):
                 jobs.append(self._jobs.popleft())
                 count += len(jobs[-1][0])
             self.waiting -= count
