@@ -350,6 +350,7 @@ def build_app(service: Service) -> Gate:
         metrics=api.metrics,
         show=pages.show_refusal,
         shortcuts={"/v1/classify": classify, "/v1/items": submit},
+        is_full=lambda: not service.dead and service.inference.is_full(),
     )
 
 

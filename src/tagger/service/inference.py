@@ -78,15 +78,17 @@ class Inference(Thread):
         """
         future: Future[list[Prediction]] = Future()
         with self._changed:
-            # However few may wait, a request is taken when none does.
-            if self.waiting and self._is_too_much(len(items)):
+            if self.is_full(len(items)):
                 raise QueueFullError
             self.waiting += len(items)
             self._jobs.append((items, future))
             self._changed.notify()
         return future
 
-    def _is_too_much(self, more: int) -> bool:
+    def is_full(self, more: int = 1) -> bool:
+        """Whether so many more items would be refused."""
+        if not self.waiting:
+            return False  # however few may wait, a request is taken when none does
         now = time.monotonic()
         before = max(0.0, self._busy_until - now) + self.waiting * self._item_seconds
         standing = now - self._busy_since > STANDING_SECONDS
