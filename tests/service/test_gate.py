@@ -246,12 +246,13 @@ def test_too_many_requests_are_told_when_to_come_again(
 def test_what_would_wait_too_long_is_refused_before_it_is_read(
     service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.inference, "is_full", lambda more=1: True)
-    for path in ("/v1/classify", "/v1/items"):
-        answer = client.post(path, content=b"{")
-        assert answer.status_code == 429
-        assert answer.headers["retry-after"] == "1"
-    assert client.get("/v1/content?tag=fruit").status_code == 200
+    monkeypatch.setattr(service.inference, "is_late", lambda: True)
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/v1/classify", content=b"{", headers=headers)
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "1"
+    submitted = client.post("/v1/items", json=BODY, headers={"Idempotency-Key": "a"})
+    assert submitted.status_code == 200
     service.inference.stop()
     assert client.post("/v1/classify", json=BODY).status_code == 503
 

@@ -27,6 +27,7 @@ from tagger.service.refusals import Refusal
 from tagger.service.service import Service
 from tagger.service.sessions import COOKIE
 from tagger.service.watched import GAUGES, gauge, last_watched
+from tagger.service.writer import QueueFullError
 
 OPEN: frozenset[Role] = frozenset()
 SUBMITTERS: frozenset[Role] = frozenset({"submit", "admin"})
@@ -327,6 +328,9 @@ def build_app(service: Service) -> Gate:
     names = TypeAdapter[str](bodies.Name)
 
     async def classify(request: Request, raw: bytes) -> Response | None:
+        service.check_alive()
+        if service.inference.is_late():
+            raise QueueFullError
         try:
             body = bodies.ClassifyIn.model_validate(json.loads(raw))
         except (ValueError, RecursionError):
@@ -350,7 +354,6 @@ def build_app(service: Service) -> Gate:
         metrics=api.metrics,
         show=pages.show_refusal,
         shortcuts={"/v1/classify": classify, "/v1/items": submit},
-        is_full=lambda: not service.dead and service.inference.is_full(),
     )
 
 

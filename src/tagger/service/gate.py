@@ -59,7 +59,6 @@ class Gate:
         metrics: Where requests are counted.
         show: Makes the page of a refusal, for those who ask for one.
         shortcuts: By path: ways past the app, which takes longer than a small model does.
-        is_full: Whether those would be refused, so that it need not be looked at what they ask.
     """
 
     app: FastAPI
@@ -70,7 +69,6 @@ class Gate:
     metrics: Metrics
     show: Callable[[Refusal], Response]
     shortcuts: Mapping[str, Shortcut]
-    is_full: Callable[[], bool]
 
     def __post_init__(self) -> None:
         self.limits = self.config.limits
@@ -127,8 +125,6 @@ class Gate:
             )
         check_rate(self.by_address, str((scope.get("client") or ["-"])[0]))
         path = self._find_route(scope)
-        if path in self.shortcuts and self.is_full():
-            raise QueueFullError
         roles = self.rules.get((method, path))
         if roles is None:
             raise Refusal(403, "nobody may do this")

@@ -53,8 +53,8 @@ class Inference(Thread):
     Args:
         decider: The run's.
         most_waiting: Most items that may wait.
-        most_seconds: Longest that those of a standing queue may take, by the time that items took
-            lately: what would wait longer is refused at once, lest all be answered too late.
+        most_seconds: Longest that a standing queue may take, by the time that items took lately,
+            before `is_late` says so.
     """
 
     def __init__(self, decider: Decider, most_waiting: int, most_seconds: float = math.inf) -> None:
@@ -78,22 +78,21 @@ class Inference(Thread):
         """
         future: Future[list[Prediction]] = Future()
         with self._changed:
-            if self.is_full(len(items)):
+            # However few may wait, a request is taken when none does.
+            if self.waiting and self.waiting + len(items) > self.most_waiting:
                 raise QueueFullError
             self.waiting += len(items)
             self._jobs.append((items, future))
             self._changed.notify()
         return future
 
-    def is_full(self, more: int = 1) -> bool:
-        """Whether so many more items would be refused."""
-        if not self.waiting:
-            return False  # however few may wait, a request is taken when none does
+    def is_late(self) -> bool:
+        """Whether what comes now would wait too long: refused, it spares others to be late too."""
         now = time.monotonic()
         before = max(0.0, self._busy_until - now) + self.waiting * self._item_seconds
         standing = now - self._busy_since > STANDING_SECONDS
         most = self.most_seconds if standing else max(self.most_seconds, STANDING_SECONDS)
-        return before > most or self.waiting + more > self.most_waiting
+        return self.waiting > 0 and before > most
 
     def stop(self) -> None:
         """Answer what waits, and end."""
