@@ -51,15 +51,11 @@ class Store:
         self.url = url
         self.engine = _make_engine(make_url(url))
         self._writes = self.engine.execution_options(writing=True)
-        self._reads = self.engine
-        if self.engine.dialect.name == "postgresql":
-            # Each statement sees a state of its own there anyway: no need to begin, and to end.
-            self._reads = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Yield a connection; on SQLite it sees one state of the store."""
-        with self._transaction(self._reads) as connection:
+        """Yield a connection that sees one state of the store."""
+        with self._transaction(self.engine) as connection:
             yield connection
 
     @contextmanager
