@@ -8,8 +8,8 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from itertools import count
+from pathlib import Path
 
 import uvicorn
 from sqlalchemy import Connection
