@@ -1,13 +1,15 @@
 """Measures `tagger serve` from outside: latency, capacity, overload, durable submits, kills.
 
     python benchmarks/service.py --run RUN --texts STREAM.csv [--postgresql URL]
-        [--parts classify capacity overload submit kill predecessor] [--repeats 3] [--kills 50]
+        [--parts classify capacity batches overload submit kill predecessor]
+        [--repeats 3] [--kills 50]
 
 Open loop: when each request is due is fixed in advance, and its latency counts from then, so that a
 service that stalls is not asked less. Capacity alone is measured in a closed loop: so many
 connections that ask again as soon as they are answered. The client is this process, the service
 another, warm; with two cores or more they are kept on different ones. Figures are medians of the
-repeats.
+repeats. CPU ms are what the service's process computed for an item, refused ones too: on a machine
+that others use, they alone can be compared.
 
 `predecessor` is a model of BERT-base's size with random weights, in eager PyTorch behind FastAPI.
 URL is that of a PostgreSQL server, whose role may create databases; its fsync must be on.
@@ -34,13 +36,19 @@ from threading import Timer
 from typing import Any
 from uuid import uuid4
 
+import psutil
+
 from tagger.environment import describe_environment
 from tagger.errors import exit_on_user_error
 from tagger.files import write_json
 from tagger.service.database import open_store
 from tagger.service.events import every_event
 
-PARTS = ("classify", "capacity", "overload", "submit", "kill", "predecessor")
+PARTS = ("classify", "capacity", "batches", "overload", "submit", "kill", "predecessor")
+SINGLES = 16
+"""Connections that ask about one item each; more would be refused as waiting too long."""
+REFUSED_SECONDS = 0.01
+"""How long such a connection waits where it was refused all the same."""
 Figures = dict[str, float]
 Answer = tuple[int, float, bytes]
 """Status (0: no answer), seconds since it was due, body."""
@@ -126,6 +134,7 @@ def closed_loop(port: int, requests: Iterator[bytes], connections: int, seconds:
         while (now := time.perf_counter()) < end:
             status, _, _ = await client.ask(next(requests), now)
             done += status == 200
+            await asyncio.sleep(0 if status == 200 else REFUSED_SECONDS)
 
     async def run() -> None:
         end = time.perf_counter() + seconds
@@ -228,6 +237,12 @@ def new_store(engine: str, postgresql: str | None) -> Iterator[str]:
         file.unlink()
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return for how long a process has computed."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
 def warm_up(port: int, texts: Texts, path: str) -> None:
     """Ask a little, and wait for the answers."""
     open_loop(port, [texts.request(path) for _ in range(100)], 50)
@@ -250,17 +265,20 @@ def measure_submit(port: int, texts: Texts, options: argparse.Namespace) -> Figu
 
 
 def measure_capacity(port: int, texts: Texts, options: argparse.Namespace) -> Figures:
-    """Ask as much as is answered, one item a request and 64."""
-    path, seconds = "/v1/classify", options.seconds
-    return {
-        "requests/s": closed_loop(port, texts.requests(path), 32, seconds),
-        "items/s by 64": 64 * closed_loop(port, texts.requests(path, 64), 4, seconds),
-    }
+    """Ask as much as is answered, one item a request."""
+    requests = texts.requests("/v1/classify")
+    return {"requests/s": closed_loop(port, requests, SINGLES, options.seconds)}
+
+
+def measure_batches(port: int, texts: Texts, options: argparse.Namespace) -> Figures:
+    """Ask as much as is answered, 64 items a request: one is computed while one waits."""
+    requests = texts.requests("/v1/classify", 64)
+    return {"items/s": 64 * closed_loop(port, requests, 2, options.seconds)}
 
 
 def measure_overload(port: int, texts: Texts, options: argparse.Namespace) -> Figures:
     """Ask twice as much as is answered, then wait until an answer takes 20 ms again."""
-    rate = 2 * closed_loop(port, texts.requests("/v1/classify"), 32, min(3, options.seconds))
+    rate = 2 * closed_loop(port, texts.requests("/v1/classify"), SINGLES, min(3, options.seconds))
     requests = [texts.request("/v1/classify") for _ in range(int(rate * options.seconds))]
     answers = open_loop(port, requests, rate)
     ended = time.perf_counter()
@@ -382,14 +400,19 @@ def main() -> None:
         rows = measured.setdefault(f"{part}, {engine}" if part == "submit" else part, [])
         with (
             new_store(engine, options.postgresql) as store,
-            tagger_serve(options, store) as (port, _),
+            tagger_serve(options, store) as (port, process),
         ):
             warm_up(port, texts, path)
-            rows += [measure(port, texts, options) for _ in range(options.repeats)]
+            for _ in range(options.repeats):
+                cpu, asked = cpu_seconds(process.pid), texts.next
+                figures = measure(port, texts, options)
+                cpu, asked = cpu_seconds(process.pid) - cpu, texts.next - asked
+                rows.append(figures | {"CPU ms": 1_000 * cpu / asked})
 
     for part, measure in (
         ("classify", measure_classify),
         ("capacity", measure_capacity),
+        ("batches", measure_batches),
         ("overload", measure_overload),
     ):
         if part in options.parts:

@@ -90,8 +90,8 @@ def test_in_int8_too_an_answer_does_not_depend_on_the_texts_beside_it(folder, tm
         np.testing.assert_array_equal(classifier.predict_proba(many), alone[: len(many)])
 
 
-@pytest.mark.parametrize(("threads", "sessions"), [(1, 1), (2, 2)])
-def test_many_texts_are_shared_out_to_single_cores(copied, threads, sessions):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_many_texts_are_shared_out_to_single_cores(copied, threads):
     settings = json.loads((copied / "tagger.json").read_text())
     (copied / "tagger.json").write_text(json.dumps(settings | {"threads": threads}))
     classifier = OnnxClassifier.load(copied)
@@ -101,8 +101,8 @@ def test_many_texts_are_shared_out_to_single_cores(copied, threads, sessions):
     # The file that it was loaded from may have been replaced meanwhile.
     (copied / "model.onnx").write_bytes(b"")
     together = classifier.predict_proba(items)
+    assert ("one_core" in vars(classifier)) == (threads > 1)
     assert classifier.one_core.get_session_options().intra_op_num_threads == 1
-    assert len({id(classifier.session), id(classifier.one_core)}) == sessions
     alone = np.vstack([classifier.predict_proba([item]) for item in items])
     np.testing.assert_allclose(together, alone, atol=1e-7)
 

@@ -315,7 +315,8 @@ class Server:
     def __init__(self, run: Path, folder: Path, store_url: str, under: Sequence[str] = ()) -> None:
         self.sockets = folder / "sockets"
         settings = folder / "service.yaml"
-        settings.write_text("port: 0\nlimits: {queue: 2000, deadline_seconds: 30}\n")
+        limits = "{queue: 2000, wait_seconds: 30, deadline_seconds: 30}"
+        settings.write_text(f"port: 0\nlimits: {limits}\n")
         environment = os.environ | {"PYTHONPATH": str(REPO_ROOT / "src"), "OMP_NUM_THREADS": "1"}
         began = time.monotonic()
         self.process = subprocess.Popen(

@@ -140,7 +140,7 @@ def test_the_roles_are_those_that_were_meant(client: TestClient) -> None:
 
 def test_a_route_without_a_rule_is_open_to_nobody(service: Service) -> None:
     app = build_app(service)
-    app.add_api_route("/forgotten", lambda: "open", methods=["GET"])
+    app.app.add_api_route("/forgotten", lambda: "open", methods=["GET"])
     client = TestClient(app, base_url="http://localhost")
     assert client.get("/forgotten").status_code == 403
     assert client.get("/openapi.json").status_code == 200
@@ -241,6 +241,20 @@ def test_too_many_requests_are_told_when_to_come_again(
     assert [answer.status_code for answer in answers] == [200, 429]
     assert 1 <= int(answers[1].headers["retry-after"]) <= 5
     assert client.get("/v1/content?tag=fruit", headers=keys["admin"]).status_code == 200
+
+
+def test_what_would_wait_too_long_is_refused_before_it_is_read(
+    service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.inference, "is_late", lambda: True)
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/v1/classify", content=b"{", headers=headers)
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "1"
+    submitted = client.post("/v1/items", json=BODY, headers={"Idempotency-Key": "a"})
+    assert submitted.status_code == 200
+    service.inference.stop()
+    assert client.post("/v1/classify", json=BODY).status_code == 503
 
 
 def test_guessing_keys_is_limited_by_address(

@@ -1,10 +1,13 @@
 import threading
+import time
+from collections.abc import Sequence
 
 import pytest
 
 from tagger.data.items import Item
 from tagger.decision.decider import UNSURE, Decider
 from tagger.prediction import predict_rows
+from tagger.scores import FloatArray
 from tagger.service.inference import MOST_TOGETHER, Inference, Prediction, predict
 from tagger.service.writer import QueueFullError
 
@@ -78,6 +81,34 @@ def test_more_than_may_wait_is_refused_and_what_was_cancelled_is_not_computed(
     inference.start()
     inference.stop()
     assert decider.classifier.calls == []  # type: ignore[attr-defined]
+
+
+def test_a_queue_that_stands_is_bounded_by_time_and_a_burst_is_not(decider: Decider) -> None:
+    classifier = decider.classifier
+    quick = classifier.predict_proba
+
+    def slow(items: Sequence[Item]) -> FloatArray:
+        time.sleep(0.01 * len(items))
+        return quick(items)
+
+    classifier.predict_proba = slow  # type: ignore[method-assign]
+    inference = Inference(decider, 1_000, 0.03)
+    inference.start()
+    for _ in range(30):  # until it knows how long an item takes
+        inference.submit([item("apple")]).result(5)
+    burst = [inference.submit([item("apple")]) for _ in range(8)]
+    assert not inference.is_late()
+    assert [one.result(5)[0].published for one in burst] == ["fruit"] * 8
+    late = []
+    ends = time.monotonic() + 1
+    while time.monotonic() < ends:  # two items in the time that one takes
+        late.append(inference.is_late())
+        if not late[-1]:
+            inference.submit([item("iron")])
+        time.sleep(0.005)
+    assert sum(late) > 20
+    assert len(late) - sum(late) > 20
+    inference.stop()
 
 
 def test_what_is_unclear_goes_to_a_person(decider: Decider) -> None:

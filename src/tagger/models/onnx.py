@@ -65,7 +65,7 @@ class OnnxClassifier:
     @cached_property
     def one_core(self) -> onnxruntime.InferenceSession:
         """The graph, computed by whatever thread asks for it; made when it is first needed."""
-        return _start(self.graph, 1, len(self.tags)) if self.threads > 1 else self.session
+        return _start(self.graph, 1, len(self.tags))
 
     def predict_proba(self, items: Sequence[Item]) -> NDArray[np.float64]:
         """Return softmax probabilities of shape (n_items, n_tags).
@@ -91,7 +91,7 @@ class OnnxClassifier:
     def _compute(self, outputs: list[str], items: Sequence[Item]) -> NDArray[np.float64]:
         """Return outputs of the graph beside each other, (n_items, their widths)."""
         encodings = self.tokenizer.encode_batch_fast([item.text for item in items])
-        if len(items) < MANY:
+        if len(items) < MANY or self.threads == 1:
             rows = [_compute(self.session, outputs, encoding) for encoding in encodings]
         else:
             with ThreadPoolExecutor(self.threads) as pool:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI, Header, Query, Request, Response, Security
-from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.security import APIKeyCookie, HTTPBearer
+from pydantic import TypeAdapter
 from sqlalchemy import Connection, select
-from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse
 
 from tagger.service import bodies, content, review
@@ -27,6 +27,7 @@ from tagger.service.refusals import Refusal
 from tagger.service.service import Service
 from tagger.service.sessions import COOKIE
 from tagger.service.watched import GAUGES, gauge, last_watched
+from tagger.service.writer import QueueFullError
 
 OPEN: frozenset[Role] = frozenset()
 SUBMITTERS: frozenset[Role] = frozenset({"submit", "admin"})
@@ -50,7 +51,6 @@ REFUSALS = {
     504: "there was no answer in time",
 }
 TEXT = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
-MOST_PROBLEMS = 20
 DONE = "done: what is now is shown at another address"
 ReviewId = bodies.Number
 
@@ -269,8 +269,8 @@ class Api:
         return ""
 
 
-def build_app(service: Service) -> FastAPI:
-    """Build the application, with the gate before it."""
+def build_app(service: Service) -> Gate:
+    """Build the application, and the gate before it."""
     api = Api(service)
     pages = Pages(service, Authentication(service.store))
     # No pages of documentation: they would load scripts from elsewhere.
@@ -323,35 +323,38 @@ def build_app(service: Service) -> FastAPI:
     describe = app.openapi
     app.openapi = lambda: complete(describe(), service.tags, service.config.limits.items)
 
-    async def explain(request: Request, error: Exception) -> Response:
-        raise _refused(error)
+    # The gate answers for whatever is raised: what usually stands in between is not needed.
+    app.middleware_stack = AsyncExitStackMiddleware(app.router)
+    names = TypeAdapter[str](bodies.Name)
 
-    app.add_exception_handler(RequestValidationError, explain)
-    app.add_exception_handler(HTTPException, explain)
-    app.add_middleware(
-        Gate,
+    async def classify(request: Request, raw: bytes) -> Response | None:
+        service.check_alive()
+        if service.inference.is_late():
+            raise QueueFullError
+        try:
+            body = bodies.ClassifyIn.model_validate(json.loads(raw))
+        except (ValueError, RecursionError):
+            return None
+        return await api.classify(body)
+
+    async def submit(request: Request, raw: bytes) -> Response | None:
+        try:
+            body = bodies.SubmitIn.model_validate(json.loads(raw))
+            key = names.validate_python(request.headers.get("idempotency-key"))
+        except (ValueError, RecursionError):
+            return None
+        return await api.submit(body, request, key)
+
+    return Gate(
+        app,
         routes=app.router.routes,
         rules=rules,
         config=service.config,
         authentication=pages.authentication,
         metrics=api.metrics,
         show=pages.show_refusal,
+        shortcuts={"/v1/classify": classify, "/v1/items": submit},
     )
-    return app
-
-
-def _refused(error: Exception) -> Refusal:
-    """Say what is wrong with a request, without repeating it."""
-    details = error.errors() if isinstance(error, RequestValidationError) else []
-    if not details or any(detail["type"] == "json_invalid" for detail in details):
-        return Refusal(400, "the body cannot be read")
-    problems = [
-        f"{('.'.join(map(str, detail['loc'][1:])) or detail['loc'][0])[:80]}: {detail['msg']}"
-        for detail in details[:MOST_PROBLEMS]
-    ]
-    if more := len(details) - len(problems):
-        problems.append(f"and {more:,} more")
-    return Refusal(422, "the request is not as it should be", problems)
 
 
 def _json(value: Any) -> Response:

@@ -137,7 +137,8 @@ def submit_items(
     first, last = find_answer(connection, asked)
     if first is not None:
         return first
-    held = current_hold(connection) is not None
+    certain = any(one.prediction and one.prediction.published for one in submissions)
+    held = certain and current_hold(connection) is not None
     items: list[dict[str, Any]] = []
     for one in submissions:
         # Its like may have come in while it was classified, or in the same request.

@@ -50,6 +50,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine = _make_engine(make_url(url))
+        self._writes = self.engine.execution_options(writing=True)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -60,7 +61,7 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Yield a connection in a transaction that is committed, on disk, when this returns."""
-        with self._transaction(self.engine.execution_options(writing=True)) as connection:
+        with self._transaction(self._writes) as connection:
             yield connection
 
     @contextmanager

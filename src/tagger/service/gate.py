@@ -7,7 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import cookie_parser
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request, cookie_parser
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match
 
@@ -32,17 +35,20 @@ HEADERS = [
     (b"x-content-type-options", b"nosniff"),
 ]
 """Of every answer that does not say otherwise."""
+MOST_PROBLEMS = 20
 log = logging.getLogger("tagger.service")
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Shortcut = Callable[[Request, bytes], Awaitable[Response | None]]
+"""Answers a request with this body; None where something is wrong, which the app explains."""
 
 
 @dataclass
 class Gate:
-    """ASGI middleware: a request that is refused is told the first reason in a fixed order.
+    """ASGI application before another: a request is refused for the first reason of a fixed order.
 
     Attributes:
         app: What is behind it.
@@ -52,15 +58,17 @@ class Gate:
         authentication: Tells who asks.
         metrics: Where requests are counted.
         show: Makes the page of a refusal, for those who ask for one.
+        shortcuts: By path: ways past the app, which takes longer than a small model does.
     """
 
-    app: Any
+    app: FastAPI
     routes: list[BaseRoute]
     rules: Rules
     config: ServiceConfig
     authentication: Authentication
     metrics: Metrics
     show: Callable[[Refusal], Response]
+    shortcuts: Mapping[str, Shortcut]
 
     def __post_init__(self) -> None:
         self.limits = self.config.limits
@@ -124,10 +132,14 @@ class Gate:
             _check_origin(headers, host)
         if roles:
             scope[CLIENT] = await self._identify(headers, roles)
+        answer: Response | None = None
         if method != "GET":
             form = "json" if path.startswith("/v1/") else "x-www-form-urlencoded"
-            receive = await self._read(headers, receive, f"application/{form}")
-        await self.app(scope, receive, send)
+            body = await self._read(headers, receive, f"application/{form}")
+            if shortcut := self.shortcuts.get(path):
+                answer = await shortcut(Request(scope), body)
+            receive = _giving(body, receive)
+        await (answer or self.app)(scope, receive, send)
 
     def _find_route(self, scope: Scope) -> str:
         """Return the path, as it stands in the OpenAPI document, of the route of a request."""
@@ -156,8 +168,8 @@ class Gate:
         check_rate(self.by_key, client.id)
         return client
 
-    async def _read(self, headers: Mapping[bytes, str], receive: Receive, kind: str) -> Receive:
-        """Read a body of a kind, and return a function that gives it to the app."""
+    async def _read(self, headers: Mapping[bytes, str], receive: Receive, kind: str) -> bytes:
+        """Read a body of a kind."""
         most = self.limits.body_bytes
         whole = bytearray()
         more = True
@@ -172,12 +184,17 @@ class Gate:
         sent = headers.get(b"content-type", "").partition(";")[0].strip().lower()
         if whole and (sent != kind or b"content-encoding" in headers):
             raise Refusal(415, f"expected Content-Type: {kind}, not compressed")
-        body: list[Message] = [{"type": "http.request", "body": bytes(whole)}]
+        return bytes(whole)
 
-        async def replay() -> Message:
-            return body.pop() if body else await receive()
 
-        return replay
+def _giving(body: bytes, receive: Receive) -> Receive:
+    """Return a function that gives the app a body that was read, then what follows it."""
+    first: list[Message] = [{"type": "http.request", "body": body}]
+
+    async def replay() -> Message:
+        return first.pop() if first else await receive()
+
+    return replay
 
 
 def check_rate(limit: RateLimit, name: str) -> None:
@@ -202,6 +219,8 @@ def _refusal(error: Exception) -> Refusal:
     match error:
         case Refusal():
             return error
+        case RequestValidationError() | HTTPException():
+            return _refused(error)
         case TimeoutError():
             return Refusal(504, "there was no answer in time", retry_after=1)
         case QueueFullError():
@@ -211,3 +230,17 @@ def _refusal(error: Exception) -> Refusal:
             return Refusal(503, "the store does not answer: nothing was kept", retry_after=1)
     log.error("a request failed", exc_info=error)
     return Refusal(500, "this is a defect of the service, which its log describes")
+
+
+def _refused(error: Exception) -> Refusal:
+    """Say what is wrong with a request, without repeating it."""
+    details = error.errors() if isinstance(error, RequestValidationError) else []
+    if not details or any(detail["type"] == "json_invalid" for detail in details):
+        return Refusal(400, "the body cannot be read")
+    problems = [
+        f"{('.'.join(map(str, detail['loc'][1:])) or detail['loc'][0])[:80]}: {detail['msg']}"
+        for detail in details[:MOST_PROBLEMS]
+    ]
+    if more := len(details) - len(problems):
+        problems.append(f"and {more:,} more")
+    return Refusal(422, "the request is not as it should be", problems)

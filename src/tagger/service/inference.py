@@ -1,5 +1,7 @@
 """Classifies by one thread, which computes what came in during its last call together."""
 
+import math
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -13,7 +15,14 @@ from tagger.scores import FloatArray
 from tagger.service.writer import QueueFullError
 
 MOST_TOGETHER = 64
-"""Most items of one call, unless one request has more, so that the first do not wait long."""
+TOGETHER_SECONDS = 0.005
+"""Most items of one call, and what it may take, unless one request has more, so that the first of
+them do not wait long."""
+STANDING_SECONDS = 0.1
+"""How long the thread must have been busy for its queue to be one that stands, and no burst: a
+burst that takes no longer is answered (Maurer, "Fail at Scale", ACM Queue 2015)."""
+LATEST = 0.1
+"""Weight of the last call in the mean time of an item."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +53,19 @@ class Inference(Thread):
     Args:
         decider: The run's.
         most_waiting: Most items that may wait.
+        most_seconds: Longest that a standing queue may take, by the time that items took lately,
+            before `is_late` says so.
     """
 
-    def __init__(self, decider: Decider, most_waiting: int) -> None:
+    def __init__(self, decider: Decider, most_waiting: int, most_seconds: float = math.inf) -> None:
         super().__init__(name="inference", daemon=True)
         self.decider = decider
         self.most_waiting = most_waiting
+        self.most_seconds = most_seconds
         self.waiting = 0
+        self._item_seconds = 0.0
+        self._busy_since = math.inf  # while it is not
+        self._busy_until = 0.0
         self._jobs: deque[Job] = deque()
         self._changed = Condition()
         self._stopping = False
@@ -71,6 +86,14 @@ class Inference(Thread):
             self._changed.notify()
         return future
 
+    def is_late(self) -> bool:
+        """Whether what comes now would wait too long: refused, it spares others to be late too."""
+        now = time.monotonic()
+        before = max(0.0, self._busy_until - now) + self.waiting * self._item_seconds
+        standing = now - self._busy_since > STANDING_SECONDS
+        most = self.most_seconds if standing else max(self.most_seconds, STANDING_SECONDS)
+        return self.waiting > 0 and before > most
+
     def stop(self) -> None:
         """Answer what waits, and end."""
         with self._changed:
@@ -82,18 +105,27 @@ class Inference(Thread):
         """Work until told to stop."""
         while jobs := self._take():
             jobs = [job for job in jobs if job[1].set_running_or_notify_cancel()]
+            began = time.monotonic()
             self._answer(jobs)
+            if count := sum(len(items) for items, _ in jobs):
+                taken = (time.monotonic() - began) / count
+                self._item_seconds += LATEST * (taken - self._item_seconds)
 
     def _take(self) -> list[Job]:
         with self._changed:
             while not self._jobs and not self._stopping:
+                self._busy_since = math.inf
                 self._changed.wait()
             jobs: list[Job] = []
             count = 0
-            while self._jobs and (not jobs or count + len(self._jobs[0][0]) <= MOST_TOGETHER):
+            most = min(MOST_TOGETHER, TOGETHER_SECONDS / max(self._item_seconds, 1e-9))
+            while self._jobs and (not jobs or count + len(self._jobs[0][0]) <= most):
                 jobs.append(self._jobs.popleft())
                 count += len(jobs[-1][0])
             self.waiting -= count
+            now = time.monotonic()
+            self._busy_since = min(self._busy_since, now)
+            self._busy_until = now + count * self._item_seconds
             return jobs
 
     def _answer(self, jobs: Sequence[Job]) -> None:
@@ -123,16 +155,16 @@ def predict(decider: Decider, items: Sequence[Item]) -> list[Prediction]:
     tags = decider.tags
     return [
         Prediction(
-            None if decided == REVIEW else tags[int(decided)],
-            tags[int(best)],
-            {tag: round(float(p), 6) for tag, p in zip(tags, row, strict=True)},
+            None if decided == REVIEW else tags[decided],
+            tags[best],
+            {tag: round(p, 6) for tag, p in zip(tags, row, strict=True)},
             reason,
             vector,
         )
         for decided, best, row, reason, vector in zip(
-            decisions.tags,
-            decisions.probabilities.argmax(axis=1),
-            decisions.probabilities,
+            decisions.tags.tolist(),
+            decisions.predicted.tolist(),
+            decisions.probabilities.tolist(),
             decisions.reasons,
             [None] * len(items) if decisions.vectors is None else decisions.vectors,
             strict=True,

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import uvicorn
@@ -32,6 +33,8 @@ from tagger.service.settings import LOOPBACK, ServiceConfig
 from tagger.service.writer import Writer
 
 LOOK_SECONDS = 0.2
+CHECKPOINT_LOOKS = 10
+"""After so many, what was written ahead is moved: more often, commits wait for the disk with it."""
 SWITCH_SECONDS = 0.0005
 FAILED = 1
 
@@ -69,7 +72,7 @@ def serve(run: RunFolder, config: ServiceConfig) -> None:
             tags=run.tags,
             config=config,
             store=store,
-            inference=Inference(decider, config.limits.queue),
+            inference=Inference(decider, config.limits.queue, config.limits.wait_seconds),
             writer=writer,
             meaning=meaning,
             challenger=challenger,
@@ -167,8 +170,11 @@ def serve_until_told(
             print(f"not ready: {problem}", file=sys.stderr, flush=True)
         if not service.differing:
             print(f"ready: http://{host}:{port}", file=sys.stderr, flush=True)
-        while not ended.wait(LOOK_SECONDS):
-            service.store.checkpoint()
+        for look in count(1):
+            if ended.wait(LOOK_SECONDS):
+                return
+            if look % CHECKPOINT_LOOKS == 0:
+                service.store.checkpoint()
             if service.dead:
                 time.sleep(1)  # in which /healthz says so
                 server.should_exit = server.force_exit = True

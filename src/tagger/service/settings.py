@@ -30,6 +30,8 @@ class LimitsConfig(Section):
     """A title, or a description, is cut to this before the model reads it; the answer says so."""
     queue: int = Field(default=128, ge=1, le=100_000)
     """Most items that wait for the model, and most requests that wait for the store."""
+    wait_seconds: float = Field(default=0.03, gt=0, le=300)
+    """Longest that what waits for the model may take, where it is more than a burst."""
     deadline_seconds: float = Field(default=5.0, gt=0, le=300)
     """By when every request is answered."""
     requests_per_second: float = Field(default=2_000.0, gt=0)
