@@ -4,6 +4,7 @@
 # make test   set up, the service too, then lint, type check, audit the embedded data and test
 # make pareto DATA=items.csv TRANSFER="more.csv data/gold.csv"
 #             every approach, whole and compressed, by precision, time and size; hours, and resumable
+# make reproduce ARGS="--list"   every figure of benchmarks/RESULTS.md again, old beside new; resumable
 # make test WORKERS=8   so many tests at a time
 # make setup | lint | types | audit | docs | notebook | clean
 
@@ -14,7 +15,7 @@ RUN ?= first-run
 WORKERS ?= 2
 DATA ?= data/gold.csv
 TRANSFER ?=
-.PHONY: setup run demo test lint types audit docs notebook pareto clean
+.PHONY: setup run demo test lint types audit docs notebook pareto reproduce mutants clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -63,6 +64,9 @@ docs: setup
 
 pareto: setup
 	$(BIN)/python benchmarks/pareto.py --data $(DATA) $(addprefix --transfer ,$(TRANSFER))
+
+reproduce: setup
+	$(BIN)/python benchmarks/reproduce.py $(ARGS)
 
 notebook: setup
 	$(BIN)/python -m pip install --quiet jupyterlab
