@@ -5,6 +5,7 @@
 # make pareto DATA=items.csv TRANSFER="more.csv data/gold.csv"
 #             every approach, whole and compressed, by precision, time and size; hours, and resumable
 # make reproduce ARGS="--list"   every figure of benchmarks/RESULTS.md again, old beside new; resumable
+# make mutants   whether tests notice small changes of the statistics; an hour or two
 # make test WORKERS=8   so many tests at a time
 # make setup | lint | types | audit | docs | notebook | clean
 
@@ -68,9 +69,14 @@ pareto: setup
 reproduce: setup
 	$(BIN)/python benchmarks/reproduce.py $(ARGS)
 
+mutants: setup
+	$(BIN)/python -m pip install --quiet -r requirements-mutants.txt
+	OMP_NUM_THREADS=1 nice $(BIN)/mutmut run --max-children $(WORKERS)
+	$(BIN)/mutmut results
+
 notebook: setup
 	$(BIN)/python -m pip install --quiet jupyterlab
 	$(BIN)/jupyter lab notebooks
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) mutants .mypy_cache .ruff_cache .pytest_cache

@@ -94,7 +94,8 @@ def passages(text: str) -> Iterator[Passage]:
         if lines and lines[0].startswith("|"):
             yield from (Passage.of(row, lines[0], heading) for row in lines[2:])
             continue
-        paragraph = " ".join(line.strip() for line in lines)
+        if not (paragraph := " ".join(line.strip() for line in lines)):
+            continue
         for sentence in re.split(r"(?<=[.;:])\s+(?=[A-Z*\"(\d`])", paragraph):
             yield Passage.of(sentence, paragraph, heading)
 
