@@ -30,7 +30,7 @@ $(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
 
 run: setup
 	$(BIN)/tagger build --data data/gold.csv --tags data/tags.yaml --name $(RUN) \
-		--promise 0.95 --budget 5min data.extra=[data/contrasts.csv]
+		--promise 0.95 --budget 5min build.folds=null data.extra=[data/contrasts.csv]
 	$(BIN)/python evaluate.py run=$(RUN)
 
 # Until Ctrl-C; whatever run there is, else one that is trained in seconds.
@@ -46,7 +46,12 @@ $(VENV)/.service-test: requirements-service-test.txt $(VENV)/.service
 	$(BIN)/python -m pip install --quiet -r requirements-service-test.txt -c constraints.txt
 	touch $@
 
-test: lint types audit $(VENV)/.service-test
+# The site of docs/, which a test builds too.
+$(VENV)/.docs: requirements-docs.txt constraints.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -r requirements-docs.txt -c constraints.txt
+	touch $@
+
+test: lint types audit $(VENV)/.service-test $(VENV)/.docs
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 10
 
 lint: setup
@@ -60,8 +65,13 @@ audit: setup
 	$(BIN)/tagger audit --data data/gold.csv --tags data/tags.yaml \
 		--fail-on schema,repeats,conflicts,absent-tags --fail-on 'label-errors>0.01,thin-slices>10'
 
-docs: setup
+# What is generated goes into docs/, the site into site/, which no other program is needed to read.
+docs: $(VENV)/.docs
 	$(BIN)/python -m tagger.reporting.schemas
+	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/canvas.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
 
 pareto: setup
 	$(BIN)/python benchmarks/pareto.py --data $(DATA) $(addprefix --transfer ,$(TRANSFER))

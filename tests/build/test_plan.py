@@ -71,6 +71,16 @@ def test_rows_are_held_out_where_there_are_enough_and_no_time_for_folds(
     assert plan(held_out=16, budget_minutes=short).folds == 2
 
 
+def test_rows_are_held_out_where_the_steps_have_no_folds(
+    plan: Callable[..., BuildPlan], toy_build: Make
+) -> None:
+    steps = toy_build().build.model_copy(update={"folds": None})
+    found = plan(build=steps, budget_minutes=1000.0)
+    assert found.folds is None
+    assert found.models == ["words", "rough"]
+    assert any("are held out" in note for note in found.notes)
+
+
 def test_what_few_rows_mean_is_said(toy_build: Make) -> None:
     config = toy_build(promise=0.98, confidence=0.95)
     told = describe_rows(config, {"a": 100, "b": 12}, 3)

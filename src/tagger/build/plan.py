@@ -72,7 +72,7 @@ def plan_build(
     """Decide what is trained.
 
     All rows are trained on and decided by, in folds, where time allows. Where it does not and there
-    are rows enough, some are held out.
+    are rows enough, or the steps have no folds, some are held out.
 
     Args:
         config: What is asked for.

@@ -73,6 +73,7 @@ class DataConfig(Section):
     name: FolderName
     """Name of the source in reports."""
     source: Literal["file", "hub", "download"]
+    """What is read: a file, a dataset of the Hugging Face hub, or a file that is downloaded."""
     path: str | None
     """source=file: a CSV, JSON, Parquet or Arrow file, or a folder of `datasets`."""
     test_path: str | None
@@ -144,9 +145,13 @@ class RandomEncoderConfig(Section):
     """The shape of an encoder without pretraining (`model.encoder=random`), for tests."""
 
     layers: int = Field(ge=1, le=48)
+    """Number of layers."""
     hidden: int = Field(ge=8, le=4096)
+    """Width of the token vectors."""
     heads: int = Field(ge=1, le=64)
+    """Attention heads of a layer."""
     intermediate: int = Field(ge=8, le=16384)
+    """Width of the feed-forward blocks."""
 
     @model_validator(mode="after")
     def _check(self) -> "RandomEncoderConfig":
@@ -159,6 +164,7 @@ class EncoderConfig(Section):
     """A pretrained encoder, and how it makes one vector of a text; see `tagger.models.encoders`."""
 
     name: FolderName
+    """Name of the model in run names and reports."""
     encoder: str = Field(min_length=1)
     """package:NAME, pieces:NAME, random, a folder, or an id of the hub."""
     revision: str | None
@@ -168,6 +174,7 @@ class EncoderConfig(Section):
     random: RandomEncoderConfig | None
     """encoder=random: shape of the encoder."""
     pooling: Literal["mean", "cls", "max"]
+    """How token vectors become one: their mean, that of the first token, or their maximum."""
     max_length: int = Field(ge=4, le=8192)
     """Most tokens of a text; longer texts are truncated."""
 
@@ -182,7 +189,9 @@ class TransformerConfig(EncoderConfig):
     """An encoder that is fine-tuned under a head; see `tagger.models.transformer`."""
 
     approach: Literal["transformer"]
+    """Which approach this is; the other keys go with it."""
     head: Literal["linear", "mlp"]
+    """What is between the text's vector and the tags: one layer, or two."""
     dropout: Fraction
     """Dropout rate between pooling and head."""
     encoder_dropout: Fraction | None
@@ -226,6 +235,7 @@ class FrozenConfig(EncoderConfig):
     """A logistic regression on the vectors of an encoder; see `tagger.training.fitting`."""
 
     approach: Literal["frozen"]
+    """Which approach this is; the other keys go with it."""
     C: float = Field(gt=0, le=1e6)
     """Inverse regularisation strength of the logistic regression."""
     balanced: bool
@@ -236,7 +246,9 @@ class LinearConfig(Section):
     """A linear model on words and characters; see `tagger.models.linear`."""
 
     approach: Literal["linear"]
+    """Which approach this is; the other keys go with it."""
     name: FolderName
+    """Name of the model in run names and reports."""
     word_ngrams: int = Field(ge=1, le=5)
     """Longest n-gram of words."""
     char_ngrams: int = Field(ge=2, le=8)
@@ -251,7 +263,9 @@ class RulesConfig(Section):
     """Words and patterns that speak for a tag; see `tagger.models.rules`."""
 
     approach: Literal["rules"]
+    """Which approach this is; the other keys go with it."""
     name: FolderName
+    """Name of the model in run names and reports."""
     rules: str = Field(min_length=1)
     """File that lists the rules."""
 
@@ -260,7 +274,9 @@ class EnsembleConfig(Section):
     """Finished runs that answer together; see `tagger.models.ensemble`."""
 
     approach: Literal["ensemble"]
+    """Which approach this is; the other keys go with it."""
     name: FolderName
+    """Name of the model in run names and reports."""
     runs: list[str] = Field(min_length=2, max_length=100)
     """Folders or names of the member runs."""
 
@@ -276,6 +292,7 @@ class TrainingConfig(Section):
     """The recipe; see `tagger.training`."""
 
     epochs: int = Field(ge=1, le=1000)
+    """Most passes over the training rows."""
     batch_size: int = Field(ge=1, le=4096)
     """Items of a step, over all processes."""
     accumulation_steps: int = Field(ge=1, le=256)
@@ -287,9 +304,11 @@ class TrainingConfig(Section):
     layer_decay: float = Field(gt=0, le=1)
     """Factor on the learning rate from a layer to the one below it."""
     weight_decay: float = Field(ge=0, le=1)
+    """Decoupled weight decay of AdamW; biases and normalization do not decay."""
     warmup: Fraction
     """Share of the steps in which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant"]
+    """How the learning rate falls after the warmup."""
     head_init: Literal["random", "probe"]
     """Start of the head; probe: a logistic regression on the frozen encoder."""
     probe_C: float = Field(gt=0, le=1e6)
@@ -301,10 +320,13 @@ class TrainingConfig(Section):
     typos: Fraction
     """Share of words that get a typo at each step."""
     max_grad_norm: float = Field(gt=0, le=1e6)
+    """Norm to which gradients are clipped."""
     loss: Literal["cross_entropy", "focal"]
+    """Loss against the labels."""
     focal_gamma: float = Field(ge=0, le=10)
     """loss=focal: focusing parameter."""
     label_smoothing: Fraction
+    """Share of each label's weight that is spread over all tags."""
     class_loss_weight: float = Field(ge=0, le=100)
     """Weight of the loss against the labels."""
     contrast_loss_weight: float = Field(ge=0, le=100)
@@ -316,6 +338,7 @@ class TrainingConfig(Section):
     refit_head: bool
     """Whether the head is fitted anew at the end, as head_init=probe does."""
     class_weights: Literal["none", "balanced"]
+    """Weights of tags in the loss; balanced: each tag has the same total weight."""
     mixed_precision: Literal["auto", "fp32", "bf16"]
     """Data type of the forward pass; auto: bf16 where it is fast."""
     metric: Literal["macro_f1", "weighted_f1", "accuracy", "loss"]
@@ -386,6 +409,7 @@ class DecisionConfig(Section):
     calibration: Literal["none", "temperature", "vector", "isotonic"]
     """Calibration method of the probabilities."""
     policy: Literal["argmax", "threshold", "conformal"]
+    """Rule by which a tag is published, or a person is asked."""
     target_precision: Open
     """policy=threshold: promised precision of published items."""
     confidence: Open
@@ -435,14 +459,18 @@ class TrackingConfig(Section):
     """Where curves go, beside `metrics.jsonl`; see `tagger.training.tracking`."""
 
     kind: Literal["none", "wandb"]
+    """Tracker that curves go to."""
     project: str = Field(min_length=1)
+    """Project of the tracker."""
     mode: Literal["offline", "online"]
+    """Whether the tracker writes files to be sent later, or sends at once."""
 
 
 class Recipe(Section):
     """What is trained, on what, and how."""
 
     seed: Seed
+    """Seed of everything that is random, but for the split."""
     data: DataConfig
     model: ModelConfig
     training: TrainingConfig
@@ -498,6 +526,7 @@ class TrainConfig(Recipe):
     name: FolderName | None
     """Name of the run folder; null: model, data and time."""
     runs_dir: str = Field(min_length=1)
+    """Folder that runs lie in."""
     if_exists: Literal["fail", "resume", "replace"]
     """When the run folder exists: refuse, go on with it, or start over."""
     resume: str | None
@@ -521,6 +550,7 @@ class EvaluateConfig(Section):
     run: str = Field(min_length=1)
     """Run folder, or its name below runs_dir."""
     runs_dir: str = Field(min_length=1)
+    """Folder that runs lie in."""
     data: DataConfig | None
     """Source of the rows; null: the run's own test rows."""
     rows: Literal["unseen", "all"]
@@ -537,6 +567,7 @@ class EvaluateConfig(Section):
     resamples: int = Field(ge=100, le=100_000)
     """Bootstrap resamples of an interval."""
     seed: Seed
+    """Seed of the bootstrap."""
     decision: DecisionConfig | None
     """Decision to fit anew; null: the run's own."""
     behaviour: Literal["auto", "on", "off"]
@@ -557,6 +588,7 @@ class ExportConfig(Section):
     run: str = Field(min_length=1)
     """Run folder, or its name below runs_dir."""
     runs_dir: str = Field(min_length=1)
+    """Folder that runs lie in."""
     name: FolderName | None
     """Name of the new run; null: the run's and the choice's."""
     rows: str | None
@@ -594,8 +626,9 @@ class BuildSteps(Section):
     """Most p99 in milliseconds of the run that is chosen."""
     held_out: int = Field(ge=1)
     """Rows to fit the decision to, fewer than which are not held out, folds or not."""
-    folds: int = Field(ge=2, le=20)
-    """Folds without each of which all is trained again."""
+    folds: int | None = Field(ge=2, le=20)
+    """Folds without each of which all is trained again, where the budget allows; null: rows are
+    held out, so that some are left to evaluate the result on."""
     few_texts: int = Field(ge=1)
     """Texts without a label that the student learns from before a dearer teacher is added."""
 
@@ -618,7 +651,9 @@ class BuildConfig(Section):
     name: FolderName
     """Name of the run that is made; its steps are below NAME.build."""
     runs_dir: str = Field(min_length=1)
+    """Folder that runs lie in."""
     seed: Seed
+    """Seed of all trainings."""
     train: list[str]
     """Overrides of train.py that all models are trained with."""
     build: BuildSteps
@@ -654,6 +689,7 @@ class SearchConfig(Section):
     repeats: int = Field(ge=1, le=100)
     """Repeats of the cross-validation with another division."""
     sampler: Literal["tpe", "random", "gp", "nsga2", "grid"]
+    """How the next config is chosen; grid: every combination once."""
     startup: int = Field(ge=1, le=10_000)
     """Random trials before the sampler's model chooses."""
     pruner: Literal["items", "wilcoxon", "median", "hyperband", "none"]
@@ -711,6 +747,7 @@ class OptimizeConfig(Recipe):
     name: FolderName | None
     """Name of the sweep's folder; null: space, model and data."""
     sweeps_dir: str = Field(min_length=1)
+    """Folder that sweeps lie in."""
     runs_dir: str = Field(min_length=1)
     """Folder in which `search.enqueue` looks for runs."""
     search: SearchConfig

@@ -13,6 +13,11 @@ DOCS = REPO_ROOT / "docs"
 BEGIN, END = "<!-- schemas: written by make docs -->", "<!-- end of schemas -->"
 
 Schema = Mapping[str, Any]
+BOUNDS = {
+    "minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most",
+    "exclusiveMaximum": "below",
+}  # fmt: skip
+"""How a range is said in words, by the key of JSON schema."""
 
 
 def documents() -> dict[str, type[Document]]:
@@ -95,7 +100,7 @@ def main() -> None:
 def _fields(schema: Schema) -> list[str]:
     about = dict(_attributes(schema.get("description", "")))
     rows = [
-        [f"`{name}`", _type(field), field.get("description", about.get(name, ""))]
+        [f"`{name}`", type_in_words(field), field.get("description", about.get(name, ""))]
         for name, field in schema["properties"].items()
     ]
     if not any(row[-1] for row in rows):
@@ -110,12 +115,12 @@ def _attributes(docstring: str) -> Iterator[tuple[str, str]]:
         yield found[1], " ".join(found[2].split())
 
 
-def _type(field: Schema) -> str:
-    """Return the type of a field in words: `list of Slice`, `number or null`."""
+def type_in_words(field: Schema) -> str:
+    """Return the type of a field with its range: `list of Slice`, `number (above 0) or null`."""
     if "$ref" in field:
         return str(field["$ref"]).rsplit("/", 1)[-1]
     if choices := field.get("anyOf", field.get("oneOf")):
-        return " or ".join(map(_type, choices))
+        return " or ".join(map(type_in_words, choices))
     if "const" in field:
         return f"`{json.dumps(field['const'])}`"
     if "enum" in field:
@@ -123,11 +128,12 @@ def _type(field: Schema) -> str:
     kind = str(field.get("type", "any"))
     if kind == "array":
         inner: Sequence[Schema] = field.get("prefixItems", [])
-        of = ", ".join(map(_type, inner)) or _type(field.get("items", {}))
+        of = ", ".join(map(type_in_words, inner)) or type_in_words(field.get("items", {}))
         return f"list of {of}"
     if kind == "object" and isinstance(values := field.get("additionalProperties"), dict):
-        return f"mapping to {_type(values)}"
-    return kind
+        return f"mapping to {type_in_words(values)}"
+    bounds = [f"{word} {field[key]}" for key, word in BOUNDS.items() if key in field]
+    return f"{kind} ({', '.join(bounds)})" if bounds else kind
 
 
 if __name__ == "__main__":
