@@ -309,8 +309,9 @@ def _weights(encoder: str) -> Path | None:
     kind, _, name = encoder.partition(":")
     if kind == "pieces":
         return cache_folder() / "encoders" / name / "model.safetensors"
-    spec = find_spec(name) if kind == "package" else None
-    return spec and spec.origin and Path(spec.origin).parent / "model" / "model.safetensors"
+    if kind != "package" or (spec := find_spec(name)) is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / "model" / "model.safetensors"
 
 
 def _plain(text: str) -> str:
