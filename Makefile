@@ -41,9 +41,9 @@ $(VENV)/.service: requirements-service.txt constraints.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -r requirements-service.txt -c constraints.txt
 	touch $@
 
-# Tests try the service too; without what it needs they would be skipped.
-$(VENV)/.service-test: requirements-service-test.txt $(VENV)/.service
-	$(BIN)/python -m pip install --quiet -r requirements-service-test.txt -c constraints.txt
+# Tests try the service and a cluster too; without what they need they would be skipped.
+$(VENV)/.service-test: requirements-service-test.txt requirements-ray.txt $(VENV)/.service
+	$(BIN)/python -m pip install --quiet -r requirements-service-test.txt -r requirements-ray.txt -c constraints.txt
 	touch $@
 
 # The site of docs/, which a test builds too.

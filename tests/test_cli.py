@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from tagger.cli import main
 from tagger.data.items import Item
@@ -151,6 +153,11 @@ def test_a_file_gets_its_tags(tagger: Command, tiny_run: RunFolder, tmp_path: Pa
         (["--input", "none.csv", "--output", "out.csv"], "none.csv does not exist"),
         (["--input", "none.csv", "--output", "out.txt"], "the format is chosen by the ending"),
         (["--input", ".", "--output", "out.csv"], ". is a folder"),
+        (["--engine", "local", "--title", "x"], "--engine goes with --input and --output"),
+        (["--engine", "local", "--input", ".", "--output", "out"], "no file that ends in .parquet"),
+        (["--engine", "local", "--workers", "2", "--input", ".", "--output", "o"], "--workers is"),
+        (["--engine", "ray", "--workers", "0", "--input", ".", "--output", "out"], "--workers is"),
+        (["--engine", "local", "--input", "no://x", "--output", "out"], "no://x cannot be opened"),
     ],
 )
 def test_misuse_ends_with_a_message_and_no_litter(
@@ -162,6 +169,25 @@ def test_misuse_ends_with_a_message_and_no_litter(
     assert message in ended.err
     assert ended.out == ""
     assert not list(Path().iterdir())
+
+
+def test_a_folder_is_predicted_into_a_folder(
+    tagger: Command, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    table = pa.table({"title": ["apple pear", " ", "rain storm"]})
+    parquet.write_table(table, tmp_path / "in" / "a.parquet", row_group_size=2)
+
+    ended = tagger(
+        "predict", "--run", tiny_run.path, "--engine", "local",
+        "--input", tmp_path / "in", "--output", tmp_path / "out",
+    )  # fmt: skip
+
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines() == [
+        f"3 items in 2 files: {tmp_path / 'out'}",
+        "1 of them could not be answered: see unanswered.csv there",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tagger.threads import settle_threads
 if TYPE_CHECKING:
     from tagger.data.columns import TableFormat
     from tagger.data.dates import DateOrder
+    from tagger.runs import RunFolder
     from tagger.service.settings import ServiceConfig
 
 GATE_FAILED = 1
@@ -106,6 +107,16 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--keep-columns", action="store_true", help="hand on the columns that are not read"
     )
+    predict.add_argument(
+        "--engine", choices=["local", "ray"],
+        help="predict a folder or a pattern of Parquet files into a folder, here or on a cluster "
+        "of Ray; both may be addresses such as s3://BUCKET/FOLDER",
+    )  # fmt: skip
+    predict.add_argument(
+        "--workers", type=int, metavar="N",
+        help="of --engine ray: start a cluster of N processes on this machine; default: the one "
+        "that RAY_ADDRESS names",
+    )  # fmt: skip
     _add_table_options(predict)
     predict.set_defaults(command=_predict)
 
@@ -554,12 +565,19 @@ def _predict(options: argparse.Namespace) -> None:
         )
     if many and (options.input is None or options.output is None):
         raise UserError("--input and --output go together: give both")
+    if options.engine is not None and (one or options.strict):
+        raise UserError("--engine goes with --input and --output, and not with --strict")
+    if options.workers is not None and (options.engine != "ray" or options.workers < 1):
+        raise UserError("--workers is a number of at least 1, and goes with --engine ray")
     if options.text is not None and options.description is not None:
         raise UserError("--text and --description are the same: give one")
     # Imported by the command that needs it: torch alone takes seconds.
     from tagger.runs import open_run
 
     run = open_run(options.run, options.runs_dir)
+    if options.engine is not None:
+        _predict_batch(run, options)
+        return
     if many:
         from tagger.data.readers import PIPE
         from tagger.prediction import predict_file
@@ -601,6 +619,18 @@ def _predict(options: argparse.Namespace) -> None:
     width = max(len(tag) for tag in run.tags)
     for tag, probability in ranked:
         print(f"  {tag:<{width}}  {probability:.4f}")
+
+
+def _predict_batch(run: "RunFolder", options: argparse.Namespace) -> None:
+    from tagger.batch.run_batch import predict_batch
+
+    made = predict_batch(
+        run, options.input, options.output, _table_format(options, run.columns),
+        engine=options.engine, workers=options.workers, keep_columns=options.keep_columns,
+    )  # fmt: skip
+    print(f"{made.rows:,} items in {len(made.units):,} files: {options.output}")
+    if made.unanswered:
+        print(f"{made.unanswered:,} of them could not be answered: see unanswered.csv there")
 
 
 def _decide(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ first, since it cannot be read twice; what goes to a pipe is written as it is re
 
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from tagger.decision.decider import FILE as DECISION_FILE
 from tagger.decision.decider import Decider, load_decider
 from tagger.decision.policies import NEEDS_REVIEW, REVIEW
 from tagger.files import csv_text, only_process, sha256_of, write_json
-from tagger.prediction_output import check_output, header, id_type, publish
+from tagger.prediction_output import COLUMNS, check_output, header, id_type, publish
 from tagger.progress import progress_bar
 from tagger.runs import RunFolder
 
@@ -114,6 +114,45 @@ def predict_file(
             return Outcome(state.rows, state.unanswered, table.skipped)
 
 
+def answer_rows(
+    rows: Sequence[Row], columns: Mapping[str, str], kept: Sequence[str], decider: Decider
+) -> Iterator[list[str]]:
+    """Yield a line of predictions for each row of a table.
+
+    A row that cannot be answered needs review, has no tag and no probabilities, and its reason says
+    why.
+
+    Args:
+        rows: With the values of all that is named below.
+        columns: The table's column by our field name.
+        kept: Columns that are handed on.
+        decider: Answers.
+    """
+    items = [item_of(row, columns) for row in rows]
+    reasons = [why_not(row, item, columns) for row, item in zip(rows, items, strict=True)]
+    answers = predict_rows(
+        decider, [item for item, reason in zip(items, reasons, strict=True) if not reason]
+    )
+    for row, item, reason in zip(rows, items, reasons, strict=True):
+        values = [row.values.get(name) or "" for name in kept]
+        if reason:
+            yield [item.id, NEEDS_REVIEW, "", "", reason, *[""] * len(decider.tags), *values]
+        else:
+            yield [*next(answers), *values]
+
+
+def is_answered(line: Sequence[str]) -> bool:
+    """Whether a line of predictions is an answer."""
+    return bool(line[COLUMNS.index("tag")])
+
+
+def why_not(row: Row, item: Item, columns: Mapping[str, str]) -> str:
+    """Say why a row cannot be answered; "" for one that can."""
+    if row.problem or item.text:
+        return row.problem
+    return f"no text: {describe_blank(columns)}"
+
+
 def predict_rows(decider: Decider, items: Sequence[Item]) -> Iterator[list[str]]:
     """Yield id, decision, most probable tag, its probability, reason and all probabilities."""
     decisions = decider.decide(items)
@@ -152,16 +191,10 @@ class _Table:
         self.total = 0
         for row in self.rows(problems):
             self.total += 1
-            if strict and (reason := self.why_not(row, item_of(row, self.columns))):
+            if strict and (reason := why_not(row, item_of(row, self.columns), self.columns)):
                 problems.add(reason.removeprefix(f"{row.place}: "), row.place)
         problems.raise_if_any(f"{path} cannot be classified:")
         self.skipped = problems.skipped
-
-    def why_not(self, row: Row, item: Item) -> str:
-        """Say why a row cannot be answered; "" for one that can."""
-        if row.problem or item.text:
-            return row.problem
-        return f"no text: {describe_blank(self.columns)}"
 
     def rows(self, problems: Problems) -> Iterator[Row]:
         """Yield all rows, those too that can't be read but can be passed over."""
@@ -176,31 +209,15 @@ def _predict_rest(
     # With the first rows, so that a state without rows is one without a header too.
     head = "" if state.rows else csv_text([header(decider.tags, table.kept)])
     for chunk in iter(lambda: list(itertools.islice(rows, CHUNK)), []):
-        text = head + csv_text(_answer(chunk, table, decider, state))
+        lines = [*answer_rows(chunk, table.columns, table.kept, decider)]
+        text = head + csv_text(lines)
         state.rows += len(chunk)
+        state.unanswered += sum(not is_answered(line) for line in lines)
         head = ""
         yield text
         bar.update(len(chunk))
     if head:
         yield head
-
-
-def _answer(
-    chunk: Sequence[Row], table: _Table, decider: Decider, state: _State
-) -> Iterator[list[str]]:
-    items = [item_of(row, table.columns) for row in chunk]
-    reasons = [table.why_not(row, item) for row, item in zip(chunk, items, strict=True)]
-    answers = predict_rows(
-        decider, [item for item, reason in zip(items, reasons, strict=True) if not reason]
-    )
-    for row, item, reason in zip(chunk, items, reasons, strict=True):
-        kept = [row.values.get(name) or "" for name in table.kept]
-        if reason:
-            state.unanswered += 1
-            blank = [""] * len(decider.tags)
-            yield [item.id, NEEDS_REVIEW, "", "", reason, *blank, *kept]
-        else:
-            yield [*next(answers), *kept]
 
 
 def _new_state(run: RunFolder, source: Path, table: _Table) -> _State:

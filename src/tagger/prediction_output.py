@@ -95,6 +95,17 @@ def publish(
     partial.unlink()
 
 
+def prediction_types(
+    names: Sequence[str], tags: Sequence[str], ids: "pyarrow.DataType"
+) -> "dict[str, pyarrow.DataType]":
+    """Return the type of each column: numbers for probabilities, text for all others but ids."""
+    import pyarrow as pa
+
+    numbers = ["probability", *header(tags, [])[len(COLUMNS) :]]
+    texts = dict.fromkeys(names, pa.string())
+    return texts | dict.fromkeys(numbers, pa.float64()) | {"id": ids}
+
+
 def id_type(source: Path, column: str | None) -> "pyarrow.DataType":
     """Return the type of a table's ids: a number stays one where the output has types."""
     import pyarrow as pa
@@ -108,18 +119,15 @@ def _typed_rows(
     partial: Path, tags: Sequence[str], id_type: "pyarrow.DataType"
 ) -> "pyarrow.csv.CSVStreamingReader":
     """Read finished rows with their types: a blank is no number, but a text of its own."""
-    import pyarrow as pa
     from pyarrow import csv as typed
 
     with partial.open(encoding="utf-8", newline="") as rows:
-        texts = next(csv.reader(rows))
-    numbers = ["probability", *header(tags, [])[len(COLUMNS) :]]
-    types = dict.fromkeys(texts, pa.string()) | dict.fromkeys(numbers, pa.float64())
+        names = next(csv.reader(rows))
     return typed.open_csv(
         partial,
         typed.ReadOptions(block_size=BLOCK),
         typed.ParseOptions(newlines_in_values=True),
-        typed.ConvertOptions(column_types=types | {"id": id_type}, null_values=[""]),
+        typed.ConvertOptions(column_types=prediction_types(names, tags, id_type), null_values=[""]),
     )
 
 

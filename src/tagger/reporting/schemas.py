@@ -23,6 +23,8 @@ BOUNDS = {
 def documents() -> dict[str, type[Document]]:
     """Return the document of each kind of JSON file, by what the file is called."""
     from tagger.audit.report import AuditReport
+    from tagger.batch.plan import BatchPlan
+    from tagger.batch.run_batch import BatchManifest
     from tagger.benchmark.report import BenchmarkReport
     from tagger.build.report import BuildPlan, BuildReport
     from tagger.compare.report import ApproachesReport, FewLabelsReport, SourcesReport
@@ -47,6 +49,8 @@ def documents() -> dict[str, type[Document]]:
         "plan.json, of `tagger build`": BuildPlan,
         "build.json, of `tagger build`": BuildReport,
         "monitor.json, of `tagger monitor`": MonitorReport,
+        "plan.json, of `tagger predict --engine`": BatchPlan,
+        "manifest.json, of `tagger predict --engine`": BatchManifest,
     }
 
 
