@@ -9,6 +9,7 @@ from tagger import doctor
 from tagger.cli import main
 from tagger.doctor import ABSENT, ANSWERING, CHANGED, TRAINING, VERIFIED, diagnose, find_parts
 from tagger.errors import BAD_INPUT, UserError
+from tagger.files import REPO_ROOT
 from tagger.runs import RunFolder
 
 PYPROJECT = """
@@ -166,3 +167,12 @@ def test_a_run_or_the_default_encoder_predicts(tiny_run: RunFolder) -> None:
     assert (by_run.model, by_encoder.model) == ("tiny", "minilm")
     assert 0 < by_run.median_ms < by_encoder.median_ms
     assert by_encoder.load_ms > by_encoder.median_ms
+
+
+def test_the_file_that_is_named_pins_what_the_part_asks_for() -> None:
+    base = (REPO_ROOT / "requirements.txt").read_text(encoding="utf-8").lower()
+    for name, part in find_parts().items():
+        pins = (REPO_ROOT / part.get.split()[3]).read_text(encoding="utf-8").lower()
+        wanted = [f"\n{one.name.lower()}" for one in doctor._requirements()[name]]
+        assert any(one in pins for one in wanted), name
+        assert all(one in pins + base for one in wanted), name

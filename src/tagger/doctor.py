@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 ANSWERING = "answering"
 TRAINING = "train"
-SERVICE = ("service", "postgres")
-"""Parts whose packages requirements-service.txt pins."""
+PINNED = {"service": "-service", "postgres": "-service", "ray": "-ray"}
+"""Parts that another file than requirements.txt pins, and the end of its name."""
 
 ENCODER = "minilm"
 """The default model."""
@@ -184,7 +184,7 @@ def find_parts() -> dict[str, Part]:
     """
     found = {}
     for name, wanted in _requirements().items():
-        file = "requirements-service.txt" if name in SERVICE else "requirements.txt"
+        file = f"requirements{PINNED.get(name, '')}.txt"
         brought = "tagger" if name == ANSWERING else f"tagger[{name}]"
         found[name] = Part(
             needed=name == ANSWERING or (name == TRAINING and not INSTALLED),
