@@ -7,6 +7,7 @@
 # make reproduce ARGS="--list"   every figure of benchmarks/RESULTS.md again, old beside new; resumable
 # make mutants   whether tests notice small changes of the statistics; an hour or two
 # make test WORKERS=8   so many tests at a time
+# make notebooks  execute them on real runs, and store them with what they show
 # make setup | lint | types | audit | docs | notebook | clean
 
 PYTHON ?= python3
@@ -16,14 +17,22 @@ RUN ?= first-run
 WORKERS ?= 2
 DATA ?= data/gold.csv
 TRANSFER ?=
-.PHONY: setup run demo test lint types audit docs notebook pareto reproduce mutants clean
+TORCH := $(shell sed -n '/^torch==/p' requirements.txt)
+.PHONY: setup run demo test lint types audit docs notebook notebooks pareto reproduce mutants clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
 
-# The marker is written last: an interrupted installation is taken up again.
+# The marker is written last: an interrupted installation is taken up again. Where the index answers
+# `torch` with a CUDA build, gigabytes of it, uv asks PyTorch's own index for the build of this
+# machine: without a GPU, the CPU's.
 $(VENV)/.installed: requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --dry-run --report $(VENV)/torch.json $(TORCH)
+	! grep -q '"name": "nvidia-' $(VENV)/torch.json || { \
+		$(BIN)/python -m pip install --quiet uv==0.13.8 && \
+		$(BIN)/uv pip install --python $(BIN)/python --torch-backend auto --no-deps $(TORCH); } || \
+		echo "$(TORCH): the index's own build, with CUDA, is installed"
 	$(BIN)/python -m pip install --quiet -r requirements.txt -c constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
@@ -41,9 +50,11 @@ $(VENV)/.service: requirements-service.txt constraints.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -r requirements-service.txt -c constraints.txt
 	touch $@
 
-# Tests try the service and a cluster too; without what they need they would be skipped.
-$(VENV)/.service-test: requirements-service-test.txt requirements-ray.txt $(VENV)/.service
-	$(BIN)/python -m pip install --quiet -r requirements-service-test.txt -r requirements-ray.txt -c constraints.txt
+# Tests try the service, trackers and a cluster too; without what these need they would be skipped.
+$(VENV)/.service-test: requirements-service-test.txt requirements-track.txt requirements-ray.txt \
+		$(VENV)/.service
+	$(BIN)/python -m pip install --quiet -r requirements-service-test.txt -r requirements-track.txt \
+		-r requirements-ray.txt -c constraints.txt
 	touch $@
 
 # The site of docs/, which a test builds too.
@@ -87,6 +98,10 @@ mutants: setup
 notebook: setup
 	$(BIN)/python -m pip install --quiet jupyterlab
 	$(BIN)/jupyter lab notebooks
+
+# Makes the runs that they read, once, below benchmarks/out/notebooks: an hour. Then seconds.
+notebooks: $(VENV)/.service
+	$(BIN)/python notebooks/execute.py
 
 clean:
 	rm -rf $(VENV) mutants .mypy_cache .ruff_cache .pytest_cache

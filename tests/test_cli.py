@@ -544,3 +544,26 @@ def test_wrong_settings_of_the_service_are_told_at_once(tagger: Command) -> None
     assert told.code == 2
     assert "port: found 99999" in told.err
     assert "hosts" in told.err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_commands_options_and_files(
+    shell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("shtab")
+    with pytest.raises(SystemExit) as end:
+        main(["--print-completion", shell])
+    shown = capsys.readouterr().out
+    assert end.value.code == 0
+    assert all(word in shown for word in ("leaderboard", "--keep-columns", "optimize"))
+    assert ("_files" if shell == "zsh" else "_shtab_compgen_files") in shown
+
+
+def test_completion_without_shtab_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    with pytest.raises(SystemExit) as end:
+        main(["--print-completion", "bash"])
+    assert end.value.code == 2
+    assert "pip install shtab" in capsys.readouterr().err

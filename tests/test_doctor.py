@@ -64,7 +64,7 @@ def test_of_a_wheel_only_answering_is_needed(monkeypatch: pytest.MonkeyPatch) ->
         "train": ["absent-two"],
     }
     assert [name for name, part in parts.items() if part.needed] == [ANSWERING]
-    assert parts["service"].get == "pip install 'tagger[service]'"
+    assert parts["service"].get == "pip install 'tag-or-ask[service]'"
 
 
 def test_encoders_are_held_to_their_hash(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

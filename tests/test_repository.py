@@ -18,8 +18,8 @@ NAMED = {
 
 ROOMS = (
     "config", "data", "models", "oof", "decision", "training", "evaluation", "audit", "compare",
-    "search", "compression", "benchmark", "build", "monitoring", "batch", "reporting", "api",
-    "service", "cli",
+    "search", "compression", "benchmark", "build", "monitoring", "rollout", "batch", "reporting",
+    "api", "service", "cli",
 )  # fmt: skip
 """Each imports only from those before it."""
 
@@ -51,7 +51,9 @@ def test_requirements_pin_what_the_package_needs_and_nothing_else() -> None:
     asked = requirements(
         [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     )
-    pins = pinned("requirements-service.txt") | pinned("requirements-ray.txt") | pinned()
+    pins = pinned()
+    for name in ("service", "track", "ray"):
+        pins |= pinned(f"requirements-{name}.txt")
     assert asked.keys() == pins.keys()
     for name, requirement in asked.items():
         (version,) = (pin.version for pin in pins[name].specifier)
@@ -62,7 +64,9 @@ def test_requirements_pin_what_the_package_needs_and_nothing_else() -> None:
 def test_every_pin_is_repeated_by_the_constraints() -> None:
     text = (REPO_ROOT / "constraints.txt").read_text().splitlines()
     constraints = requirements([line for line in text if line and not line.startswith("#")])
-    for name, pin in (pinned() | pinned("requirements-service.txt")).items():
+    for name, pin in (
+        pinned() | pinned("requirements-service.txt") | pinned("requirements-track.txt")
+    ).items():
         if name in constraints:
             assert constraints[name].specifier == pin.specifier, name
 

@@ -8,11 +8,13 @@ import pytest
 
 from tagger import results
 from tagger.benchmark import report as benchmark
+from tagger.benchmark.report import BenchmarkReport
 from tagger.build.report import BuildPlan, BuildReport, Candidate
 from tagger.compare.report import ApproachesReport, ApproachResult, Costs, Promise
-from tagger.environment import Environment, Hardware
+from tagger.environment import Environment, Hardware, describe_environment
 from tagger.errors import UserError
 from tagger.evaluation.report import EvaluationReport
+from tagger.search.summary import Confirmation, SweepSummary
 
 pytestmark = pytest.mark.slow
 ENVIRONMENT = Environment(
@@ -75,7 +77,7 @@ def test_confusion_counts_every_row(folder, report):
         (results.risk_coverage, {"run", "coverage", "risk"}),
         (results.reliability, {"run", "num_samples", "confidence", "accuracy"}),
         (results.errors, {"run", "group", "true", "predicted", "nearest"}),
-        (results.error_map, {"run", "x", "y", "true", "predicted"}),
+        (results.error_map, {"run", "x", "y", "true", "predicted", "slices"}),
         (results.curves, {"run", "step", "train/loss", "val/macro_f1"}),
     ],
 )
@@ -153,17 +155,82 @@ def test_a_run_that_is_not_there_is_named(folder):
         results.per_tag("untauhgt", folder=folder)
 
 
-def test_trials_are_the_sweep_s_table(tmp_path):
-    table = pd.DataFrame({"number": [0, 1], "state": ["complete", "failed"]})
+@pytest.fixture
+def sweep(tmp_path):
+    """A folder of sweeps with one, whose winner was confirmed."""
     (tmp_path / "s").mkdir()
-    table.to_parquet(tmp_path / "s" / "trials.parquet")
+    confirmation = {
+        "metric": "accuracy", "seeds": 2, "searched": {"winner": 0.9, "default": 0.8},
+        "confirmed": {"winner": 0.85, "default": 0.81}, "gain": 0.04, "low": 0.01, "high": 0.07,
+        "luck": 0.05, "proven": True,
+    }  # fmt: skip
+    SweepSummary(
+        sweep="s", space="linear", objectives=["accuracy"], best=1, default=0, front=[], states={},
+        hours=0.1, overhead=None, importances={"model.C": 0.7, "model.balanced": 0.3},
+        confirmation=Confirmation(**confirmation), chosen={}, environment=describe_environment(),
+        paragraph="",
+    ).write(tmp_path / "s" / "summary.json")  # fmt: skip
+    return tmp_path
 
-    assert results.trials("s", tmp_path).equals(table)
+
+def test_trials_are_the_sweep_s_table(sweep):
+    table = pd.DataFrame({"number": [0, 1], "state": ["complete", "failed"]})
+    table.to_parquet(sweep / "s" / "trials.parquet")
+
+    assert results.trials("s", sweep).equals(table)
 
 
-def test_a_sweep_that_is_not_there_is_named(tmp_path):
+def test_what_a_sweep_found_is_read_from_its_summary(sweep):
+    assert results.importances("s", sweep).to_numpy().tolist() == [
+        ["model.C", 0.7],
+        ["model.balanced", 0.3],
+    ]
+    row = results.confirmation("s", sweep).iloc[0]
+    assert (row["winner_searched"], row["default_confirmed"]) == (0.9, 0.81)
+    assert (row["gain_low"], row["gain"], row["gain_high"]) == (0.01, 0.04, 0.07)
+
+
+def test_a_sweep_that_was_not_confirmed_has_no_row(sweep):
+    path = sweep / "s" / "summary.json"
+    SweepSummary.read(path).model_copy(update={"confirmation": None}).write(path)
+
+    assert results.confirmation("s", sweep).empty
+
+
+@pytest.mark.parametrize("read", [results.trials, results.importances, results.confirmation])
+def test_a_sweep_that_is_not_there_is_named(read, tmp_path):
     with pytest.raises(UserError, match="nowhere"):
-        results.trials("nowhere", tmp_path)
+        read("nowhere", tmp_path)
+
+
+def test_a_benchmark_is_read_by_run_length_and_first_answer(tmp_path):
+    times = {"p50_ms": 1.0, "p99_ms": 2.0, "items": 50}
+    single = times | {"p95_ms": 1.5, "mean_ms": 1.1, "p999_ms": None}
+    single |= {"ratio": {"value": 3, "low": 2, "high": 4}}
+    many = {"items_per_second": 900, "lowest": 800, "highest": 990, "items": 10, "rounds": 5}
+    timing = {"batch_1": single, "lengths": {"8": times, "64": times}, "throughput": many}
+    cold = dict.fromkeys(("start_ms", "import_ms", "load_ms", "decide_ms"), 9.0)
+    costs = {
+        "path": "runs/one", "approach": "linear", "mib": 0.5, "peak_memory_mib": 100,
+        "cold_start": cold | {"total_ms": 36.0, "torch_imported": False},
+        "threads": {"1": timing, "2": timing},
+    }  # fmt: skip
+    settings = {"texts": 10, "words": 8, "block": 50, "rounds": 1, "threads": [1, 2]}
+    path = tmp_path / "timings.json"
+    BenchmarkReport.model_validate(
+        {
+            "runs": {"one": costs},
+            "settings": settings | {"starts": 5, "load_before": 0.1},
+            "instructions": [],
+            "environment": describe_environment(),
+        }
+    ).write(path)
+
+    assert list(results.timings(path)["threads"]) == [1, 2]
+    assert results.timings(path).attrs == {"load_before": 0.1}
+    assert results.timings(path)[["ratio_low", "ratio", "ratio_high"]].iloc[0].tolist() == [2, 3, 4]
+    assert list(results.timings_by_length(path)["words"]) == [8, 64, 8, 64]
+    assert results.cold_starts(path)[["run", "total_ms"]].to_numpy().tolist() == [["one", 36.0]]
 
 
 def test_a_frame_without_rows_has_its_columns(folder):

@@ -76,6 +76,33 @@ def test_help_lists_the_choices(
         assert any(sorted(one.strip() for one in names) == choices for names in lists), group
 
 
+@pytest.mark.slow
+def test_help_lists_no_group_that_is_not_taken_and_shows_the_config_asked_for(
+    script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script("model=tiny", "seed=41", "-h", name="train") == 0
+    shown = capsys.readouterr().out
+    listed = shown.split("GROUP/CHOICE.yaml)\n")[1].split("\n\n")[0]
+    assert [line.split(":")[0] for line in listed.splitlines()] == sorted(config_groups("train"))
+    assert "\nseed: 41\n" in shown and "\n  name: tiny\n" in shown
+    assert script("--help", "model=nonsense", name="train") == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_configs_of_another_folder_are_found(
+    script: Script, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    private = tmp_path / "private"
+    for group, content in {"local": "runs_dir: mine", "experiment": "seed: 42"}.items():
+        (private / group).mkdir(parents=True)
+        (private / group / "default.yaml").write_text(f"# @package _global_\n{content}\n")
+    given = ("--config-dir", str(private), "experiment=default", "--cfg", "job")
+    assert script(*given, name="train") == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert (config["runs_dir"], config["seed"]) == ("mine", 42)
+
+
 def test_hydra_shows_the_config_instead_of_running(
     script: Script, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

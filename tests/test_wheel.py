@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 WORDS = {"fruit": "apple pear plum cherry grape", "metal": "iron copper zinc nickel silver"}
 TRAINS = ("torch", "transformers", "scipy", "sklearn", "pandas", "pyarrow", "matplotlib", "onnx")
-"""What `pip install tagger` leaves out."""
+"""What `pip install tag-or-ask` leaves out."""
 
 WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({TRAINS})); "
 TAGGER = "from tagger.cli import main; main()"
@@ -107,4 +107,4 @@ def test_what_needs_torch_says_so_where_there_is_none(installed, tmp_path, tiny_
     done = run(installed, tmp_path, *asked, before=WITHOUT)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: this needs torch")
-    assert "tagger[train]" in done.stderr
+    assert "tag-or-ask[train]" in done.stderr

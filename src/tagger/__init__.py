@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(_PLACES[name]), name)
     except ModuleNotFoundError as error:
-        raise ImportError(f"tagger.{name} needs {error.name}: install tagger[train]") from error
+        raise ImportError(f"tagger.{name} needs {error.name}: install tag-or-ask[train]") from error
 
 
 def __dir__() -> list[str]:

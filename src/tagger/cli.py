@@ -5,10 +5,10 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tagger.environment import VERSION
 from tagger.errors import UserError, exit_on_user_error
 from tagger.threads import settle_threads
 
@@ -49,15 +49,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         raise UserError(
             f"this needs {error.name}, which is not installed",
-            hint="pip install 'tagger[train]' brings what training and evaluating take; a run that "
-            "`tagger export` made answers without.",
+            hint="pip install 'tag-or-ask[train]' brings what training and evaluating take; a run "
+            "that `tagger export` made answers without.",
         ) from None
+
+
+class _Completion(argparse.Action):
+    """Prints the script by which a shell completes the commands, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: object, shell: object, *__: object):  # type: ignore[no-untyped-def]
+        try:
+            import shtab
+        except ImportError:
+            raise UserError("this needs shtab", hint="pip install shtab") from None
+        parsers = [parser]
+        while parsers:
+            for action in parsers.pop()._actions:
+                if isinstance(action, argparse._SubParsersAction):
+                    parsers += set(action.choices.values())
+                elif action.type is Path or "FILE" in str(action.metavar):
+                    action.complete = shtab.FILE  # type: ignore[attr-defined]
+        print(shtab.complete(parser, str(shell)))
+        parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands; each leaves its function in `command`."""
     parser = argparse.ArgumentParser(prog="tagger", description="Audit data, use runs.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('tagger')}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
+    parser.add_argument(
+        "--print-completion", action=_Completion, choices=["bash", "zsh", "tcsh"],
+        help="print what makes a shell complete these commands, and their options and files",
+    )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     runs = argparse.ArgumentParser(add_help=False)
     runs.add_argument("--runs-dir", default="runs", help="default: %(default)s")
@@ -223,8 +246,14 @@ def build_parser() -> argparse.ArgumentParser:
         "leaderboard",
         parents=[runs],
         help="list the runs, best first",
-        description="List the runs, best first.",
+        description="List the runs, best first; or say what two of them were asked differently.",
     )
+    leaderboard.add_argument(
+        "--where", type=_setting, action="append", default=[], metavar="KEY=VALUE",
+        help="only runs whose config says so, such as model.name='student*'; may be given again",
+    )  # fmt: skip
+    leaderboard.add_argument("--diff", nargs=2, metavar="RUN", help="the settings that differ")
+    leaderboard.add_argument("--json", action="store_true", help="for programs")
     leaderboard.set_defaults(command=_leaderboard)
 
     compare = commands.add_parser(
@@ -445,6 +474,41 @@ def _add_service_commands(
     hold.add_argument("--reason", help="on: why; people are shown it")
     hold.set_defaults(command=_hold)
 
+    rollout = commands.add_parser(
+        "rollout",
+        help="let a new run take an old one's place by stages",
+        description="Let a new run answer beside the one that is served, then in its place, by "
+        "stages that are left when the evidence says so; a run that does harm is rolled back. A "
+        "service that runs follows.",
+    )
+    actions = rollout.add_subparsers(required=True, metavar="ACTION")
+    start = actions.add_parser(
+        "start",
+        parents=[*runs[1:], settings],
+        help="begin, unseen",
+        description="Start the rollout of a run that passed evaluate.py against=OLD.",
+    )
+    start.add_argument("new", metavar="NEW", help="a run folder, or a name below --runs-dir")
+    start.add_argument("--against", required=True, metavar="OLD", help="the run that is served")
+    start.add_argument(
+        "--plan", default="careful", metavar="PLAN",
+        help="careful, shadow-only, ab, or a yaml file; default: %(default)s",
+    )  # fmt: skip
+    start.set_defaults(command=_rollout, action="start")
+    for action, text in {
+        "status": "say how it stands, and what is waited for",
+        "pause": "stay at this stage; harm is rolled back still",
+        "resume": "go on",
+        "promote": "let the new run decide on everything, whatever the evidence",
+        "abort": "let the old run decide on everything again, after a promotion too",
+        "items": "list what a run published that was rolled back, and what the old one says",
+        "redecide": "give these items the old run's decision",
+    }.items():
+        one = actions.add_parser(action, parents=[settings], help=text, description=text)
+        if action in ("pause", "promote", "abort"):
+            one.add_argument("--reason", required=True, help="why; it is kept")
+        one.set_defaults(command=_rollout, action=action)
+
     data = commands.add_parser("data", help="get people's labels out of a store")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     pull = actions.add_parser(
@@ -525,6 +589,13 @@ def _table_format(
         raise UserError(f"--delimiter {options.delimiter!r}: expected one character")
     dates: DateOrder = getattr(options, "dates", "iso")
     return TableFormat(options.columns, known or {}, options.delimiter, dates, "options")
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected such as model.name=minilm")
+    return key, value
 
 
 def _minutes(text: str) -> float:
@@ -752,9 +823,12 @@ def _doctor(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    from tagger.reporting.leaderboard import print_leaderboard
+    from tagger.reporting.leaderboard import print_difference, print_leaderboard
 
-    print_leaderboard(options.runs_dir)
+    if options.diff is not None:
+        print_difference(options.diff, options.runs_dir, as_json=options.json)
+    else:
+        print_leaderboard(options.runs_dir, dict(options.where), as_json=options.json)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -1031,6 +1105,25 @@ def _hold(options: argparse.Namespace) -> None:
         with store.reading() as connection:
             on = hold.current_hold(connection)
     print("publishing" if on is None else f"on hold since {shown_time(on.since)}: {on.reason}")
+
+
+def _rollout(options: argparse.Namespace) -> None:
+    config = _settings(options)
+    from contextlib import closing
+
+    from tagger.rollout.plan import load_plan
+    from tagger.runs import open_run
+    from tagger.service import rollout_commands as commands
+    from tagger.service.database import open_store
+
+    with closing(open_store(config.store)) as store:
+        if options.action == "start":
+            new, old = (open_run(one, options.runs_dir) for one in (options.new, options.against))
+            print(commands.start(store, new, old, load_plan(options.plan)))
+        elif options.action in ("status", "items", "redecide"):
+            print(getattr(commands, options.action)(store))
+        else:
+            print(commands.decide_by_hand(store, options.action, getattr(options, "reason", "")))
 
 
 def _pull(options: argparse.Namespace) -> None:

@@ -38,9 +38,10 @@ from tagger.threads import usable_threads
 if TYPE_CHECKING:
     from tagger.data.items import Item
 
+DISTRIBUTION = "tag-or-ask"
 ANSWERING = "answering"
 TRAINING = "train"
-PINNED = {"service": "-service", "postgres": "-service", "ray": "-ray"}
+PINNED = {"service": "-service", "postgres": "-service", "ray": "-ray", "track": "-track"}
 """Parts that another file than requirements.txt pins, and the end of its name."""
 
 ENCODER = "minilm"
@@ -185,7 +186,7 @@ def find_parts() -> dict[str, Part]:
     found = {}
     for name, wanted in _requirements().items():
         file = f"requirements{PINNED.get(name, '')}.txt"
-        brought = "tagger" if name == ANSWERING else f"tagger[{name}]"
+        brought = DISTRIBUTION if name == ANSWERING else f"{DISTRIBUTION}[{name}]"
         found[name] = Part(
             needed=name == ANSWERING or (name == TRAINING and not INSTALLED),
             lacks=[said for one in wanted if (said := _lack(one))],
@@ -280,9 +281,9 @@ def _model(run: str | None, runs_dir: str) -> tuple[str, Callable[[list["Item"]]
 def _requirements() -> dict[str, list[Requirement]]:
     """Return what each part asks for; a checkout may be newer than what was installed of it."""
     if INSTALLED:
-        asked = [*map(Requirement, metadata.requires("tagger") or ())]
+        asked = [*map(Requirement, metadata.requires(DISTRIBUTION) or ())]
         base = _applying(asked, "")
-        extras = metadata.metadata("tagger").get_all("Provides-Extra") or ()
+        extras = metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or ()
         found = {one: [r for r in _applying(asked, one) if r not in base] for one in extras}
         return {ANSWERING: base} | {name: wanted for name, wanted in found.items() if wanted}
     project = tomllib.loads((REPO_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

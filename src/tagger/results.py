@@ -38,6 +38,7 @@ from tagger.leaderboard import load_standings, read_report
 from tagger.reporting.figures import COLOURS
 from tagger.runs import RunFolder, open_run, read_calibration, read_predictions, read_row_sources
 from tagger.scores import FloatArray
+from tagger.search.summary import SweepSummary
 from tagger.training.tracking import read_metrics
 
 RUNS = "runs"
@@ -273,6 +274,28 @@ def trials(sweep: str | Path, folder: str | Path = SWEEPS) -> pd.DataFrame:
         ) from None
 
 
+def importances(sweep: str | Path, folder: str | Path = SWEEPS) -> pd.DataFrame:
+    """Return the share of the score's variation that each parameter explains, the largest first."""
+    shares = _sweep(sweep, folder).importances
+    return pd.DataFrame(shares.items(), columns=["parameter", "share"])
+
+
+def confirmation(sweep: str | Path, folder: str | Path = SWEEPS) -> pd.DataFrame:
+    """Return what became of the winner's lead on fresh seeds; no row where it was not confirmed.
+
+    `winner_searched` and `default_searched` are scores as the search saw them, `..._confirmed`
+    those on the fresh seeds; `gain` is the winner's lead there, with its interval.
+    """
+    found = _sweep(sweep, folder).confirmation
+    if found is None:
+        return pd.DataFrame(columns=["metric", "seeds", "gain"])
+    row = found.model_dump(exclude={"searched", "confirmed", "low", "high"})
+    row |= {"gain_low": found.low, "gain_high": found.high}
+    row |= {f"{name}_searched": score for name, score in found.searched.items()}
+    row |= {f"{name}_confirmed": score for name, score in found.confirmed.items()}
+    return pd.DataFrame([row])
+
+
 def suspected_labels(folder: str | Path) -> pd.DataFrame:
     """Return the labels that `tagger audit` lists, the least credible first.
 
@@ -314,16 +337,43 @@ def approaches(path: str | Path) -> pd.DataFrame:
 def timings(path: str | Path) -> pd.DataFrame:
     """Return times of single items and throughput of `tagger benchmark --out`'s JSON file.
 
-    One row a run and number of threads; times are milliseconds.
+    One row a run and number of threads; times are milliseconds, and `ratio` is how many times as
+    long as the first run each takes. `frame.attrs["load_before"]` is the mean number of processes
+    that wanted a core in the minute before.
     """
     report = BenchmarkReport.read(Path(path))
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         [
             {"run": name, "threads": int(threads), "mib": costs.mib}
             | _flat(timing.batch_1)
             | {"items_per_second": timing.throughput.items_per_second}
             for name, costs in report.runs.items()
             for threads, timing in costs.threads.items()
+        ]
+    )
+    frame.attrs["load_before"] = report.settings.load_before
+    return frame
+
+
+def timings_by_length(path: str | Path) -> pd.DataFrame:
+    """Return times of single items by their number of words, one row a run, threads and length."""
+    return pd.DataFrame(
+        [
+            {"run": name, "threads": int(threads), "words": int(words)} | _flat(times)
+            for name, costs in BenchmarkReport.read(Path(path)).runs.items()
+            for threads, timing in costs.threads.items()
+            for words, times in timing.lengths.items()
+        ]
+    )
+
+
+def cold_starts(path: str | Path) -> pd.DataFrame:
+    """Return what a fresh process's first decision takes of time and memory, one row a run."""
+    return pd.DataFrame(
+        [
+            {"run": name, "mib": costs.mib, "peak_memory_mib": costs.peak_memory_mib}
+            | _flat(costs.cold_start)
+            for name, costs in BenchmarkReport.read(Path(path)).runs.items()
         ]
     )
 
@@ -341,6 +391,10 @@ def _of_reports(
         report = read_report(run, run.path / "report.json")
         rows += [{"run": run.name} | row for row in rows_of(report)]
     return pd.DataFrame(rows, columns=None if rows else ["run", *columns])
+
+
+def _sweep(sweep: str | Path, folder: str | Path) -> SweepSummary:
+    return SweepSummary.read(resolve_path(str(folder)) / sweep / "summary.json")
 
 
 def _items(run: RunFolder) -> pd.DataFrame:

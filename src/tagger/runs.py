@@ -19,18 +19,10 @@ from pydantic import ValidationError
 from tagger.config.overrides import script_command
 from tagger.config.paths import with_paths_found
 from tagger.config.saved import read_yaml, validate_saved
-from tagger.config.schema import (
-    DataConfig,
-    DecisionConfig,
-    FrozenConfig,
-    SectionT,
-    TrackingConfig,
-    TrainConfig,
-)
 from tagger.data.items import Item
 from tagger.data.tags import list_tags
 from tagger.documents import SCHEMA_VERSION
-from tagger.environment import library_version
+from tagger.environment import VERSION
 from tagger.errors import UserError
 from tagger.files import REPO_ROOT, csv_text, resolve_path, run_places, write_text
 from tagger.hub import ON_HUB, fetch_run
@@ -40,6 +32,14 @@ from tagger.run_meta import FINISHED, Place, RunMeta, changed_files
 if TYPE_CHECKING:
     import _csv
 
+    from tagger.config.schema import (
+        DataConfig,
+        DecisionConfig,
+        FrozenConfig,
+        SectionT,
+        TrackingConfig,
+        TrainConfig,
+    )
     from tagger.data.splits import Split
 
 OLD_FILES = {"ood.safetensors": "novelty.safetensors"}
@@ -100,39 +100,49 @@ class RunFolder:
         return dict(self.meta.data.columns)
 
     @cached_property
-    def config(self) -> TrainConfig:
+    def config(self) -> "TrainConfig":
         """The whole config that the run was made with, with its paths as they are found from here.
 
         Raises:
             UserError: when it does not fit this version of the code; see `data_config` and others
                 for what needs a part of it alone.
         """
+        from tagger.config.schema import TrainConfig
+
         try:
             return validate_saved(TrainConfig, self._saved_values, self._config_file)
         except UserError as error:
             raise UserError(error.summary, error.problems, self.written_by) from None
 
     @cached_property
-    def data_config(self) -> DataConfig:
+    def data_config(self) -> "DataConfig":
         """Where the run's items came from."""
+        from tagger.config.schema import DataConfig
+
         return self._section(DataConfig, "data", "file")
 
     @cached_property
-    def decision_config(self) -> DecisionConfig:
+    def decision_config(self) -> "DecisionConfig":
         """How the run was asked to decide when it was trained."""
+        from tagger.config.schema import DecisionConfig
+
         return self._section(DecisionConfig, "decision", "argmax")
 
     @cached_property
-    def frozen_config(self) -> FrozenConfig | None:
+    def frozen_config(self) -> "FrozenConfig | None":
         """How the run's frozen encoder was named; None where the run has none."""
         model = self._saved_values.get("model")
         if not isinstance(model, dict) or model.get("approach") != "frozen":
             return None
+        from tagger.config.schema import FrozenConfig
+
         return self._section(FrozenConfig, "model", "frozen")
 
     @cached_property
-    def tracking_config(self) -> TrackingConfig:
+    def tracking_config(self) -> "TrackingConfig":
         """Where the run's curves went."""
+        from tagger.config.schema import TrackingConfig
+
         return self._section(TrackingConfig, "tracking", "none")
 
     @property
@@ -146,7 +156,7 @@ class RunFolder:
     @property
     def written_by(self) -> str:
         """A sentence that says which version wrote the run; empty where it is this one."""
-        this = _version_name(library_version("tagger"), SCHEMA_VERSION)
+        this = _version_name(VERSION, SCHEMA_VERSION)
         version = self.meta.environment.versions.get("tagger")
         writer = "an unknown version"
         if version is not None:
@@ -181,7 +191,7 @@ class RunFolder:
     def _saved_values(self) -> dict[str, object]:
         return with_paths_found(read_yaml(self._config_file), self.path, self.meta.made_in)
 
-    def _section(self, schema: type[SectionT], group: str, choice: str) -> SectionT:
+    def _section(self, schema: "type[SectionT]", group: str, choice: str) -> "SectionT":
         """Read a section of the config as far as it fits this version, and say once what does not.
 
         Keys that are not known here are left out. Those that the run's version did not have are

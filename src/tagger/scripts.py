@@ -11,6 +11,7 @@ from tagger.config.composition import (
     CONFIG_DIR,
     compose_config,
     experiment_by_path,
+    help_text,
     load_config,
     translate_overrides,
     with_source,
@@ -25,8 +26,8 @@ def run_hydra_script(config_name: str, function: Callable[[Any], object]) -> Non
     """Compose `configs/<config_name>.yaml` with the command line and call `function` with it.
 
     A plain list of overrides is composed by `compose_config`, which reports every mistake, where
-    Hydra would stop at the first. Hydra's own options (`--help`, `--cfg job`, `-m` and its `a=1,2`
-    sweeps) are left to Hydra.
+    Hydra would stop at the first. `--help` lists the groups of this config alone. Hydra's own
+    options (`--cfg job`, `-m` and its `a=1,2` sweeps, `--config-dir`) are left to Hydra.
 
     Args:
         config_name: A name in `tagger.config.schema.SCHEMAS`.
@@ -34,7 +35,11 @@ def run_hydra_script(config_name: str, function: Callable[[Any], object]) -> Non
     """
     settle_threads()
     overrides = with_source(sys.argv[1:])
-    if not any(argument.startswith("-") for argument in overrides):
+    options = {argument for argument in overrides if argument.startswith("-")}
+    if options and options <= {"--help", "-h"}:
+        print(help_text(config_name, [one for one in overrides if one not in options]))
+        return
+    if not options:
         function(load_config(SCHEMAS[config_name], compose_config(config_name, overrides)))
         return
 

@@ -369,4 +369,4 @@ def test_what_is_missing_is_named() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     last = ended.stderr.splitlines()[-1]
-    assert last == "ImportError: tagger.TextTagger needs sklearn.base: install tagger[train]"
+    assert last == "ImportError: tagger.TextTagger needs sklearn.base: install tag-or-ask[train]"

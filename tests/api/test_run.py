@@ -21,7 +21,10 @@ from tagger.errors import UserError
 from tagger.prediction import predict_file
 from tagger.runs import RunFolder
 
-HEAVY = ("torch", "transformers", "hydra", "omegaconf", "scipy", "sklearn", "pandas", "pyarrow")
+HEAVY = (
+    "torch", "transformers", "hydra", "omegaconf", "scipy", "sklearn", "pandas", "pyarrow",
+    "tagger.config.schema",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

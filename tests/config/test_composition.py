@@ -55,11 +55,11 @@ def test_there_are_choices_for_every_group() -> None:
     assert len(YAML_FILES) > 10
     groups = config_groups("train")
     assert set(groups) == {
-        "data", "model", "training", "distill", "decision", "tracking", "experiment"
+        "data", "model", "training", "distill", "decision", "tracking", "experiment", "debug",
     }  # fmt: skip
     assert all(groups.values())
     assert set(config_groups("evaluate")) == {"data", "decision"}
-    assert set(config_groups("optimize")) == set(groups) | {"search"}
+    assert set(config_groups("optimize")) == set(groups) - {"debug"} | {"search"}
     assert set(config_groups("export")) == {"compress"}
     assert set(config_groups("build")) == {"build"}
 
@@ -81,6 +81,15 @@ def test_every_yaml_composes_and_validates(file: str) -> None:
     if group in config_groups("evaluate"):
         config = compose_config("evaluate", ["run=x", f"{group}={choice}", *NEEDED.get(file, [])])
         assert getattr(load_config(EvaluateConfig, config), group) is not None
+
+
+def test_overfitting_takes_one_batch_and_keeps_nothing_that_hinders_it() -> None:
+    config = train_config("debug=overfit", "model=tiny")
+    assert config.data.split.per_tag is not None
+    assert config.data.split.per_tag * 4 <= config.training.batch_size
+    assert config.runs_dir == "runs/debug" and config.data.extra == []
+    assert config.training.ema_decay == config.training.token_dropout == 0
+    assert train_config("debug=profile", "runs_dir=x").runs_dir == "x"
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from tagger.data.tags import tag_positions
 from tagger.evaluation import explore as module
 from tagger.evaluation.explore import FEWEST_ON_MAP, draw_map, embed_rows, explore, project
 from tagger.evaluation.predictions import LabelledPredictions
+from tagger.evaluation.slices import Slice
 from tagger.runs import RunFolder
 from tagger.scores import FloatArray
 
@@ -130,7 +131,7 @@ def test_a_map_of_too_many_rows_keeps_all_errors(
     monkeypatch.setattr(module, "MOST_ON_MAP", 40)
     errs_on = {all_items[row].id for row in range(85, 195, 10)}
     results = results_of(run, all_items, sorted(errs_on))
-    rows = draw_map(results, embed(results.items), seed=0)
+    rows = draw_map(results, [], embed(results.items), seed=0)
     ids = [row.id for row in rows]
     assert len(set(ids)) == 40
     assert errs_on == {row.id for row in rows if row.true != row.predicted}
@@ -140,8 +141,9 @@ def test_a_map_of_too_many_rows_keeps_all_errors(
 
 def test_each_row_of_a_map_is_told_as_it_is(run: RunFolder, all_items: list[Item]) -> None:
     results = results_of(run, all_items, [all_items[100].id])
-    rows = draw_map(results, embed(results.items), seed=0)
     item = all_items[100]
+    slices = [Slice("this one", "", lambda one: one is item), Slice("none", "", lambda one: False)]
+    rows = draw_map(results, slices, embed(results.items), seed=0)
     assert rows[20].model_dump(exclude={"x", "y"}) == {
         "id": item.id,
         "title": item.title,
@@ -149,7 +151,9 @@ def test_each_row_of_a_map_is_told_as_it_is(run: RunFolder, all_items: list[Item
         "true": item.tag,
         "predicted": "plums",
         "probability": 0.7,
+        "slices": ("this one",),
     }
+    assert rows[0].slices == ()
     assert all(0 <= place <= 1 for row in rows for place in (row.x, row.y))
 
 
@@ -160,7 +164,7 @@ def test_long_descriptions_are_cut_on_the_map(run: RunFolder, all_items: list[It
     changed = LabelledPredictions(
         [long, *results.items[1:]], results.true, results.probabilities, results.tags
     )
-    rows = draw_map(changed, embed(changed.items), seed=0)
+    rows = draw_map(changed, [], embed(changed.items), seed=0)
     assert rows[0].description == "word " * 60
 
 

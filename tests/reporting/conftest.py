@@ -2,10 +2,12 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
+from tagger.evaluation.report import EvaluationReport
 from tagger.reporting.page import (
     Cell,
     Column,
@@ -21,6 +23,7 @@ from tagger.reporting.page import (
 )
 
 DPI = 144
+GOLDEN = Path(__file__).parents[1] / "evaluation" / "golden" / "report.json"
 
 
 @pytest.fixture
@@ -56,3 +59,30 @@ def check() -> Iterator[Callable[[Figure], None]]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         yield draw
+
+
+@pytest.fixture(scope="session")
+def report() -> EvaluationReport:
+    """A report that has everything: errors, nearest items, a map, behaviour, a comparison."""
+    plain = EvaluationReport.read(GOLDEN).model_dump()
+    listed = [one for group in plain["errors"]["groups"] for one in group["errors"]]
+    for number, one in enumerate(listed):
+        one["nearest_items"] = [{"title": f"near {number}", "tag": "plums", "similarity": 0.8}]
+    keys = ("id", "title", "description", "true", "predicted", "probability")
+    points = [{key: one[key] for key in keys} for one in listed]
+    for at, tag in enumerate(plain["tags"]):
+        for number in range(plain["confusion"][at][at]):
+            row = {"id": f"right {at} {number}", "title": f"A right row {number}"}
+            row |= {"true": tag, "predicted": tag, "description": "", "probability": 0.5}
+            points.append(row | {"slices": ["terse title"] if number % 2 else []})
+    plain["map"] = [
+        point | {"x": number / len(points), "y": number % 10 / 10}
+        for number, point in enumerate(points)
+    ]
+    rate = {"num_cases": 2, "passed": 1, "rate": {"value": 0.5, "low": 0.1, "high": 0.9}}
+    failure = {"title": "APPLE", "description": "x", "expected": "apples", "found": "plums"}
+    shouting = {"kind": "minimum", "about": "Reads capitals.", "failures": [failure], **rate}
+    cases = {"path": "cases.yaml", "sha256": "0"}
+    plain["behaviour"] = {"cases": cases, "capabilities": {"shouting": shouting}, **rate}
+    plain["data"]["warning"] = "near-duplicates were not kept apart"
+    return EvaluationReport.model_validate(plain)

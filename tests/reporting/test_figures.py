@@ -21,7 +21,7 @@ def test_figures_are_written_and_stale_ones_removed(tmp_path: Path) -> None:
     assert [one.path.name for one in figures.figures] == ["new.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.png"]
     page = Page("Figures", [figures])
-    assert '<figure class="row">' in render_html(page)
+    assert '<figure id="plot-new" class="row">' in render_html(page)
     assert 'alt="Nothing."' in render_html(page)
     assert "![Nothing.](new.png)" in render_markdown(page, tmp_path)
 

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -5,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tagger.cli import main
 from tagger.errors import UserError
 from tagger.evaluation.report import EvaluationReport, Score
 from tagger.files import write_json
+from tagger.leaderboard import Leaderboard
 from tagger.reporting.leaderboard import print_leaderboard
 from tagger.runs import RunFolder
 
@@ -166,3 +169,57 @@ def test_a_narrow_terminal_folds_names(
     output = board()
     assert output.count("n") >= 60
     assert "…" not in output
+
+
+def change_config(run: RunFolder, **training: object) -> None:
+    plain = yaml.safe_load((run.path / "config.yaml").read_text())
+    plain["training"] |= training
+    (run.path / "config.yaml").write_text(yaml.safe_dump(plain))
+
+
+def test_programs_get_the_runs_that_fit_as_json(
+    copy_run: CopyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_config(make(copy_run, "good", 0.9), lr=0.25, patience=None)
+    change_config(make(copy_run, "new", seed=7), lr=0.25, patience=3)
+    change_config(make(copy_run, "other", 0.8), lr=0.5)
+    make(copy_run, "stopped", status="running")
+
+    def runs(*where: str) -> list[str]:
+        given = [part for one in where for part in ("--where", one)]
+        main(["leaderboard", "--runs-dir", str(tmp_path / "runs"), "--json", *given])
+        board = Leaderboard.parse(json.loads(capsys.readouterr().out), tmp_path)
+        return [f"{Path(one.run).name} {one.macro_f1 and one.macro_f1.value}" for one in board.runs]
+
+    assert runs() == ["good 0.9", "other 0.8", "new None"]
+    assert runs("training.lr=0.25") == ["good 0.9", "new None"]
+    assert runs("training.lr=0.25", "training.patience=null") == ["good 0.9"]
+    assert runs("training.lr=0.*", "training.patience=3") == ["new None"]
+    assert runs("training.lrr=0.25") == runs("training.lr=0.2") == []
+
+
+def test_a_filter_that_is_no_key_and_value_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["leaderboard", "--where", "minilm"])
+    assert end.value.code == 2
+    assert "expected such as model.name=minilm" in capsys.readouterr().err
+
+
+def test_the_settings_of_two_runs_that_differ_are_shown(
+    copy_run: CopyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_config(copy_run("good"), lr=0.25, added_later=[1, "ü"])
+    change_config(copy_run("fair"), lr=0.5)
+    asked = ["leaderboard", "--runs-dir", str(tmp_path / "runs"), "--diff"]
+    main([*asked, "good", "fair", "--json"])
+    assert json.loads(capsys.readouterr().out) == {
+        "training.added_later": [[1, "ü"], "-"], "training.lr": [0.25, 0.5],
+    }  # fmt: skip
+    main([*asked, "good", "fair"])
+    shown = capsys.readouterr().out
+    assert re.search(r"training\.lr +0\.25 +0\.5", shown) and "seed" not in shown
+    main([*asked, "good", "good"])
+    assert "the same" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main([*asked, "good", "far"])
+    assert end.value.code == 2

@@ -239,7 +239,7 @@ def test_wandb_has_a_run_for_each_trial_in_the_group_of_the_sweep(
     records = sorted((tmp_path / "sweep").rglob("offline-run-*/*.wandb"))
     assert len(records) == 2
     for record, name in zip(records, (b"sweep-trials-0000", b"sweep-trials-0001"), strict=True):
-        expected = (name, b"\x05sweep", b"fold", b"weighted_f1")  # five letters: the group
+        expected = (name, b"\x05sweep", b"weighted_f1")  # five letters: the group
         logged = b""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:  # wandb's own process writes them

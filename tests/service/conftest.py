@@ -308,6 +308,7 @@ class Server:
     Attributes:
         url: Its address; also as host and port.
         seconds: From its start until it was ready.
+        told: What it said until then.
         sockets: The file in which each address is noted that Python connected to.
     """
 
@@ -323,16 +324,16 @@ class Server:
             stderr=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
         assert self.process.stderr is not None
-        told = []
+        self.told: list[str] = []
         for line in self.process.stderr:
-            told.append(line)
+            self.told.append(line)
             if found := re.match(r"ready: (http://\S+)", line):
                 self.url = found[1]
                 self.seconds = time.monotonic() - began
                 host, port = self.url.removeprefix("http://").split(":")
                 self.address = (host, int(port))
                 return
-        raise AssertionError("".join(told))
+        raise AssertionError("".join(self.told))
 
     def end(self, number: int) -> int:
         """Send it a signal; return its exit code, and keep what it said since it was ready."""

@@ -392,7 +392,7 @@ def test_answers_are_as_the_openapi_document_says(client: TestClient, send: Send
 
 def test_openapi_describes_every_route_with_its_roles_and_refusals(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
-    assert len(document["paths"]) == 18
+    assert len(document["paths"]) == 19
     for path in document["paths"].values():
         for operation in path.values():
             assert operation["responses"].keys() >= {str(status) for status in REFUSALS}

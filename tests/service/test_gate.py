@@ -67,7 +67,7 @@ def test_each_role_may_do_what_the_openapi_document_says_and_nothing_else(
             assert client.request(method, path).status_code == 401
             wrong = {"Authorization": f"Bearer tg_{'0' * 12}_{'0' * 48}"}
             assert client.request(method, path, headers=wrong).status_code == 401
-    assert asked == 80
+    assert asked == 84
 
 
 @pytest.fixture
@@ -130,6 +130,7 @@ def test_the_roles_are_those_that_were_meant(client: TestClient) -> None:
         ("POST", "/"): "",
         ("GET", "/review"): "admin+review",
         ("POST", "/review/claim"): "admin+review",
+        ("GET", "/rollout"): "admin+read",
         ("GET", "/session"): "",
         ("POST", "/session"): "",
         ("POST", "/session/end"): "",

@@ -22,8 +22,11 @@ from tests.service.conftest import Server, Start, texts
 
 from tagger import submission
 from tagger.cli import main
+from tagger.rollout.arms import arm_of
+from tagger.service import rollout
 from tagger.service.database import Store, open_store
-from tagger.service.events import SERVICE, append, events_of
+from tagger.service.events import SERVICE, append, events_of, every_event
+from tagger.service.fingerprints import comparable, fingerprints
 from tagger.service.hold import current_hold, set_hold
 from tagger.service.keys import create_key
 from tagger.service.maintenance import verify_store
@@ -345,3 +348,64 @@ def test_a_free_port_is_found() -> None:
         assert one.getsockname()[1] != two.getsockname()[1]
         with socket.create_connection(one.getsockname()):
             pass
+
+
+RAMP = """
+name: ramp
+guards: {deadline_ms: 20000, review_rise: 1, published_rise: 1}
+stages: [{share: 0, items: 3}, {share: 0.5, items: 1000}]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_killed_service_goes_on_with_a_rollout_and_no_item_changes_its_arm(
+    start: Start,
+    store_url: str,
+    shared_runs: Runs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rollout, "check_gate", lambda new, old: [])
+    (tmp_path / "ramp.yaml").write_text(RAMP)
+    runs = ["rough", "--against", "words", "--runs-dir", str(shared_runs.folder)]
+    server = start()
+    main(["rollout", "start", *runs, "--plan", str(tmp_path / "ramp.yaml"), "--store", store_url])
+    sent = iter(f"{text} apple orchard" for text in texts(100))
+
+    def send_until(reached: Callable[[str], bool], least: int = 0) -> None:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            for at, title in enumerate(sent):
+                assert submit(client, title).status_code == 200
+                if at + 1 >= least and reached(client.get("/metrics").text):
+                    return
+                time.sleep(0.1)
+        raise AssertionError
+
+    send_until(lambda text: "tagger_rollout_share 0.5" in text)
+    send_until(lambda text: True, least=20)
+    server.end(signal.SIGKILL)
+    server = start()
+    assert "rough answers beside" in "".join(server.told)
+    send_until(lambda text: "tagger_rollout_share 0.5" in text, least=20)
+    server.end(signal.SIGTERM)
+    store = open_store(store_url)
+    with store.reading() as connection:
+        ramp = rollout.last_rollout(connection)
+        kept = [one for one in every_event(connection, "submitted") if "rollout" in one.data]
+    store.close()
+    assert ramp is not None
+    assert ramp.standing.stage == 1
+    arms = set()
+    for event in kept:
+        if event.data["rollout"]["stage"] == 1:
+            text = comparable(event.data["title"], event.data["description"])
+            arm = arm_of(ramp.salt, fingerprints(text)[0], 0.5)
+            assert (event.data["rollout"]["arm"], event.data["duplicate_of"]) == (arm, None)
+            assert event.data["run"] == ("rough" if arm == "new" else "words")
+            arms.add(arm)
+    assert arms == {"new", "old"}
+    main(["rollout", "promote", "--reason", "it will do", "--store", store_url])
+    server = start()
+    with httpx.Client(base_url=server.url) as client:
+        assert client.get("/readyz").json()["run"] == "rough"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from string import Template
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -194,11 +195,32 @@ def config_groups(name: str) -> dict[str, list[str]]:
     """Return the choices of each group that `configs/<name>.yaml` takes, by the group's name."""
     content = yaml.safe_load((CONFIG_DIR / f"{name}.yaml").read_text(encoding="utf-8"))
     names = [key for entry in content["defaults"] if isinstance(entry, dict) for key in entry]
-    return {
-        group: sorted(file.stem for file in (CONFIG_DIR / group).glob("*.yaml"))
-        for group in names
-        if not group.startswith("override ")
+    groups = [key.removeprefix("optional ") for key in names if not key.startswith("override ")]
+    choices = {
+        group: sorted(file.stem for file in (CONFIG_DIR / group).glob("*.yaml")) for group in groups
     }
+    return {group: found for group, found in choices.items() if found}  # `local` may be absent
+
+
+def help_text(name: str, overrides: Sequence[str]) -> str:
+    """Return what `--help` says: Hydra's own would list the groups of all commands.
+
+    Args:
+        name: Of the config.
+        overrides: What the config that is shown is composed with.
+
+    Raises:
+        UserError: for overrides that cannot be composed.
+    """
+    content = yaml.safe_load((CONFIG_DIR / f"{name}.yaml").read_text(encoding="utf-8"))
+    groups = (f"{group}: {', '.join(one)}" for group, one in sorted(config_groups(name).items()))
+    try:
+        with experiment_by_path(translate_overrides(overrides)) as found, _config_dir():
+            config = OmegaConf.to_yaml(compose(name, found))
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        raise UserError(MISTAKES, [explain(error)], WHERE_TO_LOOK) from None
+    template = Template(content["hydra"]["help"]["template"])
+    return template.substitute(APP_CONFIG_GROUPS="\n".join(groups) + "\n", CONFIG=config)
 
 
 def _with_current_names(plain: object) -> dict[str, Any]:

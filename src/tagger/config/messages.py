@@ -7,11 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import BaseModel, ValidationError
 
-from tagger.config.schema import APPROACHES, Section, SectionT
 from tagger.errors import UserError, first_line
 
+if typing.TYPE_CHECKING:  # 70 ms that a prediction, which reads no config, need not wait for
+    from tagger.config.schema import Section, SectionT
 
-def validate_config(schema: type[SectionT], plain: Mapping[str, object], summary: str) -> SectionT:
+
+def validate_config(
+    schema: "type[SectionT]", plain: Mapping[str, object], summary: str
+) -> "SectionT":
     """Turn plain data into a typed config.
 
     Args:
@@ -28,7 +32,9 @@ def validate_config(schema: type[SectionT], plain: Mapping[str, object], summary
         raise UserError(summary, _describe(error, schema)) from None
 
 
-def _describe(error: ValidationError, schema: type[Section]) -> list[str]:
+def _describe(error: ValidationError, schema: "type[Section]") -> list[str]:
+    from tagger.config.schema import APPROACHES
+
     keys = list(schema_keys(schema))
     problems = []
     missing: dict[str, list[str]] = {}

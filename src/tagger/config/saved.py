@@ -2,19 +2,24 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tagger.config.aliases import upgrade_keys
 from tagger.config.messages import short_line, validate_config
 from tagger.config.paths import with_portable_paths
-from tagger.config.schema import Section, SectionT
 from tagger.errors import UserError
 from tagger.files import write_text
 
+if TYPE_CHECKING:
+    from tagger.config.schema import Section, SectionT
 
-def save_config(config: Section, path: Path) -> None:
+START_KEYS = {"runs_dir", "name", "if_exists", "resume"}
+"""Keys that say how a run is started, not what it is."""
+
+
+def save_config(config: "Section", path: Path) -> None:
     """Write a config as yaml that `load_saved_config` reads back; see `tagger.config.paths`."""
     write_yaml(with_portable_paths(config.model_dump()), path)
 
@@ -24,7 +29,7 @@ def write_yaml(values: Mapping[str, object], path: Path) -> None:
     write_text(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
-def load_saved_config(schema: type[SectionT], path: Path) -> SectionT:
+def load_saved_config(schema: "type[SectionT]", path: Path) -> "SectionT":
     """Read a config that was saved; its paths are as they are stored.
 
     Raises:
@@ -33,7 +38,7 @@ def load_saved_config(schema: type[SectionT], path: Path) -> SectionT:
     return validate_saved(schema, read_yaml(path), path)
 
 
-def validate_saved(schema: type[SectionT], plain: Mapping[str, object], path: Path) -> SectionT:
+def validate_saved(schema: "type[SectionT]", plain: Mapping[str, object], path: Path) -> "SectionT":
     """Turn what was read of a saved config into its typed form, or raise `UserError`."""
     return validate_config(schema, plain, f"{path} does not fit this version of the code:")
 

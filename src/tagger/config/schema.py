@@ -349,6 +349,9 @@ class TrainingConfig(Section):
     """Seconds of training between checkpoints; 0: one at each step."""
     threads: int | None = Field(ge=1, le=1024)
     """Threads of each process; null: all cores, divided among processes."""
+    # Runs of before have no such key.
+    profile_steps: int = Field(default=0, ge=0, le=1000)
+    """Steps, from the third on, whose profile goes to trace.json.gz; 0: none."""
 
     @model_validator(mode="after")
     def _check(self) -> "TrainingConfig":
@@ -458,12 +461,24 @@ class CompressConfig(Section):
 class TrackingConfig(Section):
     """Where curves go, beside `metrics.jsonl`; see `tagger.training.tracking`."""
 
-    kind: Literal["none", "wandb"]
+    kind: Literal["none", "wandb", "tensorboard", "mlflow", "trackio"]
     """Tracker that curves go to."""
     project: str = Field(min_length=1)
-    """Project of the tracker."""
-    mode: Literal["offline", "online"]
-    """Whether the tracker writes files to be sent later, or sends at once."""
+    """Project of the tracker; mlflow calls it experiment, tensorboard has none."""
+    # Runs of before have none of the keys below, but for mode.
+    tags: list[str] = []
+    """Marks of the run, in wandb and mlflow."""
+    notes: str | None = None
+    """What the run is about, in wandb and mlflow."""
+    group: str | None = None
+    """Group of the run, but for tensorboard; null: none, of a sweep's trials the sweep's name."""
+    entity: str | None = None
+    """User or team whose project in wandb it is; null: wandb's own default."""
+    mode: Literal["offline", "online"] | None
+    """Whether wandb writes files to be sent later, or sends at once; null: $WANDB_MODE, else
+    offline."""
+    artifacts: bool = True
+    """Whether an evaluated run's config, model, report and plots go to the tracker."""
 
 
 class Recipe(Section):

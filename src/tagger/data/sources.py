@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tagger.config.schema import DataConfig
 from tagger.data.columns import (
     SAMPLE_ROWS,
     TEXT,
@@ -36,6 +35,8 @@ from tagger.files import plain_name, resolve_path, sha256_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from tagger.config.schema import DataConfig
 
 AUTO = "auto"
 
@@ -133,7 +134,7 @@ class Table:
 
 
 def load_labelled(
-    data: DataConfig,
+    data: "DataConfig",
     tags: Sequence[str] | None = None,
     known: Mapping[str, str] | None = None,
 ) -> Labelled:
@@ -221,7 +222,7 @@ def read_labelled(
     return Labelled(items, names, parts if given else None, first, notes + odd_tags(names, counts))
 
 
-def load_extra(data: DataConfig, tags: Sequence[str]) -> list[Item]:
+def load_extra(data: "DataConfig", tags: Sequence[str]) -> list[Item]:
     """Read the labelled files that are for training alone.
 
     Raises:
@@ -235,7 +236,7 @@ def load_extra(data: DataConfig, tags: Sequence[str]) -> list[Item]:
     ]
 
 
-def read_columns(data: DataConfig, columns: Sequence[str]) -> dict[str, dict[str, str]]:
+def read_columns(data: "DataConfig", columns: Sequence[str]) -> dict[str, dict[str, str]]:
     """Read further columns of a source.
 
     Returns:
@@ -330,7 +331,7 @@ def open_table(table: Any, name: str) -> Table:
     return Table(name, table_header(table), partial(table_rows, table))
 
 
-def _open_source(data: DataConfig) -> tuple[list[Table], Table | None]:
+def _open_source(data: "DataConfig") -> tuple[list[Table], Table | None]:
     """Open the tables of a source, and the one of its test rows if that is another."""
     _check_given_once(data)
     if data.source == "hub":
@@ -355,7 +356,7 @@ def _open_source(data: DataConfig) -> tuple[list[Table], Table | None]:
     return [tables[0], *further], tables[1] if len(tables) > 1 else None
 
 
-def _check_given_once(data: DataConfig) -> None:
+def _check_given_once(data: "DataConfig") -> None:
     """Refuse a file of `data.more` whose rows are in another file of the run too.
 
     Raises:
@@ -430,7 +431,7 @@ def _load_from_disk(path: Path) -> "Dataset":
         raise UserError(f"{path} cannot be loaded by `datasets`: {first_line(error)}") from None
 
 
-def _load_hub(data: DataConfig, split: str) -> Table:
+def _load_hub(data: "DataConfig", split: str) -> Table:
     from datasets import load_dataset
 
     name = f"the dataset {data.hub_id} (split {split})"

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tagger.config.schema import DecisionConfig
 from tagger.data.items import Item
 from tagger.decision.calibrators import Calibrator, Number, Unchanged, fit_calibrator
 from tagger.decision.ood import OOD_FILE, OodDetector, fit_detector
@@ -33,6 +32,9 @@ from tagger.models.base import Classifier, embedder_of
 from tagger.output import shell_command
 from tagger.runs import read_calibration, read_row_sources, write_calibration
 from tagger.scores import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from tagger.config.schema import DecisionConfig
 
 FILE = "decision.json"
 
@@ -175,7 +177,7 @@ class DecisionDocument(Document):
         return plain | {"ood_threshold": plain.pop("novelty_limit")}
 
 
-def fit_rule(config: DecisionConfig, rows: CalibrationSet) -> Rule:
+def fit_rule(config: "DecisionConfig", rows: CalibrationSet) -> Rule:
     """Fit the calibrator, then the threshold of the OOD score, then the policy.
 
     The threshold is the `ood_quantile` of the rows' own scores. The policy is fitted to the rows
@@ -217,7 +219,7 @@ class Decider:
 
 def write_decision(
     folder: Path,
-    config: DecisionConfig,
+    config: "DecisionConfig",
     classifier: Classifier,
     *,
     known: Sequence[Item],
@@ -247,7 +249,7 @@ def write_decision(
 
 
 def save_rule(
-    folder: Path, config: DecisionConfig, rule: Rule, rows: CalibrationSet | None
+    folder: Path, config: "DecisionConfig", rule: Rule, rows: CalibrationSet | None
 ) -> DecisionCounts | None:
     """Write `decision.json`: what was asked for, what was fitted, and on what.
 
@@ -305,7 +307,7 @@ def load_decider(folder: Path, classifier: Classifier, rule: Rule | None = None)
 
 
 def refit_rule(
-    folder: Path, tags: Sequence[str], config: DecisionConfig
+    folder: Path, tags: Sequence[str], config: "DecisionConfig"
 ) -> tuple[Rule, CalibrationSet]:
     """Fit another rule to a run's calibration set, without training; return it and the set.
 
@@ -331,7 +333,7 @@ def refit_rule(
     return fit_rule(config, rows), rows
 
 
-def refit_decider(folder: Path, classifier: Classifier, config: DecisionConfig) -> Decider:
+def refit_decider(folder: Path, classifier: Classifier, config: "DecisionConfig") -> Decider:
     """Put a run's classifier and a rule that is fitted anew together."""
     rule, _ = refit_rule(folder, classifier.tags, config)
     return load_decider(folder, classifier, rule)

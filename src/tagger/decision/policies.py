@@ -5,16 +5,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tagger.config.schema import DecisionConfig
 from tagger.decision.calibrators import STORED, Number
 from tagger.documents import Record
 from tagger.scores import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from tagger.config.schema import DecisionConfig
 
 REVIEW = -1
 NEEDS_REVIEW = "needs review"
@@ -124,7 +126,7 @@ def has_answer(probabilities: FloatArray) -> BoolArray:
 
 
 def fit_policy(
-    config: DecisionConfig,
+    config: "DecisionConfig",
     probabilities: FloatArray,
     true: IntArray,
     sources: Sequence[str] = (),

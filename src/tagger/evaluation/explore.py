@@ -66,12 +66,12 @@ def explore(
     return (
         describe_weak_slices(weak, len(parts), predictions),
         describe_errors(predictions, parts, nearest),
-        None if vectors is None else draw_map(predictions, vectors, seed),
+        None if vectors is None else draw_map(predictions, slices, vectors, seed),
     )
 
 
 def draw_map(
-    predictions: LabelledPredictions, vectors: FloatArray, seed: int
+    predictions: LabelledPredictions, slices: Sequence[Slice], vectors: FloatArray, seed: int
 ) -> list[MapPoint] | None:
     """Place the rows on a map: all of them, or all errors and a random choice of the others.
 
@@ -94,6 +94,7 @@ def draw_map(
             description=items[row].description[:SHOWN_CHARACTERS],
             **predictions.shown(row),
             probability=round(float(predictions.confidence[row]), 4),
+            slices=tuple(one.name for one in slices if one.contains(items[row])),
         )
         for row, (x, y) in zip(rows.tolist(), places, strict=True)
     ]

@@ -313,7 +313,7 @@ class Errors(Record):
 
 
 class MapPoint(Record):
-    """A row on the map: its place from 0 to 1, its text, and what was predicted."""
+    """A row on the map: its place from 0 to 1, its text, what was predicted, and its slices."""
 
     id: str
     x: float
@@ -323,6 +323,7 @@ class MapPoint(Record):
     true: str
     predicted: str
     probability: float
+    slices: tuple[str, ...] = ()
 
 
 class LatencyTimes(Record):

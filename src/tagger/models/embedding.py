@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from tagger.config.schema import EncoderConfig, FrozenConfig, TrainConfig
 from tagger.data.items import Item
 from tagger.errors import UserError
 from tagger.models.base import Classifier
@@ -14,6 +13,7 @@ from tagger.progress import progress_bar
 from tagger.scores import FloatArray
 
 if TYPE_CHECKING:
+    from tagger.config.schema import EncoderConfig, FrozenConfig
     from tagger.models.transformer import TransformerClassifier
 
 EMBEDDED_AT_ONCE = 512
@@ -34,6 +34,7 @@ def embed_items(items: Sequence[Item], model: str, tags: Sequence[str]) -> Float
     """
     # torch alone takes seconds to import, and audits without embeddings do without it.
     from tagger.config.composition import compose_config, load_config
+    from tagger.config.schema import EncoderConfig, TrainConfig
     from tagger.models.transformer import TransformerClassifier
 
     config = load_config(TrainConfig, compose_config("train", [f"model={model}"]))
@@ -66,7 +67,7 @@ class VectorCache:
         self._known: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
 
     def embed(
-        self, config: EncoderConfig, encoder: "TransformerClassifier", items: Sequence[Item]
+        self, config: "EncoderConfig", encoder: "TransformerClassifier", items: Sequence[Item]
     ) -> FloatArray:
         """Return vectors, (n_items, width), and compute those that are not known.
 
@@ -86,7 +87,7 @@ class VectorCache:
         return np.array([known[item.text] for item in items], np.float64)
 
     def predict_proba(
-        self, frozen: FrozenConfig | None, classifier: Classifier, items: Sequence[Item]
+        self, frozen: "FrozenConfig | None", classifier: Classifier, items: Sequence[Item]
     ) -> FloatArray:
         """Return a classifier's probabilities, (n_items, n_tags), by vectors that may be known.
 

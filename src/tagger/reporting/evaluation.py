@@ -20,7 +20,7 @@ from tagger.evaluation.report import (
     WeakSlices,
 )
 from tagger.reporting.errors import describe_error_group, describe_error_total
-from tagger.reporting.evaluation_map import draw_map
+from tagger.reporting.explorer import draw_explorer
 from tagger.reporting.html import write_html
 from tagger.reporting.markdown import write_markdown
 from tagger.reporting.numbers import (
@@ -115,6 +115,8 @@ def evaluation_page(report: EvaluationReport, figures: Figures) -> Page:
         blocks += _behaviour(report.behaviour)
     if report.comparison:
         blocks += _comparison(report.comparison)
+    if report.map:
+        blocks += [Heading("Explore"), draw_explorer(report, report.map)]
     blocks += [
         Heading("Plots"),
         figures,
@@ -128,12 +130,6 @@ def evaluation_page(report: EvaluationReport, figures: Figures) -> Page:
         ),
         *_errors(report),
     ]
-    if report.map:
-        about = (
-            "Each dot is a row, and rows of similar meaning lie together (t-SNE of the pretrained "
-            "encoder's vectors). Distances between clusters say little."
-        )
-        blocks += [Heading("Map"), Text(about), draw_map(report.map, report.tags)]
     value = Column("value", "prose")
     blocks.append(Table(["fact", value], _provenance(report), "Provenance"))
     return Page(f"{report.run.name} on {data.name}", blocks, _summary(report))
@@ -422,11 +418,11 @@ def _attach_to_tracker(evaluation: Evaluation) -> None:
     run, folder = evaluation.run, evaluation.folder
     if folder != run.path or run.tracking_config.kind == "none":
         return
-    from tagger.training.tracking import attach_report
+    from tagger.training.trackers import attach_run
 
     overall = evaluation.report.overall
     scores = {f"test/{name}": getattr(overall, name).value for name in OVERALL}
-    attach_report(run.path, run.tracking_config, folder / "report.html", scores)
+    attach_run(run.path, run.tracking_config, scores)
 
 
 def _item(title: str, description: str, mark: str = "") -> Cell:

@@ -1,16 +1,17 @@
-"""Lists runs in a terminal (`tagger leaderboard`): finished ones by score, then all others."""
+"""Lists runs in a terminal (`tagger leaderboard`), and what two of them were asked differently."""
 
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tagger.config.overrides import script_command
 from tagger.errors import UserError
 from tagger.files import resolve_path
-from tagger.leaderboard import Standing, load_standings
+from tagger.leaderboard import Standing, as_document, load_standings, saved_settings
 from tagger.reporting.numbers import number, short_score
 from tagger.reporting.page import Block, Column, Listing, Table, Text
 from tagger.reporting.terminal import print_blocks
-from tagger.runs import resume_command
+from tagger.runs import RunFolder, find_run, resume_command
 
 ABSENT = "-"
 NUMBERS = (
@@ -19,8 +20,15 @@ NUMBERS = (
 )  # fmt: skip
 
 
-def print_leaderboard(runs_dir: str) -> None:
-    """Print all runs below a folder, as a table that also reads well in a file.
+def print_leaderboard(
+    runs_dir: str, where: Mapping[str, str] | None = None, *, as_json: bool = False
+) -> None:
+    """Print all runs below a folder, as a table that also reads well in a file, or as JSON.
+
+    Args:
+        runs_dir: The folder.
+        where: Which ones; see `load_standings`.
+        as_json: For programs.
 
     Raises:
         UserError: when there is no such folder.
@@ -31,10 +39,14 @@ def print_leaderboard(runs_dir: str) -> None:
             f"there is no folder {runs_dir}",
             hint="Give the one that holds the runs: --runs-dir PATH",
         )
-    standings, unfinished, damaged = load_standings(folder)
+    standings, unfinished, damaged = load_standings(folder, where)
+    if as_json:
+        print(as_document(standings, unfinished, damaged).model_dump_json(indent=2))
+        return
     blocks: list[Block] = []
     if not (standings or unfinished or damaged):
-        blocks.append(Text(f"No runs in {folder} yet; python train.py makes one."))
+        nothing = f"No runs in {folder} yet; python train.py makes one."
+        blocks.append(Text(f"No run in {folder} fits --where." if where else nothing))
     if standings:
         columns = [*map(Column, ("run", "data", "model")), *(Column(n, "number") for n in NUMBERS)]
         blocks.append(Table(columns, [_cells(one) for one in standings]))
@@ -47,6 +59,28 @@ def print_leaderboard(runs_dir: str) -> None:
         blocks.append(Text("Damaged:"))
         blocks.append(Listing([problem.replace("\n", "\n  ") for problem in damaged]))
     print_blocks(blocks)
+
+
+def print_difference(names: Sequence[str], runs_dir: str, *, as_json: bool = False) -> None:
+    """Print the settings that two runs do not share, as a table or as JSON.
+
+    Raises:
+        UserError: when one of them is not there.
+    """
+    runs = [RunFolder(find_run(name, runs_dir)) for name in names]
+    first, second = map(saved_settings, runs)
+    rows = {
+        key: [first.get(key, ABSENT), second.get(key, ABSENT)]
+        for key in sorted(first.keys() | second.keys())
+        if key not in first or key not in second or first[key] != second[key]
+    }
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif rows:
+        columns = [Column("key"), *(Column(run.name) for run in runs)]
+        print_blocks([Table(columns, [[key, *map(str, pair)] for key, pair in rows.items()])])
+    else:
+        print_blocks([Text("Both were asked for the same.")])
 
 
 def notes(standings: Sequence[Standing]) -> list[str]:

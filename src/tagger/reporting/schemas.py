@@ -31,6 +31,7 @@ def documents() -> dict[str, type[Document]]:
     from tagger.compression.report import ParityReport
     from tagger.decision.decider import DecisionDocument
     from tagger.evaluation.report import EvaluationReport
+    from tagger.leaderboard import Leaderboard
     from tagger.monitoring.report import MonitorReport
     from tagger.run_meta import RunMeta
     from tagger.search.summary import SweepSummary
@@ -40,6 +41,7 @@ def documents() -> dict[str, type[Document]]:
         "decision.json": DecisionDocument,
         "report.json": EvaluationReport,
         "parity.json": ParityReport,
+        "what `tagger leaderboard --json` prints": Leaderboard,
         "audit.json, of `tagger audit`": AuditReport,
         "approaches.json, of `tagger compare`": ApproachesReport,
         "few-labels.json, of `tagger compare --few-labels`": FewLabelsReport,

@@ -16,7 +16,7 @@ from tagger.search.fold_results import FOLD, mean_score, stored_folds
 from tagger.search.folds import Folds, run_fold
 from tagger.search.racing import RUNNING_MEANS
 from tagger.training.loop import TrainingStopped
-from tagger.training.tracking import start_wandb
+from tagger.training.trackers import Mirror
 
 
 def run_trial(
@@ -60,11 +60,11 @@ def run_trial(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     save_config(config, folder / "config.yaml")
-    wandb = None
-    if tracking.kind == "wandb":
+    mirror = None
+    if tracking.kind != "none":
         sweep = folder.parent.parent
         name = "-".join(folder.parts[-3:])
-        wandb = start_wandb(sweep, tracking, config.model_dump(), name=name, group=sweep.name)
+        mirror = Mirror(tracking, sweep, name, config.model_dump(), sweep=sweep.name)
     try:
         for step in steps:
             if stopped():
@@ -76,8 +76,8 @@ def run_trial(
                 shutil.rmtree(scratch / "checkpoints", ignore_errors=True)
                 attributes[key] = result.model_dump(mode="json")
                 trial.set_user_attr(key, attributes[key])
-            if wandb is not None:
-                wandb.log({"fold": step, **attributes[key]["scores"]})
+            if mirror is not None:
+                mirror.log(attributes[key]["scores"], step)
             if not prune:
                 continue
             score = mean_score(attributes, objective)
@@ -93,12 +93,12 @@ def run_trial(
                 values[metric] = score.mean
         if not np.isfinite(list(values.values())).all():
             raise ArithmeticError(f"a score is not a number: {values}")
-        if wandb is not None:
-            wandb.summary.update(values)
+        if mirror is not None:
+            mirror.summarize(values)
         return values
     finally:
-        if wandb is not None:
-            wandb.finish()
+        if mirror is not None:
+            mirror.close()
         if search.keep_trials:
             write_json(folder / "folds.json", list(stored_folds(attributes).values()))
         else:

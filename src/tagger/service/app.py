@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse
 
 from tagger.service import bodies, content, review
+from tagger.service.challenger import group_of
 from tagger.service.duplicates import Match, find_match
 from tagger.service.gate import CLIENT, Gate
 from tagger.service.keys import ROLES, Authentication, Role
@@ -66,6 +67,7 @@ class Api:
             "labels": ("Labels that people gave.", lambda: self.counts["labelled"]),
             "label_kappa": ("Agreement of two people.", self._kappa),
             "hold": ("Whether publishing is stopped.", lambda: self.counts["hold"] is not None),
+            "rollout_share": ("Items that the new run of a rollout decides on.", self._share),
         }
         self.metrics = Metrics(gauges)
         self.counts: dict[str, Any] = {}
@@ -107,31 +109,39 @@ class Api:
         digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
         asked = content.Asked(client, idempotency_key, digest, service.now())
 
-        def look(connection: Connection) -> str | tuple[int, list[Match | None]]:
+        limits = service.config.duplicates
+
+        def look(connection: Connection) -> str | tuple[int, list[Match | None], list[int] | None]:
             answer, seen = content.find_answer(connection, asked)
             if answer is not None:
                 return answer
-            return seen, [find_match(connection, one.title, one.description) for one in body.items]
+            matches = [find_match(connection, one.title, one.description) for one in body.items]
+            if not service.compares:
+                return seen, matches, None
+            both = zip(body.items, matches, strict=True)
+            return seen, matches, [group_of(connection, *one, limits.likely) for one in both]
 
         found = await service.read(look)
         if isinstance(found, str):
             return _json(found)
-        seen, matches = found
-        certain = service.config.duplicates.certain
-        known = [match is not None and match.is_certain(certain) for match in matches]
-        new = [item for item, same in zip(body.items, known, strict=True) if not same]
-        predictions = iter(await service.classify(new))
+        seen, matches, groups = found
+        known = [match is not None and match.is_certain(limits.certain) for match in matches]
+        new = [at for at, same in enumerate(known) if not same]
+        of_new = None if groups is None else [groups[at] for at in new]
+        answers = iter(await service.answer([body.items[at] for at in new], of_new))
         rate = service.config.review.sample
         submissions = [
             content.Submission(
                 item,
                 service.truncated(item),
-                None if same else next(predictions),
+                prediction,
                 match,
                 seen,
                 rate if service.draw() < rate else None,
+                answered,
             )
             for item, same, match in zip(body.items, known, matches, strict=True)
+            for prediction, answered in [(None, None) if same else next(answers)]
         ]
         meaning = service.meaning
 
@@ -235,6 +245,11 @@ class Api:
         kappa = self.counts["agreement"]["kappa"]
         return math.nan if kappa is None else float(kappa)
 
+    def _share(self) -> float:
+        challenger = self.service.challenger
+        status = None if challenger is None else challenger.status
+        return math.nan if status is None or status.rollout.ended else status.rollout.share
+
     def _who(self, request: Request) -> dict[str, Any]:
         return {"client": request.scope[CLIENT].id, "at": self.service.now()}
 
@@ -274,6 +289,7 @@ def build_app(service: Service) -> FastAPI:
         ("POST", "/", pages.report, viewers, HTMLResponse),
         ("GET", "/review", pages.show_review, REVIEWERS, HTMLResponse),
         ("POST", "/review/{action}", pages.act, REVIEWERS, HTMLResponse),
+        ("GET", "/rollout", pages.show_rollout, frozenset({"read", "admin"}), HTMLResponse),
         ("GET", "/session", pages.show_session, OPEN, HTMLResponse),
         ("POST", "/session", pages.begin_session, OPEN, HTMLResponse),
         ("POST", "/session/end", pages.end_session, OPEN, HTMLResponse),

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, select, text
 
 from tagger.data.columns import INCLUSION
 from tagger.decision import policies
+from tagger.rollout.arms import Answered
 from tagger.service.bodies import FeedbackIn, SubmittedItem
 from tagger.service.duplicates import Match, closest, find_match, find_meant
 from tagger.service.events import (
@@ -48,11 +49,16 @@ LIKELY_DUPLICATE = "likely duplicate"
 REPORTED = "reported by users"
 HELD = "held"
 SAMPLE = "random sample"
+DISAGREEMENT = "two runs differ"
+BLIND = frozenset({SAMPLE, DISAGREEMENT})
+"""Reasons with which people are not told what any run says."""
 
 UNSURE_HOURS = 12
 """What a person's look is worth at an item whose two most probable tags are equally so."""
 REPORT_HOURS = 24
 """What it is worth for each report: a wrong tag that is published is seen by everybody."""
+DISAGREEMENT_HOURS = 24
+"""What it is worth where two runs differ: a rollout waits for it."""
 SAMPLE_DAYS = 3
 """By when a person is to have looked at an item of the random sample."""
 
@@ -69,6 +75,7 @@ class Submission:
         seen: Number of the last event by then.
         sample: With which probability it was drawn for a person's blind look, in case it is
             published; None: it was not drawn.
+        answered: What both runs said during a rollout; None without one.
     """
 
     item: SubmittedItem
@@ -77,6 +84,7 @@ class Submission:
     match: Match | None
     seen: int
     sample: float | None = None
+    answered: Answered | None = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +196,13 @@ def _submit(
     elif status == PUBLISHED and one.sample is not None:
         deadline = asked.at + 24 * HOUR_MS * SAMPLE_DAYS
         opened = {"opens": SAMPLE, "deadline": deadline, INCLUSION: one.sample}
+    during: dict[str, Any] = {}
+    if one.answered is not None:
+        during = {"rollout": asdict(one.answered)}
+        if one.answered.by_new:
+            run = {"run": one.answered.run, "version": one.answered.version}
+        if one.answered.judge and opened.get("opens") not in (SAMPLE, HELD, LIKELY_DUPLICATE):
+            opened = {"opens": DISAGREEMENT, "worth": DISAGREEMENT_HOURS}
     event = append(
         connection,
         "submitted",
@@ -195,7 +210,7 @@ def _submit(
         actor=asked.client,
         status=status,
         tag=tag,
-        data=run | said | texts | suggested | opened,
+        data=run | said | texts | suggested | opened | during,
     )
     # Who submits is not told of the sample.
     review = event.sequence if status == IN_REVIEW else None

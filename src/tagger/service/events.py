@@ -16,6 +16,7 @@ from tagger.service.tables import EVENT, FINGERPRINT, ITEM_STATE, REVIEW_QUEUE, 
 Kind = Literal[
     "tags", "held", "released",
     "submitted", "reported", "confirmed", "claimed", "labelled", "skipped", "undone",
+    "rollout", "redecided",
 ]  # fmt: skip
 Status = Literal["published", "review", "duplicate"]
 

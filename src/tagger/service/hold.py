@@ -11,7 +11,7 @@ LAST = text(
     "SELECT kind, at, actor, data FROM event "
     "WHERE item = :item AND kind IN ('held', 'released') ORDER BY sequence DESC LIMIT 1"
 )
-# Each event takes the number after the last one: what another process writes is waited for.
+# Each event takes the number after the last one.
 LOCK = text("LOCK TABLE event IN SHARE ROW EXCLUSIVE MODE")
 
 
@@ -34,13 +34,17 @@ def current_hold(connection: Connection) -> Hold | None:
 
 def set_hold(connection: Connection, reason: str, *, actor: str, at: int) -> None:
     """Stop publishing, also beside a service that runs; a hold that is on gets this reason."""
-    if connection.dialect.name == "postgresql":  # SQLite lets one process write at a time
-        connection.execute(LOCK)
+    lock_events(connection)
     append(connection, "held", at=at, actor=actor, item=SERVICE, data={"reason": reason})
 
 
 def lift_hold(connection: Connection, *, actor: str, at: int) -> None:
     """Resume publishing; what was held waits for people still."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(LOCK)
+    lock_events(connection)
     append(connection, "released", at=at, actor=actor, item=SERVICE, data={})
+
+
+def lock_events(connection: Connection) -> None:
+    """Let this transaction append beside a service: what another process writes is waited for."""
+    if connection.dialect.name == "postgresql":  # SQLite lets one process write at a time
+        connection.execute(LOCK)

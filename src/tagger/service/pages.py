@@ -24,6 +24,8 @@ from tagger.service.hold import current_hold
 from tagger.service.keys import Authentication, Client, shown_time
 from tagger.service.rates import RateLimit
 from tagger.service.refusals import Refusal
+from tagger.service.rollout import list_published, read_history
+from tagger.service.rollout_commands import describe_evidence
 from tagger.service.service import Service
 from tagger.service.sessions import COOKIE, SESSION_SECONDS, make_session
 
@@ -195,6 +197,24 @@ class Pages:
         answer = RedirectResponse("/session", 303)
         answer.delete_cookie(COOKIE)
         return answer
+
+    async def show_rollout(self, request: Request) -> Response:
+        """Show the last rollout: stages, evidence, decisions, the card of the new run."""
+        challenger = self.service.challenger
+        status = None if challenger is None else challenger.status
+
+        def look(connection: Connection) -> dict[str, Any]:
+            found: dict[str, Any] = {"history": [], "left": 0, "evidence": []}
+            if status is not None:
+                rollout = status.rollout
+                found["history"] = read_history(connection, rollout)
+                found["evidence"] = describe_evidence(rollout, status.evidence)
+                if rollout.ended in ("rolled back", "aborted"):
+                    found["left"] = len(list_published(connection, rollout))
+            return found | {"hold": current_hold(connection)}
+
+        client = request.scope[CLIENT]
+        return self._page("rollout", client, **await self.service.read(look), shown=status)
 
     def show_refusal(self, refusal: Refusal) -> Response:
         """Show why something was not done, or ask for the key that it needs."""

@@ -1,9 +1,13 @@
 """Compares what a run answers on this machine with what it answered where it was made."""
 
+import hashlib
+
 import numpy as np
 
 from tagger.data.items import Item
+from tagger.decision.decider import FILE as DECISION_FILE
 from tagger.errors import UserError
+from tagger.files import sha256_of
 from tagger.models.base import Classifier
 from tagger.models.samples import SAMPLES, read_samples
 from tagger.runs import RunFolder
@@ -29,6 +33,16 @@ def stored_samples(run: RunFolder) -> Samples:
             hint="It was made before runs kept them: make it again.",
         )
     return read_samples(run.path / "model", len(run.tags))
+
+
+def version_of_run(run: RunFolder) -> str:
+    """Return a hash of a run's model and decision, 12 hexadecimal digits."""
+    decision = run.path / DECISION_FILE
+    parts = [
+        *sorted(run.meta.model_files.items()),
+        sha256_of(decision) if decision.exists() else "",
+    ]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
 def differing_samples(classifier: Classifier, samples: Samples) -> list[str]:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, or_, select
 from sqlalchemy.engine import Row
 
 from tagger.evaluation.agreement import cohen_kappa
-from tagger.service.content import SAMPLE
+from tagger.service.content import BLIND
 from tagger.service.events import (
     DUPLICATE,
     HOUR_MS,
@@ -217,7 +217,7 @@ def _described(
     connection: Connection, row: Row[Any], until: int, meaning: MeaningIndex | None
 ) -> dict[str, Any]:
     data = _submitted(connection, row.item)
-    blind = row.reason == SAMPLE
+    blind = row.reason in BLIND
     reports = [] if blind else events_of(connection, row.item, "reported")
     labels = [tag for _, tag in json.loads(row.labels)]
     original = data["duplicate_of"]
@@ -275,7 +275,7 @@ def _find(connection: Connection, review: int) -> tuple[Row[Any] | Event, list[L
     query = select(REVIEW_QUEUE).where(REVIEW_QUEUE.c.review == review)
     if (row := connection.execute(query).one_or_none()) is not None:
         return row, json.loads(row.labels)
-    opened = EVENT.c.kind.in_(["submitted", "reported"])
+    opened = EVENT.c.kind.in_(["submitted", "reported", "redecided"])
     item = connection.scalar(select(EVENT.c.item).where(EVENT.c.sequence == review, opened))
     for event in reversed([] if item is None else events_of(connection, item, "labelled")):
         if event.data["queued"]["review"] == review:

@@ -1,7 +1,6 @@
 """Serves a finished run: checks everything before it listens, and ends when a thread of it does."""
 
 import gc
-import hashlib
 import logging
 import signal
 import socket
@@ -9,24 +8,25 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import uvicorn
 from sqlalchemy import Connection
 
 from tagger.data.tags import list_tags
-from tagger.decision.decider import FILE as DECISION_FILE
 from tagger.decision.decider import Decider, load_decider
 from tagger.errors import UserError, describe_os_error, first_line
-from tagger.files import sha256_of
 from tagger.models.base import Classifier, embedder_of
-from tagger.runs import RunFolder
+from tagger.runs import RunFolder, open_run
 from tagger.service.app import build_app
+from tagger.service.challenger import Challenger
 from tagger.service.database import Store, only_user, open_store
 from tagger.service.events import SERVICE, append, events_of
 from tagger.service.inference import Inference
 from tagger.service.keys import RedactKeys, has_keys, now_ms
 from tagger.service.meaning import MeaningIndex, base_of
-from tagger.service.readiness import Samples, differing_samples, stored_samples
+from tagger.service.readiness import Samples, differing_samples, stored_samples, version_of_run
+from tagger.service.rollout import promoted_run
 from tagger.service.service import Service
 from tagger.service.settings import LOOPBACK, ServiceConfig
 from tagger.service.writer import Writer
@@ -53,18 +53,26 @@ def serve(run: RunFolder, config: ServiceConfig) -> None:
         stack.callback(store.close)
         with store.writing() as connection:
             check_store(connection, run, config)
+            promoted = promoted_run(connection, version_of_run(run))
+        if promoted is not None:
+            print(f"{run.name} was replaced in a rollout: {promoted} is served", file=sys.stderr)
+            run = open_run(promoted, str(Path(promoted).parent))
         decider = load_decider(run.path, run.load_classifier())
         samples = stored_samples(run)
         version = version_of_run(run)
         meaning = open_meaning(store, version, decider.classifier, config)
+        writer = Writer(store, config.limits.queue, check)
+        challenger = Challenger(store, writer, version, config.limits)
+        challenger.follow()  # so that nothing is answered by the wrong run
         service = Service(
             run={"run": run.name, "version": version},
             tags=run.tags,
             config=config,
             store=store,
             inference=Inference(decider, config.limits.queue),
-            writer=Writer(store, config.limits.queue, check),
+            writer=writer,
             meaning=meaning,
+            challenger=challenger,
         )
         serve_until_told(service, decider, samples, listening)
 
@@ -129,16 +137,6 @@ def check_store(connection: Connection, run: RunFolder, config: ServiceConfig) -
         )
 
 
-def version_of_run(run: RunFolder) -> str:
-    """Return a hash of a run's model and decision, 12 hexadecimal digits."""
-    decision = run.path / DECISION_FILE
-    parts = [
-        *sorted(run.meta.model_files.items()),
-        sha256_of(decision) if decision.exists() else "",
-    ]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
-
-
 def serve_until_told(
     service: Service, decider: Decider, samples: Samples, listening: socket.socket
 ) -> None:
@@ -184,12 +182,16 @@ def serve_until_told(
     gc.freeze()  # what was loaded stays: the collector need not look through it again
     service.inference.start()
     service.writer.start()
+    if service.challenger is not None:
+        service.challenger.start()
     threading.Thread(target=watch, daemon=True).start()
     try:
         server.run(sockets=[listening])
     finally:
         ended.set()
         dead = service.dead
+        if service.challenger is not None:
+            service.challenger.stop()
         for thread in (service.inference, service.writer):
             if thread.is_alive():
                 thread.stop()

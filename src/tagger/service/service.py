@@ -10,7 +10,10 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from tagger.data.items import Item
+from tagger.rollout.arms import Answered
 from tagger.service.bodies import ItemIn
+from tagger.service.challenger import Challenger
 from tagger.service.database import Store
 from tagger.service.inference import Inference, Prediction, as_read
 from tagger.service.keys import now_ms
@@ -37,6 +40,7 @@ class Service:
         inference: The thread that classifies.
         writer: The thread that writes; it alone adds to the index of meaning.
         meaning: The index of meaning; None where the run has no encoder.
+        challenger: Lets the new run of a rollout answer too.
         differing: Stored samples that this machine answers otherwise; None until they were tried.
         now: Milliseconds, for tests.
         draw: A number from 0 to 1 that nobody foresees: the random sample is drawn by it.
@@ -50,6 +54,7 @@ class Service:
     inference: Inference
     writer: Writer
     meaning: MeaningIndex | None = None
+    challenger: Challenger | None = None
     differing: list[str] | None = None
     now: Callable[[], int] = now_ms
     draw: Callable[[], float] = SystemRandom().random
@@ -84,9 +89,34 @@ class Service:
             raise Refusal(503, "the service is not ready: see /readyz", retry_after=1)
         if not items:
             return []
+        return await asyncio.wrap_future(self.inference.submit(self._as_read(items)))
+
+    @property
+    def compares(self) -> bool:
+        """Whether a second run answers."""
+        status = None if self.challenger is None else self.challenger.status
+        return status is not None and status.inference is not None
+
+    async def answer(
+        self, items: Sequence[ItemIn], groups: Sequence[int] | None
+    ) -> list[tuple[Prediction, Answered | None]]:
+        """Ask the run about items that are to be kept, and the new one of a rollout beside it.
+
+        Args:
+            items: To classify.
+            groups: Of duplicates, see `group_of`; None: the new run is not asked.
+        """
+        asked = None
+        if self.challenger is not None and groups is not None and self.differing == []:
+            asked = self.challenger.ask(self._as_read(items), groups)
+        predictions = await self.classify(items)
+        if asked is None:
+            return [(one, None) for one in predictions]
+        return [*await asked.compare(predictions)]
+
+    def _as_read(self, items: Sequence[ItemIn]) -> list[Item]:
         most = self.config.limits.text_characters
-        asked = [as_read(one.title, one.description, most, one.id or "") for one in items]
-        return await asyncio.wrap_future(self.inference.submit(asked))
+        return [as_read(one.title, one.description, most, one.id or "") for one in items]
 
     def truncated(self, item: ItemIn) -> bool:
         """Whether an item is cut before the model reads it."""

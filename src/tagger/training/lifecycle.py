@@ -12,7 +12,7 @@ import torch
 from tagger.config.composition import compose_config, load_config
 from tagger.config.overrides import differences, flatten
 from tagger.config.paths import with_portable_paths
-from tagger.config.saved import save_config
+from tagger.config.saved import START_KEYS, save_config
 from tagger.config.schema import TrainConfig
 from tagger.data.sources import data_sha256
 from tagger.environment import peak_memory_mib
@@ -33,9 +33,6 @@ from tagger.training.fitting import Fitted
 from tagger.training.inputs import RunItems
 from tagger.training.loop import TrainingStopped
 from tagger.training.tracking import read_metrics
-
-# These say how a run is started, not what it is.
-START_KEYS = {"runs_dir", "name", "if_exists", "resume"}
 
 
 def start_or_resume(config: TrainConfig) -> tuple[TrainConfig, Path]:

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from functools import reduce
 from types import FrameType
 
@@ -39,6 +39,7 @@ from tagger.training.losses import class_weights
 from tagger.training.objectives import Batch, Objective
 from tagger.training.optimizer import build_optimizer, schedule_factor
 from tagger.training.probe import start_from_probe
+from tagger.training.profiling import profile_steps
 from tagger.training.tracking import Metrics, Tracker
 
 VALIDATION_METRICS = ("macro_f1", "weighted_f1", "accuracy")
@@ -121,7 +122,9 @@ class FinetuningRecipe:
         self.bar = progress_bar(self.total_steps, "train", "step", progress.step, main)
         self.started = time.monotonic() - progress.seconds
         last_checkpoint = time.monotonic()
-        with _stop_requests() as stop_requested, self.bar:
+        tracked = nullcontext() if self.tracker is None else closing(self.tracker)
+        profiled = profile_steps(config.profile_steps if main else 0, self.folder)
+        with _stop_requests() as stop_requested, self.bar, tracked, profiled as step_done:
             self.model.train()
             while progress.epoch < config.epochs and not progress.stopped_early:
                 seed, epoch = self.run_config.seed, progress.epoch
@@ -134,16 +137,15 @@ class FinetuningRecipe:
                         self._save_checkpoint()
                         last_checkpoint = time.monotonic()
                     self._take_step(batch)
+                    step_done()
                 self._finish_epoch()
 
     def cleanup(self) -> Progress:
-        """Put the best weights in place, close the tracker, and return how far training went."""
+        """Put the best weights in place, and return how far training went."""
         self.progress.seconds = time.monotonic() - self.started
         restore_weights(self.module, self.progress.best_weights or self.average.weights)
         if not self.progress.best_weights and self.config.refit_head:
             self._fit_head()
-        if self.tracker is not None:
-            self.tracker.close()
         self.module.eval()
         return self.progress
 

@@ -1,24 +1,23 @@
-"""Records a run's curves: always in `metrics.jsonl`, and in Weights & Biases if asked."""
+"""Records a run's curves: always in `metrics.jsonl`, and in a tracker if asked."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tagger.config.schema import TrackingConfig
-from tagger.errors import UserError
 from tagger.files import write_text
+from tagger.training.trackers import Mirror
 
 Metrics = dict[str, float | int]
 
 
 class Tracker:
-    """Writes one line a logged step, and mirrors it to wandb when the config says so.
+    """Writes one line a logged step, and mirrors it to the tracker that the config names.
 
     Args:
         folder: The run folder.
         tracking: What else to write to.
-        run_config: The whole config, attached to the wandb run.
+        run_config: The whole config, noted by the tracker.
         from_step: Lines of later steps, left by an attempt that was killed, are dropped: those
             steps are taken again.
     """
@@ -34,23 +33,23 @@ class Tracker:
         kept = [line for line in read_metrics(self.path) if line["step"] <= from_step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a", encoding="utf-8")
-        self._wandb = (
-            start_wandb(folder, tracking, run_config) if tracking.kind == "wandb" else None
-        )
+        self._mirror = None
+        if tracking.kind != "none":
+            self._mirror = Mirror(tracking, folder, folder.name, run_config, from_step=from_step)
 
     def log(self, metrics: Metrics) -> None:
         """Record one step's metrics; `step` is among them."""
         self._file.write(json.dumps(metrics) + "\n")
         self._file.flush()
-        if self._wandb is not None:
+        if self._mirror is not None:
             values = {name: value for name, value in metrics.items() if name != "step"}
-            self._wandb.log(values, step=int(metrics["step"]))
+            self._mirror.log(values, step=int(metrics["step"]))
 
     def close(self) -> None:
         """End the record; what was logged stays."""
         self._file.close()
-        if self._wandb is not None:
-            self._wandb.finish()
+        if self._mirror is not None:
+            self._mirror.close()
 
 
 def read_metrics(path: Path) -> list[Metrics]:
@@ -66,46 +65,3 @@ def read_metrics(path: Path) -> list[Metrics]:
         if isinstance(line, dict) and isinstance(line.get("step"), int):
             lines.append(line)
     return lines
-
-
-def attach_report(folder: Path, tracking: TrackingConfig, report: Path, scores: Metrics) -> None:
-    """Add a report and its headline scores to the wandb run of a finished run folder."""
-    run = start_wandb(folder, tracking, {})
-    run.summary.update(scores)
-    run.save(str(report), base_path=str(report.parent), policy="now")
-    run.finish()
-
-
-def start_wandb(
-    folder: Path,
-    tracking: TrackingConfig,
-    run_config: Mapping[str, object],
-    *,
-    name: str | None = None,
-    group: str | None = None,
-) -> Any:
-    """Start a wandb run below a folder, or go on with one; it is named like the folder by default.
-
-    Raises:
-        UserError: when wandb cannot start.
-    """
-    import wandb
-
-    name = name or folder.name
-    try:
-        return wandb.init(
-            project=tracking.project,
-            name=name,
-            id=name,
-            group=group,
-            resume="allow" if tracking.mode == "online" else None,
-            dir=str(folder),
-            mode=tracking.mode,
-            config=dict(run_config),
-            settings=wandb.Settings(silent=True, console="off"),
-        )
-    except wandb.errors.Error as error:
-        raise UserError(
-            f"wandb could not start: {str(error).splitlines()[0]}",
-            hint="tracking.mode=offline needs no account; tracking=none does without wandb.",
-        ) from None
