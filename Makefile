@@ -4,6 +4,8 @@
 # make test   set up, the service too, then lint, type check, audit the embedded data and test
 # make pareto DATA=items.csv TRANSFER="more.csv data/gold.csv"
 #             every approach, whole and compressed, by precision, time and size; hours, and resumable
+# make reproduce ARGS="--list"   every figure of benchmarks/RESULTS.md again, old beside new; resumable
+# make mutants   whether tests notice small changes of the statistics; an hour or two
 # make test WORKERS=8   so many tests at a time
 # make notebooks  execute them on real runs, and store them with what they show
 # make setup | lint | types | audit | docs | notebook | clean
@@ -16,7 +18,7 @@ WORKERS ?= 2
 DATA ?= data/gold.csv
 TRANSFER ?=
 TORCH := $(shell sed -n '/^torch==/p' requirements.txt)
-.PHONY: setup run demo test lint types audit docs notebook notebooks pareto clean
+.PHONY: setup run demo test lint types audit docs notebook notebooks pareto reproduce mutants clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -85,6 +87,14 @@ docs: $(VENV)/.docs
 pareto: setup
 	$(BIN)/python benchmarks/pareto.py --data $(DATA) $(addprefix --transfer ,$(TRANSFER))
 
+reproduce: setup
+	$(BIN)/python benchmarks/reproduce.py $(ARGS)
+
+mutants: setup
+	$(BIN)/python -m pip install --quiet -r requirements-mutants.txt
+	OMP_NUM_THREADS=1 nice $(BIN)/mutmut run --max-children $(WORKERS)
+	$(BIN)/mutmut results
+
 notebook: setup
 	$(BIN)/python -m pip install --quiet jupyterlab
 	$(BIN)/jupyter lab notebooks
@@ -94,4 +104,4 @@ notebooks: $(VENV)/.service
 	$(BIN)/python notebooks/execute.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) mutants .mypy_cache .ruff_cache .pytest_cache

@@ -8,13 +8,22 @@ import pytest
 from tests.reporting.test_monitor import make_report
 
 from tagger import results
+from tagger.benchmark import report as benchmark
 from tagger.benchmark.report import BenchmarkReport
-from tagger.environment import describe_environment
+from tagger.build.report import BuildPlan, BuildReport, Candidate
+from tagger.compare.report import ApproachesReport, ApproachResult, Costs, Promise
+from tagger.environment import Environment, Hardware, describe_environment
 from tagger.errors import UserError
 from tagger.evaluation.report import EvaluationReport
 from tagger.search.summary import Confirmation, SweepSummary
 
 pytestmark = pytest.mark.slow
+ENVIRONMENT = Environment(
+    git=None,
+    versions={"python": "3.11"},
+    hardware=Hardware(cpu="c", cores=2, memory_gib=1.0, gpu=None, system="Linux"),
+    command=["tagger"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -253,3 +262,86 @@ def test_a_watched_stream_is_a_frame_of_its_time_line(tmp_path):
     assert frame.loc[0, ["expected", "measured"]].tolist() == [19 / 20, 0.5]
     assert list(frame["evidence:length"]) == list(frame["evidence"]) == [0.9] * 3
     assert frame.attrs == {"alarms": ["length rises from row 401 on"], "needed": 20}
+
+
+def test_build_steps_are_in_their_order_and_one_was_chosen(tmp_path):
+    plan = {
+        "asked": {}, "rows": 9, "tags": {"a": 9}, "folds": 3, "models": ["linear"],
+        "student": True, "texts": 0, "pass_ms": 1.0, "expected_seconds": {}, "notes": [],
+    }  # fmt: skip
+    linear = Candidate(
+        name="linear", seconds=2.0, weighted_f1=0.8, macro_f1=0.7, aurc=0.05, published=0.4,
+        precision=0.99, p50_ms=0.5, p99_ms=0.9, mib=1.2, quick=True,
+    )  # fmt: skip
+    slow = linear.model_copy(update={"name": "teacher", "published": None, "quick": False})
+    pair = linear.model_copy(update={"name": "pair", "published": 0.6})
+    BuildReport(
+        name="ours", plan=BuildPlan(**plan), promise=0.98, confidence=0.95, judged_on="all rows",
+        candidates=[linear, slow, pair], chosen="pair", reasons=[], published=None, seconds=9.0,
+        notes=[], environment=ENVIRONMENT,
+    ).write(tmp_path / "ours.build" / "build.json")  # fmt: skip
+
+    frame = results.build_steps("ours", tmp_path)
+
+    assert list(frame.columns) == [*Candidate.model_fields, "chosen"]
+    assert list(frame["name"]) == ["linear", "teacher", "pair"]
+    assert list(frame["chosen"]) == [False, False, True]
+    assert frame["published"].isna().tolist() == [False, True, False]
+    with pytest.raises(UserError, match=r"build\.json is missing"):
+        results.build_steps("theirs", tmp_path)
+
+
+def test_approaches_are_one_row_each_with_scores_and_costs(tmp_path):
+    costs = Costs(mib=1.0, p50_ms=2.0, p99_ms=3.0, threads=1)
+
+    def scored(**scores):
+        return ApproachResult(scores=scores, seconds=5.0, costs=costs, better_than=[])
+
+    ApproachesReport(
+        source="toy", rows=60, seeds=3, folds=5,
+        promise=Promise(target_precision=0.98, confidence=0.95),
+        approaches={
+            "rules": scored(weighted_f1=0.5, published_precision=None),
+            "linear": scored(weighted_f1=0.8, published_precision=0.99),
+        },
+        differences={}, environment=ENVIRONMENT,
+    ).write(tmp_path / "approaches.json")  # fmt: skip
+
+    frame = results.approaches(tmp_path / "approaches.json").set_index("approach")
+
+    assert frame["weighted_f1"].to_dict() == {"rules": 0.5, "linear": 0.8}
+    assert frame["published_precision"].isna().tolist() == [True, False]
+    assert frame.loc["linear", ["seconds", "mib", "p50_ms", "p99_ms"]].tolist() == [5, 1, 2, 3]
+
+
+def test_timings_are_one_row_a_run_and_number_of_threads(tmp_path):
+    def timing(p50, rate):
+        single = benchmark.SingleItems(
+            p50_ms=p50, p95_ms=2.0, p99_ms=3.0, mean_ms=1.5, p999_ms=None, items=50,
+            ratio=benchmark.Ratio(value=2.0, low=1.9, high=2.1),
+        )  # fmt: skip
+        many = benchmark.Throughput(items_per_second=rate, lowest=1, highest=9, items=10, rounds=5)
+        return benchmark.Timing(batch_1=single, lengths={}, throughput=many)
+
+    start = dict.fromkeys(("start_ms", "import_ms", "load_ms", "decide_ms", "total_ms"), 1.0)
+    benchmark.BenchmarkReport(
+        runs={
+            "ours": benchmark.RunCosts(
+                path="runs/ours", approach="onnx", mib=6.4, peak_memory_mib=170,
+                cold_start=benchmark.ColdStart(**start, torch_imported=False),
+                threads={"1": timing(0.4, 900), "2": timing(0.3, 1500)},
+            )
+        },
+        settings=benchmark.Settings(
+            texts=10, words=8, block=50, rounds=1, threads=[1, 2], starts=5, load_before=0.1
+        ),
+        instructions=["avx2"], environment=ENVIRONMENT,
+    ).write(tmp_path / "times.json")  # fmt: skip
+
+    frame = results.timings(tmp_path / "times.json")
+
+    columns = ["run", "threads", "mib", "p50_ms", "items_per_second", "ratio", "ratio_low"]
+    assert frame[columns].to_numpy().tolist() == [
+        ["ours", 1, 6.4, 0.4, 900, 2.0, 1.9],
+        ["ours", 2, 6.4, 0.3, 1500, 2.0, 1.9],
+    ]

@@ -12,6 +12,7 @@ from tagger.scores import (
     PER_CLASS,
     confusion_matrix,
     scores_from_confusion,
+    softmax,
 )
 
 N_TAGS = 5
@@ -77,3 +78,8 @@ def test_no_rows_give_zeros_not_errors() -> None:
 def test_bad_positions_are_refused(true: list, predicted: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         confusion_matrix(true, predicted, 2)
+
+
+def test_softmax_by_hand_and_without_overflow() -> None:
+    logits = np.array([[0.0, np.log(3.0)], [1000.0, 1000.0], [-5.0, 995.0]])
+    np.testing.assert_allclose(softmax(logits), [[0.25, 0.75], [0.5, 0.5], [0.0, 1.0]])

@@ -235,6 +235,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     errors.set_defaults(command=_errors)
 
+    doctor = commands.add_parser(
+        "doctor",
+        parents=[runs],
+        help="examine this installation, for an issue or for yourself",
+        description="Show versions, machine, threads, caches, encoders and parts, and time a "
+        "prediction. What is printed can be pasted into an issue: it holds no secrets. The exit "
+        "code is 2 where something needed is not there.",
+    )
+    doctor.add_argument("--run", help="let this run predict, in place of the default encoder")
+    doctor.add_argument("--json", action="store_true", help="print a JSON object")
+    doctor.set_defaults(command=_doctor)
+
     leaderboard = commands.add_parser(
         "leaderboard",
         parents=[runs],
@@ -808,6 +820,23 @@ def _audit(options: argparse.Namespace) -> None:
         print(f"failed: {failure}", file=sys.stderr)
     if failures:
         sys.exit(GATE_FAILED)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from tagger.doctor import diagnose
+
+    diagnosis = diagnose(options.run, options.runs_dir)
+    if options.json:
+        print(diagnosis.model_dump_json(indent=2))
+    else:
+        from tagger.reporting.doctor import describe
+
+        print(describe(diagnosis))
+    if diagnosis.problems:
+        raise UserError(
+            "something that is needed is not there:",
+            [f"{one.what}: {one.mend}" for one in diagnosis.problems],
+        )
 
 
 def _leaderboard(options: argparse.Namespace) -> None:

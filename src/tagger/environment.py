@@ -22,6 +22,8 @@ LIBRARIES = (
 CPU_INFORMATION = Path("/proc/cpuinfo")
 PROCESS_STATUS = Path("/proc/self/status")
 
+NOT_INSTALLED = "not installed"
+
 INSTRUCTIONS = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16",
     "amx_int8", "amx_bf16", "neon", "asimd", "asimddp", "i8mm",
@@ -78,7 +80,7 @@ def library_version(name: str) -> str:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
 
 
 def git_revision() -> Revision | None:
@@ -95,13 +97,12 @@ def git_revision() -> Revision | None:
 def hardware() -> Hardware:
     """Return processor, cores that this process may use, memory in GiB, and GPU if any."""
     import psutil
-    import torch
 
     return Hardware(
         cpu=_cpu_name(),
         cores=available_cores(),
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
-        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        gpu=_gpu_name(),
         system=platform.platform(),
     )
 
@@ -138,6 +139,14 @@ def _git(*arguments: str) -> str:
 def _cpu_name() -> str:
     name = _read_field(CPU_INFORMATION, "model name")
     return name or platform.processor() or platform.machine()
+
+
+def _gpu_name() -> str | None:
+    try:
+        import torch
+    except (ImportError, OSError):  # a broken one cannot load its libraries
+        return None
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _read_field(path: Path, name: str) -> str:

@@ -299,3 +299,47 @@ def test_real_data_is_split_within_two_items(make_split: MakeSplit) -> None:
             assert abs(len(indices) - share * len(items)) <= 2
             for tag, total in tags_of(items, list(range(len(items)))).items():
                 assert abs(tags_of(items, indices)[tag] - share * total) <= 2
+
+
+def test_per_tag_draws_so_many_of_each_tag_and_larger_draws_hold_the_smaller(
+    items: list[Item], make_split: MakeSplit
+) -> None:
+    whole = split_items(items, make_split())
+    drawn = {n: split_items(items, make_split(per_tag=n)) for n in (1, 5, 30)}
+    for n, split in drawn.items():
+        full = tags_of(items, whole.train)
+        assert tags_of(items, split.train) == {tag: min(n, full[tag]) for tag in full}
+        assert (split.validation, split.test) == (whole.validation, whole.test)
+    assert {*drawn[1].train} < {*drawn[5].train} < {*drawn[30].train} < {*whole.train}
+
+
+def test_parts_of_the_source_are_kept_but_for_what_repeats_a_row_that_is_judged_by(
+    items: list[Item], make_split: MakeSplit
+) -> None:
+    """Rows 8 and 9, 18 and 19, and so on, say the same."""
+    parts = [PARTS[index % 3] for index in range(200)]
+
+    split = split_items(items, make_split(), parts=parts)
+
+    pairs = [(number - 1, number) for number in range(9, 200, 10)]
+    assert split.test == [index for index in range(200) if index % 3 == 2]
+    lost = {one for pair in pairs for one, other in (pair, pair[::-1]) if other % 3 == 2}
+    assert split.validation == [n for n in range(200) if n % 3 == 1 and n not in lost]
+    lost |= {one for pair in pairs for one, other in (pair, pair[::-1]) if other % 3 == 1}
+    assert split.train == [n for n in range(200) if n % 3 == 0 and n not in lost]
+    assert len(split.validation) + len(split.train) < 133
+
+
+def test_where_the_source_gives_no_validation_part_train_gives_it(
+    items: list[Item], make_split: MakeSplit
+) -> None:
+    parts = ["train"] * 100 + ["test"] * 10 + ["train"] * 90
+
+    split = split_items(items, make_split(validation=0.1), parts=parts)
+    none = split_items(items, make_split(validation=0.0), parts=parts)
+
+    assert split.test == none.test == list(range(100, 110))
+    assert abs(len(split.validation) - 19) <= 2
+    assert sorted(split.train + split.validation) == none.train
+    assert none.validation == []
+    assert none.train == [index for index in range(200) if not 100 <= index < 110]

@@ -77,3 +77,12 @@ def test_certain_and_wrong_is_finite() -> None:
     assert result.ece == result.ece_adaptive == 1
     assert result.brier == 2
     assert 20 < result.likelihood < 100
+
+
+def test_bins_divide_the_range_evenly_and_nothing_falls_out() -> None:
+    result = describe_calibration(np.array([[0.0, 1.0], [0.05, 0.95]]), np.array([1, 1]), "ab")
+    bins = result.per_class["a"].bins
+    assert [one.low for one in bins] == pytest.approx([n / N_BINS for n in range(N_BINS)])
+    assert [one.high for one in bins] == pytest.approx([(n + 1) / N_BINS for n in range(N_BINS)])
+    assert bins[0].num_samples == 2
+    assert result.bins[-1].num_samples == 2

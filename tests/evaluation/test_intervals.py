@@ -169,3 +169,50 @@ def test_ten_slices_of_764_rows_take_less_than_a_second() -> None:
     for seed in range(10):
         measure(confusion, "abcd", 2000, seed)
     assert time.process_time() - start < 1
+
+
+def test_wilson_of_one_trial_and_of_none() -> None:
+    with np.errstate(all="raise"):
+        low, high = wilson_interval([1, 0, 0], [1, 1, 0])
+    assert low.tolist() == [pytest.approx(1 / (1 + 1.959964**2)), 0, 0]
+    assert high.tolist() == [1, pytest.approx(1 - low[0]), 1]
+
+
+def test_bootstrap_ends_are_the_quantiles_that_leave_out_a_fortieth_each() -> None:
+    def share(drawn: IntArray) -> dict[str, FloatArray]:
+        return {"share": drawn[:, 0] / drawn.sum(axis=1)}
+
+    low, high = bootstrap_ends(np.array([500, 500]), share, 20_000, 0)["share"]
+    reach = 1.959964 * 0.5 / 1000**0.5
+    assert low == pytest.approx(0.5 - reach, abs=0.0011)
+    assert high == pytest.approx(0.5 + reach, abs=0.0011)
+
+
+def test_ends_of_a_tag_come_from_its_own_counts() -> None:
+    _, per_class = measure(np.array([[8, 2, 0], [1, 5, 0], [3, 0, 1]]), "abc", 10, 0)
+
+    def wilson(hits: int, trials: int) -> list[float]:
+        return [float(end) for end in wilson_interval(hits, trials)]
+
+    def ends(score: Score) -> list[float]:
+        return pytest.approx([score.low, score.high])
+
+    for tag, hits, chosen, support in [("a", 8, 12, 10), ("b", 5, 7, 6), ("c", 1, 1, 4)]:
+        scores = per_class[tag]
+        assert wilson(hits, chosen) == ends(scores.precision)
+        assert wilson(hits, support) == ends(scores.recall)
+        jaccard = wilson(hits, support + chosen - hits)
+        assert [2 * one / (1 + one) for one in jaccard] == ends(scores.f1)
+
+
+def test_a_single_hit_is_resampled_and_no_upper_end() -> None:
+    overall, _ = measure(np.array([[1, 9], [10, 0]]), "ab", 200, 0)
+    assert overall.weighted_f1.high > overall.weighted_f1.value > overall.weighted_f1.low
+
+
+def test_without_an_error_the_end_is_the_average_of_the_tags_own() -> None:
+    overall, per_class = measure(np.array([[9, 0], [0, 1]]), "ab", 200, 0)
+    lows = [per_class[tag].precision.low for tag in "ab"]
+    assert overall.weighted_precision.low == pytest.approx(0.9 * lows[0] + 0.1 * lows[1])
+    assert overall.macro_precision.low == pytest.approx(sum(lows) / 2)
+    assert overall.weighted_precision.high == 1

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -184,3 +185,9 @@ def test_a_curve_of_many_rows_is_thinned_out_and_keeps_its_ends():
     assert described.curve[0] == (coverages[0], risks[0])
     assert described.curve[-1] == (1.0, risks[-1])
     assert set(described.curve) <= set(zip(coverages, risks, strict=True))
+
+
+def test_the_limit_of_novelty_is_told():
+    rule = dataclasses.replace(PLAIN, ood_threshold=0.7)
+    first = np.array([0])
+    assert describe_decisions(PROBABILITIES[:1], first, first, "abc", rule).ood_threshold == 0.7

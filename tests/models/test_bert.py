@@ -142,9 +142,14 @@ def test_a_missing_weight_is_named(reference_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_transformers_is_not_imported_for_bert():
+def test_neither_transformers_nor_a_compiler_is_imported_for_bert():
     import subprocess
     import sys
 
-    code = "import sys, tagger.training.train_run as t; sys.exit('transformers' in sys.modules)"
+    code = (
+        "import sys, tagger.training.train_run\n"
+        "from tagger.models.encoders import BUNDLED_TOKENIZER, _package_folder, read_encoder\n"
+        "read_encoder(_package_folder(BUNDLED_TOKENIZER))\n"
+        "sys.exit('transformers' in sys.modules or 'torch._dynamo' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -93,9 +93,9 @@ class BertEncoder(nn.Module):
 class _Embeddings(nn.Module):
     def __init__(self, config: SimpleNamespace) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.word_embeddings = _table(config.vocab_size, config.hidden_size)
+        self.position_embeddings = _table(config.max_position_embeddings, config.hidden_size)
+        self.token_type_embeddings = _table(config.type_vocab_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -165,6 +165,12 @@ class _Output(nn.Module):
     def forward(self, states: Tensor, residual: Tensor) -> Tensor:
         result: Tensor = self.LayerNorm(self.dropout(self.dense(states)) + residual)
         return result
+
+
+def _table(rows: int, width: int) -> nn.Embedding:
+    weights = torch.empty(rows, width)
+    # Drawing on the meta device would import torch's compiler: over a second, and for nothing.
+    return nn.Embedding(rows, width, _weight=weights if weights.is_meta else None)
 
 
 def is_supported(settings: Mapping[str, Any]) -> bool:
