@@ -4,11 +4,11 @@
 
 `linear` goes by words and characters, `frozen` by the vectors of the pretrained MiniLM. Their
 average is set beside support vector machines over both kinds of features, the vectors times
-`SCALES`, which is what a wide-and-deep model has on top of a frozen encoder (Cheng et al. 2016),
-and beside an average whose training items include the definitions, examples and counter-examples of
-the tag list. Three journeys: from the embedded set to DATASET.csv, back, and from both to LISTS.csv.
-Seeds are random nine tenths of the training rows. Rows that say the same as a training row are left
-out; intervals hold for all differences of a journey at once.
+`SCALES`, which is what a wide-and-deep model has on top of a frozen encoder (Cheng et al. 2016). It
+is also set beside an average whose training items include the definitions, examples and
+counter-examples of the tag list. Three journeys: from the embedded set to DATASET.csv, back, and
+from both to LISTS.csv. Seeds are random nine tenths of the training rows. Rows that say the same as
+a training row are left out; intervals hold for all differences of a journey at once.
 """
 
 import argparse
