@@ -74,7 +74,7 @@ CATCH_ALL = "other"
 """What people say of an item that no tag is right for: they have no other way to get rid of it."""
 BATCH = 50
 PROMISE = 0.98
-SAMPLE = 0.05
+SAMPLE = 0.1
 """Share of the published items that a person sees blind."""
 REPORTED, REPORTED_RIGHT = 0.1, 0.002
 """Chance that a published item is reported, if its tag is wrong and if it is right."""
@@ -387,7 +387,7 @@ def serving(
         check_store(connection, run, config)
     version = version_of_run(run)
     writer = Writer(store, config.limits.queue)
-    challenger = Challenger(store, writer, version, config.limits.queue)
+    challenger = Challenger(store, writer, version, config.limits)
     service = Service(
         run={"run": run.name, "version": version},
         tags=run.tags,
