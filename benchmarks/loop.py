@@ -25,6 +25,7 @@ import csv
 import math
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -222,8 +223,8 @@ class World:
 
     def replay(self) -> Replay:
         """Let the whole stream come in."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "store.db").unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)  # what a killed replay left
+        self.folder.mkdir(parents=True)
         self.store = open_store(f"sqlite:///{(self.folder / 'store.db').resolve()}", create=True)
         (self.folder / "plan.yaml").write_text(PLAN)
         run = self.build("first")
@@ -349,11 +350,13 @@ class World:
     def build(self, name: str, *more: Path) -> RunFolder:
         """Build a run of the first rows and of labels, or find it built."""
         files = [one for path in (self.options.data, *more) for one in ("--data", path)]
+        # The first run is the same for all policies.
+        runs = self.folder / "runs" if more else self.options.out / f"first-{self.seed}"
         self.tagger(
             "build", *files, "--tags", self.options.tags, "--promise", PROMISE, "--seed", self.seed,
-            "--name", name, "--runs-dir", self.folder / "runs", *self.options.build,
+            "--name", name, "--runs-dir", runs, *self.options.build,
         )  # fmt: skip
-        return open_run(name, str(self.folder / "runs"))
+        return open_run(name, str(runs))
 
     def standing(self, run: RunFolder) -> dict[str, str]:
         """Return how things stand, for a `Tenth`."""

@@ -106,7 +106,8 @@ def with_encoder(name: str, overrides: Sequence[str]) -> list[str]:
     if encoder == chosen.get("encoder", encoder):
         return list(overrides)
     kept = {"random"} if encoder == "random" else set()
-    if chosen.get("static") is not None:  # whose vectors are pooled in one way alone
+    static = given.get("model.static", chosen.get("static"))
+    if static not in (None, "null"):  # whose vectors are pooled in one way alone
         kept |= {"pooling", "normalize"}
     reset = [
         f"model.{key}={value}"
