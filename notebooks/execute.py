@@ -71,17 +71,23 @@ def main() -> None:
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 
-def execute(notebooks: Sequence[NotebookNode], folder: Path) -> None:
+def execute(notebooks: Sequence[NotebookNode], folder: Path, timeout: int = 600) -> None:
     """Execute notebooks in a folder, one after the other, and put in what they show.
 
     They share one process, which saves the imports; each finds it without the names of the others.
+
+    Args:
+        notebooks: To execute.
+        folder: In which they find runs by their names.
+        timeout: Seconds that a cell may take. Now and then the client misses the kernel's answer until
+            then, and finds it there.
 
     Raises:
         nbclient.exceptions.CellExecutionError: for the first cell that fails.
     """
     cells = [cell for one in notebooks for cell in (new_code_cell("%reset -f"), *one.cells)]
     client = NotebookClient(
-        new_notebook(cells=cells), timeout=600, kernel_name="python3", record_timing=False,
+        new_notebook(cells=cells), timeout=timeout, kernel_name="python3", record_timing=False,
         resources={"metadata": {"path": folder}},
     )  # fmt: skip
     client.execute()

@@ -129,7 +129,7 @@ def test_all_notebooks_run(execute, toy_folder, evaluated_runs, tmp_path, monkey
     write_timings(tmp_path)
     notebooks = [nbformat.read(path, as_version=4) for path in NOTEBOOKS]
 
-    execute.execute(notebooks, tmp_path)
+    execute.execute(notebooks, tmp_path, timeout=120)
 
     for path, notebook in zip(NOTEBOOKS, notebooks, strict=True):
         check_outputs(path, notebook)
