@@ -79,8 +79,8 @@ def execute(notebooks: Sequence[NotebookNode], folder: Path, timeout: int = 600)
     Args:
         notebooks: To execute.
         folder: In which they find runs by their names.
-        timeout: Seconds that a cell may take. Now and then the client misses the kernel's answer until
-            then, and finds it there.
+        timeout: Seconds that a cell may take. Now and then the client misses the kernel's answer
+            until then, and finds it there.
 
     Raises:
         nbclient.exceptions.CellExecutionError: for the first cell that fails.
