@@ -22,8 +22,7 @@ from tagger.data.problems import Problems
 from tagger.data.readers import PIPE, Row, readable_twice
 from tagger.data.sources import open_file
 from tagger.data.validation import describe_blank, item_of
-from tagger.decision.decider import FILE as DECISION_FILE
-from tagger.decision.decider import Decider, load_decider
+from tagger.decision.decider import Decider, decision_hash, load_decider
 from tagger.decision.policies import NEEDS_REVIEW, REVIEW
 from tagger.files import csv_text, only_process, sha256_of, write_json
 from tagger.prediction_output import COLUMNS, check_output, header, id_type, publish
@@ -223,10 +222,9 @@ def _predict_rest(
 
 
 def _new_state(run: RunFolder, source: Path, table: _Table) -> _State:
-    decision = run.path / DECISION_FILE
     return _State(
         model=run.meta.model_files,
-        decision=sha256_of(decision) if decision.exists() else "",
+        decision=decision_hash(run.path),
         input_sha256=sha256_of(source),
         columns=table.columns,
         kept=table.kept,

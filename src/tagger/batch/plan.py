@@ -13,10 +13,9 @@ from pydantic import NonNegativeInt
 from tagger.data.columns import SAMPLE_ROWS, TableFormat
 from tagger.data.readers.rows import select_columns
 from tagger.data.sources import open_table
-from tagger.decision.decider import FILE as DECISION_FILE
+from tagger.decision.decider import decision_hash
 from tagger.documents import Document, Record
 from tagger.errors import UserError, describe_os_error, first_line
-from tagger.files import sha256_of
 from tagger.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -179,10 +178,9 @@ def make_plan(
         planned.append(
             PlannedFile(name=name, size=place.files.size(place.path(name)), groups=sizes)
         )
-    decision = run.path / DECISION_FILE
     return BatchPlan(
         model=run.meta.model_files,
-        decision=sha256_of(decision) if decision.exists() else "",
+        decision=decision_hash(run.path),
         columns=dict(columns),
         kept=kept,
         files=planned,

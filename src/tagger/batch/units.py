@@ -9,7 +9,7 @@ from typing import Any
 from tagger.batch.plan import BatchPlan, Place, Unit, open_parquet
 from tagger.data.problems import Problems
 from tagger.data.readers import Row
-from tagger.data.readers.arrow import BATCH_ROWS, arrow_rows
+from tagger.data.readers.arrow import BATCH_ROWS, arrow_number_type, arrow_rows
 from tagger.data.readers.rows import noting
 from tagger.decision.decider import Decider
 from tagger.files import csv_text, replacing
@@ -98,10 +98,9 @@ def _schema(file: Any, plan: BatchPlan, names: Sequence[str], decider: Decider) 
     """Return the `pyarrow.Schema` of a unit's predictions: numbers stay numbers in ids."""
     import pyarrow as pa
 
-    ids = pa.string()
-    if column := plan.columns.get("id"):
-        found = file.schema_arrow.field(column).type
-        ids = found if pa.types.is_integer(found) or pa.types.is_floating(found) else ids
+    column = plan.columns.get("id")
+    numbers = arrow_number_type(file.schema_arrow, column) if column else None
+    ids = numbers or pa.string()
     return pa.schema([*prediction_types(names, decider.tags, ids).items()])
 
 

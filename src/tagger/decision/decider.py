@@ -28,6 +28,7 @@ from tagger.decision.policies import (
 )
 from tagger.documents import Document, Record
 from tagger.errors import UserError
+from tagger.files import sha256_of
 from tagger.models.base import Classifier, embedder_of
 from tagger.output import shell_command
 from tagger.runs import read_calibration, read_row_sources, write_calibration
@@ -215,6 +216,12 @@ class Decider:
         probabilities, vectors = self.embedder.predict_and_embed(items)
         scores = None if self.detector is None else self.detector.score(vectors)
         return replace(self.rule.apply(probabilities, scores), vectors=vectors)
+
+
+def decision_hash(folder: Path) -> str:
+    """Return the SHA-256 of a run folder's `decision.json`; "" where there is none."""
+    path = folder / FILE
+    return sha256_of(path) if path.exists() else ""
 
 
 def write_decision(

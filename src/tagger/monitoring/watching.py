@@ -7,9 +7,9 @@ from pathlib import Path
 from tagger.data.items import Item
 from tagger.decision.change import asked_last
 from tagger.decision.decider import FILE as DECISION_FILE
-from tagger.decision.decider import Decider, load_decider
+from tagger.decision.decider import Decider, decision_hash, load_decider
 from tagger.errors import UserError
-from tagger.files import only_process, sha256_of
+from tagger.files import only_process
 from tagger.models.tokenization import TOKENIZER, load_tokenizer
 from tagger.monitoring.monitor import Incoming, Monitor
 from tagger.monitoring.report import MonitorReport, describe
@@ -124,9 +124,8 @@ def _home(run: RunFolder, decider: Decider, ood: bool) -> dict[str, tuple[int, f
 
 
 def _files(run: RunFolder) -> dict[str, str]:
-    decision = run.path / DECISION_FILE
-    rule = {DECISION_FILE: sha256_of(decision)} if decision.exists() else {}
-    return {**run.meta.model_files, **rule}
+    rule = decision_hash(run.path)
+    return {**run.meta.model_files, **({DECISION_FILE: rule} if rule else {})}
 
 
 def _check_same(

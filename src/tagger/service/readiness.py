@@ -5,9 +5,8 @@ import hashlib
 import numpy as np
 
 from tagger.data.items import Item
-from tagger.decision.decider import FILE as DECISION_FILE
+from tagger.decision.decider import decision_hash
 from tagger.errors import UserError
-from tagger.files import sha256_of
 from tagger.models.base import Classifier
 from tagger.models.samples import SAMPLES, read_samples
 from tagger.runs import RunFolder
@@ -37,11 +36,7 @@ def stored_samples(run: RunFolder) -> Samples:
 
 def version_of_run(run: RunFolder) -> str:
     """Return a hash of a run's model and decision, 12 hexadecimal digits."""
-    decision = run.path / DECISION_FILE
-    parts = [
-        *sorted(run.meta.model_files.items()),
-        sha256_of(decision) if decision.exists() else "",
-    ]
+    parts = [*sorted(run.meta.model_files.items()), decision_hash(run.path)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 

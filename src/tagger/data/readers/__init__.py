@@ -22,6 +22,7 @@ from tagger.data.readers.arrow import (
     ARROW_STREAM_MAGIC,
     PARQUET_MAGIC,
     arrow_file_rows,
+    arrow_number_type,
     arrow_schema,
 )
 from tagger.data.readers.delimited import delimited_header, delimited_rows
@@ -134,8 +135,7 @@ def number_type(path: Path, column: str) -> "pyarrow.DataType | None":
     with opened(path) as one:
         kind = _kind_of(one)
         if kind == ARROW:
-            found = arrow_schema(one).field(column).type
-            return found if pa.types.is_integer(found) or pa.types.is_floating(found) else None
+            return arrow_number_type(arrow_schema(one), column)
         return pa.int64() if kind == JSON and json_integers(one, column) else None
 
 

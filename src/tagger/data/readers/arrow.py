@@ -35,6 +35,14 @@ def arrow_schema(opened: Opened) -> Any:
     return _open(opened)[0]
 
 
+def arrow_number_type(schema: Any, column: str) -> Any:
+    """Return the `pyarrow.DataType` of a column of numbers; None for any other."""
+    import pyarrow as pa
+
+    found = schema.field(column).type
+    return found if pa.types.is_integer(found) or pa.types.is_floating(found) else None
+
+
 def arrow_rows(
     schema: Any,
     batches: Iterable[Any],
