@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.output_widget import OutputWidget
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
@@ -79,8 +80,7 @@ def execute(notebooks: Sequence[NotebookNode], folder: Path, timeout: int = 600)
     Args:
         notebooks: To execute.
         folder: In which they find runs by their names.
-        timeout: Seconds that a cell may take. Now and then the client misses the kernel's answer
-            until then, and finds it there.
+        timeout: Seconds that a cell may take.
 
     Raises:
         nbclient.exceptions.CellExecutionError: for the first cell that fails.
@@ -90,6 +90,7 @@ def execute(notebooks: Sequence[NotebookNode], folder: Path, timeout: int = 600)
         new_notebook(cells=cells), timeout=timeout, kernel_name="python3", record_timing=False,
         resources={"metadata": {"path": folder}},
     )  # fmt: skip
+    client.widget_registry = {"@jupyter-widgets/output": {"OutputModel": SilentWidget}}
     client.execute()
     for notebook in notebooks:
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -98,6 +99,17 @@ def execute(notebooks: Sequence[NotebookNode], folder: Path, timeout: int = 600)
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = number
+
+
+class SilentWidget(OutputWidget):
+    """Takes what a widget draws, and does not tell the kernel.
+
+    What is told goes out by the socket on which the client waits for the kernel's answer. An answer
+    that comes in just then would be missed until the time of the cell is over.
+    """
+
+    def send(self, *given: object, **named: object) -> None:
+        """Send nothing."""
 
 
 def strip(notebook: NotebookNode) -> None:
