@@ -115,6 +115,11 @@ def test_a_person_settles_what_waits(client: TestClient, send: SendItems) -> Non
     assert content(client, "metal") == []
     assert post(client, f"{path}/label", {"tag": "gold"}).status_code == 422
     assert post(client, f"{path}/label", {"duplicate": True}).status_code == 422
+    rejected = post(client, f"{path}/label", {"rejected": True}).json()
+    assert (rejected["status"], rejected["tag"]) == ("rejected", None)
+    assert client.get("/v1/review").json()["rejected"] == 1
+    assert "tagger_rejections 1.0" in client.get("/metrics").text
+    assert send("Apple apple iron!")["reason"] == "rejected"
 
 
 def test_a_lapsed_lease_is_a_conflict(

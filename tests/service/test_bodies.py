@@ -40,7 +40,11 @@ def test_the_number_of_an_item_is_a_number(item: object) -> None:
         FeedbackIn.model_validate({"item": item})
 
 
-@pytest.mark.parametrize("label", [{}, {"tag": "fruit", "duplicate": True}])
-def test_a_label_is_a_tag_or_a_duplicate(label: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="give either"):
+@pytest.mark.parametrize(
+    "label",
+    [{}, {"tag": "fruit", "duplicate": True}, {"tag": "fruit", "rejected": True}, {"tag": ""},
+     {"duplicate": True, "rejected": True}],
+)  # fmt: skip
+def test_a_label_is_a_tag_or_a_duplicate_or_a_rejection(label: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"give either|at least 1 character"):
         LabelIn.model_validate(label)

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from sqlalchemy import text
 from tests.service.conftest import Submit
@@ -7,7 +9,7 @@ from tagger.service.bodies import FeedbackIn, SubmittedItem
 from tagger.service.content import Asked, Submission
 from tagger.service.database import Store
 from tagger.service.duplicates import Match
-from tagger.service.events import append, events_of, state_of
+from tagger.service.events import append, events_of, rebuild_indexes, state_of
 from tagger.service.inference import Prediction
 from tagger.service.refusals import Refusal
 from tagger.service.settings import DuplicatesConfig
@@ -64,6 +66,18 @@ def test_a_duplicate_is_linked_to_the_one_that_is_kept(store: Store) -> None:
             assert state_of(connection, item)[:2] == ("duplicate", None)
             assert events_of(connection, item, "submitted")[0].data["duplicate_of"] == 1
         assert state_of(connection, 1)[0] == "published"
+
+
+def test_a_copy_of_what_was_rejected_is_linked_to_it_and_told_so(store: Store) -> None:
+    submit_items(store, submission(LONG))
+    with store.writing() as connection:
+        append(connection, "labelled", at=2, actor="us", item=1, status="rejected", data={})
+        rebuild_indexes(connection)  # it is compared with later items all the same
+    answer = json.loads(submit_items(store, submission(LONG.upper()), key="again"))["items"][0]
+    assert (answer["decision"], answer["reason"]) == ("duplicate", "rejected")
+    assert (answer["duplicate_of"], answer["review_id"]) == (1, None)
+    with store.reading() as connection:
+        assert state_of(connection, answer["item"])[0] == "duplicate"
 
 
 def test_what_is_likely_a_duplicate_is_reviewed_however_certain_its_tag_is(store: Store) -> None:

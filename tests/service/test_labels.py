@@ -8,6 +8,7 @@ from tagger.data.columns import UNSAID
 from tagger.data.sources import open_file, read_labelled
 from tagger.service.bodies import FeedbackIn
 from tagger.service.content import REPORTED, SAMPLE, report_item
+from tagger.service.events import NO_TAG
 from tagger.service.labels import COLUMNS, pull_labels
 
 Rows = list[dict[str, str]]
@@ -123,6 +124,27 @@ def test_labels_that_differ_are_listed_and_not_averaged_away(
     assert [(one["id"], one["labelled_by"], one["tag"]) for one in conflicts] == [
         ("1", "a", "metal"), ("1", "b", "fruit"), ("1", "c", "metal"),
         ("2", "a", "metal"), ("2", "b", "weather"),
+    ]  # fmt: skip
+
+
+def test_rejected_items_are_left_out_and_counted(
+    people: People, open_item: OpenItem, tmp_path: Path
+) -> None:
+    people.people = 2
+    drawn = open_item("buy now", "published", opens=SAMPLE, inclusion_probability=0.02)
+    both, differing = open_item("spam"), open_item("not sure")
+    for who in ("a", "b"):
+        settle(people, drawn, NO_TAG, who)
+        settle(people, both, NO_TAG, who)
+        settle(people, differing, NO_TAG if who == "a" else "metal", who)
+    settle(people, differing, "metal", "c")
+    told = pull(people, tmp_path)
+    assert told[-1] == "rejected items, left out: 2, 1 of them in the sample"
+    assert [row["id"] for row in rows(tmp_path)] == [str(differing)]
+    assert rows(tmp_path, "labels.sample.csv") == []
+    conflicts = rows(tmp_path, "labels.conflicts.csv")
+    assert [(one["id"], one["tag"]) for one in conflicts] == [
+        (str(differing), ""), (str(differing), "metal"), (str(differing), "metal"),
     ]  # fmt: skip
 
 

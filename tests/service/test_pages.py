@@ -235,6 +235,10 @@ def test_by_forms_items_are_skipped_and_labels_undone(client: TestClient, send: 
     page = client.post("/review/undo", data={"review": first}).text
     assert shown(page) == "apple iron two"
     assert titles(client.get("/?tag=metal").text) == []
+    page = client.post("/review/label", data={"review": first, "rejected": "true"}).text
+    assert "1</strong> labelled" in page
+    page = client.post("/review/undo", data={"review": first}).text
+    assert shown(page) == "apple iron two"
 
 
 def test_a_likely_duplicate_is_shown_beside_its_original(
@@ -273,7 +277,8 @@ def test_a_label_that_is_not_kept_stays_on_the_page_with_what_to_do(
 @pytest.mark.parametrize(
     "data",
     [{"review": "1"}, {"review": "1", "tag": "nothing"}, {"tag": "metal", "review": "x"},
-     {"review": "1", "tag": "metal", "duplicate": "true"}],
+     {"review": "1", "tag": "metal", "duplicate": "true"},
+     {"review": "1", "rejected": "true", "duplicate": "true"}],
 )  # fmt: skip
 def test_a_wrong_label_is_refused(client: TestClient, data: dict[str, str]) -> None:
     assert client.post("/review/label", data=data).status_code == 422
@@ -287,11 +292,14 @@ def test_what_cannot_be_done_is_no_address(client: TestClient) -> None:
 def test_how_far_two_people_agree_is_shown(service: Service, send: SendItems) -> None:
     send("apple iron one", "apple iron two")
     changed(service, review=ReviewConfig(people=2))
-    for labels in (("fruit", "metal"), ("fruit", "metal")):
+    for labels in (
+        ({"tag": "fruit"}, {"rejected": "true"}),
+        ({"tag": "fruit"}, {"rejected": "true"}),
+    ):
         person = signed_in(service)
         page = person.post("/review/claim").text
-        for tag in labels:
-            page = person.post("/review/label", data={"review": review_of(page), "tag": tag}).text
+        for own in labels:
+            page = person.post("/review/label", data={"review": review_of(page)} | own).text
     assert re.search(r"κ <strong>1\.00</strong> over 2", page)
 
 

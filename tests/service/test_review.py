@@ -13,7 +13,7 @@ from tagger.service import review
 from tagger.service.bodies import FeedbackIn
 from tagger.service.content import REPORT_HOURS, SAMPLE, report_item
 from tagger.service.database import Store
-from tagger.service.events import HOUR_MS, every_event, state_of
+from tagger.service.events import HOUR_MS, NO_TAG, every_event, state_of
 from tagger.service.maintenance import verify_store
 from tagger.service.refusals import Refusal
 from tagger.service.tables import REVIEW_QUEUE
@@ -86,7 +86,9 @@ def test_a_duplicate_is_settled_as_such_and_back(
     other = open_item("other")
     found = people.look("a")
     assert found is not None
-    assert found["original"] == {"item": kept, "title": "kept", "description": "", "tag": "fruit"}
+    assert found["original"] == {
+        "item": kept, "title": "kept", "description": "", "tag": "fruit", "rejected": False,
+    }  # fmt: skip
     people.claim("a")
     assert "like another" in people.refused(people.label, "a", other, None)
     people.label("a", item, None)
@@ -95,6 +97,57 @@ def test_a_duplicate_is_settled_as_such_and_back(
     assert people.state(item) == ("review", None)
     people.label("a", item, "metal")
     assert "2 published" in verify_store(store.url)
+
+
+def test_a_rejected_item_is_not_published_and_is_taken_back(
+    people: People, store: Store, open_item: OpenItem
+) -> None:
+    item = open_item("buy now")
+    like = open_item("buy this now", opens="likely duplicate", duplicate_of=item)
+    people.claim("a")
+    told = {"review_id": item, "item": item, "status": "rejected", "tag": None}
+    assert people.label("a", item, NO_TAG) == people.label("a", item, NO_TAG) == told
+    assert people.state(item) == ("rejected", None)
+    found = people.look("b")
+    assert found is not None
+    assert (found["review_id"], found["original"]["rejected"]) == (like, True)
+    assert (people.counts()["labelled"], people.counts()["rejected"]) == (1, 1)
+    assert "1 rejected, 1 review" in verify_store(store.url)
+    people.undo("a", item)
+    assert people.state(item) == ("review", None)
+    assert people.counts()["rejected"] == 0
+    assert people.label("a", item)["status"] == "published"
+
+
+def test_what_was_published_is_taken_off_when_it_is_rejected(
+    people: People, open_item: OpenItem
+) -> None:
+    item = open_item("one", "published", opens=SAMPLE)
+    people.claim("a")
+    people.label("a", item, NO_TAG)
+    assert people.state(item) == ("rejected", None)
+    people.undo("a", item)
+    assert people.state(item) == ("published", "fruit")
+
+
+def test_two_people_reject_an_item_or_a_third_decides(
+    people: People, store: Store, open_item: OpenItem
+) -> None:
+    people.people = 2
+    agreed, differing = open_item("one"), open_item("two")
+    for who, second in (("a", NO_TAG), ("b", "metal")):
+        people.claim(who)
+        people.label(who, agreed, NO_TAG)
+        people.claim(who)
+        people.label(who, differing, second)
+    assert people.state(agreed) == ("rejected", None)
+    found = people.look("c")
+    assert found is not None
+    assert found["labels"] == [NO_TAG, "metal"]
+    people.label("c", differing, NO_TAG)
+    assert people.state(differing) == ("rejected", None)
+    assert (people.counts()["rejected"], people.counts()["agreement"]["pairs"]) == (4, 2)
+    assert "2 rejected" in verify_store(store.url)
 
 
 def test_a_reported_item_that_is_right_is_not_published_once_more(
@@ -288,7 +341,7 @@ def test_a_label_that_waits_for_another_settles_once_one_is_enough(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1, 4))
 def test_whatever_people_do_the_indexes_are_what_the_events_say(
     people: People, store: Store, open_item: OpenItem, seed: int
 ) -> None:
@@ -314,7 +367,8 @@ def test_whatever_people_do_the_indexes_are_what_the_events_say(
         if number in waiting and rng.random() < 0.8:
             who = waiting[number].claimed_by or who
         act = rng.choice([people.claim, people.claim, people.label, people.skip, people.undo])
-        given = (number, rng.choice(["metal", "fruit", None])) if act == people.label else (number,)
+        verdict = rng.choice(["metal", "fruit", None, NO_TAG])
+        given = (number, verdict) if act == people.label else (number,)
         with suppress(Refusal):
             act(who, *(() if act == people.claim else given))
             done[act.__name__] += 1

@@ -16,7 +16,7 @@ from tagger.service import watch_store as module
 from tagger.service.bodies import FeedbackIn
 from tagger.service.content import SAMPLE, report_item
 from tagger.service.database import Store
-from tagger.service.events import SERVICE, append
+from tagger.service.events import NO_TAG, SERVICE, append
 from tagger.service.hold import current_hold, lift_hold, set_hold
 from tagger.service.server import version_of_run
 from tagger.service.settings import ReviewConfig, ServiceConfig
@@ -49,12 +49,12 @@ class Kept:
                 connection, "submitted", at=1_000, actor="us", status=status, tag=tag, data=data
             ).item
 
-    def draw(self, title: str, *, right: bool, drawn: float = 0.02) -> int:
-        """Publish an item of the sample, and let a person label it."""
+    def draw(self, title: str, *, right: bool, drawn: float = 0.02, tag: str | None = None) -> int:
+        """Publish an item of the sample, and let a person label it, with this tag perhaps."""
         item = self.publish(title, opens=SAMPLE, inclusion_probability=drawn)
         review = self.people.claim("a")
         assert review is not None
-        self.people.label("a", review, self.tags[not right])
+        self.people.label("a", review, self.tags[not right] if tag is None else tag)
         return item
 
     def report(self, item: int, client: str = "user") -> None:
@@ -88,7 +88,7 @@ def test_all_that_the_store_says_is_counted_as_it_came(
 ) -> None:
     first, second, *others = texts(6)
     item = kept.draw(first, right=True)
-    kept.draw(second, right=False, drawn=0.1)
+    kept.draw(second, right=False, drawn=0.1, tag=NO_TAG)  # rejected: as wrong as another tag
     kept.publish(first, "duplicate", duplicate_of=item)
     kept.publish(others[0], "review")
     kept.publish(others[1], version="another")

@@ -59,7 +59,7 @@ def judge(old: str | None, new: str | None, label: str) -> Outcome:
     Args:
         old: The tag that the old run publishes; None where it asks a person.
         new: The tag that the new run publishes, another one, or None.
-        label: The right tag.
+        label: The right tag; "" where none is.
     """
     if old is None:
         return "filled" if new == label else "spoiled"

@@ -66,6 +66,7 @@ class Api:
             "writer_waiting": ("Writes that wait.", lambda: service.writer.waiting),
             "reviews": ("Items in review.", lambda: self.counts["open"]),
             "labels": ("Labels that people gave.", lambda: self.counts["labelled"]),
+            "rejections": ("Labels that reject an item.", lambda: self.counts["rejected"]),
             "label_kappa": ("Agreement of two people.", self._kappa),
             "hold": ("Whether publishing is stopped.", lambda: self.counts["hold"] is not None),
             "rollout_share": ("Items that the new run of a rollout decides on.", self._share),
@@ -202,13 +203,13 @@ class Api:
         return _json({"review": await self.service.write(work)})
 
     async def label(self, review_id: ReviewId, body: bodies.LabelIn, request: Request) -> Response:
-        """Label a claimed item: it is published under the tag, or linked as a duplicate.
+        """Label a claimed item: it is published under the tag, linked as a duplicate, or rejected.
 
         Where two people label each item, that is done when two agree, or a third has decided.
         """
         self.service.check_tag(body.tag)
         people = self.service.config.review.people
-        work = partial(review.label, review=review_id, tag=body.tag, people=people)
+        work = partial(review.label, review=review_id, tag=body.label, people=people)
         work = partial(work, **self._who(request))
         return _json(await self.service.write(work))
 

@@ -1,9 +1,11 @@
 """Defines the bodies of requests and answers, which the OpenAPI document describes."""
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from tagger.service.events import NO_TAG
 
 MOST_FIELDS = 20
 MOST_ITEMS = 1_000
@@ -102,16 +104,31 @@ class FeedbackIn(Body):
         return self
 
 
-class LabelIn(Body):
-    """A person's label: a tag, or that the item is a duplicate."""
+class Verdict(Body):
+    """What a person says of an item: its tag, or why it is not published."""
 
     tag: Tag | None = None
     duplicate: bool = Field(False, description="of the item that it was found to be like")
+    rejected: bool = Field(False, description="no content of this platform, such as spam")
+
+    @property
+    def count(self) -> int:
+        """How many of the three are given; one is expected."""
+        return (self.tag is not None) + self.duplicate + self.rejected
+
+    @property
+    def label(self) -> str | None:
+        """The verdict as it is kept: a tag; None: a duplicate; `NO_TAG`: rejected."""
+        return NO_TAG if self.rejected else self.tag
+
+
+class LabelIn(Verdict):
+    """A person's label: a tag, or that the item is a duplicate, or rejected."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.tag is None) != self.duplicate:
-            raise ValueError("give either a tag or duplicate: true")
+        if self.count != 1:
+            raise ValueError("give either a tag, or duplicate: true, or rejected: true")
         return self
 
 
@@ -129,6 +146,9 @@ class Classified(BaseModel):
 class Submitted(Classified):
     """What became of an item; the decision may be `duplicate` too, which is not published."""
 
+    reason: str = Field(
+        description="why a person is asked; `rejected`: it is a duplicate of what people rejected"
+    )
     item: int = Field(description="its number in the store")
     duplicate_of: int | None = Field(description="the item that it is (likely) a duplicate of")
     review_id: int | None = Field(description="the review that it waits for")
@@ -215,6 +235,7 @@ class ReviewsOut(BaseModel):
     open: int
     claimed: int
     labelled: int = Field(description="labels that people gave so far")
+    rejected: int = Field(description="of them, those by which an item is rejected")
     hold: Hold | None
     agreement: Agreement
     reviews: list[ReviewListed]
@@ -229,12 +250,13 @@ class Similar(BaseModel):
 
 
 class Original(BaseModel):
-    """The kept item that another is like; its tag is null while it waits itself."""
+    """The kept item that another is like; without a tag it waits itself, or is rejected."""
 
     item: int
     title: str
     description: str
     tag: Tag | None
+    rejected: bool
 
 
 class Review(OfReview):
@@ -249,8 +271,9 @@ class Review(OfReview):
     probabilities: Probabilities | None
     suggested_tag: Tag | None
     reported_tags: list[Tag]
-    labels: list[Tag | None] = Field(
-        description="tags that two people gave, who differ, null for a duplicate; else empty"
+    labels: list[Tag | Literal[""] | None] = Field(
+        description="tags that two people gave, who differ, null for a duplicate, empty for a "
+        "rejected item; else none"
     )
     original: Original | None = Field(description="the item that it is likely a duplicate of")
     similar: list[Similar]

@@ -17,6 +17,7 @@ from tagger.service.events import (
     HOUR_MS,
     IN_REVIEW,
     PUBLISHED,
+    REJECTED,
     Kind,
     Status,
     append,
@@ -171,6 +172,7 @@ def _submit(
     reason = ""
     if match is not None and match.is_certain(limits.certain):
         status, decision = DUPLICATE, "duplicate"
+        reason = REJECTED if state_of(connection, match.item)[0] == REJECTED else ""
     elif likely or one.prediction is None:
         status, decision, reason = IN_REVIEW, NEEDS_REVIEW, LIKELY_DUPLICATE
     elif one.prediction.published is None:

@@ -18,11 +18,15 @@ Kind = Literal[
     "submitted", "reported", "confirmed", "claimed", "labelled", "skipped", "undone",
     "rollout", "redecided",
 ]  # fmt: skip
-Status = Literal["published", "review", "duplicate"]
+Status = Literal["published", "review", "duplicate", "rejected"]
 
 PUBLISHED: Status = "published"
 IN_REVIEW: Status = "review"
 DUPLICATE: Status = "duplicate"
+REJECTED: Status = "rejected"
+
+NO_TAG = ""
+"""What a person says of an item that is no content of the platform: it is rejected."""
 
 SERVICE = 1
 """Item that events about the service itself are of: the number of the store's first event."""

@@ -14,7 +14,7 @@ from tagger.data.columns import INCLUSION
 from tagger.data.guards import guard
 from tagger.files import csv_text, sha256_of, write_text
 from tagger.service.content import REPORTED, SAMPLE
-from tagger.service.events import Event, events_of, every_event, read_event
+from tagger.service.events import NO_TAG, Event, events_of, every_event, read_event
 from tagger.service.keys import shown_time
 from tagger.service.tables import REVIEW_QUEUE
 
@@ -32,11 +32,13 @@ def pull_labels(connection: Connection, out: Path, *, sample_for_training: bool)
     The same labels give the same bytes.
 
     Yields:
-        What each holds, and its version; and how many reported items have no label yet.
+        What each holds, and its version; how many rejected items are left out; and how many
+        reported items have no label yet.
     """
     training: list[list[str]] = []
     sample: list[list[str]] = []
     conflicts: list[list[str]] = []
+    rejected: list[bool] = []  # whether it was a row of the sample
     for reviews in _by_item(every_event(connection, "labelled", "undone")):
         every = [label for labels in reviews for label in labels]
         if len({label.data["labels"][-1][1] for label in every}) > 1:
@@ -44,7 +46,10 @@ def pull_labels(connection: Connection, out: Path, *, sample_for_training: bool)
         settled = [labels for labels in reviews if labels[-1].data["settles"]]
         blind = [labels for labels in settled if _source(labels) == "sample"]
         for labels in (blind or settled)[-1:]:
-            if labels[-1].data["labels"][-1][1] is not None:  # else the kept item has the same text
+            own = labels[-1].data["labels"][-1][1]
+            if own == NO_TAG:
+                rejected.append(bool(blind))
+            elif own is not None:  # else the kept item has the same text
                 row = _row(connection, labels)
                 sample += [row] if blind else []
                 training += [row] if sample_for_training or not blind else []
@@ -55,6 +60,9 @@ def pull_labels(connection: Connection, out: Path, *, sample_for_training: bool)
     ):
         write_text(path, csv_text([COLUMNS, *rows]))
         yield f"{path}: {len(rows):,} {what}, version {sha256_of(path)[:12]}"
+    if rejected:
+        drawn = f"{sum(rejected):,} of them in the sample"
+        yield f"rejected items, left out: {len(rejected):,}, {drawn}"
     waiting = select(func.count()).where(REVIEW_QUEUE.c.reason == REPORTED)
     if count := connection.scalar(waiting):
         yield f"reported items that wait for people, without a label: {count:,}"

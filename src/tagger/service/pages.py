@@ -37,8 +37,8 @@ POLICY = (
 )
 KEPT = {"cache-control": "public, max-age=31536000, immutable"}
 PAGE_ITEMS = 20
-KEYS = string.digits[1:] + "".join(sorted({*string.ascii_lowercase} - {*"dsu"}))
-"""By which tags are chosen, in their order; `d`, `s` and `u` are duplicate, skip and undo."""
+KEYS = string.digits[1:] + "".join(sorted({*string.ascii_lowercase} - {*"drsu"}))
+"""By which tags are chosen, in their order; `d`, `r`, `s`, `u`: duplicate, reject, skip, undo."""
 FEW_ANSWERS = 3
 """So many viewers are asked whether the tag of an item is right."""
 VIEWER = "viewer"
@@ -54,13 +54,11 @@ class FeedbackForm(bodies.FeedbackIn):
     model_config = ConfigDict(strict=False)
 
 
-class ReviewForm(bodies.Body):
-    """What is to be done with which review; a label has a tag, or is a duplicate."""
+class ReviewForm(bodies.Verdict):
+    """What is to be done with which review; a label has one verdict."""
 
     model_config = ConfigDict(strict=False)
     review: bodies.Number | None = None
-    tag: bodies.Name | None = None
-    duplicate: bool = False
 
 
 class Pages:
@@ -140,14 +138,14 @@ class Pages:
 
         A label that is not kept stays on the page.
         """
-        if action == "label" and (form.tag is None) != form.duplicate:
-            raise Refusal(422, "choose either a tag or duplicate")
+        if action == "label" and form.count != 1:
+            raise Refusal(422, "choose either a tag, or duplicate, or reject")
         self.service.check_tag(form.tag)
         who = {"client": request.scope[CLIENT].id, "at": self.service.now()}
         lease = self.people.lease_seconds
         acts: dict[Action, Callable[..., Any]] = {
             "claim": partial(review.claim, lease_seconds=lease),
-            "label": partial(review.label, tag=form.tag, people=self.people.people),
+            "label": partial(review.label, tag=form.label, people=self.people.people),
             "skip": review.skip,
             "undo": partial(review.undo, lease_seconds=lease),
         }

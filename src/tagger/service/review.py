@@ -15,7 +15,9 @@ from tagger.service.content import BLIND
 from tagger.service.events import (
     DUPLICATE,
     HOUR_MS,
+    NO_TAG,
     PUBLISHED,
+    REJECTED,
     Event,
     append,
     events_of,
@@ -33,8 +35,11 @@ SIMILAR, NEIGHBOURS = 5, 20
 NEAR_MS = 24 * HOUR_MS
 """From when on before its deadline an item of the sample comes first."""
 
+REJECTION = json.dumps(NO_TAG)
+"""A rejection, as it is counted."""
+
 Label = list[Any]
-"""Who gave it, and the tag; None: a duplicate."""
+"""Who gave it, and the tag; None: a duplicate; `NO_TAG`: rejected."""
 
 
 def count_reviews(connection: Connection, at: int) -> dict[str, Any]:
@@ -47,6 +52,7 @@ def count_reviews(connection: Connection, at: int) -> dict[str, Any]:
         "open": connection.scalar(count),
         "claimed": connection.scalar(count.where(REVIEW_QUEUE.c.lease_until > at)),
         "labelled": sum(tally.values()),
+        "rejected": sum(n for (one, two), n in tally.items() if (two or one) == REJECTION),
         "hold": hold and {"since": hold.since, "reason": hold.reason},
         "agreement": {"pairs": sum(pairs.values()), "kappa": cohen_kappa(pairs)},
     }
@@ -113,14 +119,15 @@ def label(
 ) -> dict[str, Any]:
     """Take a person's label of an item that is theirs; the same one again changes nothing.
 
-    Without a tag it is a duplicate of what it was found to be like. Where two `people` label each
-    item, it is settled when they agree, or a third has decided.
+    Without a tag it is a duplicate of what it was found to be like; with `NO_TAG` it is rejected.
+    Where two `people` label each item, it is settled when they agree, or a third has decided.
 
     Raises:
         Refusal: when the item is not, or no longer, theirs.
     """
     found, labels = _find(connection, review)
-    status = DUPLICATE if tag is None else PUBLISHED
+    status = DUPLICATE if tag is None else PUBLISHED if tag else REJECTED
+    shown = tag or None
     waits = {"review_id": review, "item": found.item, "status": None, "tag": None}
     if [client, tag] in labels:
         now, tag_now, _ = state_of(connection, found.item)
@@ -133,7 +140,7 @@ def label(
     settles = len(labels) >= people and not (differ and people == 2)
     before, tag_before, _ = state_of(connection, row.item)
     # An item that stays what it was is not published once more.
-    changes = settles and (before, tag_before) != (status, tag)
+    changes = settles and (before, tag_before) != (status, shown)
     append(
         connection,
         "labelled",
@@ -141,7 +148,7 @@ def label(
         actor=client,
         item=row.item,
         status=status if changes else None,
-        tag=tag if changes else None,
+        tag=shown if changes else None,
         data={
             "settles": settles,
             "labels": labels,
@@ -150,7 +157,7 @@ def label(
             "queued": dict(row._mapping),
         },
     )
-    return waits | ({"status": status, "tag": tag} if settles else {})
+    return waits | ({"status": status, "tag": shown} if settles else {})
 
 
 def skip(connection: Connection, review: int, client: str, at: int) -> dict[str, Any]:
@@ -252,7 +259,8 @@ def _similar(connection: Connection, meaning: MeaningIndex, item: int) -> list[d
 def _original(connection: Connection, item: int) -> dict[str, Any]:
     data = _submitted(connection, item)
     own = {name: data[name] for name in ("title", "description")}
-    return {"item": item, "tag": state_of(connection, item)[1]} | own
+    status, tag, _ = state_of(connection, item)
+    return {"item": item, "tag": tag, "rejected": status == REJECTED} | own
 
 
 def _submitted(connection: Connection, item: int) -> dict[str, Any]:

@@ -182,7 +182,8 @@ class StoreReader:
     def _read_label(self, connection: Connection, event: Event) -> None:
         """Count a label of the blind sample; or one that says that a report is right.
 
-        One that was taken back by now does not count, and duplicates say nothing of a tag.
+        One that was taken back by now does not count, duplicates say nothing of a tag, and
+        what is rejected was tagged wrongly.
         """
         own = event.data["labels"][-1][1]
         one = self._published(connection, event)

@@ -151,8 +151,8 @@ function leave(article, text) {
 }
 
 function label(article, button) {
-  const name = button.value === "true" ? "duplicate" : button.value;
-  const choice = button.name === "tag" ? { tag: button.value } : { duplicate: true };
+  const name = button.name === "tag" ? button.value : button.name;
+  const choice = { [button.name]: button.name === "tag" ? button.value : true };
   const title = find("h2", article).textContent.slice(0, 80);
   const review = idOf(article);
   keep([...without(review), { review, title, name, label: choice }]);
