@@ -4,8 +4,10 @@
         [--method tfidf] [--setfit-iterations 20]
 
 All learn from --data without its test part, with the same MiniLM where they have an encoder, and
-answer the test part and the rows of --elsewhere. A method is a process of its own. CPU seconds are
-of all threads, imports included; milliseconds, of CPU time too, the median of one text at a time.
+answer the test part and those rows of --elsewhere that no row learned from repeats. A method is a
+process of its own; one whose answers --out holds, of the same files and options, is not run again.
+CPU seconds are of all threads, imports included; milliseconds, of CPU time too, the median of one
+text at a time. Intervals of our differences to the others hold for all of a table at once.
 SetFit (`pip install setfit==1.2.0`) is left out, and said so, where it is not installed.
 """
 
@@ -21,17 +23,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tagger.compare.scoring import compare_all
 from tagger.config.composition import compose_config, load_config
 from tagger.config.schema import TrainConfig, TransformerConfig
 from tagger.data.items import Item
 from tagger.data.sources import load_labelled
-from tagger.data.splits import split_items
+from tagger.data.splits import split_items, unseen_items
+from tagger.data.tags import tag_positions
 from tagger.errors import exit_on_user_error
-from tagger.files import write_json
+from tagger.evaluation.selective import precision_at_coverage
+from tagger.files import sha256_of, write_json
 from tagger.models.encoders import locate_encoder
+from tagger.reporting.markdown import markdown_table
 from tagger.scores import confusion_matrix, scores_from_confusion
 
 METHODS = ("tfidf", "trainer", "setfit", "ours-linear", "ours-frozen", "ours-minilm")
+PARTS = ("test", "elsewhere")
+COMPARED = ("weighted_f1", "macro_f1")
 TIMED = 100
 """Texts whose answers are timed."""
 
@@ -54,10 +62,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     methods = options.method or METHODS
     if options.one is not None:
-        (method,) = methods
-        write_json(options.out / f"{method}-{options.one}.json", measure(method, options))
+        measure(*methods, options)
         return
-    found = []
+    found: dict[str, list[dict[str, object]]] = {}
     for method in methods:
         if method == "setfit" and importlib.util.find_spec("setfit") is None:
             print("setfit is not installed, and is left out")
@@ -67,33 +74,80 @@ def main() -> None:
                 "data": options.data, "elsewhere": options.elsewhere, "out": options.out,
                 "setfit-iterations": options.setfit_iterations, "method": method, "one": seed,
             }  # fmt: skip
-            asked = [f"--{name}={value}" for name, value in given.items()]
-            subprocess.run([sys.executable, __file__, *asked], check=True)
-            found.append(json.loads((options.out / f"{method}-{seed}.json").read_text()))
-            print(json.dumps(found[-1]), flush=True)
-    write_json(options.out / "peers.json", found)
+            file = options.out / f"{method}-{seed}.json"
+            if not file.exists() or json.loads(file.read_text())["of"] != asked(method, options):
+                arguments = [f"--{name}={value}" for name, value in given.items()]
+                subprocess.run([sys.executable, __file__, *arguments], check=True)
+            found.setdefault(method, []).append(json.loads(file.read_text()))
+    show(found, options)
 
 
-def measure(method: str, options: argparse.Namespace) -> dict[str, object]:
-    """Train one method with one seed, and score it on both sets."""
+def asked(method: str, options: argparse.Namespace) -> dict[str, object]:
+    """Return what the figures of a method depend on, beside the seed."""
+    files = {name: sha256_of(Path(getattr(options, name))) for name in ("data", "elsewhere")}
+    return files | ({"iterations": options.setfit_iterations} if method == "setfit" else {})
+
+
+def show(found: dict[str, list[dict[str, object]]], options: argparse.Namespace) -> None:
+    """Print and save means over seeds, and the differences of ours to each of the others."""
+    summary: dict[str, dict[str, dict[str, float]]] = {}
+    for method, seeds in found.items():
+        columns = {key: [one[key] for one in seeds] for key in seeds[0] if key != "of"}
+        summary[method] = {
+            key: {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=len(seeds) > 1))}
+            for key, values in columns.items()
+        }
+    keys = list(next(iter(summary.values())))
+    rows = [
+        [method, *(f"{one[key]['mean']:.4g} (sd {one[key]['sd']:.2g})" for key in keys)]
+        for method, one in summary.items()
+    ]
+    print("\n".join(markdown_table(["method", *keys], rows)))
+    pairs = [
+        (ours, other) for ours in found if ours.startswith("ours") for other in found
+        if not other.startswith("ours")
+    ]  # fmt: skip
+    differences = {}
+    for part in PARTS:
+        answers = {
+            method: [np.load(options.out / f"{method}-{seed}.npz") for seed in range(len(seeds))]
+            for method, seeds in found.items()
+        }
+        true = next(iter(answers.values()))[0][f"{part}_true"]
+        made = {name: np.stack([one[part] for one in seeds]) for name, seeds in answers.items()}
+        for score in COMPARED:
+            compared = compare_all(made, true, score, pairs=pairs)
+            differences[f"{part}_{score}"] = [one.model_dump() for one in compared]
+            for one in compared:
+                print(
+                    f"{part}, {score}: {one.one} minus {one.other}: {one.value:+.4f} "
+                    f"[{one.low:+.4f}, {one.high:+.4f}]"
+                )
+    write_json(options.out / "peers.json", {"methods": summary, "differences": differences})
+
+
+def measure(method: str, options: argparse.Namespace) -> None:
+    """Train one method with one seed, score it on both parts, save its answers and figures."""
     train, test, elsewhere, tags = read_parts(options)
     fits = {"tfidf": fit_tfidf, "trainer": fit_trainer, "setfit": fit_setfit}
     texts, labels = [item.text for item in train], [str(item.tag) for item in train]
     started = time.process_time()
     predict = fits.get(method, fit_ours)(texts, labels, tags, options)
-    seconds = time.process_time() - started
-    result: dict[str, object] = {"method": method, "seed": options.one}
-    result["cpu_seconds"] = round(seconds, 1)
-    for name, items in (("test", test), ("elsewhere", elsewhere)):
+    figures: dict[str, object] = {"cpu_seconds": round(time.process_time() - started, 1)}
+    answers = {}
+    for name, items in zip(PARTS, (test, elsewhere), strict=True):
         probabilities = predict([item.text for item in items])
-        truth = np.array([tags.index(str(item.tag)) for item in items])
-        result |= {f"{name}_{key}": value for key, value in score(probabilities, truth).items()}
+        truth = tag_positions(items, tags)
+        answers |= {name: probabilities, f"{name}_true": truth}
+        figures |= {f"{name}_{key}": value for key, value in score(probabilities, truth).items()}
     taken = []
     for item in (*test, *elsewhere)[:TIMED]:
         began = time.process_time()
         predict([item.text])
         taken.append(time.process_time() - began)
-    return result | {"cpu_ms": round(float(np.median(taken)) * 1000, 2)}
+    figures |= {"cpu_ms": round(float(np.median(taken)) * 1000, 2), "of": asked(method, options)}
+    np.savez(options.out / f"{method}-{options.one}.npz", **answers)
+    write_json(options.out / f"{method}-{options.one}.json", figures)
 
 
 def read_parts(
@@ -104,10 +158,11 @@ def read_parts(
     config = load_config(TrainConfig, compose_config("train", [*given, "data.tags=data/tags.yaml"]))
     source = load_labelled(config.data)
     split = split_items(source.items, config.data.split)
+    train = [source.items[index] for index in (*split.train, *split.validation)]
     other = config.data.model_copy(update={"path": options.elsewhere})
     elsewhere = load_labelled(other, source.tags).items
-    train = [source.items[index] for index in (*split.train, *split.validation)]
-    return train, [source.items[index] for index in split.test], elsewhere, source.tags
+    unseen = [elsewhere[index] for index in unseen_items(elsewhere, train)]
+    return train, [source.items[index] for index in split.test], unseen, source.tags
 
 
 def minilm() -> str:
@@ -118,15 +173,11 @@ def minilm() -> str:
 
 
 def score(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, float]:
-    """Return the weighted and macro F1, and the accuracy on the 80 % that are surest."""
+    """Return the weighted and macro F1, and the precision of the 80 % that are surest."""
     chosen = probabilities.argmax(axis=1)
     f1 = scores_from_confusion(confusion_matrix(truth, chosen, probabilities.shape[1]))
-    surest = np.argsort(-probabilities.max(axis=1), kind="stable")[: round(0.8 * len(truth))]
-    return {
-        "weighted_f1": round(float(f1["weighted_f1"]), 4),
-        "macro_f1": round(float(f1["macro_f1"]), 4),
-        "surest_80": round(float((chosen == truth)[surest].mean()), 4),
-    }
+    surest = precision_at_coverage(probabilities.max(axis=1), chosen == truth, 0.8)
+    return {**{name: float(f1[name]) for name in COMPARED}, "surest_80": surest}
 
 
 def fit_tfidf(

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tagger.documents import Record
 from tagger.environment import describe_environment
@@ -47,17 +47,21 @@ class Row(Record):
 
     name: str
     old: str
-    at: list[str | int]
+    at: list[str | int] = Field(default_factory=list)
+    pattern: str = ""
     sd: Number | None = None
     within: Number | None = None
     share: Number | None = None
 
+    @model_validator(mode="after")
+    def _check_place(self) -> "Row":
+        if bool(self.at) == bool(self.pattern):
+            raise ValueError("give either `at` or `pattern`")
+        return self
+
     def recorded(self) -> tuple[float, float]:
         """Return the figure of RESULTS.md and half a unit of its last digit."""
-        number, percent = re.match(r"([\d.,]+)( %)?", self.old).groups()  # type: ignore[union-attr]
-        digits = len(number.partition(".")[2])
-        scale = 100 if percent else 1
-        return float(number.replace(",", "")) / scale, 0.5 * 10**-digits / scale
+        return read_figure(self.old)
 
     def tolerance(self) -> float:
         """Return how far a new figure may be from the old one."""
@@ -65,12 +69,16 @@ class Row(Record):
         spread = self.within or (self.share or 0.0) * abs(old)
         return rounding + (2 * math.sqrt(2) * self.sd if self.sd else spread)
 
-    def find(self, output: Any) -> float:
-        """Return the figure of an output.
+    def find(self, output: Any, log: str) -> float:
+        """Return the figure of an output or of what the commands printed.
 
         Raises:
             KeyError, IndexError, TypeError, ValueError: when it is not there.
         """
+        if self.pattern:
+            if (found := re.search(self.pattern, log)) is None:
+                raise ValueError(f"nothing that was printed matches {self.pattern}")
+            return read_figure(found[1])[0]
         for key in self.at:
             if isinstance(key, str) and key.endswith(".mean"):
                 values = output[key.removesuffix(".mean")]
@@ -78,6 +86,21 @@ class Row(Record):
             else:
                 output = output[key]
         return float(output)
+
+
+def read_figure(text: str) -> tuple[float, float]:
+    """Return the number that a text begins with, and half a unit of its last digit.
+
+    Raises:
+        ValueError: when it begins with none.
+    """
+    found = re.match(r"([-+]?\d[\d,]*(?:\.\d+)?)( ?%)?", text)
+    if found is None:
+        raise ValueError(f"{text!r} begins with no number")
+    number, percent = found.groups()
+    digits = len(number.partition(".")[2])
+    scale = 100 if percent else 1
+    return float(number.replace(",", "")) / scale, 0.5 * 10**-digits / scale
 
 
 class Stage(Record):
@@ -198,12 +221,13 @@ def _run_stages(
         )
         _keep(options.out, state | {name: one})
         start = time.monotonic()
-        succeeded = run_commands(stage, given, options.out, options.out / f"{name}.log")
+        log = options.out / f"{name}.log"
+        succeeded = run_commands(stage, given, options.out, log)
         one = one.model_copy(
             update={
                 "state": "finished" if succeeded else "failed",
                 "seconds": time.monotonic() - start,
-                "figures": _figures(stage) if succeeded else [],
+                "figures": _figures(stage, log) if succeeded else [],
             }
         )
         state[name] = one
@@ -234,7 +258,7 @@ def run_commands(stage: Stage, given: Mapping[str, str], out: Path, log: Path) -
             link.symlink_to(names[name])
             names[name] = str(link)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    with log.open("a", encoding="utf-8") as file:
+    with log.open("w", encoding="utf-8") as file:
         for command in stage.commands:
             line = command
             for name, place in names.items():
@@ -251,13 +275,14 @@ def run_commands(stage: Stage, given: Mapping[str, str], out: Path, log: Path) -
     return True
 
 
-def _figures(stage: Stage) -> list[float | None]:
-    """Return what a stage's rows have become, None for those that its output lacks."""
+def _figures(stage: Stage, log: Path) -> list[float | None]:
+    """Return what a stage's rows have become, None for those that are not found."""
+    printed = log.read_text(encoding="utf-8", errors="replace")
     output = json.loads((REPO_ROOT / stage.output).read_text("utf-8")) if stage.output else None
     found: list[float | None] = []
     for row in stage.rows:
         try:
-            found.append(row.find(output))
+            found.append(row.find(output, printed))
         except (KeyError, IndexError, TypeError, ValueError):
             found.append(None)
     return found

@@ -51,6 +51,15 @@ def test_temperature_finds_the_factor_that_logits_were_multiplied_by(factor):
     np.testing.assert_allclose(fitted.apply(softmax(factor * logits)), softmax(logits), atol=0.03)
 
 
+def test_temperature_is_the_one_under_which_the_true_tags_are_the_most_probable():
+    logits, true = rows_of_known_chances(40)
+    before = softmax(2 * logits)
+    looked_at = np.geomspace(0.5, 10, 2000)
+    errors = [error(Temperature(one).apply(before), true) for one in looked_at]
+    fitted = fit_calibrator("temperature", before, true.tolist())
+    assert fitted.temperature == pytest.approx(looked_at[np.argmin(errors)], rel=0.003)
+
+
 def test_temperature_leaves_the_order_of_tags():
     logits, true = rows_of_known_chances(500, n_tags=5)
     before = softmax(4 * logits)
@@ -89,6 +98,12 @@ def test_vector_does_not_run_away_with_a_tag_that_no_row_has():
     assert np.isfinite(fitted.apply(probabilities)).all()
 
 
+def test_vector_stays_near_no_correction_where_rows_say_nothing():
+    fitted = fit_calibrator("vector", np.full((6, 3), 1 / 3), [0, 1, 2] * 2)
+    np.testing.assert_allclose(fitted.scale, 1, atol=1e-3)
+    np.testing.assert_allclose(fitted.shift, 0, atol=1e-3)
+
+
 def test_isotonic_mends_what_is_no_matter_of_scale():
     def too_fond_of_its_first_choice(chances):
         return 0.4 * chances + 0.6 * np.eye(3)[chances.argmax(axis=1)]
@@ -120,6 +135,17 @@ def test_where_all_isotonic_curves_say_nothing_the_old_probabilities_decide():
     none = Isotonic([[0.0, 1.0]] * 3, [[0.0, 0.0]] * 3)
     rows = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
     np.testing.assert_allclose(none.apply(rows), rows)
+
+
+def test_where_two_isotonic_curves_say_the_same_the_old_probabilities_decide():
+    level = Isotonic([[0.0, 1.0]] * 3, [[0.5, 0.5], [0.5, 0.5], [0.0, 0.0]])
+    after = level.apply(np.array([[0.5, 0.3, 0.2], [0.3, 0.5, 0.2]]))
+    np.testing.assert_array_equal(after.argmax(axis=1), [0, 1])
+
+
+def test_isotonic_refuses_other_tags_than_it_has_curves_for():
+    with pytest.raises(ValueError, match="shorter"):
+        Isotonic([[0.0, 1.0]], [[0.0, 1.0]]).apply(np.array([[0.5, 0.3, 0.2]]))
 
 
 @pytest.mark.parametrize("kind", KINDS)

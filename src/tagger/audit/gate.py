@@ -54,21 +54,20 @@ def _open_label_errors(audit: AuditReport) -> float | None:
     return len(suspects) / sum(audit.tags.rows.values())
 
 
-def _open_groups(mark: str) -> Callable[[AuditReport], float]:
+def _open_groups(audit: AuditReport, mark: str) -> int:
     # Rows with the same text are near-duplicates too, and count once.
-    kinds = ("near", "meaning")
-    return lambda audit: sum(
+    return sum(
         getattr(group, mark) and not group.settled
         for group in audit.repeats.groups
-        if group.kind in kinds
+        if group.kind in ("near", "meaning")
     )
 
 
 MEASURES: dict[str, Callable[[AuditReport], float | None]] = {
     "schema": lambda audit: audit.problems.count,
     "repeats": lambda audit: audit.repeats.kinds["near"].repeated_rows,
-    "conflicts": _open_groups("conflict"),
-    "leakage": _open_groups("across"),
+    "conflicts": lambda audit: _open_groups(audit, "conflict"),
+    "leakage": lambda audit: _open_groups(audit, "across"),
     "label-errors": _open_label_errors,
     "absent-tags": lambda audit: len(audit.tags.absent),
     "thin-slices": lambda audit: sum(

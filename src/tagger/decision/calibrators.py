@@ -125,7 +125,7 @@ def fit_isotonic(probabilities: FloatArray, true: IntArray) -> Isotonic:
 
     inputs, outputs = [], []
     for tag, column in enumerate(probabilities.T):
-        curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(column, true == tag)
+        curve = IsotonicRegression().fit(column, true == tag)
         inputs.append(curve.X_thresholds_.tolist())
         outputs.append(curve.y_thresholds_.tolist())
     return Isotonic(inputs, outputs)

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
@@ -94,6 +93,8 @@ class OnnxClassifier:
         if len(items) < MANY or self.threads == 1:
             rows = [_compute(self.session, outputs, encoding) for encoding in encodings]
         else:
+            from concurrent.futures import ThreadPoolExecutor  # 10 ms that a text need not wait for
+
             with ThreadPoolExecutor(self.threads) as pool:
                 rows = list(pool.map(partial(_compute, self.one_core, outputs), encodings))
         widths = {"logits": len(self.tags), "vectors": self.vector_width}
