@@ -263,6 +263,14 @@ def test_a_watched_stream_is_a_frame_of_its_time_line(tmp_path):
     assert list(frame["evidence:length"]) == list(frame["evidence"]) == [0.9] * 3
     assert frame.attrs == {"alarms": ["length rises from row 401 on"], "needed": 20}
 
+    years = results.monitoring(tmp_path, by_year=True)
+
+    assert years[["year", "drift", "estimate_valid"]].to_numpy().tolist() == [
+        [2025, "alarm", False], [2026, "steady", True],
+    ]  # fmt: skip
+    assert list(years["highest"]) == [1.2, 1.2]
+    assert list(years["tag:fruit"]) == [0.8, 0.8]
+
 
 def test_build_steps_are_in_their_order_and_one_was_chosen(tmp_path):
     plan = {

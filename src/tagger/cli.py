@@ -403,6 +403,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="published items with their tags, drawn at random and labelled blind; a column "
         "`inclusion_probability` says with what probability",
     )  # fmt: skip
+    monitor.add_argument(
+        "--history", action="store_true",
+        help="--input: what comes is past; each alarm is accepted at once, and the watch goes on "
+        "behind it",
+    )  # fmt: skip
     monitor.add_argument("--promise", type=_probability, help="default: the run's, if it has one")
     monitor.add_argument(
         "--alpha", type=_probability, help="chance of a false alarm ever; default: 0.05"
@@ -997,8 +1002,9 @@ def _monitor(options: argparse.Namespace) -> None:
         raise UserError(
             "give --run, and either --input or --store", hint="See: tagger monitor --help"
         )
-    if (of_store and options.labels is not None) or (options.hold and not of_store):
-        raise UserError("--labels goes with --input, and --hold with --store")
+    of_file = options.labels is not None or options.history
+    if (of_store and of_file) or (options.hold and not of_store):
+        raise UserError("--labels and --history go with --input, and --hold with --store")
     if out is None and (of_store or source is not None):
         out = Path("monitors") / ("store" if of_store else source.stem)
     if out is None:
@@ -1025,6 +1031,7 @@ def _monitor(options: argparse.Namespace) -> None:
         report = watch_file(
             run, source, out, _table_format(options, run.columns),
             labels=options.labels, promise=options.promise, alpha=options.alpha,
+            history=options.history,
         )  # fmt: skip
     page = monitor_page(report, out)
     write_html(page, out / "monitor.html")

@@ -35,7 +35,8 @@ from tagger.evaluation.report import (
 from tagger.evaluation.rows import own_items
 from tagger.files import resolve_path
 from tagger.leaderboard import load_standings, read_report
-from tagger.monitoring.report import MonitorReport
+from tagger.monitoring.report import MonitorReport, Year
+from tagger.monitoring.timeline import Stretch
 from tagger.reporting.figures import COLOURS
 from tagger.runs import RunFolder, open_run, read_calibration, read_predictions, read_row_sources
 from tagger.scores import FloatArray
@@ -335,19 +336,25 @@ def approaches(path: str | Path) -> pd.DataFrame:
     )
 
 
-def monitoring(folder: str | Path) -> pd.DataFrame:
+def monitoring(folder: str | Path, *, by_year: bool = False) -> pd.DataFrame:
     """Return the time line of a stream that `tagger monitor --out` watched, one row a stretch.
 
     Shares are of its rows: `published`, `confidence` in the mean, and `tag:TAG`, the most probable
     one. `expected` and `measured` are the precision of what is published, without labels and by
     labels; NaN where nothing is, or nothing was labelled. `evidence:NAME` is that of each score
-    after its last row, `evidence` that of all. `frame.attrs` has what stands (`alarms`), and the
-    evidence from which on an alarm is raised (`needed`).
+    after its last row, `evidence` that of all, `highest` the largest value of that. `frame.attrs`
+    has what stands (`alarms`), and the evidence from which on an alarm is raised (`needed`).
+
+    Args:
+        folder: The folder of the watch.
+        by_year: One row a calendar year, with its verdict (`drift`), what `changed`, and whether
+            `expected` may be relied on (`estimate_valid`); none where rows have no dates.
     """
     report = MonitorReport.read(resolve_path(str(folder)) / "monitor.json")
     names = ["evidence:" + one.name for one in report.scores]
     rows = [
-        {
+        one.model_dump(include={*Year.model_fields} - {*Stretch.model_fields})
+        | {
             "first_row": one.first_row,
             "first_date": one.first_date,
             "rows": one.rows,
@@ -357,9 +364,8 @@ def monitoring(folder: str | Path) -> pd.DataFrame:
             "measured": one.right / one.labelled if one.labelled else np.nan,
         }
         | {f"tag:{tag}": at / one.rows for tag, at in zip(report.tags, one.tags, strict=True)}
-        | dict(zip([*names, "evidence"], one.evidence, strict=True))
-        for one in report.timeline.stretches
-        if one.rows
+        | dict(zip([*names, "evidence"], one.evidence, strict=True), highest=one.highest)
+        for one in (report.years if by_year else report.timeline.stretches)
     ]
     frame = pd.DataFrame(rows)
     frame.attrs = {"alarms": [one.told for one in report.standing], "needed": 1 / report.alpha}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagger.data.dates import UnclearOrder, is_date, parse_moment
+from tagger.data.dates import UnclearOrder, is_date, parse_moment, year_of
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,15 @@ def test_any_text_is_a_moment_or_a_value_error(text: str) -> None:
         except ValueError:
             continue
         assert moment.tzinfo is None
+
+
+@pytest.mark.parametrize(
+    ("text", "year"),
+    [
+        ("2020-02-20 06:43", 2020), ("20/02/2019", 2019), ("02/20/2019", 2019),
+        ("1582180998", 2020), ("2020-01-01 00:30+01:00", 2019), ("", None), ("soon", None),
+        ("31/31/2020", None),
+    ],
+)  # fmt: skip
+def test_the_year_of_a_date_needs_no_order_of_day_and_month(text: str, year: int | None) -> None:
+    assert year_of(text) == year

@@ -41,7 +41,7 @@ def state() -> MonitorState:
     """A state in which nothing was seen, with a promise of 0.9."""
     names = score_names(TAGS, pieces=False, ood=False)
     return MonitorState(
-        run="a-run", files={}, tags=TAGS, pieces=False, ood=False, alpha=0.05, promise=0.9,
+        run="a-run", files={}, tags=TAGS, names=names, alpha=0.05, promise=0.9,
         each_tag=False, home={}, watch=begin_watch(names),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from tagger.monitoring.quality import Group, Since, precision_interval, promise_
 
 
 def test_the_estimate_without_labels_is_what_a_hand_computes() -> None:
-    group = Group.begin(None)
+    group = Group(promise=None)
     assert group.expected_precision() is None
     for probability in (0.9, 1.0, 0.8):
         group.publish(probability, 0)
@@ -19,7 +19,7 @@ def test_the_estimate_without_labels_is_what_a_hand_computes() -> None:
     assert expected.value == pytest.approx(0.9)
     assert expected.low == pytest.approx(0.9 - half, abs=1e-3)
     assert expected.high == 1.0
-    assert group.evidence == 1.0  # nothing is promised
+    assert group.evidence("promise") == group.evidence("reports") == 1.0  # nothing is promised
 
 
 def test_a_bet_is_a_likelihood_ratio_where_all_are_drawn_alike() -> None:
@@ -82,10 +82,10 @@ def test_the_interval_holds_at_all_looks_at_once() -> None:
 
 
 def first_alarm(wrong: np.ndarray, promise: float) -> int | None:
-    group = Group.begin(promise)
+    group = Group(promise=promise)
     for at, one in enumerate(wrong, start=1):
-        group.label(not one, 1.0, promise, 1.0)
-        if at >= 20 and group.evidence >= 20:
+        group.label(not one, 1.0, 1.0)
+        if at >= 20 and group.evidence("promise") >= 20:
             return at
     return None
 
@@ -101,9 +101,9 @@ def test_a_broken_promise_is_found_soon_and_a_kept_one_seldom_called_broken() ->
 
 
 def test_labels_are_counted_by_how_likely_they_were_drawn() -> None:
-    group = Group.begin(0.9)
+    group = Group(promise=0.9)
     for right, drawn in ((True, 0.5), (True, 0.5), (False, 0.1)):
-        group.label(right, drawn, 0.9, 0.1)
+        group.label(right, drawn, 0.1)
     measured = group.measured_precision(0.1, 0.05)
     assert measured is not None
     assert measured.value == pytest.approx(4 / 14)  # weights 2, 2 and 10
@@ -113,32 +113,31 @@ def test_labels_are_counted_by_how_likely_they_were_drawn() -> None:
 
 
 def with_reports(published: int, upheld: int) -> Group:
-    return Group(published=published, tests=[Since(upheld=upheld)])
+    return Group(promise=0.98, published=published, tests=[Since(upheld=upheld)])
 
 
 def test_reports_that_are_upheld_are_bet_on_as_a_hand_does() -> None:
     ratios = [2**2 * (0.96 / 0.98) ** 8, 4**2 * (0.92 / 0.98) ** 8, 8**2 * (0.84 / 0.98) ** 8]
     expected = 0.5 + np.mean(ratios) / 2
-    assert with_reports(10, 2).reports_evidence(0.98) == pytest.approx(expected)
-    assert with_reports(10, 2).reports_evidence(None) == 1.0
-    accepted = Group(published=110, tests=[Since(published=100, upheld=2)])
-    assert accepted.reports_evidence(0.98) == pytest.approx(expected)
-    assert math.isfinite(with_reports(10**6, 10**6).reports_evidence(0.98))
+    assert with_reports(10, 2).evidence("reports") == pytest.approx(expected)
+    accepted = Group(promise=0.98, published=110, tests=[Since(published=100, upheld=2)])
+    assert accepted.evidence("reports") == pytest.approx(expected)
+    assert math.isfinite(with_reports(10**6, 10**6).evidence("reports"))
 
 
 def test_evidence_of_reports_is_one_in_the_mean_where_all_errors_are_reported() -> None:
     chances = binom.pmf(range(41), 40, 0.02)
-    evidence = [with_reports(40, wrong).reports_evidence(0.98) for wrong in range(41)]
+    evidence = [with_reports(40, wrong).evidence("reports") for wrong in range(41)]
     assert np.dot(chances, evidence) == pytest.approx(1.0)
 
 
 def test_years_of_kept_promises_need_not_be_outweighed() -> None:
-    group = Group()
+    group = Group(promise=0.98)
     for number in range(1, 11_001):
         group.publish(0.99, number - 1)
     begins = [one.published for one in group.tests]
     assert (begins[:3], begins[-2:], len(begins)) == ([0, 500, 1000], [10500, 10750], 34)
-    assert group.reports_evidence(0.98) < 1
+    assert group.evidence("reports") < 1
     for item in range(11_001, 11_601):
         group.publish(0.99, item - 1)
         if item % 12 == 0:
@@ -146,8 +145,8 @@ def test_years_of_kept_promises_need_not_be_outweighed() -> None:
     group.uphold(3)  # of long ago: the latest tests do not count it
     upheld = {one.published: one.upheld for one in group.tests}
     assert (upheld[0], upheld[11_000]) == (51, 50)
-    assert group.reports_evidence(0.98) > 20
-    assert with_reports(11_600, 51).reports_evidence(0.98) < 1  # had all begun with the first item
+    assert group.evidence("reports") > 20
+    assert with_reports(11_600, 51).evidence("reports") < 1  # had all begun with the first item
 
 
 @pytest.mark.parametrize(("precision", "least", "most"), [(0.98, 0, 11), (0.90, 60, 100)])
@@ -163,5 +162,5 @@ def test_reporters_who_are_wrong_half_of_the_time_break_no_promise(
     broken = 0
     for upheld in np.cumsum(reported, axis=1):  # people uphold what is wrong, whoever reported it
         looks = range(50, 1000, 10)
-        broken += any(with_reports(n, upheld[n - 1]).reports_evidence(0.98) >= 20 for n in looks)
+        broken += any(with_reports(n, upheld[n - 1]).evidence("reports") >= 20 for n in looks)
     assert least <= broken <= most

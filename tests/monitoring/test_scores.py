@@ -18,7 +18,7 @@ def test_all_tags_weigh_as_one_score() -> None:
 
 
 def test_an_item_is_scored_by_words_that_were_learnt() -> None:
-    scorer = Scorer(score_names(TAGS, pieces=False, ood=True), None, set(), set())
+    scorer = Scorer(score_names(TAGS, pieces=False, ood=True), None, [set()])
     scorer.learn("An apple. and a pear")
     values = scorer.score("apple APPLE zinc. pear", np.array([0.3, 0.7]), 0.25)
     assert values.tolist() == [4, 0.25, 0.7, 0.25, 0, 1]
@@ -27,7 +27,7 @@ def test_an_item_is_scored_by_words_that_were_learnt() -> None:
 
 def test_bins_rise_with_the_scores_and_stay_within() -> None:
     names = score_names(TAGS, pieces=False, ood=True)
-    scorer = Scorer(names, None, set(), set())
+    scorer = Scorer(names, None, [set()])
     rising = [
         [0, 0, 0.5, 0, 0, 0],
         [9, 0.2, 0.9, 0.3, 0, 0],

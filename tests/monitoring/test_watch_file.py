@@ -120,6 +120,12 @@ def test_a_change_is_an_alarm_that_the_exit_code_tells_and_a_person_accepts(
         main(["monitor", "accept", "--out", str(out)])
     assert stopped.value.code == 2
     assert "no alarm stands" in capsys.readouterr().err
+    past = tmp_path / "past"
+    main([*command[:-1], str(past), "--history"])  # exit code 0: nothing is to be looked at
+    report = MonitorReport.read(past / "monitor.json")
+    assert [alarm.accepted for alarm in report.alarms] == [True]
+    assert (report.drift, report.rows) == ("too few", 450)  # the watch begins anew behind it
+    assert [one.drift for one in report.years] == ["alarm"]
 
 
 def test_labels_are_counted_by_how_they_were_drawn(run: RunFolder, tmp_path: Path) -> None:
@@ -168,7 +174,16 @@ def test_rows_without_a_text_are_counted_and_passed_over(run: RunFolder, tmp_pat
     assert sum(one.rows for one in report.timeline.stretches) == 3
 
 
-@pytest.mark.parametrize("arguments", [[], ["--run", "x"], ["accept"], ["--alpha", "1.5"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--run", "x"],
+        ["accept"],
+        ["--alpha", "1.5"],
+        ["--run", "x", "--store", "sqlite:///x", "--history"],
+    ],
+)
 def test_what_is_missing_is_asked_for(
     arguments: Sequence[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,6 +120,8 @@ def page(
             opened.on("pageerror", lambda error: complaints.append(str(error)))
             opened.on("console", lambda message: complaints.append(message.text))
             opened.goto(path.as_uri())
+            if options.get("java_script_enabled", True):
+                opened.locator("#said").wait_for()  # the rows are unpacked
             return opened
 
         yield opening

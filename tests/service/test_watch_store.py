@@ -94,7 +94,7 @@ def test_all_that_the_store_says_is_counted_as_it_came(
     kept.publish(others[1], version="another")
     report = watch()
     everything = report.precision[0]
-    assert (report.rows, report.repeats, everything.published) == (5, 1, 2)
+    assert (report.rows, report.repeated, everything.published) == (5, 1, 2)
     assert everything.labelled == 2
     assert everything.measured is not None
     assert everything.measured.value == pytest.approx(50 / 60)  # drawn with 0.02, and with 0.1

@@ -1,6 +1,7 @@
 """Reads dates and moments as people and programs write them, never guessing day from month."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from email.utils import parsedate_to_datetime
 from typing import Literal
@@ -76,6 +77,17 @@ def is_date(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def year_of(text: str) -> int | None:
+    """Return the year of a date or moment (in UTC), whatever the order of its day and month.
+
+    None where it is no date.
+    """
+    for order in ("day-first", "month-first"):
+        with suppress(ValueError):
+            return parse_moment(text, order).year
+    return None
 
 
 class UnclearOrder(ValueError):

@@ -107,23 +107,21 @@ class Drift(Kept):
         """Add an item to the reference of some scores, (n_scores,) each."""
         self.counts[np.arange(len(bins)), bins] += used
 
-    def observe(self, bins: IntArray, uniforms: FloatArray, row: int) -> FloatArray:
-        """Bet on an item, then add it to the reference; return its p-values, (n_scores,).
+    def observe(self, bins: IntArray, uniforms: FloatArray, row: int) -> None:
+        """Bet on an item, then add it to the reference.
 
         Args:
             bins: Its values, (n_scores,).
             uniforms: Independent draws from [0, 1), (n_scores,).
             row: Its number.
         """
-        p_values = smoothed_p_values(self.counts, bins, uniforms)
-        logs = log_bets(p_values)
+        logs = log_bets(smoothed_p_values(self.counts, bins, uniforms))
         self.bets.observe(np.exp(logs))
         # Page (Biometrika 1954): the sum of what a bet won begins anew where it falls below 0.
         fresh = self.gain <= 0
         self.since = np.where(fresh, row, self.since)
         self.gain = np.where(fresh, 0.0, self.gain) + logs
         self.learn(bins, np.ones(len(bins), dtype=np.bool_))
-        return p_values
 
     def leading(self, score: int) -> tuple[Literal["rises", "falls"], int]:
         """Say whether a score "rises" or "falls" by its richest bet, and from which row on."""

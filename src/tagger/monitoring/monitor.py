@@ -6,20 +6,15 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from tagger.audit.drift import changed_words
+from tagger.data.dates import year_of
 from tagger.data.items import Item
 from tagger.decision.policies import REVIEW
 from tagger.evaluation.slices import SLICES
-from tagger.monitoring.quality import Group
-from tagger.monitoring.report import (
-    ALL,
-    LEAST_WATCHED,
-    By,
-    describe_scores,
-    evidence_against,
-    is_broken,
-)
+from tagger.monitoring.quality import By, Group
+from tagger.monitoring.report import ALL, LEAST_WATCHED, describe_scores, is_broken
 from tagger.monitoring.scores import TAG, Scorer, needs_vocabulary
 from tagger.monitoring.state import Alarm, MonitorState, Recent, Row, ScoreEvidence
+from tagger.monitoring.timeline import Stretch
 from tagger.scores import FloatArray
 
 LEARNING = 200
@@ -67,7 +62,7 @@ class Monitor:
 
     def __init__(self, state: MonitorState, tokenizer: Tokenizer | None) -> None:
         self.state = state
-        self._names, self._tokenizer = state.names, tokenizer
+        self._tokenizer = tokenizer
         self._of_vocabulary = needs_vocabulary(state.names)
 
     def skip(self, item: Item, *, repeats: bool = False) -> None:
@@ -80,26 +75,39 @@ class Monitor:
         """Read the next row of the stream, and its label if it has one."""
         state = self.state
         state.stream.advance(one.item)
-        stretch = state.timeline.stretch(state.stream.rows, one.date, len(state.tags))
-        text = one.item.text
-        if state.repeats.repeats(text):
+        published, labelled = one.decided != REVIEW, one.item.tag is not None
+        probability = float(one.probabilities[one.decided]) if published else 0.0
+        unwatched, watched = state.stands("drift"), False
+        if state.repeats.repeats(one.item.text):
             state.repeated += 1
-        elif not state.stands("drift"):
-            self._watch(one, text)
-        stretch.rows += 1
-        stretch.confidence += float(one.probabilities.max())
-        stretch.tags[one.probabilities.argmax()] += 1
-        stretch.evidence = [*state.watch.drift.bets.values.tolist(), state.watch.drift.evidence]
-        if one.decided == REVIEW:
+        elif not unwatched:
+            watched = self._watch(one)
+        drift = state.watch.drift
+        evidence = drift.evidence
+        stretch = Stretch(
+            first_row=state.stream.rows,
+            first_date=one.date,
+            published=published,
+            confidence=float(one.probabilities.max()),
+            tags=(np.arange(len(state.tags)) == one.probabilities.argmax()).astype(int).tolist(),
+            expected=probability,
+            labelled=published and labelled,
+            right=published and one.item.tag == state.tags[one.decided],
+            watched=watched,
+            unwatched=unwatched,
+            evidence=[*drift.bets.values.tolist(), evidence],
+            highest=evidence,
+        )
+        state.timeline.add(stretch)
+        if (year := year_of(one.date)) in state.years:
+            state.years[year].join(stretch)
+        elif year is not None:
+            state.years[year] = stretch.model_copy()
+        if not published:
             return
-        probability = float(one.probabilities[one.decided])
-        stretch.published += 1
-        stretch.expected += probability
         for group in self._groups(one):
             group.publish(probability, state.event)
-        if one.item.tag is not None:
-            stretch.labelled += 1
-            stretch.right += one.item.tag == state.tags[one.decided]
+        if labelled:
             self._label(one, state.stream.rows)
 
     def read_label(self, one: Incoming) -> None:
@@ -133,7 +141,7 @@ class Monitor:
             return
         right = state.tags[one.decided] == one.item.tag
         for group in self._groups(one):
-            group.label(right, one.drawn, state.promise, state.least)
+            group.label(right, one.drawn, state.least)
         self._judge("promise", one, row, right=right)
 
     def _judge(self, kind: By, one: Incoming, row: int, *, right: bool = False) -> None:
@@ -158,19 +166,21 @@ class Monitor:
                 told += f"the latest of them from row {state.errors[kind][0].row} on"
                 alarm = Alarm(
                     kind=kind, row=row, date=one.date, told=told,
-                    evidence=evidence_against(state, name, kind), scores=[], words=[],
+                    evidence=group.evidence(kind), scores=[], words=[],
                     items=state.errors[kind],
                 )  # fmt: skip
                 state.alarms.append(alarm)
                 return
 
-    def _watch(self, one: Incoming, text: str) -> None:
+    def _watch(self, one: Incoming) -> bool:
+        """Bet on a row and say so; learn from it in place of that as long as little is known."""
         state, watch, row = self.state, self.state.watch, self.state.stream.rows
-        scorer = Scorer(self._names, self._tokenizer, watch.words, watch.pieces)
+        text = one.item.text
+        scorer = Scorer(state.names, self._tokenizer, watch.known)
         values = scorer.score(text, one.probabilities, one.ood)
         bins = scorer.bins(values)
         shown = text[:SHOWN_CHARACTERS]
-        seen = Recent(row=row, id=one.item.id, text=shown, values=values.tolist(), p_values=[])
+        seen = Recent(row=row, id=one.item.id, text=shown, values=values.tolist())
         if len(watch.learning) < LEARNING:
             watch.drift.learn(bins, ~self._of_vocabulary)
             watch.totals += np.where(self._of_vocabulary, 0.0, values)
@@ -178,24 +188,25 @@ class Monitor:
             scorer.learn(text)
             if len(watch.learning) == LEARNING:
                 watch.home = self._compare_with_home()
-            return
+            return False
         # By the number of the row: a watch that goes on, or is made again, draws the same.
         uniforms = np.random.default_rng(row).random(len(bins))
-        seen.p_values = watch.drift.observe(bins, uniforms, row).tolist()
+        watch.drift.observe(bins, uniforms, row)
         watch.totals += values
         del watch.recent[: 1 - RECENT]
         watch.recent.append(seen)
         enough = watch.drift.bets.count >= LEAST_WATCHED
         if enough and watch.drift.evidence >= 1 / state.alpha:
             state.alarms.append(self._drift_alarm(one.date))
+        return True
 
     def _drift_alarm(self, date: str) -> Alarm:
         state, watch = self.state, self.state.watch
         scores = sorted(describe_scores(state), key=lambda score: -score.share)
-        leading, at = scores[0], self._names.index(scores[0].name)
+        leading, at = scores[0], state.names.index(scores[0].name)
         since = [one for one in watch.recent if one.row >= leading.since]
-        sign = -1 if leading.direction == "rises" else 1
-        drivers = sorted(since, key=lambda one: sign * one.p_values[at])[:SHOWN]
+        rises = leading.direction == "rises"
+        drivers = sorted(since, key=lambda one: one.values[at], reverse=rises)[:SHOWN]
         rise, fall = changed_words(
             [Item(one.id, "", one.text) for one in watch.learning],
             [Item(one.id, "", one.text) for one in since],
@@ -216,7 +227,7 @@ class Monitor:
         """Compare the first items with those that the run's decision was fitted to, in words."""
         told = []
         for name, (rows, mean, deviation) in self.state.home.items():
-            at = self._names.index(name)
+            at = self.state.names.index(name)
             values = np.array([one.values[at] for one in self.state.watch.learning])
             error = np.hypot(deviation / rows**0.5, values.std() / len(values) ** 0.5)
             if abs(values.mean() - mean) > HOME_Z * error:
@@ -232,7 +243,7 @@ class Monitor:
         names = (ALL, TAG + self.state.tags[one.decided], *slices)
         for name in names:
             if name not in self.state.groups:
-                self.state.groups[name] = Group.begin(self.state.promise)
+                self.state.groups[name] = Group(promise=self.state.promise)
         return [self.state.groups[name] for name in names]
 
 

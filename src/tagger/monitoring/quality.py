@@ -6,7 +6,7 @@ and labelled blind. Each counts by the probability with which it was drawn.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -29,6 +29,13 @@ STEP = 0.001
 
 Z = 1.959963984540054  # the normal quantile at 0.975
 
+
+LEAST_LABELS, LEAST_PUBLISHED = 20, 50
+"""Labels, and published items, under which there is no verdict."""
+
+By = Literal["promise", "reports"]
+BY: tuple[By, By] = ("promise", "reports")
+"""What tests the promise: labels, and users' reports."""
 
 APART = 250
 """Published items after which another test by reports begins."""
@@ -55,28 +62,25 @@ class Group(Kept):
     """What is known of the published items of one tag or slice, or of all.
 
     Attributes:
+        promise: Promised precision; None where nothing is promised.
         published: How many items.
         expected: Sum of their calibrated probabilities of being right.
         variance: Sum of p (1 - p) of these.
         labels: Of labelled ones, the numbers of right and wrong ones by the probability with which
             they were drawn.
-        test: Bets that the promise is broken; None where nothing is promised.
+        test: Bets that the promise is broken.
         reported: How many of them users reported.
         tests: By reports, of what was published since different times, the longest one first.
     """
 
+    promise: float | None
     published: int = 0
     expected: float = 0.0
     variance: float = 0.0
     labels: dict[float, list[int]] = Field(default_factory=dict)
-    test: Bets | None = None
+    test: Bets = Field(default_factory=lambda: Bets.begin(1, len(WORSE), AT_START))
     reported: int = 0
     tests: list[Since] = Field(default_factory=lambda: [Since()])
-
-    @classmethod
-    def begin(cls, promise: float | None) -> Self:
-        """Begin without an item."""
-        return cls(test=None if promise is None else Bets.begin(1, len(WORSE), AT_START))
 
     def publish(self, probability: float, event: int) -> None:
         """Count a published item that is right with this calibrated probability.
@@ -93,37 +97,41 @@ class Group(Kept):
         self.expected += probability
         self.variance += probability * (1 - probability)
 
-    def label(self, right: bool, drawn: float, promise: float | None, least: float) -> None:
+    def label(self, right: bool, drawn: float, least: float) -> None:
         """Count a label, and bet on it.
 
         Args:
             right: Whether the published tag is the label.
             drawn: Probability with which the item was drawn.
-            promise: Promised precision, or None.
             least: The smallest of such probabilities.
         """
         counts = self.labels.setdefault(drawn, [0, 0])
         counts[not right] += 1
-        if self.test is not None and promise is not None:
-            self.test.observe(promise_factors(right, drawn, promise, least)[None, :])
+        if self.promise is not None:
+            self.test.observe(promise_factors(right, drawn, self.promise, least)[None, :])
 
     @property
     def labelled(self) -> int:
         """The number of labels."""
         return sum(map(sum, self.labels.values()))
 
-    @property
-    def evidence(self) -> float:
-        """How strongly the labels speak against the promise; 1 without one."""
-        return 1.0 if self.test is None else float(self.test.values[0])
+    def is_enough(self, by: By) -> bool:
+        """Whether there are enough labels, or published items, for a verdict."""
+        if by == "promise":
+            return self.labelled >= LEAST_LABELS
+        return self.published - self.tests[0].published >= LEAST_PUBLISHED
+
+    def evidence(self, by: By) -> float:
+        """How strongly the labels, or the reports, speak against the promise; 1 without one."""
+        return float(self.test.values[0]) if by == "promise" else self._reports_evidence()
 
     def uphold(self, item: int) -> None:
         """Count that a person found a reported item, by its number, to be wrong."""
         for test in self.tests:
             test.upheld += item > test.event
 
-    def reports_evidence(self, promise: float | None) -> float:
-        """How strongly the reports that people upheld speak against the promise; 1 without one.
+    def _reports_evidence(self) -> float:
+        """How strongly the reports that people upheld speak against the promise.
 
         Of n items published since a time u are wrong for certain, and all others count as right:
 
@@ -137,9 +145,11 @@ class Group(Kept):
         and those that are to come have the rest: with one test alone, years of a kept promise would
         have to be outweighed.
         """
-        if promise is None:
+        if self.promise is None:
             return 1.0
-        wrong, right = (np.log(promise_factors(one, 1.0, promise, 1.0)) for one in (False, True))
+        wrong, right = (
+            np.log(promise_factors(one, 1.0, self.promise, 1.0)) for one in (False, True)
+        )
         evidence, k = 0.0, 0
         for test in self.tests:
             k = (test.published - self.tests[0].published) // APART + 1

@@ -1,25 +1,22 @@
 """Says what the state of a watch means: the content of `monitor.json`."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
-from tagger.documents import Document, Record
+from tagger.data.dates import year_of
+from tagger.documents import Record
 from tagger.evaluation.report import Score
 from tagger.evaluation.slices import SLICES
+from tagger.monitoring.quality import BY, By, Group
 from tagger.monitoring.scores import TAG
-from tagger.monitoring.state import Alarm, Kind, MonitorState, ScoreEvidence
-from tagger.monitoring.timeline import Timeline
+from tagger.monitoring.state import Alarm, Kind, MonitorState, ScoreEvidence, Watched
+from tagger.monitoring.timeline import Stretch
 
 Verdict = Literal["too few", "steady", "alarm"]
 
 LEAST_WATCHED = 50
-LEAST_LABELS = 20
-"""Items, and labels, under which there is no verdict."""
-
-By = Literal["promise", "reports"]
-BY: tuple[By, By] = ("promise", "reports")
-"""What tests the promise: labels, and users' reports."""
+"""Items that were bet on, under which there is no verdict."""
 
 ALL = "all"
 """The group of all published items."""
@@ -58,88 +55,91 @@ class Precision(Record):
     broken: bool
 
 
-class MonitorReport(Document):
+class Year(Stretch):
+    """What came in one calendar year: the course of the watch, and no test of its own.
+
+    Attributes:
+        year: Of the rows' dates, in UTC.
+        drift: "alarm" where one was raised in it, or stood; "too few" where too few were bet on.
+        changed: What its alarms told, of a broken promise too, and the words that came.
+        estimate_valid: Whether the estimate without labels may be relied on.
+    """
+
+    year: int
+    drift: Verdict
+    changed: list[str]
+    estimate_valid: bool
+
+
+class MonitorReport(Watched):
     """What is known of a stream, and whether an alarm stands.
 
     Attributes:
-        run: Whose decisions.
-        tags: Of the run.
         rows: Of the stream.
-        unanswered: Rows without a text, which are left out.
-        repeats: Rows that repeat one of the latest, which count once for drift.
-        alpha: Chance that a stream without drift ever raises an alarm of it, and likewise of a kept
-            promise, by labels and by reports.
         drift: Its verdict.
         watched: Items on which bets were made since the watch began.
         evidence: Average of all scores; an alarm from 1 / `alpha` on.
         scores: Each score.
         home: How the first rows differ from those that the run's decision was fitted to, in words.
-        promise: The precision that is promised; null where none is.
-        kept: Its verdict by labels.
-        reports: Its verdict by users' reports.
+        kept: The verdict on the promise by labels.
+        reports: That by users' reports.
         estimate_valid: Whether the estimate without labels may be relied on.
         estimate_assumes: What it assumes, in words.
         precision: Of all that is published, of each tag, of each slice with a label.
-        alarms: All so far.
-        timeline: By stretches of rows.
+        years: Those of rows with a date, in order.
     """
 
-    WRITTEN_BY: ClassVar[str] = "tagger monitor"
-
-    run: str
-    tags: list[str]
     rows: int
-    unanswered: int
-    repeats: int
-    alpha: float
     drift: Verdict
     watched: int
     evidence: float
     scores: list[ScoreEvidence]
     home: list[str]
-    promise: float | None
     kept: Verdict
     reports: Verdict
     estimate_valid: bool
     estimate_assumes: str
     precision: list[Precision]
-    alarms: list[Alarm]
-    timeline: Timeline
-
-    @property
-    def standing(self) -> list[Alarm]:
-        """The alarms that nobody accepted yet."""
-        return [alarm for alarm in self.alarms if not alarm.accepted]
+    years: list[Year]
 
 
 def describe(state: MonitorState) -> MonitorReport:
     """Say what is known."""
     watched = state.watch.drift.bets.count
     drift = _verdict(state, "drift", enough=watched >= LEAST_WATCHED)
-    kept, reports = (
-        _verdict(state, by, enough=ALL in state.groups and is_enough(state, ALL, by)) for by in BY
-    )
+    everything = state.groups.get(ALL, Group(promise=None))
+    kept, reports = (_verdict(state, by, enough=everything.is_enough(by)) for by in BY)
     return MonitorReport(
-        run=state.run,
-        tags=state.tags,
+        **{name: getattr(state, name) for name in Watched.model_fields},
         rows=state.stream.rows,
-        unanswered=state.unanswered,
-        repeats=state.repeated,
-        alpha=state.alpha,
         drift=drift,
         watched=watched,
         evidence=state.watch.drift.evidence,
         scores=describe_scores(state),
         home=state.watch.home,
-        promise=state.promise,
         kept=kept,
         reports=reports,
         estimate_valid=drift == "steady",
         estimate_assumes=ASSUMES,
         precision=[_precision(state, name) for name in sorted(state.groups, key=_order)],
-        alarms=state.alarms,
-        timeline=state.timeline,
+        years=[_year(state, year) for year in sorted(state.years)],
     )
+
+
+def _year(state: MonitorState, year: int) -> Year:
+    of_year = state.years[year]
+    alarms = [alarm for alarm in state.alarms if year_of(alarm.date) == year]
+    drift: Verdict = "steady" if of_year.watched >= LEAST_WATCHED else "too few"
+    if of_year.unwatched or any(alarm.kind == "drift" for alarm in alarms):
+        drift = "alarm"
+    changed = [_changed(alarm) for alarm in alarms]
+    valid = drift == "steady"
+    return Year(year=year, drift=drift, changed=changed, estimate_valid=valid, **dict(of_year))
+
+
+def _changed(alarm: Alarm) -> str:
+    words = ", ".join(one.word for one in alarm.words if one.z > 0)
+    return f"{alarm.told}; more often: {words}" if words else alarm.told
 
 
 def _verdict(state: MonitorState, kind: Kind, *, enough: bool) -> Verdict:
@@ -171,20 +171,6 @@ def describe_scores(state: MonitorState) -> list[ScoreEvidence]:
     return scores
 
 
-def evidence_against(state: MonitorState, name: str, by: By) -> float:
-    """How strongly the labels of a group, or the reports on it, speak against the promise."""
-    group = state.groups[name]
-    return group.evidence if by == "promise" else group.reports_evidence(state.promise)
-
-
-def is_enough(state: MonitorState, name: str, by: By) -> bool:
-    """Whether there are enough labels of a group, or published items, for a verdict."""
-    group = state.groups[name]
-    if by == "promise":
-        return group.labelled >= LEAST_LABELS
-    return group.published - group.tests[0].published >= LEAST_WATCHED
-
-
 def is_broken(state: MonitorState, name: str, by: By) -> bool:
     """Whether the labels of a group, or the reports on it, refute the promise.
 
@@ -193,7 +179,8 @@ def is_broken(state: MonitorState, name: str, by: By) -> bool:
     """
     parts = 1 if name == ALL else len(state.tags) + len(SLICES)
     needed = parts * (2 if state.each_tag else 1) / state.alpha
-    return is_enough(state, name, by) and evidence_against(state, name, by) >= needed
+    group = state.groups[name]
+    return group.is_enough(by) and group.evidence(by) >= needed
 
 
 def _precision(state: MonitorState, name: str) -> Precision:
@@ -204,10 +191,10 @@ def _precision(state: MonitorState, name: str) -> Precision:
         expected=group.expected_precision(),
         labelled=group.labelled,
         measured=group.measured_precision(state.least, state.alpha),
-        evidence=group.evidence,
+        evidence=group.evidence("promise"),
         reported=group.reported,
         upheld=group.tests[0].upheld,
-        reports_evidence=group.reports_evidence(state.promise),
+        reports_evidence=group.evidence("reports"),
         broken=any(is_broken(state, name, by) for by in BY),
     )
 

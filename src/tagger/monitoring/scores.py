@@ -47,15 +47,13 @@ class Scorer:
     Args:
         names: Of the scores.
         tokenizer: Of the run; None where it has none.
-        words: Those that are known; `learn` adds to them.
-        pieces: Ids of the tokenizer's pieces that are known, likewise.
+        known: Words, and the tokenizer's pieces where there is one; `learn` adds to them.
     """
 
     def __init__(
-        self, names: Sequence[str], tokenizer: Tokenizer | None, words: set[str], pieces: set[int]
+        self, names: Sequence[str], tokenizer: Tokenizer | None, known: Sequence[set[str]]
     ) -> None:
-        self._names, self._tokenizer = names, tokenizer
-        self._words, self._pieces = words, pieces
+        self._names, self._tokenizer, self._known = names, tokenizer, known
 
     def score(self, text: str, probabilities: FloatArray, ood: float | None) -> FloatArray:
         """Return the scores of an item, (n_scores,).
@@ -65,21 +63,19 @@ class Scorer:
             probabilities: Calibrated, (n_tags,).
             ood: Its OOD score; None where the run has none.
         """
-        words, pieces = self._parts(text)
-        values = [float(len(words)), _unknown(words, self._words)]
-        if self._tokenizer is not None:
-            values.append(_unknown(pieces, self._pieces))
-        values.append(float(probabilities.max()))
-        if ood is not None:
-            values.append(ood)
+        parts = self._parts(text)
+        unknown = [
+            sum(part not in known for part in one) / max(1, len(one))
+            for one, known in zip(parts, self._known, strict=True)
+        ]
+        values = [len(parts[0]), *unknown, probabilities.max(), *([] if ood is None else [ood])]
         tags = np.arange(len(probabilities)) == probabilities.argmax()
         return np.array([*values, *tags], dtype=np.float64)
 
     def learn(self, text: str) -> None:
         """Make the words and pieces of an item known ones."""
-        words, pieces = self._parts(text)
-        self._words.update(words)
-        self._pieces.update(pieces)
+        for parts, known in zip(self._parts(text), self._known, strict=True):
+            known.update(parts)
 
     def bins(self, values: FloatArray) -> IntArray:
         """Return the bin of each score, (n_scores,): a rising function of it.
@@ -87,24 +83,15 @@ class Scorer:
         Lengths are told apart by 2 %, confidence by its distance from 1, shares and OOD scores by
         1 in 255.
         """
-        found = []
-        for name, value in zip(self._names, values, strict=True):
-            if name == LENGTH:
-                part = np.log2(1 + value) / 10
-            elif name == CONFIDENCE:
-                part = -np.log2(max(1 - value, 2.0**-20)) / 20
-            else:
-                part = value
-            found.append(round((BINS - 1) * min(1.0, max(0.0, part))))
-        return np.array(found, dtype=np.int64)
+        parts = values.copy()
+        length, confidence = self._names.index(LENGTH), self._names.index(CONFIDENCE)
+        parts[length] = np.log2(1 + values[length]) / 10
+        parts[confidence] = -np.log2(max(1 - values[confidence], 2.0**-20)) / 20
+        found: IntArray = np.rint((BINS - 1) * parts.clip(0, 1)).astype(np.int64)
+        return found
 
-    def _parts(self, text: str) -> tuple[list[str], list[int]]:
-        pieces: list[int] = []
-        if self._tokenizer is not None:
-            pieces = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return _WORD.findall(fold(text)), pieces
-
-
-def _unknown(parts: Sequence[object], known: set[str] | set[int]) -> float:
-    """Return the share of the parts that are not known; 0 without a part."""
-    return sum(part not in known for part in parts) / len(parts) if parts else 0.0
+    def _parts(self, text: str) -> list[list[str]]:
+        words = _WORD.findall(fold(text))
+        if self._tokenizer is None:
+            return [words]
+        return [words, self._tokenizer.encode(text, add_special_tokens=False).tokens]

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, PlainSerializer
@@ -17,11 +17,10 @@ from tagger.monitoring.betting import Array, Kept
 from tagger.monitoring.drift import Drift
 from tagger.monitoring.quality import Group, Since
 from tagger.monitoring.repeats import Repeats
-from tagger.monitoring.scores import score_names, score_weights
-from tagger.monitoring.timeline import Timeline
+from tagger.monitoring.scores import needs_vocabulary, score_weights
+from tagger.monitoring.timeline import Stretch, Timeline
 
-T = TypeVar("T")
-Sorted = Annotated[set[T], PlainSerializer(sorted, return_type=list)]
+Sorted = Annotated[set[str], PlainSerializer(sorted, return_type=list)]
 
 
 class Row(Record):
@@ -83,14 +82,10 @@ class Alarm(Record):
     accepted: bool = False
 
 
-class Recent(Kept):
-    """A distinct item, by its row, with its scores; and its p-values, if it was bet on."""
+class Recent(Row):
+    """A distinct item with its scores."""
 
-    row: int
-    id: str
-    text: str
     values: list[float]
-    p_values: list[float]
 
 
 class Watch(Kept):
@@ -98,17 +93,15 @@ class Watch(Kept):
 
     Attributes:
         drift: The bets.
-        words: Known ones, those of the first items.
-        pieces: Of the tokenizer, likewise.
-        learning: These themselves.
+        known: Words of the first items, and the tokenizer's pieces where there is one.
+        learning: These items themselves.
         totals: Sum of each score over the reference, (n_scores,).
         recent: The latest items.
         home: See `MonitorReport`.
     """
 
     drift: Drift
-    words: Sorted[str] = Field(default_factory=set)
-    pieces: Sorted[int] = Field(default_factory=set)
+    known: list[Sorted]
     learning: list[Recent] = Field(default_factory=list)
     totals: Array
     recent: list[Recent] = Field(default_factory=list)
@@ -128,64 +121,31 @@ class Cursor(Kept):
         self.rows += 1
 
 
-class MonitorState(Document):
-    """The content of `state.json`, from which a watch goes on.
+class Watched(Document):
+    """What the state of a watch and its report both hold.
 
     Attributes:
-        run: Name of the run.
-        files: What its decisions depend on: the hashes of its files.
+        run: Whose decisions.
         tags: Of the run.
-        pieces: Whether it has a tokenizer.
-        ood: Whether it has OOD scores.
-        alpha: See `MonitorReport`.
+        alpha: Chance that a stream without drift ever raises an alarm of it, and likewise of a kept
+            promise, by labels and by reports.
         promise: Promised precision of what is published; null where none is.
-        each_tag: Whether it is promised of each tag.
-        home: Scores of rows that the run's decision was fitted to: number, mean and deviation.
-        store: Of which store; "" for a table.
-        event: The last event of the store that was read.
-        stream: How far the input was read.
-        labels: How far the labels were read.
-        unanswered: Rows without a text.
-        repeats: By which repeats are found.
-        repeated: How many were found.
-        watch: For drift.
-        least: The smallest probability with which labelled items are drawn.
-        groups: Published items of all kinds, of each tag, of each slice.
-        errors: The latest ones that are wrong by labels, and by reports that were upheld.
+        unanswered: Rows without a text, which are left out.
+        repeated: Rows that repeat one of the latest, which count once for drift.
         alarms: All so far.
         timeline: By stretches of rows.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=False)
     WRITTEN_BY: ClassVar[str] = "tagger monitor"
 
     run: str
-    files: dict[str, str]
     tags: list[str]
-    pieces: bool
-    ood: bool
     alpha: float
     promise: float | None
-    each_tag: bool
-    home: dict[str, tuple[int, float, float]]
-    store: str = ""
-    event: int = 0
-    stream: Cursor = Field(default_factory=Cursor)
-    labels: Cursor = Field(default_factory=Cursor)
     unanswered: int = 0
-    repeats: Repeats = Field(default_factory=Repeats)
     repeated: int = 0
-    watch: Watch
-    least: float = 1.0
-    groups: dict[str, Group] = Field(default_factory=dict)
-    errors: dict[Kind, list[Row]] = Field(default_factory=dict)
     alarms: list[Alarm] = Field(default_factory=list)
     timeline: Timeline = Field(default_factory=Timeline)
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the scores."""
-        return score_names(self.tags, pieces=self.pieces, ood=self.ood)
 
     @property
     def standing(self) -> list[Alarm]:
@@ -195,6 +155,44 @@ class MonitorState(Document):
     def stands(self, kind: Kind) -> bool:
         """Whether an alarm of a kind stands."""
         return any(alarm.kind == kind for alarm in self.standing)
+
+
+class MonitorState(Watched):
+    """The content of `state.json`, from which a watch goes on.
+
+    Attributes:
+        files: What the run's decisions depend on: the hashes of its files.
+        names: Of the scores.
+        each_tag: Whether the precision is promised of each tag.
+        home: Scores of rows that the run's decision was fitted to: number, mean and deviation.
+        store: Of which store; "" for a table.
+        event: The last event of the store that was read.
+        stream: How far the input was read.
+        labels: How far the labels were read.
+        repeats: By which repeats are found.
+        watch: For drift.
+        least: The smallest probability with which labelled items are drawn.
+        groups: Published items of all kinds, of each tag, of each slice.
+        errors: The latest ones that are wrong by labels, and by reports that were upheld.
+        years: What came in each calendar year.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=False)
+
+    files: dict[str, str]
+    names: list[str]
+    each_tag: bool
+    home: dict[str, tuple[int, float, float]]
+    store: str = ""
+    event: int = 0
+    stream: Cursor = Field(default_factory=Cursor)
+    labels: Cursor = Field(default_factory=Cursor)
+    repeats: Repeats = Field(default_factory=Repeats)
+    watch: Watch
+    least: float = 1.0
+    groups: dict[str, Group] = Field(default_factory=dict)
+    errors: dict[Kind, list[Row]] = Field(default_factory=dict)
+    years: dict[int, Stretch] = Field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all, without the blanks that people read by."""
@@ -212,7 +210,7 @@ class MonitorState(Document):
             self.watch = begin_watch(self.names)
         if self.stands("promise"):
             for group in self.groups.values():
-                group.labels, group.test = {}, Group.begin(self.promise).test
+                group.labels, group.test = {}, Group(promise=self.promise).test
         if self.stands("reports"):
             for group in self.groups.values():
                 group.tests = [Since(published=group.published, event=self.event)]
@@ -223,4 +221,8 @@ class MonitorState(Document):
 
 def begin_watch(names: Sequence[str]) -> Watch:
     """Begin a watch over these scores."""
-    return Watch(drift=Drift.begin(score_weights(names)), totals=np.zeros(len(names)))
+    return Watch(
+        drift=Drift.begin(score_weights(names)),
+        known=[set() for _ in range(sum(needs_vocabulary(names)))],
+        totals=np.zeros(len(names)),
+    )

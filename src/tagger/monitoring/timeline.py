@@ -9,6 +9,10 @@ from tagger.monitoring.betting import Kept
 MOST = 120
 """Stretches; when they would be more, each two neighbours become one."""
 
+ADDED = (
+    "rows", "published", "confidence", "expected", "labelled", "right", "watched", "unwatched",
+)  # fmt: skip
+
 
 class Stretch(Kept):
     """What came in during some rows.
@@ -23,26 +27,33 @@ class Stretch(Kept):
         expected: Sum of the calibrated probabilities of published tags.
         labelled: Published rows that have a label.
         right: Those whose tag is the label.
+        watched: Rows that were bet on.
+        unwatched: Rows that came while an alarm of drift stood.
         evidence: The martingale of each score, and their average, after its last row.
+        highest: The largest value of that average.
     """
 
     first_row: int
     first_date: str
-    rows: int = 0
+    rows: int = 1
     published: int = 0
     confidence: float = 0.0
     tags: list[int]
     expected: float = 0.0
     labelled: int = 0
     right: int = 0
-    evidence: list[float] = Field(default_factory=list)
+    watched: int = 0
+    unwatched: int = 0
+    evidence: list[float]
+    highest: float
 
     def join(self, later: Self) -> None:
-        """Take in the stretch that follows."""
-        for name in ("rows", "published", "confidence", "expected", "labelled", "right"):
-            setattr(self, name, getattr(self, name) + getattr(later, name))
+        """Take in the rows that follow."""
+        for name in ADDED:  # past pydantic's own attributes, which would take a tenth of a watch
+            vars(self)[name] += vars(later)[name]
         self.tags = [one + other for one, other in zip(self.tags, later.tags, strict=True)]
         self.evidence = later.evidence
+        self.highest = max(self.highest, later.highest)
 
 
 class Timeline(Kept):
@@ -56,15 +67,14 @@ class Timeline(Kept):
     step: int = 25
     stretches: list[Stretch] = Field(default_factory=list)
 
-    def stretch(self, row: int, date: str, tags: int) -> Stretch:
-        """Return the stretch that a row, which follows on those before, belongs to."""
-        if not self.stretches or row >= self.stretches[-1].first_row + self.step:
-            if len(self.stretches) == MOST:
-                for one, other in zip(self.stretches[::2], self.stretches[1::2], strict=True):
-                    one.join(other)
-                self.stretches = self.stretches[::2]
-                self.step *= 2
-            first = (row - 1) // self.step * self.step + 1
-            if not self.stretches or first > self.stretches[-1].first_row:
-                self.stretches.append(Stretch(first_row=first, first_date=date, tags=[0] * tags))
-        return self.stretches[-1]
+    def add(self, row: Stretch) -> None:
+        """Add a row, which follows on those before."""
+        if self.stretches and row.first_row < self.stretches[-1].first_row + self.step:
+            self.stretches[-1].join(row)
+            return
+        if len(self.stretches) == MOST:
+            for one, other in zip(self.stretches[::2], self.stretches[1::2], strict=True):
+                one.join(other)
+            self.stretches = self.stretches[::2]
+            self.step *= 2
+        self.stretches.append(row)

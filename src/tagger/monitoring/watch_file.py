@@ -94,6 +94,7 @@ def watch_file(
     labels: Path | None = None,
     promise: float | None = None,
     alpha: float | None = None,
+    history: bool = False,
 ) -> MonitorReport:
     """Watch a stream from where the last call stopped; write `state.json` and `monitor.json`.
 
@@ -106,6 +107,7 @@ def watch_file(
             the order that they were labelled.
         promise: Promised precision; by default the run's own, if it has one.
         alpha: Chance of a false alarm ever; default: 0.05.
+        history: Accept each alarm at once, and watch on behind it.
 
     Raises:
         UserError: for a table that can't be read or is not the one of before; see `open_watch`.
@@ -122,13 +124,15 @@ def watch_file(
             rows = itertools.islice(table.rows(Problems()), cursor.rows, None)
             with progress_bar(total, table.path.name, "item", initial=cursor.rows) as bar:
                 while chunk := list(itertools.islice(rows, CHUNK)):
-                    _read(chunk, table, decider, monitor)
+                    _read(chunk, table, decider, monitor, history)
                     state.write(folder / STATE_FILE)
                     bar.update(len(chunk))
     return describe(state)
 
 
-def _read(chunk: Sequence[TableRow], table: Table, decider: Decider, monitor: Monitor) -> None:
+def _read(
+    chunk: Sequence[TableRow], table: Table, decider: Decider, monitor: Monitor, history: bool
+) -> None:
     with_text = [item for item, _, _ in chunk if item.text]
     rows = iter(decide(decider, with_text) if with_text else [])
     for item, date, drawn in chunk:
@@ -137,3 +141,5 @@ def _read(chunk: Sequence[TableRow], table: Table, decider: Decider, monitor: Mo
             continue
         one = replace(next(rows), date=date, drawn=drawn)
         (monitor.read_label if table.labels else monitor.read)(one)
+        if history and monitor.state.standing:
+            monitor.state.accept()

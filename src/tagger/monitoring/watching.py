@@ -13,7 +13,7 @@ from tagger.files import only_process
 from tagger.models.tokenization import TOKENIZER, load_tokenizer
 from tagger.monitoring.monitor import Incoming, Monitor
 from tagger.monitoring.report import MonitorReport, describe
-from tagger.monitoring.scores import CONFIDENCE, OOD, TAG, score_names
+from tagger.monitoring.scores import CONFIDENCE, OOD, PIECES, TAG, score_names
 from tagger.monitoring.state import MonitorState, begin_watch
 from tagger.runs import RunFolder, read_calibration
 
@@ -52,7 +52,7 @@ def open_watch(
         if state.stream.rows == 0:
             state.store = store
         _check_same(state, run, promise, alpha, store)
-        tokenizer = load_tokenizer(run.path / "model", TOKENS) if state.pieces else None
+        tokenizer = load_tokenizer(run.path / "model", TOKENS) if PIECES in state.names else None
         yield decider, Monitor(state, tokenizer)
         _finish(state, folder)
 
@@ -92,17 +92,17 @@ def _begin(
     if promise is None and asked.policy == "threshold":
         promise = asked.target_precision
     pieces, ood = (run.path / "model" / TOKENIZER).is_file(), decider.detector is not None
+    names = score_names(run.tags, pieces=pieces, ood=ood)
     return MonitorState(
         run=run.name,
         files=_files(run),
         tags=list(run.tags),
-        pieces=pieces,
-        ood=ood,
+        names=names,
         alpha=ALPHA if alpha is None else alpha,
         promise=promise,
         each_tag=asked.policy == "threshold" and asked.scope == "per_tag",
         home=_home(run, decider, ood),
-        watch=begin_watch(score_names(run.tags, pieces=pieces, ood=ood)),
+        watch=begin_watch(names),
     )
 
 

@@ -23,7 +23,7 @@ CONFIDENCE_EDGES = (0.0, 0.5, 0.7, 0.9, 0.97, 1.0)
 """Finer at the upper end, where most rows are."""
 
 LETTERS = 300_000
-"""Of descriptions, in all: a page of many rows stays below a megabyte or so."""
+"""Of descriptions, in all: a page of 5,000 rows stays well below a megabyte."""
 
 LEFT, TOP, RIGHT, BOTTOM = 58, 10, 455, 216
 """Of the axes of the curve, within 480 by 270."""
@@ -92,7 +92,6 @@ def _dot(row: MapPoint, tags: Sequence[str]) -> dict[str, object]:
     return {
         "x": round(MARGIN + row.x * (WIDTH - 2 * MARGIN)),
         "y": round(MARGIN + row.y * (HEIGHT - 2 * MARGIN)),
-        "radius": 6 if wrong else 4,
         "classes": f"t{tags.index(row.true) % COLOURS} s{sure}" + (" wrong" if wrong else ""),
     }
 

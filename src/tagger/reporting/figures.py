@@ -33,7 +33,7 @@ _OTHER_SCRIPTS = (
 )  # fmt: skip
 
 _DPI = 144
-_PALETTE = 256
+_PALETTE = 64
 
 
 @dataclass(frozen=True)

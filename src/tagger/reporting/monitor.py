@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 
-from tagger.monitoring.report import MonitorReport
+from tagger.monitoring.report import LEAST_WATCHED, MonitorReport
 from tagger.monitoring.state import Alarm
 from tagger.reporting.figures import COLOURS, LINE_STYLES, VERMILION, Plot, write_figures
 from tagger.reporting.numbers import number, plural, score, sentence, share
 from tagger.reporting.page import (
     Block,
+    Column,
     Columns,
     Details,
     Listing,
@@ -29,39 +30,40 @@ Z = 1.96
 
 def monitor_page(report: MonitorReport, folder: Path) -> Page:
     """Build the page of a watched stream; its figures are written to a folder."""
-    reports = _reports(report)
-    expected = report.precision[0].expected if report.precision else None
-    measured = report.precision[0].measured if report.precision else None
+    everything = report.precision[0] if report.precision else None
     numbers = [
         Number("Drift", report.drift, _of_drift(report)),
         Number("Promise", report.kept, _of_promise(report)),
-        Number("Published precision", score(measured), "by labels drawn at random"),
-        Number("Expected", score(expected), "without labels" + _validity(report)),
-        Number("Rows", f"{report.rows:,}", f"{plural(report.repeats, 'repeat')}, "
+        Number("Published precision", score(everything.measured if everything else None),
+               "by labels drawn at random"),
+        Number("Expected", score(everything.expected if everything else None),
+               "without labels" + _validity(report)),
+        Number("Rows", f"{report.rows:,}", f"{plural(report.repeated, 'repeat')}, "
                f"{report.unanswered:,} without a text"),
     ]  # fmt: skip
-    if reports:
-        everything = report.precision[0]
+    if everything and everything.reported:
         told = f"on {everything.reported:,} of {plural(everything.published, 'item')}, "
-        told += f"{everything.upheld:,} upheld"
-        numbers.append(Number("Users' reports", report.reports, told))
-    verdicts = Numbers(numbers)
+        numbers.append(
+            Number("Users' reports", report.reports, f"{told}{everything.upheld:,} upheld")
+        )
     alarms = [block for alarm in reversed(report.alarms) for block in _alarm(alarm)]
+    precision = [_precision(report)] if report.precision else []
     estimate = Text(
         f"The estimate without labels assumes that {report.estimate_assumes}{_validity(report)}."
     )
-    home: list[Block] = [
-        Text("The stream is not what the run was made from. That is no drift, and no alarm:"),
-        Listing(report.home),
-    ]
-    scores, precision = _scores(report), _precision(report)
-    figures = write_figures(_figures(report), folder / "figures")
-    blocks: list[Block] = [verdicts, *alarms, figures, precision, *reports, estimate, scores]
-    summary: list[Block] = [verdicts, *alarms[:3], *([precision] if report.precision else [])]
+    home: list[Block] = []
     if report.home:
-        blocks += home
-        summary += home
-    return Page(f"A stream, watched by {report.run}", blocks, summary)
+        home.append(
+            Text("The stream is not what the run was made from. That is no drift, and no alarm:")
+        )
+        home.append(Listing(report.home))
+    figures = write_figures(_figures(report), folder / "figures")
+    return Page(
+        f"A stream, watched by {report.run}",
+        [Numbers(numbers), *alarms, *_years(report), figures, *precision, estimate, _scores(report),
+         *home],
+        [Numbers(numbers), *alarms[:3], *precision, *home],
+    )  # fmt: skip
 
 
 def _of_drift(report: MonitorReport) -> str:
@@ -105,6 +107,32 @@ def _alarm(alarm: Alarm) -> list[Block]:
     return [Text(text, "warning"), Details("What drove it", more)]
 
 
+def _years(report: MonitorReport) -> list[Block]:
+    if not report.years:
+        return []
+    rows = [
+        [str(one.year), f"{one.rows:,}", one.drift, "; ".join(one.changed),
+         number(one.highest, 1), share(one.confidence / one.rows), share(one.published / one.rows),
+         number(one.expected / one.published if one.published else None, 3)
+         + ("" if one.estimate_valid else " *")]
+        for one in report.years
+    ]  # fmt: skip
+    shares = [[str(one.year), *(share(n / one.rows) for n in one.tags)] for one in report.years]
+    columns: Columns = [
+        "year", *numeric(["rows"]), "drift", Column("what changed", "prose"),
+        *numeric(["evidence", "confidence", "published", "expected"]),
+    ]  # fmt: skip
+    caption = (
+        "The course of the one watch, and no test of its own: the highest evidence that all scores "
+        f"reached, and what its alarms told. Under {LEAST_WATCHED} rows that were bet on are too "
+        "few; * precision without labels, not valid."
+    )
+    return [
+        Table(columns, rows, "Year by year", caption),
+        Table(["year", *numeric(report.tags)], shares, "Most probable tags by year"),
+    ]
+
+
 def _scores(report: MonitorReport) -> Table:
     rows = [
         [one.name, number(one.evidence, 2), share(one.share), f"{one.direction}, row {one.since:,}",
@@ -128,35 +156,27 @@ def _precision(report: MonitorReport) -> Table:
     rows = [
         [one.name, f"{one.published:,}", score(one.expected),
          f"{one.labelled:,}", score(one.measured), number(one.evidence, 2),
-         "broken" if one.broken else ""]
+         "broken" if one.broken else "",
+         f"{one.reported:,}", share(one.reported / max(1, one.published)), f"{one.upheld:,}",
+         number(one.reports_evidence, 2)]
         for one in report.precision
     ]  # fmt: skip
     columns: Columns = [
-        "published", *numeric(["items", "expected", "labels", "measured"]),
-        *numeric(["evidence"]), "promise",
+        "published", *numeric(["items", "expected", "labels", "measured", "evidence"]), "promise",
+        *numeric(["reported", "share", "upheld", "evidence"]),
     ]  # fmt: skip
     caption = (
         "Measured by blind labels, with an interval that holds at every look at once; evidence is "
         "against the promise, and at most 1 in the mean while it is kept."
     )
+    if any(one.reported for one in report.precision):
+        caption += (
+            " Items that users reported: what a person upheld counts against the promise, and what "
+            "was not reported counts for it."
+        )
+    else:
+        columns, rows = columns[:7], [row[:7] for row in rows]
     return Table(columns, rows, "Precision of what is published", caption)
-
-
-def _reports(report: MonitorReport) -> list[Block]:
-    reported = [one for one in report.precision if one.reported]
-    if not reported:
-        return []
-    rows = [
-        [one.name, f"{one.reported:,}", share(one.reported / max(1, one.published)),
-         f"{one.upheld:,}", number(one.reports_evidence, 2)]
-        for one in reported
-    ]  # fmt: skip
-    columns: Columns = ["published", *numeric(["reported", "share", "upheld", "evidence"])]
-    caption = (
-        "Items that users reported. What a person upheld counts against the promise, and what was "
-        f"not reported counts for it; the verdict: {report.reports}."
-    )
-    return [Table(columns, rows, "Users' reports", caption)]
 
 
 def _figures(report: MonitorReport) -> dict[str, Plot | None]:
