@@ -234,7 +234,7 @@ def _described(
         "suggested_tag": None if blind else data["suggested"],
         "reported_tags": sorted({one.data["tag"] for one in reports if one.data["tag"]}),
         "labels": labels if len(labels) == 2 else [],
-        "original": original and _original(connection, original),
+        "original": original and _original(connection, original, blind=blind),
         "similar": [] if blind or meaning is None else _similar(connection, meaning, row.item),
     }
 
@@ -249,10 +249,10 @@ def _similar(connection: Connection, meaning: MeaningIndex, item: int) -> list[d
     return found
 
 
-def _original(connection: Connection, item: int) -> dict[str, Any]:
+def _original(connection: Connection, item: int, *, blind: bool) -> dict[str, Any]:
     data = _submitted(connection, item)
     own = {name: data[name] for name in ("title", "description")}
-    return {"item": item, "tag": state_of(connection, item)[1]} | own
+    return {"item": item, "tag": None if blind else state_of(connection, item)[1]} | own
 
 
 def _submitted(connection: Connection, item: int) -> dict[str, Any]:
