@@ -196,10 +196,13 @@ def test_a_broken_promise_holds_the_service_and_a_person_alone_resumes_it(
     watch(hold=True)
     assert on() is None  # who resumed is not overruled by the same alarm
     accept_alarms(tmp_path / "watch")
+    with kept.store.writing() as connection:
+        set_hold(connection, "another run's", actor=MONITOR, at=4, version="another")
     for title in (f"{title} again" for title in titles):
         kept.draw(title, right=False)
     watch(hold=True)
-    assert on().actor == MONITOR
+    assert on().reason.startswith("the promise of 0.900 is broken")
+    assert on().stops("another")  # both are stopped now
 
 
 @pytest.mark.slow
