@@ -52,7 +52,7 @@ BOXES: tuple[Box, ...] = (
         "A holdout that is never read",
     )),
     ("Evaluation, online", "#6b3fa0", (
-        "A blind random sample of what is published, each with its probability",
+        "A blind random sample of all items, each with its probability",
         "Readers are asked, and may report",
         "Share published, share reviewed",
     )),

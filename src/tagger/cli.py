@@ -400,7 +400,8 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     monitor.add_argument(
         "--labels", type=Path, metavar="FILE",
-        help="published items with their tags, drawn at random and labelled blind; a column "
+        help="items with their tags, drawn at random and labelled blind, of which those count "
+        "that the run publishes; a column "
         "`inclusion_probability` says with what probability",
     )  # fmt: skip
     monitor.add_argument(

@@ -203,6 +203,27 @@ def test_the_sample_is_published_and_looked_at_blind(
     assert "2 published" in verify_store(service.store.url)
 
 
+def test_what_is_not_published_is_drawn_alike_and_looked_at_blind(
+    client: TestClient, service: Service, send: SendItems
+) -> None:
+    service.config = service.config.model_copy(update={"review": ReviewConfig(sample=1)})
+    unsure = send("who knows")
+    with service.store.writing() as connection:
+        set_hold(connection, "too sure", actor="me", at=5)
+    held = send("apple")
+    assert [one["reason"] for one in (unsure, held)] == ["the model has no answer", "held"]
+    reviews = client.get("/v1/review").json()["reviews"]
+    assert [(one["review_id"], one["reason"]) for one in reviews] == [
+        (one["review_id"], "random sample") for one in (unsure, held)
+    ]
+    claimed = [client.post("/v1/review/claim").json()["review"] for _ in reviews]
+    assert all(one["blind"] and one["tag"] is None for one in claimed)
+    with service.store.reading() as connection:
+        kept = [read_event(connection, one["item"], "submitted") for one in (unsure, held)]
+    told = [(one.data["would_publish"], one.data["inclusion_probability"]) for one in kept if one]
+    assert told == [(None, 1), ("fruit", 1)]
+
+
 def test_on_hold_people_decide_and_publish(
     client: TestClient, service: Service, send: SendItems
 ) -> None:

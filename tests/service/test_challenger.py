@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 from tests.service.conftest import SendItems, WordClassifier
 
 from tagger.data.items import Item
@@ -26,6 +27,7 @@ from tagger.service.hold import lift_hold, set_hold
 from tagger.service.inference import Inference
 from tagger.service.rollout import Rollout, last_rollout, list_published
 from tagger.service.service import Service
+from tagger.service.tables import REVIEW_QUEUE
 
 SHADOW = StageConfig(share=0, items=2)
 EVERYTHING = StageConfig(share=1, items=2)
@@ -230,6 +232,22 @@ def test_a_hold_pauses_and_its_end_does_not_resume(
     challenger.follow()
     assert challenger.status is not None
     assert challenger.status.decision.reason == "paused: publishing is on hold: drift"
+
+
+def test_a_hold_of_the_old_run_lets_the_new_one_be_judged_and_publish(
+    challenger: Loaded, service: Service, send: SendItems
+) -> None:
+    begin(service.store, SHADOW, EVERYTHING)
+    with service.store.writing() as connection:
+        set_hold(connection, "broken", actor="monitor", at=1, version="1")
+    challenger.follow()
+    assert send("apple")["reason"] == "held"
+    assert send("apple one")["reason"] == "held"
+    with service.store.reading() as connection:
+        reasons = [*connection.scalars(select(REVIEW_QUEUE.c.reason))]
+    assert reasons == ["two runs differ"] * 2
+    settle(challenger, lambda: standing(service.store).share == 1)
+    assert send("apple two")["decision"] == "metal"
 
 
 def test_a_rollout_against_another_run_is_none_of_this_service(

@@ -23,8 +23,14 @@ def test_publishing_stops_and_resumes(store: Store, submit: Submit) -> None:
         assert current_hold(connection) == Hold(3, "wörse", "you")
         lift_hold(connection, actor="me", at=4)
         assert current_hold(connection) is None
-    assert "5 events" in verify_store(store.url)
-    assert rebuild_store(store.url) == 5
+        set_hold(connection, "broken", actor="monitor", at=5, version="1")
+        held = current_hold(connection)
+    assert held is not None
+    assert held.stops("1")
+    assert not held.stops("2")
+    assert Hold(2, "too sure", "me").stops("2")
+    assert "6 events" in verify_store(store.url)
+    assert rebuild_store(store.url) == 6
 
 
 @pytest.mark.slow

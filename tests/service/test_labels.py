@@ -61,7 +61,7 @@ def test_a_row_says_what_was_labelled_by_whom_and_why(
             "id": str(item), "source_id": "arxiv:1", "created_on": "1970-01-01 00:00:01",
             "title": "änderung 🍏", "description": '"two"\nlines', "tag": "metal",
             "source": "review", "inclusion_probability": "", "labelled_by": "a",
-            "labelled_at": "1970-01-01 00:00:10", "run": "r", "version": "1",
+            "labelled_at": "1970-01-01 00:00:10", "run": "r", "version": "1", "would_publish": "",
         },
         rows(tmp_path)[1],
     ]  # fmt: skip
@@ -104,6 +104,23 @@ def test_rows_of_the_sample_are_for_evaluation_unless_asked_for(
     ]  # fmt: skip
     pull(people, tmp_path, sample_for_training=True)
     assert [row["source"] for row in rows(tmp_path)] == ["sample"]
+
+
+def test_the_sample_says_what_the_run_published_or_would_have(
+    people: People, open_item: OpenItem, tmp_path: Path
+) -> None:
+    drawn = {"opens": SAMPLE, "inclusion_probability": 0.02}
+    items = [
+        open_item("of an older version", "published", **drawn),
+        open_item("published", "published", would_publish="fruit", **drawn),
+        open_item("held", would_publish="metal", **drawn),
+        open_item("asked", would_publish=None, **drawn),
+    ]
+    for item in items:
+        settle(people, item, "weather")
+    pull(people, tmp_path)
+    found = [row["would_publish"] for row in rows(tmp_path, "labels.sample.csv")]
+    assert found == ["fruit", "fruit", "metal", ""]
 
 
 def test_labels_that_differ_are_listed_and_not_averaged_away(

@@ -32,7 +32,7 @@ SUBMITTED = 300
 
 @contextmanager
 def serving(run: RunFolder, store: Store) -> Iterator[TestClient]:
-    """Serve a run as `tagger serve` does, a third of what it publishes for a blind look."""
+    """Serve a run as `tagger serve` does, a third of all items for a blind look."""
     config = ServiceConfig(store=store.url, review=ReviewConfig(sample=1 / 3))
     with store.writing() as connection:
         check_store(connection, run, config)
@@ -117,7 +117,9 @@ def test_what_people_say_of_submitted_items_trains_the_next_run(tmp_path: Path) 
     training, sample = read(labels), read(tmp_path / "labels.sample.csv")
     assert len(training) + len(sample) == labelled
     assert sample
-    assert {row["id"] for row in sample} <= {str(one["item"]) for one in published}
+    told = {str(one["item"]): one["decision"] for one in published}
+    assert {row["would_publish"] for row in sample} > {""}  # it is of what was asked about, too
+    assert all(row["would_publish"] == told.get(row["id"], "") for row in sample)
     assert all(row["tag"] == truth[int(row["id"])] for row in [*training, *sample])
     assert {row["version"] for row in training} == {version_of_run(first)}
     out = str(tmp_path / "audit")

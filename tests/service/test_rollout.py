@@ -189,10 +189,12 @@ def test_items_of_other_rollouts_do_not_count(store: Store, begin: Any) -> None:
     assert (seen.asked, seen.more_review) == (1, 1)
 
 
-def test_a_hold_or_an_alarm_that_nobody_accepted_is_told_of(store: Store) -> None:
+def test_a_hold_or_an_alarm_that_nobody_accepted_is_told_of(store: Store, begin: Any) -> None:
+    begun = begin()
+
     def alarm() -> str:
         with store.reading() as connection:
-            return rollout.standing_alarm(connection)
+            return rollout.standing_alarm(connection, begun)
 
     assert alarm() == ""
     for alarms in (["drift: length rises"], []):
@@ -204,6 +206,26 @@ def test_a_hold_or_an_alarm_that_nobody_accepted_is_told_of(store: Store) -> Non
     with store.writing() as connection:
         set_hold(connection, "wait", actor="me", at=1)
     assert alarm() == "publishing is on hold: wait"
+
+
+def test_a_broken_promise_of_the_old_run_does_not_stop_the_one_that_replaces_it(
+    store: Store, begin: Any
+) -> None:
+    begun = begin()
+    told = []
+    for which in ("old", "new"):
+        version = getattr(begun, which)["version"]
+        data = {"alarms": ["promise: all", "drift: length"][: 1 + (which == "old")]}
+        with store.writing() as connection:
+            set_hold(connection, "broken", actor="monitor", at=1, version=version)
+            append(
+                connection, "watched", at=1, actor="monitor", item=1,
+                data=data | {"version": version},
+            )  # fmt: skip
+            told.append(rollout.standing_alarm(connection, begun))
+    assert told == [
+        "tagger monitor raised an alarm: drift: length", "publishing is on hold: broken"
+    ]  # fmt: skip
 
 
 def test_each_decision_is_kept_with_its_evidence(store: Store, begin: Any) -> None:

@@ -49,9 +49,11 @@ class Kept:
                 connection, "submitted", at=1_000, actor="us", status=status, tag=tag, data=data
             ).item
 
-    def draw(self, title: str, *, right: bool, drawn: float = 0.02, tag: str | None = None) -> int:
+    def draw(
+        self, title: str, *, right: bool, drawn: float = 0.02, tag: str | None = None, **more: Any
+    ) -> int:
         """Publish an item of the sample, and let a person label it, with this tag perhaps."""
-        item = self.publish(title, opens=SAMPLE, inclusion_probability=drawn)
+        item = self.publish(title, opens=SAMPLE, inclusion_probability=drawn, **more)
         review = self.people.claim("a")
         assert review is not None
         self.people.label("a", review, self.tags[not right] if tag is None else tag)
@@ -104,6 +106,20 @@ def test_all_that_the_store_says_is_counted_as_it_came(
     assert report.timeline.stretches[0].published == 2
     again = watch()
     assert again == report  # and its own events are not read
+
+
+def test_of_the_sample_counts_what_the_run_publishes_or_would_but_for_a_hold(
+    kept: Kept, watch: Watch
+) -> None:
+    published, held, asked, another = texts(4)
+    kept.draw(published, right=True)
+    kept.draw(held, right=False, status="review", would_publish=kept.tags[0])
+    kept.draw(asked, right=False, status="review", would_publish=None)
+    kept.draw(another, right=False, would_publish=kept.tags[0], version="another")
+    everything = watch().precision[0]
+    assert (everything.published, everything.labelled) == (1, 2)
+    assert everything.measured is not None
+    assert everything.measured.value == 0.5
 
 
 @pytest.mark.slow
@@ -171,6 +187,8 @@ def test_a_broken_promise_holds_the_service_and_a_person_alone_resumes_it(
     watch(hold=True)
     assert on().actor == MONITOR
     assert on().reason.startswith("the promise of 0.900 is broken: all: 20 of 20 published items")
+    assert on().stops(kept.run["version"])
+    assert not on().stops("another")  # which has broken nothing
     for title in titles[30:]:
         kept.draw(title, right=True)
     watch(hold=True)
@@ -180,10 +198,13 @@ def test_a_broken_promise_holds_the_service_and_a_person_alone_resumes_it(
     watch(hold=True)
     assert on() is None  # who resumed is not overruled by the same alarm
     accept_alarms(tmp_path / "watch")
+    with kept.store.writing() as connection:
+        set_hold(connection, "another run's", actor=MONITOR, at=4, version="another")
     for title in (f"{title} again" for title in titles):
         kept.draw(title, right=False)
     watch(hold=True)
-    assert on().actor == MONITOR
+    assert on().reason.startswith("the promise of 0.900 is broken")
+    assert on().stops("another")  # both are stopped now
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def test_what_is_kept_grows_by_the_hour_or_with_an_alarm(store: Store) -> None:
     times = []
     for at, one in ((9, report), (10, report), (11, later), (11 + HOUR_MS, later)):
         with store.writing() as connection:
-            keep_watched(connection, one, at=at)
+            keep_watched(connection, one, "1", at=at)
             found = last_watched(connection)
         assert found is not None
         times.append(found["at"])

@@ -103,8 +103,8 @@ def watch_file(
         source: A table of items in the order that they came; a tag of theirs is a label.
         folder: Where the watch is kept.
         how: How to read the tables.
-        labels: A table of published items with their tags, drawn at random and labelled blind, in
-            the order that they were labelled.
+        labels: A table of items with their tags, drawn at random and labelled blind, in the order
+            that they were labelled. Those count that the run publishes.
         promise: Promised precision; by default the run's own, if it has one.
         alpha: Chance of a false alarm ever; default: 0.05.
         history: Accept each alarm at once, and watch on behind it.

@@ -117,7 +117,7 @@ class Challenger(Thread):
             self._tried, self._trouble = rollout.last, ""
             self._load(rollout)
         with self.store.reading() as connection:
-            now, alarm = now_ms(), self._trouble or standing_alarm(connection)
+            now, alarm = now_ms(), self._trouble or standing_alarm(connection, rollout)
             evidence = self._read(rollout, connection).evidence(now)
         decision = decide(rollout.plan, rollout.standing, evidence, now, alarm)
         if rollout.ended or not ours:

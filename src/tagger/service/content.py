@@ -25,7 +25,7 @@ from tagger.service.events import (
     read_event,
     state_of,
 )
-from tagger.service.hold import current_hold
+from tagger.service.hold import Hold, current_hold
 from tagger.service.inference import Prediction
 from tagger.service.meaning import MeaningIndex
 from tagger.service.refusals import Refusal
@@ -74,8 +74,8 @@ class Submission:
         prediction: What the run says; None for one that is certainly a duplicate.
         match: What it was found to be like before it was classified.
         seen: Number of the last event by then.
-        sample: With which probability it was drawn for a person's blind look, in case it is
-            published; None: it was not drawn.
+        sample: With which probability it was drawn for a person's blind look, unless it is
+            certainly a duplicate; None: it was not drawn.
         answered: What both runs said during a rollout; None without one.
     """
 
@@ -139,7 +139,7 @@ def submit_items(
     if first is not None:
         return first
     certain = any(one.prediction and one.prediction.published for one in submissions)
-    held = certain and current_hold(connection) is not None
+    hold = current_hold(connection) if certain else None
     items: list[dict[str, Any]] = []
     for one in submissions:
         # Its like may have come in while it was classified, or in the same request.
@@ -150,7 +150,7 @@ def submit_items(
         vector = None if one.prediction is None else one.prediction.vector
         if meaning is not None and vector is not None and not _likely(match, limits):
             match = find_meant(connection, meaning, vector, limits) or match
-        items.append(_submit(connection, replace(one, match=match), asked, run, limits, held=held))
+        items.append(_submit(connection, replace(one, match=match), asked, run, limits, hold=hold))
     answer = json.dumps(run | {"items": items}, ensure_ascii=False)
     connection.execute(KEEP_ANSWER, vars(asked) | {"answer": answer})
     return answer
@@ -163,25 +163,28 @@ def _submit(
     run: dict[str, str],
     limits: DuplicatesConfig,
     *,
-    held: bool,
+    hold: Hold | None,
 ) -> dict[str, Any]:
     item, match = one.item, one.match
+    if one.answered is not None and one.answered.by_new:
+        run = {"run": one.answered.run, "version": one.answered.version}
     likely = _likely(match, limits)
     status: Status
     tag = None
     reason = ""
+    would_publish = None if likely or one.prediction is None else one.prediction.published
     if match is not None and match.is_certain(limits.certain):
         status, decision = DUPLICATE, "duplicate"
         reason = REJECTED if state_of(connection, match.item)[0] == REJECTED else ""
     elif likely or one.prediction is None:
         status, decision, reason = IN_REVIEW, NEEDS_REVIEW, LIKELY_DUPLICATE
-    elif one.prediction.published is None:
+    elif would_publish is None:
         status, decision, reason = IN_REVIEW, NEEDS_REVIEW, one.prediction.reason
-    elif held:
+    elif hold is not None and hold.stops(run["version"]):
         status, decision, reason = IN_REVIEW, NEEDS_REVIEW, HELD
     else:
         status = PUBLISHED
-        decision = tag = one.prediction.published
+        decision = tag = would_publish
     said = {
         "id": item.id,
         "tag": one.prediction and one.prediction.tag,
@@ -190,21 +193,19 @@ def _submit(
         "duplicate_of": match.item if match is not None and likely else None,
     }
     texts = {"title": item.title, "description": item.description}
-    suggested = {"suggested": item.suggested_tag}
+    suggested = {"suggested": item.suggested_tag, "would_publish": would_publish}
     opened: dict[str, Any] = {}
-    if status == IN_REVIEW:
+    if status != DUPLICATE and one.sample is not None:
+        deadline = asked.at + 24 * HOUR_MS * SAMPLE_DAYS
+        opened = {"opens": SAMPLE, "deadline": deadline, INCLUSION: one.sample}
+    elif status == IN_REVIEW:
         probabilities = one.prediction.probabilities if one.prediction else {}
         second, first = [0.0, 1.0, *sorted(probabilities.values())][-2:]
         opened = {"opens": reason, "worth": UNSURE_HOURS * (1 - (first - second))}
-    elif status == PUBLISHED and one.sample is not None:
-        deadline = asked.at + 24 * HOUR_MS * SAMPLE_DAYS
-        opened = {"opens": SAMPLE, "deadline": deadline, INCLUSION: one.sample}
     during: dict[str, Any] = {}
     if one.answered is not None:
         during = {"rollout": asdict(one.answered)}
-        if one.answered.by_new:
-            run = {"run": one.answered.run, "version": one.answered.version}
-        if one.answered.judge and opened.get("opens") not in (SAMPLE, HELD, LIKELY_DUPLICATE):
+        if one.answered.judge and opened.get("opens") not in (SAMPLE, LIKELY_DUPLICATE):
             opened = {"opens": DISAGREEMENT, "worth": DISAGREEMENT_HOURS}
     event = append(
         connection,

@@ -17,11 +17,20 @@ LOCK = text("LOCK TABLE event IN SHARE ROW EXCLUSIVE MODE")
 
 @dataclass(frozen=True)
 class Hold:
-    """That the run publishes nothing: since when (in milliseconds), why, and who said so."""
+    """That nothing is published: since when (in milliseconds), why, and who said so.
+
+    Attributes:
+        version: Of the run that alone is stopped, since it broke its promise; "": all are.
+    """
 
     since: int
     reason: str
     actor: str
+    version: str = ""
+
+    def stops(self, version: str) -> bool:
+        """Whether a run publishes nothing."""
+        return self.version in ("", version)
 
 
 def current_hold(connection: Connection) -> Hold | None:
@@ -29,11 +38,18 @@ def current_hold(connection: Connection) -> Hold | None:
     last = connection.execute(LAST, {"item": SERVICE}).one_or_none()
     if last is None or last.kind == "released":
         return None
-    return Hold(last.at, json.loads(last.data)["reason"], last.actor)
+    data = json.loads(last.data)
+    return Hold(last.at, data["reason"], last.actor, data.get("version", ""))
 
 
 def set_hold(
-    connection: Connection, reason: str, *, actor: str, at: int, alarm: str | None = None
+    connection: Connection,
+    reason: str,
+    *,
+    actor: str,
+    at: int,
+    alarm: str | None = None,
+    version: str = "",
 ) -> None:
     """Stop publishing, also beside a service that runs; a hold that is on gets this reason.
 
@@ -43,9 +59,10 @@ def set_hold(
         actor: Who says so.
         at: When, in milliseconds.
         alarm: Of `tagger monitor`, by which one it was put on.
+        version: Of the run that is stopped; "": all are.
     """
     lock_events(connection)
-    data = {"reason": reason} | ({} if alarm is None else {"alarm": alarm})
+    data = {"reason": reason, "version": version} | ({} if alarm is None else {"alarm": alarm})
     append(connection, "held", at=at, actor=actor, item=SERVICE, data=data)
 
 

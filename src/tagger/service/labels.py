@@ -20,7 +20,7 @@ from tagger.service.tables import REVIEW_QUEUE
 
 COLUMNS = (
     "id", "source_id", "created_on", "title", "description", "tag", "source", INCLUSION,
-    "labelled_by", "labelled_at", "run", "version",
+    "labelled_by", "labelled_at", "run", "version", "would_publish",
 )  # fmt: skip
 SOURCES = {SAMPLE: "sample", REPORTED: "report"}
 """What is written for the reason that an item was looked at for; `review` for any other."""
@@ -99,9 +99,18 @@ def _row(connection: Connection, labels: Sequence[Event]) -> list[str]:
     cells = [
         str(last.item), data["id"] or "", shown_time(submitted.at), data["title"],
         data["description"], own or "", source, probability, people, shown_time(last.at),
-        data["run"], data["version"],
+        data["run"], data["version"], would_publish(submitted) or "",
     ]  # fmt: skip
     return [guard(cell) for cell in cells]
+
+
+def would_publish(submitted: Event) -> str | None:
+    """Return the tag under which the run published an item, or would have but for a hold.
+
+    None where a person was asked: by the run, or since the item is likely a duplicate.
+    """
+    tag: str | None = submitted.data.get("would_publish", submitted.tag)  # older events have none
+    return tag
 
 
 def _source(labels: Sequence[Event]) -> str:

@@ -241,7 +241,7 @@ def _described(
         "suggested_tag": None if blind else data["suggested"],
         "reported_tags": sorted({one.data["tag"] for one in reports if one.data["tag"]}),
         "labels": labels if len(labels) == 2 else [],
-        "original": original and _original(connection, original),
+        "original": original and _original(connection, original, blind=blind),
         "similar": [] if blind or meaning is None else _similar(connection, meaning, row.item),
     }
 
@@ -256,11 +256,14 @@ def _similar(connection: Connection, meaning: MeaningIndex, item: int) -> list[d
     return found
 
 
-def _original(connection: Connection, item: int) -> dict[str, Any]:
+def _original(connection: Connection, item: int, *, blind: bool) -> dict[str, Any]:
     data = _submitted(connection, item)
     own = {name: data[name] for name in ("title", "description")}
     status, tag, _ = state_of(connection, item)
-    return {"item": item, "tag": tag, "rejected": status == REJECTED} | own
+    shown = (
+        {"tag": None, "rejected": False} if blind else {"tag": tag, "rejected": status == REJECTED}
+    )
+    return {"item": item} | shown | own
 
 
 def _submitted(connection: Connection, item: int) -> dict[str, Any]:

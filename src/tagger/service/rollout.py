@@ -324,12 +324,17 @@ class Ledger:
         return Arms(**counts)
 
 
-def standing_alarm(connection: Connection) -> str:
-    """Say why no rollout should go on: a hold, or an alarm of `tagger monitor`; "" without one."""
-    if (hold := current_hold(connection)) is not None:
+def standing_alarm(connection: Connection, rollout: Rollout) -> str:
+    """Say why a rollout should not go on: a hold, or an alarm of `tagger monitor`; "" without one.
+
+    That the old run's promise is broken is none: the new one is to take its place.
+    """
+    hold, new = current_hold(connection), rollout.new["version"]
+    if hold is not None and hold.stops(new):
         return f"publishing is on hold: {hold.reason}"
-    last = last_watched(connection)
-    alarms = last["alarms"] if last else []
+    last = last_watched(connection) or {"alarms": []}
+    of_new = last.get("version", new) == new
+    alarms = [one for one in last["alarms"] if of_new or one.startswith("drift")]
     return f"tagger monitor raised an alarm: {alarms[0]}" if alarms else ""
 
 

@@ -66,7 +66,7 @@ def read_status(store: Store) -> tuple[Rollout, Evidence, Decision]:
     with store.reading() as connection:
         rollout = _last(last_rollout(connection))
         evidence = Ledger(rollout).read(connection).evidence(now)
-        alarm = standing_alarm(connection)
+        alarm = standing_alarm(connection, rollout)
     if rollout.ended:
         return rollout, evidence, Decision("wait", rollout.ended)
     return rollout, evidence, decide(rollout.plan, rollout.standing, evidence, now, alarm)

@@ -48,7 +48,8 @@ class ReviewConfig(Section):
     lease_seconds: int = Field(default=600, ge=5, le=86_400)
     """How long an item is one person's alone."""
     sample: float = Field(default=0.02, ge=0, le=1)
-    """Share of the published items that a person looks at without being told their tag."""
+    """Share of all items that a person looks at without being told what the run says, whether it
+    publishes them or asks."""
     people: Literal[1, 2] = 1
     """How many label each item; where two differ, a third decides."""
 

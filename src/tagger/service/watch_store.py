@@ -2,7 +2,9 @@
 
 The texts of the store are read anew by the run, so all its scores are there; what was published,
 and labelled, and reported, is what the store says. Only what this very run published counts as
-published: the promise is its own.
+published: the promise is its own. Of the blind sample, which is of all items, those count that it
+published, or would have published but for a hold: so a hold does not keep its promise from being
+measured.
 """
 
 import itertools
@@ -28,7 +30,6 @@ from tagger.service.content import REPORTED, SAMPLE
 from tagger.service.database import Store, open_store, shown
 from tagger.service.events import (
     DUPLICATE,
-    PUBLISHED,
     SERVICE,
     Event,
     events_of,
@@ -38,7 +39,7 @@ from tagger.service.events import (
 from tagger.service.hold import current_hold, lock_events, set_hold
 from tagger.service.inference import as_read
 from tagger.service.keys import now_ms, shown_time
-from tagger.service.labels import reviews_of
+from tagger.service.labels import reviews_of, would_publish
 from tagger.service.readiness import version_of_run
 from tagger.service.settings import ServiceConfig
 from tagger.service.tables import EVENT
@@ -90,7 +91,7 @@ def watch_store(
             report = describe(state)
             with store.writing() as connection:
                 lock_events(connection)
-                keep_watched(connection, report, at=now_ms())
+                keep_watched(connection, report, version, at=now_ms())
                 if hold:
                     _hold(connection, report, version)
     return report
@@ -127,13 +128,16 @@ def _read_chunk(store: Store, reader: "StoreReader") -> int:
 
 
 def _hold(connection: Connection, report: MonitorReport, version: str) -> None:
-    """Stop publishing, once for each alarm: whoever resumes it, is not overruled by the same."""
+    """Stop what the run publishes, once for each alarm: who resumes it is not overruled by it."""
     held = {one.data.get("alarm") for one in events_of(connection, SERVICE, "held")}
     for alarm in report.standing:
         key = f"{version} {alarm.kind} {alarm.row} {alarm.date}"
-        if alarm.kind != "drift" and key not in held and current_hold(connection) is None:
+        hold = current_hold(connection)
+        stopped = hold is not None and hold.stops(version)
+        if alarm.kind != "drift" and key not in held and not stopped:
             reason = f"the promise of {report.promise:.3f} is broken: {alarm.told}"
-            set_hold(connection, reason, actor=MONITOR, at=now_ms(), alarm=key)
+            runs = version if hold is None else ""  # else the one that was on would end
+            set_hold(connection, reason, actor=MONITOR, at=now_ms(), alarm=key, version=runs)
 
 
 def _reason(label: Event) -> str:
@@ -185,12 +189,12 @@ class StoreReader:
         One that was taken back by now does not count, duplicates say nothing of a tag, and
         what is rejected was tagged wrongly.
         """
-        own = event.data["labels"][-1][1]
-        one = self._published(connection, event)
+        own, reason = event.data["labels"][-1][1], _reason(event)
+        one = self._published(connection, event, held=reason == SAMPLE)
         reviews = reviews_of(connection, event.item)
         if one is None or own is None or event not in [labels[-1] for labels in reviews]:
             return
-        state, reason = self.monitor.state, _reason(event)
+        state = self.monitor.state
         label = replace(one, item=replace(one.item, tag=own))
         if reason == SAMPLE:
             if ALL not in state.groups or not state.groups[ALL].labelled:
@@ -202,21 +206,27 @@ class StoreReader:
             if wrong and event == of_reports[0]:
                 self.monitor.read_upheld(label, event.item)
 
-    def _published(self, connection: Connection, event: Event) -> Incoming | None:
-        """Return the item that an event happened to, if the run published it."""
+    def _published(
+        self, connection: Connection, event: Event, *, held: bool = False
+    ) -> Incoming | None:
+        """Return the item that an event happened to, if the run published it, or was `held`."""
         submitted = read_event(connection, event.item, "submitted")
         assert submitted is not None
-        one = self._incoming(submitted)
+        one = self._incoming(submitted, held=held)
         return None if one.decided == REVIEW else replace(one, date=shown_time(event.at))
 
-    def _incoming(self, submitted: Event) -> Incoming:
-        """Return an item as the store knows it, without probabilities."""
+    def _incoming(self, submitted: Event, *, held: bool = False) -> Incoming:
+        """Return an item as the store knows it, without probabilities.
+
+        Its tag is the one that the run published, or with `held` would have but for a hold.
+        """
         data = submitted.data
-        ours = submitted.status == PUBLISHED and data["version"] == self._version
+        tag = would_publish(submitted) if held else submitted.tag
+        ours = tag is not None and data["version"] == self._version
         return Incoming(
             as_read(data["title"], data["description"], self._characters, str(submitted.item)),
             shown_time(submitted.at),
             np.empty(0),
-            self.monitor.state.tags.index(str(submitted.tag)) if ours else REVIEW,
+            self.monitor.state.tags.index(str(tag)) if ours else REVIEW,
             drawn=data.get(INCLUSION, 1.0),
         )

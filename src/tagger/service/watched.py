@@ -22,12 +22,13 @@ GAUGES = {
 """Figures for Prometheus, by name: a help text, and a field of what is kept."""
 
 
-def keep_watched(connection: Connection, report: MonitorReport, *, at: int) -> None:
-    """Keep what a watch says: where its alarms are others than before, else once an hour."""
+def keep_watched(connection: Connection, report: MonitorReport, version: str, *, at: int) -> None:
+    """Keep what a watch of a run says: where its alarms are others than before, or once an hour."""
     everything = report.precision[0] if report.precision else None
     measured = everything and everything.measured
     expected = everything and everything.expected
     data: dict[str, Any] = {
+        "version": version,
         "rows": report.rows,
         "alarms": [f"{alarm.kind}: {alarm.told}" for alarm in report.standing],
         "drift": report.evidence,
