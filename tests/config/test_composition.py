@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tagger.config import composition
 from tagger.config.composition import (
     CONFIG_DIR,
     compose_config,
@@ -539,3 +541,16 @@ def test_a_model_is_named_after_the_encoder_that_is_given(encoder: str, name: st
         )
         assert (config.model.name, config.model.sha256) == (name, None)
         assert (config.model.pooling, config.model.prompt) == ("auto", None)
+
+
+def test_a_file_that_was_edited_is_read_anew_and_what_was_composed_is_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(CONFIG_DIR, tmp_path / "configs"))
+    monkeypatch.setattr(composition, "CONFIG_DIR", folder)
+    first = compose_config("train", ["model=linear"])
+    first.model.C = 77.0
+    assert compose_config("train", ["model=linear"]).model.C == 4.0
+    file = folder / "model" / "linear.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace("C: 4.0", "C: 12.5"), encoding="utf-8")
+    assert compose_config("train", ["model=linear"]).model.C == 12.5

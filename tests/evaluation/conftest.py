@@ -76,7 +76,7 @@ def write_items(path: Path, items: Sequence[Item]) -> None:
             writer.writerow([item.id, item.created_on, item.title, item.description, item.tag])
 
 
-@cache  # composing takes a tenth of a second, and a config can't be changed
+@cache  # composing takes hundredths of a second, and a config can't be changed
 def base_config(*overrides: str) -> TrainConfig:
     given = ["data=file", "data.path=items.csv", "data.name=orchard", "model=tiny", *overrides]
     return load_config(TrainConfig, compose_config("train", given))
