@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from tagger.documents import Record
@@ -71,6 +72,7 @@ def describe_environment() -> Environment:
     )
 
 
+@cache  # looking one up takes milliseconds, and while a process runs it stays
 def library_version(name: str) -> str:
     """Return the installed version of a library, or `not installed`."""
     if name == "tagger":

@@ -42,12 +42,11 @@ SPECIAL_TOKENS = {
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, max_length: int, pad_token_id: int) -> None:
     """Write a tokenizer for the `tokenizers` library and for AutoTokenizer, cutting and padding."""
     tokenizer.save(str(folder / TOKENIZER))
-    known = tokenizer.get_vocab()
     special = {
         purpose: name
         for purpose, names in SPECIAL_TOKENS.items()
         for name in names
-        if name in known
+        if tokenizer.token_to_id(name) is not None
     }
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
