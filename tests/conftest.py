@@ -67,7 +67,7 @@ def postgresql() -> Iterator[str]:
         subprocess.run(
             [str(programs / program), *arguments],
             user=user, group=user, extra_groups=[] if user else None,
-            cwd=folder, check=True, capture_output=True,
+            cwd=folder, check=True, capture_output=True, timeout=120,
         )  # fmt: skip
 
     run("initdb", "-D", f"{folder}/data", "-A", "md5", "-U", "us", f"--pwfile={password}", "-N")
@@ -108,7 +108,7 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_config(toy_folder: Path) -> Callable[..., TrainConfig]:
     """Makes configs of a tiny model on the toy file; overrides as on the command line."""
 
-    @cache  # composing takes a tenth of a second, and a config can't be changed
+    @cache  # composing takes hundredths of a second, and a config can't be changed
     def make(*overrides: str) -> TrainConfig:
         given = [
             "data=file",

@@ -70,7 +70,7 @@ def test_work_is_done_though_the_reader_leaves(gone: str, tmp_path: Path) -> Non
     pipe.close()
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait() == 3
+    assert process.wait(30) == 3
     assert (tmp_path / "work.txt").read_text() == "done"
 
 

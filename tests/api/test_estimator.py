@@ -326,7 +326,7 @@ def test_a_thread_may_fit(texts, tags) -> None:
 
     thread = threading.Thread(target=fit)
     thread.start()
-    thread.join()
+    thread.join(120)
     assert found
 
 

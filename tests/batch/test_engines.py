@@ -50,7 +50,7 @@ def test_a_killed_worker_of_ray_loses_and_doubles_nothing(
         tiny_run, str(tmp_path / "in"), str(tmp_path / "ray"), UNSAID, engine="ray", workers=2
     )
 
-    killer.join()
+    killer.join(260)
     assert killed.is_set()
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 

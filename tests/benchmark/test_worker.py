@@ -29,7 +29,7 @@ def test_a_run_has_a_process_which_ends_with_the_context(linear_run: RunFolder) 
             assert run.time_batch(TEXTS) > 0
         for process in multiprocessing.active_children():
             process.kill()
-            process.join()
+            process.join(10)
         one.time_each(TEXTS)
     assert not multiprocessing.active_children()
 

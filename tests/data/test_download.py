@@ -50,7 +50,7 @@ def server() -> Iterator[Server]:
         thread.start()
         yield running
         running.shutdown()
-        thread.join()
+        thread.join(10)
 
 
 @pytest.fixture

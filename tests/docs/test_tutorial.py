@@ -1,7 +1,7 @@
 """Every command of docs/tutorial.md is executed, in order, in a folder that stands for the clone.
 
 What differs from a reader's machine: the folder has every twentieth row of the embedded set, the
-build has 20 seconds in place of five minutes, the service listens on a free port in place of 8080,
+build has 2 seconds in place of five minutes, the service listens on a free port in place of 8080,
 what `make setup` would do is printed and not done, and `pip` installs nothing.
 """
 
@@ -61,10 +61,10 @@ def execute_commands(clone: Path) -> str:
         port = str(free.getsockname()[1])
     lines = ["set -eu", "trap 'kill $(jobs -p) 2>/dev/null' EXIT"]
     for block in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
-        commands = block.replace("8080", port).replace("--budget 5min", "--budget 20s")
+        commands = block.replace("8080", port).replace("--budget 5min", "--budget 2s")
         if commands.startswith("tagger serve"):
             ready = f"curl -sf http://localhost:{port}/readyz >/dev/null"
-            commands = f"{commands.strip()} &\nuntil {ready}; do kill -0 $!; sleep 0.2; done\n"
+            commands = f"{commands.strip()} &\nuntil {ready}; do kill -0 $!; sleep 0.1; done\n"
         lines.append(commands)
     paths = [str(REPO_ROOT / "src"), os.environ.get("PYTHONPATH", "")]
     environment = {"PYTHONPATH": os.pathsep.join(paths), "MAKEFLAGS": "--dry-run"}
@@ -74,7 +74,7 @@ def execute_commands(clone: Path) -> str:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
-        said, _ = shell.communicate(timeout=900)
+        said, _ = shell.communicate(timeout=240)
     finally:
         with suppress(ProcessLookupError):  # the service, and what a late end has left
             os.killpg(shell.pid, signal.SIGKILL)

@@ -5,12 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+from tagger.cli import main
 from tagger.config.schema import TrainConfig
 from tagger.runs import RunFolder
 from tagger.training.train_run import train
@@ -80,7 +82,7 @@ def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tiny_config, t
         process = start(*command)
         wait_for_lines(folder / "metrics.jsonl", lines)
         process.kill()
-        process.wait()
+        process.wait(10)
     assert not RunFolder(folder).finished
     process = start(f"resume={folder}")
     output, _ = process.communicate(timeout=DEADLINE)
@@ -95,13 +97,20 @@ def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tiny_config, t
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_run_says_how_to_go_on(tiny_config, tmp_path, number):
+def test_stopped_run_says_how_to_go_on(tiny_config, tmp_path, capfd, number):
     config = tiny_config(f"runs_dir={tmp_path}", "name=stopped", "training.epochs=200")
-    process = start(*overrides(config))
-    wait_for_lines(tmp_path / "stopped" / "metrics.jsonl", 5)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 130
+
+    def stop() -> None:
+        wait_for_lines(tmp_path / "stopped" / "metrics.jsonl", 5)
+        os.kill(os.getpid(), number)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *overrides(config)])
+    stopper.join(DEADLINE)
+    output = "".join(capfd.readouterr())
+    assert ended.value.code == 130
     assert f"resume={tmp_path / 'stopped'}" in output
     assert "Traceback" not in output
     assert list((tmp_path / "stopped" / "checkpoints").glob("step-*"))

@@ -37,6 +37,7 @@ def run(tmp_path: Path) -> Callable[..., str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="cp1252",
+            timeout=120,
             check=False,
         )
         assert done.returncode == 0, done.stdout
@@ -53,15 +54,16 @@ def test_a_run_is_trained_evaluated_and_used(
     data += [f"data.tags={toy_folder / 'tags.yaml'}", "training.threads=1"]
     folder = tmp_path / "my runs" / "first"
     folder.mkdir(parents=True)  # there and empty: it may be used, and not renamed over
-    train = ["train.py", *data, "model=tiny", "training.epochs=1", "training.checkpoint_seconds=0"]
-    said = run(*train, f"name={folder.name}", f"runs_dir='{folder.parent}'")
-    assert f"\"run='{folder}'\"" in said
+    train = [*data, "model=tiny", "training.epochs=1", "training.checkpoint_seconds=0"]
+    train += [f"name={folder.name}", f"runs_dir='{folder.parent}'"]
     quick = ["explore=off", "behaviour=off", "resamples=100", "latency.items=10"]
-    run("evaluate.py", f"run='{folder}'", *quick)
-    twice = "from tagger.cli import main; main(); main()"  # the second replaces the first's file
     answers = tmp_path / "answers.csv"
     files = ["--input", str(toy_folder / "items.csv"), "--output", str(answers)]
-    run("-c", twice, "predict", "--run", str(folder), *files)
+    predict = ["predict", "--run", str(folder), *files]
+    commands = [["train", *train], ["evaluate", f"run='{folder}'", *quick]]
+    commands += [predict, predict]  # the second replaces the first's file
+    said = run("-c", f"from tagger.cli import main\nfor one in {commands}: main(one)")
+    assert f"\"run='{folder}'\"" in said
     with answers.open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == 60
     left = {path.name for path in (*tmp_path.iterdir(), *folder.parent.iterdir())}

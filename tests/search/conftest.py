@@ -92,7 +92,7 @@ def wait_for() -> Callable[..., None]:
         deadline = time.monotonic() + DEADLINE
         while not condition():
             if process is not None and process.poll() is not None:
-                raise AssertionError(process.communicate()[0])
+                raise AssertionError(process.communicate(timeout=10)[0])
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -164,7 +164,7 @@ def dead_worker() -> Iterator[str]:
     assert process.stdout is not None
     name = process.stdout.readline().strip()
     process.kill()
-    process.communicate()
+    process.communicate(timeout=10)
     yield name
     forget(name)
 

@@ -147,7 +147,7 @@ class Sweeps:
         """Kill the process that started the workers; return these, which notice and end too."""
         orphans = children(process)
         process.kill()
-        process.wait()
+        process.wait(10)
         return orphans
 
     def wait_for_end(self, orphans: list[int]) -> None:

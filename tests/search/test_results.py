@@ -661,7 +661,7 @@ def test_two_commands_may_come_to_the_end_of_a_sweep_together(
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join()
+        writer.join(60)
     assert at_work == ["begun", "done"] * 3
     assert not list((tmp_path / "sweep").glob(".*"))
 

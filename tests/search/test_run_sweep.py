@@ -255,7 +255,7 @@ def test_sigterm_leaves_a_report_too(
             run_sweep(config, report_sweep)
     finally:
         over.set()
-        stopper.join()
+        stopper.join(10)
     assert (tmp_path / NAME / "report.html").exists()
     check_stopped(tmp_path / NAME)
 
@@ -469,7 +469,7 @@ def test_workers_that_always_die_end_it(tmp_path: Path, sweep_config: SweepConfi
             run_sweep(sweep_config(tmp_path), no_report)
     finally:
         over.set()
-        killer.join()
+        killer.join(10)
     assert not list(tmp_path.iterdir())
 
 

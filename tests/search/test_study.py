@@ -79,7 +79,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     yield run
     for process in started:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=10)
 
 
 def read_line(process: subprocess.Popen[str]) -> str:
@@ -232,7 +232,7 @@ def test_a_turn_ends_with_the_process_that_had_it(
     with pytest.raises(Timeout), FileLock(tmp_path / "study.db.lock", timeout=0):
         pass
     holder.send_signal(signal.SIGKILL)
-    holder.wait()
+    holder.wait(10)
     with exclusive(url), pytest.raises(Timeout), FileLock(tmp_path / "study.db.lock", timeout=0):
         pass
 
@@ -270,7 +270,7 @@ def test_a_killed_writer_leaves_a_whole_file(
         for _ in range(15):
             told = int(read_line(writer))
         writer.send_signal(signal.SIGKILL)
-        rest, _ = writer.communicate()
+        rest, _ = writer.communicate(timeout=10)
         told = max([told, *map(int, rest.split())])
         with sqlite3.connect(tmp_path / "study.db") as file:
             assert file.execute("pragma integrity_check").fetchall() == [("ok",)]

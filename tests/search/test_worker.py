@@ -95,7 +95,7 @@ def start(worker_context: ForkServerContext) -> Iterator[Callable[[WorkerSpec], 
     yield run
     for worker in workers:
         worker.kill()
-        worker.join()
+        worker.join(10)
 
 
 class DiedError(BaseException):
@@ -474,7 +474,7 @@ def test_a_worker_ends_when_its_parent_dies(
         # know nothing of one, and say so in a traceback.
         assert "/dev/shm/sem." not in Path(f"/proc/{worker}/maps").read_text(encoding="utf-8")
         os.killpg(parent.pid, signal.SIGKILL)
-        parent.wait()
+        parent.wait(10)
         sweep.wait_for(lambda trials: len(trials) == 2)
         assert sweep.states == [TrialState.FAIL, TrialState.WAITING]
         deadline = time.monotonic() + DEADLINE
@@ -486,7 +486,7 @@ def test_a_worker_ends_when_its_parent_dies(
         if exists(worker):
             os.kill(worker, signal.SIGKILL)
     assert 1 <= len(folds_of(sweep.study.trials[1].user_attrs)) < 300
-    assert parent.communicate()[1] == ""
+    assert parent.communicate(timeout=10)[1] == ""
     assert lives(name) is None
 
 

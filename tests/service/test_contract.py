@@ -37,7 +37,7 @@ def test_nothing_that_is_asked_gets_an_answer_that_is_not_described(
     with service.store.writing() as connection:
         key = create_key(connection, "fuzz", "admin", None)
     tool = fuzzing()
-    settings = tool.configure(key, "http://localhost", seed=20, examples=3)
+    settings = tool.configure(key, "http://localhost", seed=20, examples=2)
     found = tool.Fuzzed()
     tool.fuzz(
         tool.schemathesis.openapi.from_asgi(
@@ -46,7 +46,7 @@ def test_nothing_that_is_asked_gets_an_answer_that_is_not_described(
         found,
     )
     assert not found.failures, "\n\n".join(f"{at}\n{told}" for at, told in found.failures.items())
-    assert found.statuses.total() > 300
+    assert found.statuses.total() > 200
     assert not [at for at, status in found.statuses if status is None or status >= 500]
     # It went further than the refusals.
     assert sum(status == 200 for _, status in found.statuses) >= 10

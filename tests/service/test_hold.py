@@ -55,7 +55,7 @@ def test_a_hold_takes_turns_with_a_service_that_writes(store: Store) -> None:
         for _ in range(300)
     ]
     numbers = {future.result(20).sequence for future in written}
-    thread.join()
+    thread.join(30)
     writer.stop()
     other.close()
     assert not failed

@@ -54,7 +54,7 @@ def test_everybody_gets_their_own_answers(decider: Decider) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     inference.stop()
     assert not wrong
 

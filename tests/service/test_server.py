@@ -61,7 +61,7 @@ def test_a_killed_service_loses_and_doubles_nothing_that_was_acknowledged(
 ) -> None:
     acknowledged: dict[str, str] = {}
     server = start()
-    for _ in range(3):
+    for _ in range(2):
         with ThreadPoolExecutor(4) as threads:
             writing = [
                 threads.submit(write_until_killed, server, number, acknowledged)

@@ -48,7 +48,7 @@ def test_what_many_threads_write_is_all_there_and_numbered_once(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     assert sorted(future.result(10) for future in futures) == [*range(1, 401)]
     with store.reading() as connection:
         assert connection.scalar(select(func.count()).select_from(EVENT)) == 400
@@ -127,7 +127,7 @@ while True:
 
 @pytest.mark.slow
 def test_a_killed_process_loses_nothing_that_was_acknowledged(store: Store) -> None:
-    for _ in range(3):
+    for _ in range(2):
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, store.url], stdout=subprocess.PIPE, text=True
         )
@@ -135,7 +135,7 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(store: Store) -> N
         last = [int(child.stdout.readline()) for _ in range(100)][-1]
         child.kill()
         last = max([last, *(int(line) for line in child.stdout if line.endswith("\n"))])
-        child.wait()
+        child.wait(30)
         with store.reading() as connection:
             count, highest = connection.execute(
                 select(func.count(), func.max(EVENT.c.sequence))
