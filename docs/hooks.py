@@ -64,6 +64,16 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return LINK.sub(lead, markdown)
 
 
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Make the theme's page one that screen readers and the keyboard can do with.
+
+    The colour schemes follow the system, so nobody needs the hidden buttons that the theme tells
+    them by; and the corner of a table with names on two sides is no heading.
+    """
+    hidden = output.replace('<input class="md-option"', '<input tabindex="-1" class="md-option"')
+    return re.sub(r"<th( [^>]*)?></th>", r"<td\1></td>", hidden)
+
+
 def _pages(config: MkDocsConfig) -> list[Path]:
     return sorted(Path(config.docs_dir).rglob("*.md"))
 

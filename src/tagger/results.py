@@ -36,7 +36,6 @@ from tagger.evaluation.rows import own_items
 from tagger.files import resolve_path
 from tagger.leaderboard import load_standings, read_report
 from tagger.monitoring.report import MonitorReport, Year
-from tagger.monitoring.timeline import Stretch
 from tagger.reporting.figures import COLOURS
 from tagger.runs import RunFolder, open_run, read_calibration, read_predictions, read_row_sources
 from tagger.scores import FloatArray
@@ -336,6 +335,10 @@ def approaches(path: str | Path) -> pd.DataFrame:
     )
 
 
+def _verdict(year: Year) -> list[Any]:
+    return [year.year, year.drift, "; ".join(year.changed), year.estimate_valid]
+
+
 def monitoring(folder: str | Path, *, by_year: bool = False) -> pd.DataFrame:
     """Return the time line of a stream that `tagger monitor --out` watched, one row a stretch.
 
@@ -351,23 +354,28 @@ def monitoring(folder: str | Path, *, by_year: bool = False) -> pd.DataFrame:
             `expected` may be relied on (`estimate_valid`); none where rows have no dates.
     """
     report = MonitorReport.read(resolve_path(str(folder)) / "monitor.json")
-    names = ["evidence:" + one.name for one in report.scores]
+    verdict = ["year", "drift", "changed", "estimate_valid"] if by_year else []
     rows = [
-        one.model_dump(include={*Year.model_fields} - {*Stretch.model_fields})
-        | {
-            "first_row": one.first_row,
-            "first_date": one.first_date,
-            "rows": one.rows,
-            "published": one.published / one.rows,
-            "confidence": one.confidence / one.rows,
-            "expected": one.expected / one.published if one.published else np.nan,
-            "measured": one.right / one.labelled if one.labelled else np.nan,
-        }
-        | {f"tag:{tag}": at / one.rows for tag, at in zip(report.tags, one.tags, strict=True)}
-        | dict(zip([*names, "evidence"], one.evidence, strict=True), highest=one.highest)
+        [
+            *(_verdict(one) if isinstance(one, Year) else []),
+            one.first_row,
+            one.first_date,
+            one.rows,
+            one.published / one.rows,
+            one.confidence / one.rows,
+            one.expected / one.published if one.published else np.nan,
+            one.right / one.labelled if one.labelled else np.nan,
+            *(count / one.rows for count in one.tags),
+            *one.evidence,
+            one.highest,
+        ]
         for one in (report.years if by_year else report.timeline.stretches)
     ]
-    frame = pd.DataFrame(rows)
+    sums = ["rows", "published", "confidence", "expected", "measured"]
+    tags = [f"tag:{tag}" for tag in report.tags]
+    scores = [f"evidence:{one.name}" for one in report.scores]
+    columns = [*verdict, "first_row", "first_date", *sums, *tags, *scores, "evidence", "highest"]
+    frame = pd.DataFrame(rows, columns=columns)
     frame.attrs = {"alarms": [one.told for one in report.standing], "needed": 1 / report.alpha}
     return frame
 

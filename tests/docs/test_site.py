@@ -12,6 +12,7 @@ from tagger.data.items import Item
 from tagger.files import REPO_ROOT
 
 REQUEST = re.compile(r"<(?:script|img|link|iframe|source)\b[^>]*?(?:src|href)=\"?(https?:)?//")
+CHROMIUM = Path("/usr/bin/chromium")
 CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -47,6 +48,25 @@ def test_a_page_reads_without_javascript(site: Path) -> None:
     bare = re.sub(r"<script.*?</script>", "", (site / "config.html").read_text("utf-8"), flags=re.S)
     assert "<code>training.label_smoothing</code>" in bare
     assert re.search(r'<a href="tutorial.html"[^>]*>', bare)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_are_accessible(site: Path, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip("chromium is missing (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(color_scheme=scheme, viewport={"width": 360, "height": 800})
+        page.set_default_timeout(20_000)
+        for name, made in (("tutorial", "md-code__nav"), ("statistics", "md-typeset__scrollwrap")):
+            page.goto((site / f"{name}.html").as_uri())
+            page.locator(f".{made}").first.wait_for()  # by the theme's scripts
+            results = axe.run(page)
+            assert not results.violations_count, results.generate_report()
+        browser.close()
 
 
 @pytest.mark.slow

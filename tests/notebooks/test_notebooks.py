@@ -18,7 +18,7 @@ FOLDER = REPO_ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 FIGURES = {
     "1_data": 1, "2_read_a_run": 4, "3_compare_runs": 2, "4_errors": 1, "5_decisions": 2,
-    "6_sweep": 4, "7_to_a_millisecond": 3, "8_your_own_data": 2,
+    "6_sweep": 4, "7_to_a_millisecond": 3, "8_your_own_data": 3,
 }  # fmt: skip
 PATHS = re.compile(r"/(home|root|tmp|work|var|usr|opt|private|Users|mnt|srv)/|[A-Z]:\\\\")
 

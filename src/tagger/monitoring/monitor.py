@@ -26,7 +26,6 @@ RECENT = 200
 SHOWN = 5
 """Items, and words of each kind, that an alarm shows."""
 
-SHOWN_CHARACTERS = 300
 HOME_Z = 4.0
 """Standard errors from which on the first rows are said to differ from the run's own."""
 
@@ -149,7 +148,7 @@ class Monitor:
         state, tag = self.state, TAG + self.state.tags[one.decided]
         if not right:
             latest = state.errors.get(kind, [])[1 - SHOWN :]
-            state.errors[kind] = [*latest, _row(row, one.item.id, one.item.text)]
+            state.errors[kind] = [*latest, Row(row=row, id=one.item.id, text=one.item.text)]
         if state.promise is None or state.stands(kind):
             return
         for name in (ALL, *([tag] if state.each_tag else [])):
@@ -179,8 +178,7 @@ class Monitor:
         scorer = Scorer(state.names, self._tokenizer, watch.known)
         values = scorer.score(text, one.probabilities, one.ood)
         bins = scorer.bins(values)
-        shown = text[:SHOWN_CHARACTERS]
-        seen = Recent(row=row, id=one.item.id, text=shown, values=values.tolist())
+        seen = Recent(row=row, id=one.item.id, text=text, values=values.tolist())
         if len(watch.learning) < LEARNING:
             watch.drift.learn(bins, ~self._of_vocabulary)
             watch.totals += np.where(self._of_vocabulary, 0.0, values)
@@ -212,15 +210,18 @@ class Monitor:
             [Item(one.id, "", one.text) for one in since],
         )
         shown = [score for score in scores if score.share >= 0.05]
+        told = [*map(_told, shown)]
+        if rise:
+            told.append("more often: " + ", ".join(one.word for one in rise[:SHOWN]))
         return Alarm(
             kind="drift",
             row=state.stream.rows,
             date=date,
             evidence=watch.drift.evidence,
-            told="; ".join(map(_told, shown)),
+            told="; ".join(told),
             scores=shown,
             words=[*rise[:SHOWN], *fall[:SHOWN]],
-            items=[_row(one.row, one.id, one.text) for one in drivers],
+            items=[Row(row=one.row, id=one.id, text=one.text) for one in drivers],
         )
 
     def _compare_with_home(self) -> list[str]:
@@ -245,10 +246,6 @@ class Monitor:
             if name not in self.state.groups:
                 self.state.groups[name] = Group(promise=self.state.promise)
         return [self.state.groups[name] for name in names]
-
-
-def _row(row: int, identifier: str, text: str) -> Row:
-    return Row(row=row, id=identifier, text=text[:SHOWN_CHARACTERS])
 
 
 def _told(score: ScoreEvidence) -> str:

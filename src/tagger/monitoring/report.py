@@ -10,7 +10,7 @@ from tagger.evaluation.report import Score
 from tagger.evaluation.slices import SLICES
 from tagger.monitoring.quality import BY, By, Group
 from tagger.monitoring.scores import TAG
-from tagger.monitoring.state import Alarm, Kind, MonitorState, ScoreEvidence, Watched
+from tagger.monitoring.state import Kind, MonitorState, ScoreEvidence, Watched
 from tagger.monitoring.timeline import Stretch
 
 Verdict = Literal["too few", "steady", "alarm"]
@@ -61,7 +61,7 @@ class Year(Stretch):
     Attributes:
         year: Of the rows' dates, in UTC.
         drift: "alarm" where one was raised in it, or stood; "too few" where too few were bet on.
-        changed: What its alarms told, of a broken promise too, and the words that came.
+        changed: What its alarms told, those of a broken promise too.
         estimate_valid: Whether the estimate without labels may be relied on.
     """
 
@@ -132,14 +132,8 @@ def _year(state: MonitorState, year: int) -> Year:
     drift: Verdict = "steady" if of_year.watched >= LEAST_WATCHED else "too few"
     if of_year.unwatched or any(alarm.kind == "drift" for alarm in alarms):
         drift = "alarm"
-    changed = [_changed(alarm) for alarm in alarms]
-    valid = drift == "steady"
+    changed, valid = [alarm.told for alarm in alarms], drift == "steady"
     return Year(year=year, drift=drift, changed=changed, estimate_valid=valid, **dict(of_year))
-
-
-def _changed(alarm: Alarm) -> str:
-    words = ", ".join(one.word for one in alarm.words if one.z > 0)
-    return f"{alarm.told}; more often: {words}" if words else alarm.told
 
 
 def _verdict(state: MonitorState, kind: Kind, *, enough: bool) -> Verdict:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, ConfigDict, Field, PlainSerializer
 
 from tagger.audit.report import ChangedWord
 from tagger.data.items import Item
@@ -20,15 +20,17 @@ from tagger.monitoring.repeats import Repeats
 from tagger.monitoring.scores import needs_vocabulary, score_weights
 from tagger.monitoring.timeline import Stretch, Timeline
 
+SHOWN_CHARACTERS = 300
+
 Sorted = Annotated[set[str], PlainSerializer(sorted, return_type=list)]
 
 
 class Row(Record):
-    """A row of the stream, or of the labels."""
+    """A row of the stream, or of the labels, with the first `SHOWN_CHARACTERS` of its text."""
 
     row: int
     id: str
-    text: str
+    text: Annotated[str, AfterValidator(lambda text: text[:SHOWN_CHARACTERS])]
 
 
 class ScoreEvidence(Record):
