@@ -1,6 +1,6 @@
 """Watches a stream, row by row: bets on it, counts it, and raises alarms."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -86,14 +86,14 @@ class Monitor:
         stretch = Stretch(
             first_row=state.stream.rows,
             first_date=one.date,
-            published=published,
+            published=int(published),
             confidence=float(one.probabilities.max()),
             tags=(np.arange(len(state.tags)) == one.probabilities.argmax()).astype(int).tolist(),
             expected=probability,
-            labelled=published and labelled,
-            right=published and one.item.tag == state.tags[one.decided],
-            watched=watched,
-            unwatched=unwatched,
+            labelled=int(published and labelled),
+            right=int(published and one.item.tag == state.tags[one.decided]),
+            watched=int(watched),
+            unwatched=int(unwatched),
             evidence=[*drift.bets.values.tolist(), evidence],
             highest=evidence,
         )
@@ -101,7 +101,7 @@ class Monitor:
         if (year := year_of(one.date)) in state.years:
             state.years[year].join(stretch)
         elif year is not None:
-            state.years[year] = stretch.model_copy()
+            state.years[year] = replace(stretch)
         if not published:
             return
         for group in self._groups(one):

@@ -1,5 +1,6 @@
 """Says what the state of a watch means: the content of `monitor.json`."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -55,6 +56,7 @@ class Precision(Record):
     broken: bool
 
 
+@dataclass(kw_only=True)
 class Year(Stretch):
     """What came in one calendar year: the course of the watch, and no test of its own.
 
@@ -133,7 +135,7 @@ def _year(state: MonitorState, year: int) -> Year:
     if of_year.unwatched or any(alarm.kind == "drift" for alarm in alarms):
         drift = "alarm"
     changed, valid = [alarm.told for alarm in alarms], drift == "steady"
-    return Year(year=year, drift=drift, changed=changed, estimate_valid=valid, **dict(of_year))
+    return Year(year=year, drift=drift, changed=changed, estimate_valid=valid, **vars(of_year))
 
 
 def _verdict(state: MonitorState, kind: Kind, *, enough: bool) -> Verdict:

@@ -1,5 +1,6 @@
 """Sums up a stream by stretches of rows, in constant memory: a long stream has longer stretches."""
 
+from dataclasses import dataclass
 from typing import Self
 
 from pydantic import Field
@@ -14,7 +15,8 @@ ADDED = (
 )  # fmt: skip
 
 
-class Stretch(Kept):
+@dataclass(kw_only=True)  # no pydantic model, since one is made of each row
+class Stretch:
     """What came in during some rows.
 
     Attributes:
@@ -49,8 +51,8 @@ class Stretch(Kept):
 
     def join(self, later: Self) -> None:
         """Take in the rows that follow."""
-        for name in ADDED:  # past pydantic's own attributes, which would take a tenth of a watch
-            vars(self)[name] += vars(later)[name]
+        for name in ADDED:
+            setattr(self, name, getattr(self, name) + getattr(later, name))
         self.tags = [one + other for one, other in zip(self.tags, later.tags, strict=True)]
         self.evidence = later.evidence
         self.highest = max(self.highest, later.highest)
