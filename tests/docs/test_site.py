@@ -61,7 +61,7 @@ def test_pages_are_accessible(site: Path, scheme: str) -> None:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(color_scheme=scheme, viewport={"width": 360, "height": 800})
         page.set_default_timeout(20_000)
-        for name, made in (("tutorial", "md-code__nav"), ("statistics", "md-typeset__scrollwrap")):
+        for name, made in (("extend", "md-code__nav"), ("statistics", "md-typeset__scrollwrap")):
             page.goto((site / f"{name}.html").as_uri())
             page.locator(f".{made}").first.wait_for()  # by the theme's scripts
             results = axe.run(page)
