@@ -74,6 +74,11 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     return re.sub(r"<th( [^>]*)?></th>", r"<td\1></td>", hidden)
 
 
+def on_post_template(output: str, template_name: str, config: MkDocsConfig) -> str:
+    """Name the search of the page for addresses that lead nowhere, where it is open to all."""
+    return output.replace('<div class="md-search"', '<div aria-label="Search" class="md-search"')
+
+
 def _pages(config: MkDocsConfig) -> list[Path]:
     return sorted(Path(config.docs_dir).rglob("*.md"))
 
