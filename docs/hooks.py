@@ -70,13 +70,17 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     The colour schemes follow the system, so nobody needs the hidden buttons that the theme tells
     them by; and the corner of a table with names on two sides is no heading.
     """
-    hidden = output.replace('<input class="md-option"', '<input tabindex="-1" class="md-option"')
-    return re.sub(r"<th( [^>]*)?></th>", r"<td\1></td>", hidden)
+    return re.sub(r"<th( [^>]*)?></th>", r"<td\1></td>", _accessible(output))
 
 
 def on_post_template(output: str, template_name: str, config: MkDocsConfig) -> str:
-    """Name the search of the page for addresses that lead nowhere, where it is open to all."""
-    return output.replace('<div class="md-search"', '<div aria-label="Search" class="md-search"')
+    """Do so with the page for addresses that lead nowhere."""
+    return _accessible(output)
+
+
+def _accessible(output: str) -> str:
+    named = output.replace('<div class="md-search"', '<div aria-label="Search" class="md-search"')
+    return named.replace('<input class="md-option"', '<input tabindex="-1" class="md-option"')
 
 
 def _pages(config: MkDocsConfig) -> list[Path]:
