@@ -50,24 +50,26 @@ class Store:
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine = _make_engine(make_url(url))
-        self._writes = self.engine.execution_options(writing=True)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Yield a connection that sees one state of the store."""
-        with self._transaction(self.engine) as connection:
+        with self._transaction("BEGIN") as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Yield a connection in a transaction that is committed, on disk, when this returns."""
-        with self._transaction(self._writes) as connection:
+        with self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
 
     @contextmanager
-    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+    def _transaction(self, begin: str) -> Iterator[Connection]:
         try:
-            with engine.begin() as connection:
+            with self.engine.begin() as connection:
+                # Not by a listener: with one, SQLAlchemy looks for more at each statement.
+                if connection.dialect.name == "sqlite":
+                    connection.exec_driver_sql(begin)
                 yield connection
         except UNAVAILABLE as error:
             raise self._unavailable(error) from error
@@ -236,15 +238,10 @@ def _make_engine(url: URL) -> Engine:
     )
 
     def prepare(connection: sqlite3.Connection, record: object) -> None:
-        connection.isolation_level = None  # transactions begin as below, not as Python guesses
+        connection.isolation_level = None  # transactions begin as above, not as Python guesses
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
 
-    def begin(connection: Connection) -> None:
-        writing = connection.get_execution_options().get("writing")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
     event.listen(engine, "connect", prepare)
-    event.listen(engine, "begin", begin)
     return engine

@@ -39,6 +39,7 @@ APPEND = text(
     ":actor, :status, :tag, :data "
     "FROM (SELECT coalesce(max(sequence), 0) AS last FROM event) AS numbered RETURNING sequence"
 )
+OPEN_REVIEW = insert(REVIEW_QUEUE)
 COUNT_LABEL = text(
     "INSERT INTO tally (first, second, times) VALUES (:first, :second, :by) "
     "ON CONFLICT (first, second) DO UPDATE SET times = tally.times + :by"
@@ -187,7 +188,7 @@ def _index(connection: Connection, event: Event) -> None:
             connection.execute(delete(REVIEW_QUEUE).where(in_queue))
         case "undone":
             connection.execute(delete(REVIEW_QUEUE).where(in_queue))
-            connection.execute(insert(REVIEW_QUEUE).values(event.data["queued"]))
+            connection.execute(OPEN_REVIEW, event.data["queued"])
     if counted := event.data.get("counted"):
         by = -1 if event.kind == "undone" else 1
         connection.execute(COUNT_LABEL, {"first": counted[0], "second": counted[1], "by": by})
@@ -196,7 +197,7 @@ def _index(connection: Connection, event: Event) -> None:
         opened = {"review": event.sequence, "item": event.item, "reason": reason, "labels": "[]"}
         times = {"opened_at": event.at, "place": event.at - worth}
         times["deadline"] = event.data.get("deadline")
-        connection.execute(insert(REVIEW_QUEUE).values(opened | times | NOBODYS))
+        connection.execute(OPEN_REVIEW, opened | times | NOBODYS)
     elif worth:
         sooner = {"place": REVIEW_QUEUE.c.place - worth}
         connection.execute(update(REVIEW_QUEUE).where(in_queue).values(sooner))
