@@ -12,6 +12,7 @@ from tagger.errors import UserError
 from tagger.service.database import (
     Store,
     StoreUnavailableError,
+    execute_text,
     latest_version,
     migrate,
     only_user,
@@ -28,6 +29,13 @@ def test_what_is_committed_is_on_disk(store: Store) -> None:
             assert connection.scalar(text("PRAGMA synchronous")) == 2  # FULL
         else:
             assert connection.scalar(text("SHOW synchronous_commit")) == "on"
+
+
+def test_values_are_given_to_the_driver_by_their_names(store: Store) -> None:
+    values = {"first": "a:b %s 'ä'", "second": 2**40, "third": "not asked for"}
+    with store.reading() as connection:
+        found = execute_text(connection, "SELECT :second, CAST(:first AS TEXT), :second", values)
+        assert tuple(found.one()) == (2**40, "a:b %s 'ä'", 2**40)
 
 
 @pytest.mark.parametrize("table", ["event", "answer"])

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 
 from tagger.data.columns import INCLUSION
 from tagger.decision import policies
 from tagger.rollout.arms import Answered
 from tagger.service.bodies import FeedbackIn, SubmittedItem
+from tagger.service.database import execute_text
 from tagger.service.duplicates import Match, closest, find_match, find_meant
 from tagger.service.events import (
     DUPLICATE,
@@ -33,12 +34,12 @@ from tagger.service.settings import DuplicatesConfig
 from tagger.service.tables import EVENT, ITEM_STATE, REVIEW_QUEUE
 
 NEEDS_REVIEW = policies.NEEDS_REVIEW
-FIND_ANSWER = text(
+FIND_ANSWER = (
     "SELECT last, body_sha256, answer "
     "FROM (SELECT coalesce(max(sequence), 0) AS last FROM event) AS numbered "
     "LEFT JOIN answer ON client = :client AND key = :key"
 )
-KEEP_ANSWER = text(
+KEEP_ANSWER = (
     "INSERT INTO answer (client, key, body_sha256, answer, at) "
     "VALUES (:client, :key, :body_sha256, :answer, :at)"
 )
@@ -113,7 +114,7 @@ def find_answer(connection: Connection, asked: Asked) -> tuple[str | None, int]:
     Raises:
         Refusal: when the key was given with another body.
     """
-    found = connection.execute(FIND_ANSWER, vars(asked)).one()
+    found = execute_text(connection, FIND_ANSWER, vars(asked)).one()
     if found.body_sha256 not in {None, asked.body_sha256}:
         raise Refusal(409, f"the idempotency key {asked.key!r} was given before with another body")
     return found.answer, found.last
@@ -152,7 +153,7 @@ def submit_items(
             match = find_meant(connection, meaning, vector, limits) or match
         items.append(_submit(connection, replace(one, match=match), asked, run, limits, hold=hold))
     answer = json.dumps(run | {"items": items}, ensure_ascii=False)
-    connection.execute(KEEP_ANSWER, vars(asked) | {"answer": answer})
+    execute_text(connection, KEEP_ANSWER, vars(asked) | {"answer": answer})
     return answer
 
 

@@ -1,8 +1,10 @@
 """Opens the store: SQLite or PostgreSQL, with settings by which what is committed is on disk."""
 
+import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DatabaseError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -91,6 +93,23 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def execute_text(
+    connection: Connection, statement: str, values: Mapping[str, Any]
+) -> CursorResult[Any]:
+    """Execute a statement in which values stand as `:name`, past SQLAlchemy's compiler.
+
+    It is for the few statements that every submitted item needs, with up to 22 values each:
+    with `text()` they take twice as long.
+    """
+    return connection.exec_driver_sql(_styled(statement, connection.dialect.paramstyle), values)
+
+
+@cache
+def _styled(statement: str, style: str) -> str:
+    """Write the names of values as a driver reads them: that of SQLite knows `:name` too."""
+    return re.sub(r":(\w+)", r"%(\1)s", statement) if style == "pyformat" else statement
 
 
 def shown(url: str) -> str:

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Connection, bindparam, select
 
 from tagger.data.duplicates import shingles
+from tagger.service.database import execute_text
 from tagger.service.events import DUPLICATE, state_of
 from tagger.service.fingerprints import BANDS, comparable, fingerprints, numbered, overlap
 from tagger.service.meaning import MeaningIndex, Vector
@@ -23,12 +24,10 @@ MOST_COMPARED = 20
 MOST_NEAR = 10
 """Most items that are looked at of those which mean nearly the same."""
 
-SHARING = text(
-    " UNION ALL ".join(
-        "SELECT item FROM (SELECT item FROM fingerprint "
-        f"WHERE value = :value{at} AND item > :after ORDER BY item LIMIT {MOST_SHARING}) AS of{at}"
-        for at in range(BANDS + 1)
-    )
+SHARING = " UNION ALL ".join(
+    "SELECT item FROM (SELECT item FROM fingerprint "
+    f"WHERE value = :value{at} AND item > :after ORDER BY item LIMIT {MOST_SHARING}) AS of{at}"
+    for at in range(BANDS + 1)
 )
 KEPT = select(EVENT.c.sequence, EVENT.c.data).where(
     EVENT.c.sequence.in_(bindparam("items", expanding=True))
@@ -68,7 +67,7 @@ def find_match(
     """
     ours = comparable(title, description)
     values = numbered(fingerprints(ours))
-    shared = Counter(connection.scalars(SHARING, values | {"after": after}))
+    shared = Counter(execute_text(connection, SHARING, values | {"after": after}).scalars())
     likely = sorted(shared, key=lambda item: (-shared[item], item))[:MOST_COMPARED]
     if not likely:
         return None

@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.engine import Row
 
+from tagger.service.database import execute_text
 from tagger.service.fingerprints import BANDS, comparable, fingerprints, numbered
 from tagger.service.tables import EVENT, FINGERPRINT, ITEM_STATE, REVIEW_QUEUE, TALLY
 
@@ -34,7 +35,7 @@ SERVICE = 1
 CHUNK = 1_000
 HOUR_MS = 3_600_000
 
-APPEND = text(
+APPEND = (
     "INSERT INTO event SELECT last + 1, :at, :kind, coalesce(CAST(:item AS BIGINT), last + 1), "
     ":actor, :status, :tag, :data "
     "FROM (SELECT coalesce(max(sequence), 0) AS last FROM event) AS numbered RETURNING sequence"
@@ -44,7 +45,7 @@ COUNT_LABEL = text(
     "INSERT INTO tally (first, second, times) VALUES (:first, :second, :by) "
     "ON CONFLICT (first, second) DO UPDATE SET times = tally.times + :by"
 )
-INDEX_TEXT = text(
+INDEX_TEXT = (
     "INSERT INTO fingerprint (value, item) VALUES "
     + ", ".join(f"(:value{at}, :item)" for at in range(BANDS + 1))
     + " ON CONFLICT DO NOTHING"
@@ -95,7 +96,7 @@ def append(
     """Add an event; without an item it is about one of its own."""
     row = {"at": at, "kind": kind, "item": item, "actor": actor, "status": status, "tag": tag}
     row["data"] = json.dumps(data, ensure_ascii=False)
-    sequence = connection.scalar(APPEND, row)
+    sequence = execute_text(connection, APPEND, row).scalar()
     assert sequence is not None
     event = Event(sequence, at, kind, item or sequence, actor, status, tag, dict(data))
     _index(connection, event)
@@ -223,7 +224,7 @@ def _index_text(connection: Connection, event: Event) -> None:
     kept = event.status != DUPLICATE
     if kept and not known:
         values = numbered(_fingerprints(source))
-        connection.execute(INDEX_TEXT, values | {"item": event.item})
+        execute_text(connection, INDEX_TEXT, values | {"item": event.item})
     elif known and not kept:
         connection.execute(
             delete(FINGERPRINT).where(
