@@ -11,6 +11,7 @@ from tagger.decision.calibrators import FITS, Isotonic
 from tagger.decision.decider import PLAIN, CalibrationSet, Rule, fit_rule, save_rule
 from tagger.decision.policies import Argmax
 from tagger.evaluation.comparison import (
+    COMPARED,
     compare_runs,
     mcnemar_p_value,
     pair_rows,
@@ -163,7 +164,17 @@ def test_changed_items_are_told_apart(runs, items, split) -> None:
     assert (changed.true, changed.ours, changed.theirs) == ("apples", "plums", "never seen")
     assert result.num_samples == 15
     assert result.mcnemar == McNemar(fixed=1, broken=1, p_value=1.0)
-    assert result.differences["accuracy"].value == 0
+    assert (result.against, result.recorded_predictions) == ("theirs", 0)
+    assert set(result.differences) == set(COMPARED)
+    for one in result.differences.values():
+        assert one.value == pytest.approx(one.ours - one.theirs)
+        assert one.low <= one.value <= one.high
+        assert one.low < one.high
+    accuracy, f1 = result.differences["accuracy"], result.differences["macro_f1"]
+    assert (accuracy.ours, accuracy.theirs) == pytest.approx((13 / 15, 13 / 15))
+    # Of apples, plums, pears and a tag that no row has, by hand.
+    assert f1.ours == pytest.approx((3 / 4 + 5 / 6 + 1 + 0) / 4)
+    assert f1.theirs == pytest.approx((3 / 4 + 10 / 11 + 1 + 0) / 4)
 
 
 def assert_nothing_changed(comparison: RunComparison) -> None:
