@@ -94,7 +94,10 @@ def show(found: dict[str, list[dict[str, object]]], options: argparse.Namespace)
     for method, seeds in found.items():
         columns = {key: [one[key] for one in seeds] for key in seeds[0] if key != "of"}
         summary[method] = {
-            key: {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=len(seeds) > 1))}
+            key: {
+                "mean": float(np.mean(values)),
+                "sd": round(float(np.std(values, ddof=len(seeds) > 1)), 9),
+            }
             for key, values in columns.items()
         }
     keys = list(next(iter(summary.values())))
