@@ -18,7 +18,7 @@ from tagger.config.schema import CompressConfig, ExportConfig
 from tagger.data.items import Item
 from tagger.decision.calibrators import Unchanged
 from tagger.decision.decider import PLAIN, Rule
-from tagger.decision.policies import Threshold
+from tagger.decision.policies import REVIEW, Threshold
 from tagger.evaluation.slices import Slice
 from tagger.scores import FloatArray
 
@@ -168,12 +168,28 @@ def test_each_limit_fails_alone_with_what_was_found_and_allowed(limit: str) -> N
     assert broken_limits(*measured, limits("compress.max_mib=8", f"compress.{limit}={wider}")) == []
 
 
+def test_a_size_may_be_as_large_as_allowed() -> None:
+    changes, quality, _ = too_large()
+    assert broken_limits(changes, quality, 8.0, limits("compress.max_mib=8")) == []
+
+
+def test_some_of_the_answers_are_those_of_their_rows() -> None:
+    items, before = rows(0.9, 0.7, 0.6)
+    some = answers(items, before, 1 - before, STRICT).take(np.array([True, False, True]))
+    assert (some.name, [item.id for item in some.items]) == ("toy", ["fruit0", "fruit2"])
+    for decided, expected in ((some.before, before), (some.after, 1 - before)):
+        np.testing.assert_array_equal(decided.raw, expected[[0, 2]])
+        np.testing.assert_array_equal(decided.probabilities, expected[[0, 2]])
+    assert [some.before.tags.tolist(), some.after.tags.tolist()] == [[0, REVIEW], [1, REVIEW]]
+
+
 def test_every_limit_has_a_case() -> None:
     assert set(CASES) == {name for name in CompressConfig.model_fields if name.startswith("max_")}
 
 
 def test_a_slice_of_few_rows_is_not_judged() -> None:
     changes, quality, size = worse_slice()
+    assert quality.slices["short"].rows == 20
     few = quality.slices["short"].model_copy(update={"rows": FEWEST - 1})
     quality = quality.model_copy(update={"slices": {"short": few}})
     assert broken_limits(changes, quality, size, limits()) == []
@@ -204,7 +220,9 @@ def test_a_tag_without_rows_and_an_empty_slice_break_nothing() -> None:
     items, before = rows(*[0.9] * 30)
     nowhere = Slice("nowhere", "No row.", lambda item: False)
     measured = parity(answers(items, before, before.copy()), [nowhere])
+    assert (measured[1].explanation, measured[1].rows) == ("all", 30)
     assert measured[1].slices == {}
+    assert measured[1].f1["fruit"] == RowsBeforeAfter(rows=30, before=1.0, after=1.0)
     assert measured[1].f1["metal"] == RowsBeforeAfter(rows=0, before=0.0, after=0.0)
     assert broken_limits(*measured, limits()) == []
 
