@@ -99,6 +99,11 @@ def test_old_stands_beside_new(made: Any) -> None:
     assert "commit" in text and "sha256 of data" in text and "true\n```" in text
 
 
+def test_a_figure_that_may_have_been_rounded_to_the_old_one_is_within(made: Any) -> None:
+    row = {"name": "rate", "old": "1.2 %", "at": ["scores", "linear", 0]}
+    assert made(new=0.0115, rows=[row])[0] == 0
+
+
 @pytest.mark.parametrize("new", [0.97, 0.84, None, "many", {}])
 def test_what_is_off_or_not_there_is_said(made: Any, new: object) -> None:
     code, text = made(new=new)
