@@ -12,9 +12,10 @@ promoted. In the loop labels are pulled after the 4th, 6th and 8th tenth, before
 LISTS.csv came in, and a run is built with them: of the blind sample of all items, which is fair to
 every run, three quarters stand beside the first rows, so that the promise is fitted to the stream
 too, and one quarter is kept for `evaluate.py against=`; other labels are trained on alone. Then it
-is rolled out by shadow and canary. All of this is done by the commands of a platform.
+is rolled out by shadow and canary. All of this is done by what the commands of a platform do.
 
-The builds train words and a frozen encoder, without a student (see --build): that is quick.
+The builds train words and a frozen encoder, without a student (see --build): that is quick, and
+what the encoder makes of a text is computed once for all replays (vectors.npz in --out).
 
 Beside it the same stream with the first run for ever: without people, with people who label the
 random sample alone, and with people whose labels train nothing.
@@ -28,6 +29,7 @@ Each replay is written to --out as it is finished; a killed benchmark goes on wi
 
 import argparse
 import csv
+import hashlib
 import math
 import random
 import shutil
@@ -40,11 +42,14 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
+import numpy as np
 from fastapi.testclient import TestClient
 from matplotlib.figure import Figure
 from sqlalchemy import Connection, select
 
 from tagger.cli import main as command
+from tagger.config.composition import compose_config, load_config
+from tagger.config.schema import FrozenConfig, TrainConfig
 from tagger.data.columns import UNSAID
 from tagger.data.items import Item
 from tagger.data.sources import open_file, read_labelled
@@ -54,9 +59,12 @@ from tagger.environment import describe_environment
 from tagger.errors import UserError, exit_on_user_error
 from tagger.evaluation.intervals import measure_share
 from tagger.files import csv_text, write_text
+from tagger.models.transformer import TransformerClassifier
+from tagger.monitoring.watching import accept_alarms
 from tagger.reporting.figures import BLUE, GREEN, ORANGE, VERMILION, write_figure
 from tagger.reporting.markdown import markdown_table
 from tagger.runs import RunFolder, open_run
+from tagger.scores import FloatArray
 from tagger.service import review
 from tagger.service.app import build_app
 from tagger.service.challenger import Challenger
@@ -71,6 +79,7 @@ from tagger.service.server import check_store
 from tagger.service.service import Service
 from tagger.service.settings import LimitsConfig, ReviewConfig, ServiceConfig
 from tagger.service.tables import REVIEW_QUEUE
+from tagger.service.watch_store import watch_store
 from tagger.service.writer import Writer
 
 TENTHS = 10
@@ -181,7 +190,7 @@ def main() -> None:
     parser.add_argument("--judge", required=True, type=Path)
     parser.add_argument("--gold", type=Path, default=Path("data/gold.csv"))
     parser.add_argument("--tags", type=Path, default=Path("data/tags.yaml"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--policy", nargs="*", default=[*POLICIES], choices=[*POLICIES])
     parser.add_argument("--fault", default="none", choices=["none", "poison", "spam", "agreeing"])
     parser.add_argument("--people-err", type=float, default=0.03)
@@ -198,8 +207,9 @@ def main() -> None:
         stream += sorted(found.items, key=lambda item: item.created_on or "9")
         options.judging = {item.id for item in found.items}  # of the last file, in the end
     stream = stream[: options.items]
+    remember_vectors(options.out / "vectors.npz", stream)
     replays = []
-    for seed in range(options.seeds):
+    for seed in options.seeds:
         for policy in options.policy:
             folder = options.out / options.fault / f"{policy.replace(' ', '-')}-{seed}"
             path = folder / "replay.json"
@@ -339,11 +349,12 @@ class World:
         if rollout is not None and rollout.ended == "promoted" and run.name == rollout.old["run"]:
             run = open_run(rollout.new["path"], "")
             self.tagger("hold", "off", *store)
-        watch = ("--out", self.folder / f"watch-{run.name}")
-        monitor = ("monitor", "--run", run.path, *store, "--hold", *watch)
-        if self.tagger(*monitor, allowed=(0, 4)) == 4:
-            self.tagger("monitor", "accept", *watch)  # a person took note
-            self.tagger(*monitor)
+        watch = self.folder / f"watch-{run.name}"
+        config = ServiceConfig(store=self.store.url)
+        # As `tagger monitor --hold`, whose page nobody looks at here.
+        if watch_store(run, config, watch, hold=True).standing:
+            accept_alarms(watch)  # a person took note
+            watch_store(run, config, watch, hold=True)
         if self.does.trains and at + 1 in BUILDS:
             self.train(run)
         with self.store.reading() as connection:
@@ -370,7 +381,8 @@ class World:
         new = self.build(f"build-{self.pulls}", "--data", fair, f"data.extra=[{labels}]")
         self.tagger(
             "evaluate", f"run={new.path}", f"against={old.path}", "data=file", f"data.path={kept}",
-            f"data.tags={self.options.tags}", "behaviour=off", "explore=off", allowed=(0, 3),
+            f"data.tags={self.options.tags}", "behaviour=off", "explore=off",
+            "latency_budget_ms=null", "latency.items=20", allowed=(0, 3),
         )  # fmt: skip
         with self.store.reading() as connection:
             rollout = last_rollout(connection)
@@ -416,6 +428,53 @@ class World:
         if code not in allowed:
             raise UserError(f"tagger {arguments[0]} ended with {code}", [said.getvalue()[-2_000:]])
         return code
+
+
+def remember_vectors(path: Path, items: Sequence[Item]) -> None:
+    """Let no frozen encoder of this process compute a text's vector twice.
+
+    Args:
+        path: Where those of the items are kept.
+        items: Of the stream.
+    """
+    known: dict[tuple[str, str], FloatArray] = {}
+    compute = TransformerClassifier.embed
+
+    def embed(model: TransformerClassifier, some: Sequence[Item]) -> FloatArray:
+        if not hasattr(model, "digest"):
+            weights = hashlib.sha256()
+            for value in model.module.encoder.state_dict().values():
+                weights.update(value.numpy().tobytes())
+            model.digest = weights.hexdigest()
+        keys = [(model.digest, item.text) for item in some]
+        new = {key: item for key, item in zip(keys, some, strict=True) if key not in known}
+        if new:
+            known.update(zip(new, compute(model, [*new.values()]), strict=True))
+        return np.array([known[key] for key in keys]).reshape(len(keys), model.vector_width)
+
+    def predict_and_embed(
+        model: TransformerClassifier, some: Sequence[Item]
+    ) -> tuple[FloatArray, FloatArray]:
+        vectors = embed(model, some)
+        return model.predict_from_vectors(vectors), vectors
+
+    TransformerClassifier.embed = embed  # type: ignore[method-assign]
+    TransformerClassifier.predict_and_embed = predict_and_embed  # type: ignore[method-assign]
+    TransformerClassifier.predict_proba = (  # type: ignore[method-assign]
+        lambda model, some: predict_and_embed(model, some)[0]
+    )
+    if path.exists():
+        with np.load(path) as kept:
+            texts, vectors, digest = kept["texts"].tolist(), kept["vectors"], str(kept["digest"])
+        known.update(zip(((digest, text) for text in texts), vectors, strict=True))
+        return
+    config = load_config(TrainConfig, compose_config("train", ["model=frozen"])).model
+    assert isinstance(config, FrozenConfig)
+    encoder = TransformerClassifier.build_frozen(config, ["one", "two"])
+    vectors = embed(encoder, items)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    texts = [item.text for item in items]
+    np.savez(path, texts=np.array(texts), vectors=vectors, digest=np.array(encoder.digest))
 
 
 @contextmanager
