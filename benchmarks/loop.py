@@ -70,6 +70,7 @@ from tagger.service.app import build_app
 from tagger.service.challenger import Challenger
 from tagger.service.content import BLIND
 from tagger.service.database import Store, open_store
+from tagger.service.events import NO_TAG
 from tagger.service.hold import current_hold
 from tagger.service.inference import Inference
 from tagger.service.keys import now_ms
@@ -85,8 +86,6 @@ from tagger.service.writer import Writer
 TENTHS = 10
 PEOPLE = ("first", "second", "third")
 """Two look at each item, and the third where they differ."""
-CATCH_ALL = "other"
-"""What people say of an item that no tag is right for: they have no other way to get rid of it."""
 BATCH = 50
 PROMISE = 0.98
 SAMPLE = 0.3
@@ -275,7 +274,7 @@ class World:
                 if challenger.status and challenger.inference:
                     share = max(share, challenger.status.rollout.share)
                 for item, said in zip(some, submit(client, some), strict=True):
-                    self.truth[said["item"]] = item.tag or ""
+                    self.truth[said["item"]] = item.tag or NO_TAG
                     if said["decision"] == "duplicate":
                         continue
                     seen["items"] += 1
@@ -328,13 +327,13 @@ class World:
         raise AssertionError("a third person decides")
 
     def judge(self, found: dict[str, Any]) -> str | None:
-        """Return the tag that a person gives; None: a duplicate."""
-        truth = self.truth[found["item"]] or CATCH_ALL
+        """Return the tag that a person gives; None: a duplicate; `NO_TAG`: rejected."""
+        truth = self.truth[found["item"]]
         if found["original"] and self.truth[found["original"]["item"]] == truth:
             return None
         if self.options.fault == "agreeing" and not found["blind"]:
             return str(found["tag"])
-        tags = sorted({*self.truth.values()} - {truth, ""})
+        tags = sorted({*self.truth.values()} - {truth, NO_TAG})
         if tags and self.random.random() < self.options.people_err:
             return self.random.choice(tags)
         return truth
