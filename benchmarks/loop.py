@@ -98,14 +98,15 @@ REPORTED, REPORTED_RIGHT = 0.1, 0.002
 SPAM = 300
 PLAN = """\
 name: loop
-wrong_costs: 9
+wrong_costs: 49
 guards: {review_rise: 0.5, published_rise: 0.5, deadline_ms: 60000}
 stages:
   - {share: 0, items: 100, until: better}
   - {share: 0.05, items: 10}
   - {share: 0.5, items: 50}
 """
-"""A run that keeps its promise publishes less than one that breaks it, so it may ask more."""
+"""By a promise of 0.98 a wrong tag outweighs 49 right ones. A run that keeps it publishes less than
+one that breaks it, so it may ask more."""
 
 BUILDS = (4, 6, 8)
 """After which tenths a run is built."""
@@ -117,7 +118,11 @@ SHOWN: dict[str, Callable[["Tenth"], float]] = {
     "labels per 1,000 items": lambda one: 1_000 * one.labels / one.items,
 }  # fmt: skip
 
-BUILD = ["build.max_p99_ms=1000", "build.student.passes=1000", "build.held_out=100000"]
+BUILD = [
+    "build.models=[{name:linear,overrides:['model=linear'],passes:1.0},"
+    "{name:frozen,overrides:['model=frozen'],passes:2.0}]",
+    "build.student.passes=1e9", "build.held_out=100000", "build.max_p99_ms=1000",
+]  # fmt: skip
 """The student is too dear for the budget, and no row is held out: decisions are fitted in folds."""
 
 Fault = Literal["none", "poison", "spam", "agreeing"]
