@@ -33,6 +33,7 @@ import hashlib
 import math
 import random
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -98,15 +99,18 @@ REPORTED, REPORTED_RIGHT = 0.1, 0.002
 SPAM = 300
 PLAN = """\
 name: loop
-wrong_costs: 49
-guards: {review_rise: 0.5, published_rise: 0.5, deadline_ms: 60000}
+wrong_costs: {costs}
+guards: {{review_rise: 0.5, published_rise: 0.5, deadline_ms: 60000}}
 stages:
-  - {share: 0, items: 100, until: better}
-  - {share: 0.05, items: 10}
-  - {share: 0.5, items: 50}
+  - {{share: 0, items: 100, until: better}}
+  - {{share: 0.05, items: 10}}
+  - {{share: 0.5, items: 50}}
 """
-"""By a promise of 0.98 a wrong tag outweighs 49 right ones. A run that keeps it publishes less than
-one that breaks it, so it may ask more."""
+"""A run that keeps its promise publishes less than one that breaks it, so it may ask more."""
+
+COSTS = {True: 49, False: 9}
+"""Right tags that a wrong one outweighs, where the old run is on hold and where it is not: as many
+as the promise of 0.98 says, and fewer, as else a run that publishes more would never be better."""
 
 BUILDS = (4, 6, 8)
 """After which tenths a run is built."""
@@ -255,7 +259,6 @@ class World:
         shutil.rmtree(self.folder, ignore_errors=True)  # what a killed replay left
         self.folder.mkdir(parents=True)
         self.store = open_store(f"sqlite:///{(self.folder / 'store.db').resolve()}", create=True)
-        (self.folder / "plan.yaml").write_text(PLAN)
         run = self.build("first")
         size = -(-len(self.stream) // TENTHS)
         tenths = []
@@ -390,10 +393,12 @@ class World:
         )  # fmt: skip
         with self.store.reading() as connection:
             rollout = last_rollout(connection)
+            costs = COSTS[current_hold(connection) is not None]
         if rollout is not None and not rollout.ended:
             self.tagger("rollout", "abort", *store, "--reason", "there is a later run")
-        plan = ("--plan", self.folder / "plan.yaml")
-        start = ("rollout", "start", new.path, "--against", old.path, *store, *plan)
+        plan = self.folder / f"plan-{self.pulls}.yaml"
+        plan.write_text(PLAN.format(costs=costs))
+        start = ("rollout", "start", new.path, "--against", old.path, *store, "--plan", plan)
         self.refused = f"refused: {new.name}" if self.tagger(*start, allowed=(0, 2)) else ""
 
     def build(self, name: str, *more: object) -> RunFolder:
@@ -421,12 +426,13 @@ class World:
 
     def tagger(self, *arguments: object, allowed: Sequence[int] = (0,)) -> int:
         """Run a command as a platform does, in this process; return its exit code."""
-        code, said = 0, StringIO()
+        code, said, own = 0, StringIO(), sys.argv
         with redirect_stdout(said), redirect_stderr(said):
             try:
                 command([*map(str, arguments)])
             except SystemExit as ended:
                 code = int(ended.code or 0)
+        sys.argv = own  # which `evaluate` sets
         with (self.folder / "commands.log").open("a", encoding="utf-8") as file:
             file.write(f"tagger {' '.join(map(str, arguments))}\n{said.getvalue()}\n")
         if code not in allowed:
@@ -607,6 +613,8 @@ def draw(replays: Sequence[Replay]) -> Figure:
     panels = figure.subplots(1, 3)
     for policy, colour in zip(POLICIES, (BLUE, GREEN, ORANGE, VERMILION), strict=True):
         some = [one.tenths for one in replays if one.policy == policy]
+        if not some:
+            continue
         for panel, (name, value) in zip(panels, SHOWN.items(), strict=True):
             means = [mean([value(one) for one in tenths]) for tenths in zip(*some, strict=True)]
             panel.plot(
