@@ -4,6 +4,7 @@ import csv
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -40,6 +41,8 @@ def pytest_configure() -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: each has a core of its own
         os.environ["OMP_NUM_THREADS"] = "1"
     settle_threads()
+    # In the background of a shell Ctrl-C is ignored, which processes of tests would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
