@@ -1,4 +1,5 @@
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -90,6 +91,10 @@ def addresses(page: Parsed) -> list[str]:
     return [str(one[name]) for _, one in page.seen for name in names if name in one]
 
 
+def unpacked(rows: str) -> Any:
+    return json.loads(gzip.decompress(base64.b64decode(rows)))
+
+
 def test_the_page_is_whole_and_asks_for_nothing(report: EvaluationReport) -> None:
     for one in (report, report.model_copy(update={"map": None})):
         text = html(one)
@@ -107,7 +112,7 @@ def test_the_page_is_whole_and_asks_for_nothing(report: EvaluationReport) -> Non
 def test_the_one_script_of_a_page_is_the_one_that_is_allowed(report: EvaluationReport) -> None:
     page = Parsed(html(report))
     rows, script = page.scripts
-    assert page.all("script") == [{"type": "application/json", "id": "rows"}, {}]
+    assert page.all("script") == [{"type": "application/gzip", "id": "rows"}, {}]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert directives(page) == {
         "default-src": ["'none'"],
@@ -119,7 +124,7 @@ def test_the_one_script_of_a_page_is_the_one_that_is_allowed(report: EvaluationR
     assert not re.search(r"https?:|//\w+\.|fetch|XMLHttp|WebSocket|\bimport\b|\beval\b", script)
     assert "innerHTML" not in script and "insertAdjacentHTML" not in script
     assert report.map is not None
-    drawn = json.loads(rows)
+    drawn = unpacked(rows)
     assert {row[0] for row in drawn["rows"]} == {row.id for row in report.map}
     assert drawn["total"] == len(drawn["rows"]) == sum(map(sum, report.confusion)) == 100
 
@@ -129,7 +134,7 @@ def test_texts_cannot_become_markup(hostile: EvaluationReport, tmp_path: Path) -
     page = Parsed(text)
     rows = page.scripts[0]
     assert not set("<>&'\u2028") & set(rows), "in a script these could end it, or a string of it"
-    assert all(row[1].endswith(BREAKS_OUT) for row in json.loads(rows)["rows"])
+    assert all(row[1].endswith(BREAKS_OUT) for row in unpacked(rows)["rows"])
     assert text.count("<script") == text.count("</script") == 2
     assert BREAKS_OUT in page.text
     markdown = render_markdown(evaluation_page(hostile, NONE), tmp_path)
