@@ -623,7 +623,8 @@ def draw(replays: Sequence[Replay]) -> Figure:
             panel.set_title(name)
             panel.set_xlabel("tenth of the stream")
     panels[0].axhline(PROMISE, color="black", lw=0.8, ls=":")
-    panels[1].legend(fontsize="x-small")
+    lines = panels[1].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside lower center", ncols=len(POLICIES), fontsize="small")
     return figure
 
 
