@@ -259,11 +259,8 @@ def _similar(connection: Connection, meaning: MeaningIndex, item: int) -> list[d
 def _original(connection: Connection, item: int, *, blind: bool) -> dict[str, Any]:
     data = _submitted(connection, item)
     own = {name: data[name] for name in ("title", "description")}
-    status, tag, _ = state_of(connection, item)
-    shown = (
-        {"tag": None, "rejected": False} if blind else {"tag": tag, "rejected": status == REJECTED}
-    )
-    return {"item": item} | shown | own
+    status, tag = (None, None) if blind else state_of(connection, item)[:2]
+    return {"item": item, "tag": tag, "rejected": status == REJECTED} | own
 
 
 def _submitted(connection: Connection, item: int) -> dict[str, Any]:

@@ -132,9 +132,10 @@ def _hold(connection: Connection, report: MonitorReport, version: str) -> None:
     held = {one.data.get("alarm") for one in events_of(connection, SERVICE, "held")}
     for alarm in report.standing:
         key = f"{version} {alarm.kind} {alarm.row} {alarm.date}"
+        if alarm.kind == "drift" or key in held:
+            continue
         hold = current_hold(connection)
-        stopped = hold is not None and hold.stops(version)
-        if alarm.kind != "drift" and key not in held and not stopped:
+        if hold is None or not hold.stops(version):
             reason = f"the promise of {report.promise:.3f} is broken: {alarm.told}"
             runs = version if hold is None else ""  # else the one that was on would end
             set_hold(connection, reason, actor=MONITOR, at=now_ms(), alarm=key, version=runs)
